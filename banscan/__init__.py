@@ -1,0 +1,1 @@
+"""Backdoor scanner for image classifiers, from a model file and a few clean images."""

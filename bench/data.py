@@ -1,0 +1,75 @@
+"""Image data sets packed as npz files, split so that no image of a physical object is on both sides."""
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Part:
+    """One side of a split: images uint8 [N, H, W, 3] and labels int64 [N]."""
+
+    images: Array
+    labels: Array
+
+
+@dataclass(frozen=True)
+class Split:
+    """Training, defender and test images; the defender's are never trained on, the test images serve ASR and accuracy."""
+
+    name: str
+    classes: tuple[str, ...]
+    train: Part
+    defender: Part
+    test: Part
+
+
+def load(folder: Path, name: str) -> Split:
+    """Reads `gtsrb` or `cifar10` from a folder of npz files (arrays: jpeg, offset, label, classes and, for GTSRB, track).
+
+    GTSRB is split by track, since the 30 frames of a track show one physical sign: 70 % of the tracks of every class train,
+    15 % are the defender's and 15 % test. CIFAR-10 trains on its training file; its test file is halved.
+    """
+    if name == "gtsrb":
+        images, labels, classes, track = _unpack(folder / "gtsrb.npz")
+        side = _sides_by_track(labels, track)
+        parts = [Part(images[side == k], labels[side == k]) for k in range(3)]
+    elif name == "cifar10":
+        images, labels, classes, _ = _unpack(folder / "cifar10-train.npz")
+        held, held_labels, _, _ = _unpack(folder / "cifar10-test.npz")
+        order = np.random.default_rng(0).permutation(len(held))
+        halves = [Part(held[half], held_labels[half]) for half in np.array_split(order, 2)]
+        parts = [Part(images, labels), *halves]
+    else:
+        raise ValueError(f"unknown data set {name!r}; expected gtsrb or cifar10")
+    return Split(name, classes, *parts)
+
+
+def _unpack(path: Path) -> tuple[Array, Array, tuple[str, ...], Array]:
+    with np.load(path, allow_pickle=False) as packed:
+        arrays = {key: packed[key] for key in packed.files}
+    blob, offset = arrays["jpeg"].tobytes(), arrays["offset"]
+    images = np.stack(
+        [
+            np.asarray(Image.open(io.BytesIO(blob[start:end])).convert("RGB"))
+            for start, end in zip(offset[:-1], offset[1:], strict=True)
+        ]
+    )
+    labels = arrays["label"].astype(np.int64)
+    return images, labels, tuple(str(c) for c in arrays["classes"]), arrays.get("track", np.arange(len(labels)))
+
+
+def _sides_by_track(labels: Array, track: Array) -> Array:
+    rng = np.random.default_rng(0)
+    side = np.zeros(len(labels), dtype=np.int64)
+    for c in np.unique(labels):
+        tracks = rng.permutation(np.unique(track[labels == c]))
+        held = max(1, round(0.15 * len(tracks)))
+        side[(labels == c) & np.isin(track, tracks[:held])] = 1
+        side[(labels == c) & np.isin(track, tracks[held : 2 * held])] = 2
+    return side

@@ -1,0 +1,51 @@
+"""Fills examples/ from a trained zoo: one clean and one backdoored model, clean images that neither was trained on, their provenance.
+
+    python -m bench.examples --data DIR --zoo DIR
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import click
+import numpy as np
+from PIL import Image
+
+from bench import data
+
+CLEAN = "gtsrb-resnet18w16-none-s10"
+BACKDOORED = "gtsrb-resnet18w16-badnets-14-s10"
+PER_CLASS = 10
+
+
+def write_images(part: data.Part, out: Path, per_class: int, seed: int = 0) -> int:
+    """Writes class folders of PNG files; the number of images."""
+    rng = np.random.default_rng(seed)
+    count = 0
+    for c in np.unique(part.labels):
+        folder = out / f"{c:02d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        for i in rng.permutation(np.flatnonzero(part.labels == c))[:per_class]:
+            Image.fromarray(part.images[i]).save(folder / f"{i:05d}.png", optimize=True)
+            count += 1
+    return count
+
+
+@click.command()
+@click.option("--data", "folder", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True)
+@click.option("--zoo", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True)
+@click.option("--out", type=click.Path(path_type=Path), default=Path("examples"), show_default=True)
+def main(folder: Path, zoo: Path, out: Path) -> None:
+    """Write the example models, images and manifests."""
+    split = data.load(folder, "gtsrb")
+    count = write_images(split.defender, out / "clean", PER_CLASS)
+    for name, short in ((CLEAN, "clean"), (BACKDOORED, "backdoored")):
+        shutil.copyfile(zoo / "held" / f"{name}.onnx", out / f"{short}.onnx")
+        facts = json.loads((zoo / "held" / f"{name}.json").read_text())
+        (out / f"{short}.json").write_text(json.dumps({"model": f"{short}.onnx", **facts}, indent=1) + "\n")
+        click.echo(f"{short}.onnx: accuracy {facts['accuracy']:.4f}, ASR {facts['asr']}")
+    click.echo(f"{count} clean images")
+
+
+if __name__ == "__main__":
+    main()

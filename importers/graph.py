@@ -1,0 +1,282 @@
+"""The one normal form: an ATen-level torch.fx graph with its neurons, its penultimate features and where it came from."""
+
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, fx
+
+from banscan.errors import ModelError
+from banscan.importers import penultimate
+from banscan.importers.penultimate import Anatomy
+
+aten = torch.ops.aten
+
+CONVOLUTIONS = frozenset({aten.conv1d.default, aten.conv2d.default, aten.conv3d.default})
+TRANSPOSED = frozenset({aten.conv_transpose1d.default, aten.conv_transpose2d.input, aten.conv_transpose3d.input})
+KINDS: dict[Any, str] = {
+    **dict.fromkeys(CONVOLUTIONS, "conv"),
+    **dict.fromkeys(TRANSPOSED, "conv_transpose"),
+    aten.linear.default: "linear",
+    aten.batch_norm.default: "norm",
+}
+IDENTITIES = frozenset({aten.clone.default, aten.detach.default, aten.alias.default, aten.contiguous.default, aten.dropout.default})
+TAIL: dict[Any, str] = {
+    aten.softmax.int: "Softmax",
+    aten._softmax.default: "Softmax",
+    aten.log_softmax.int: "LogSoftmax",
+    aten._log_softmax.default: "LogSoftmax",
+    aten.sigmoid.default: "Sigmoid",
+    aten.argmax.default: "ArgMax",
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model came from; `batch` is the batch size that the file fixes, or None."""
+
+    path: Path
+    format: str
+    producer: str
+    opset: int
+    sha256: str
+    batch: int | None
+
+
+@dataclass(frozen=True)
+class Input:
+    """What the model takes: float images of this layout ("NCHW" or "NHWC"); a size of None is free."""
+
+    name: str
+    layout: str
+    channels: int
+    height: int | None
+    width: int | None
+
+
+@dataclass(frozen=True)
+class Neuron:
+    """A layer of neurons: one fx node with `channels` outputs on `axis`, and the activation behind it if nothing else reads it."""
+
+    node: str
+    kind: str
+    channels: int
+    axis: int
+    act: str | None
+
+
+@dataclass(frozen=True)
+class TracedModel:
+    """A classifier in normal form.
+
+    `module` maps images [N, ...] in the input's layout to logits [N, classes], float32, N free, its parameters frozen attributes.
+    `neurons` are in execution order, the classifier's own last ones included; `classifier` names those behind the features.
+    """
+
+    module: fx.GraphModule
+    input: Input
+    classes: int
+    neurons: tuple[Neuron, ...]
+    features: str
+    spatial: str | None
+    classifier: tuple[str, ...]
+    notes: tuple[str, ...]
+    source: Source
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Logits [N, classes] of preprocessed images [N, ...]."""
+        return cast(Tensor, self.module(images))
+
+    def split(self, node: str) -> tuple[fx.GraphModule, fx.GraphModule]:
+        """The graph cut at a node that every path to the logits runs through: images → node, node → logits."""
+        return _split(self.module, node)
+
+
+def normalise(module: fx.GraphModule, spec: Input, source: Source, notes: list[str]) -> TracedModel:
+    """Brings a traced graph into the normal form.
+
+    Raises:
+        ModelError: the graph is no image classifier with weights.
+    """
+    for parameter in module.parameters():
+        parameter.requires_grad_(False)
+    # torch.export wraps inputs and outputs in pytrees; a plain function of one tensor is all that is needed
+    module.graph.set_codegen(fx.graph.CodeGen())
+    drop_identities(module)
+    fold_constants(module)
+    fuse_bias(module)
+    fold_batch_norm(module)
+    strip_tail(module, notes)
+    module.graph.eliminate_dead_code()
+    module.delete_all_unused_submodules()
+    module.recompile()
+    output = cast(fx.Node, output_node(module.graph).args[0])
+    shape = penultimate.shape(output)
+    if len(shape) != 2 or not isinstance(shape[1], int) or shape[1] < 2:
+        raise ModelError(
+            f"{source.path}: the output has shape {penultimate.pretty(shape)}; expected logits [batch, classes] of an image classifier"
+        )
+    neurons = find_neurons(module)
+    anatomy: Anatomy | None = penultimate.find(module.graph, {n.node for n in neurons})
+    if anatomy is None:
+        raise ModelError(f"{source.path}: no linear layer or convolution leads to the output; expected an image classifier")
+    return TracedModel(
+        module, spec, shape[1], neurons, anatomy.features, anatomy.spatial, anatomy.classifier, tuple(notes), source
+    )
+
+
+def output_node(graph: fx.Graph) -> fx.Node:
+    return next(n for n in reversed(graph.nodes) if n.op == "output")
+
+
+def attribute(module: fx.GraphModule, node: Any) -> Tensor | None:
+    """The constant that a get_attr node stands for, or None for anything else."""
+    if not isinstance(node, fx.Node) or node.op != "get_attr":
+        return None
+    value: Any = operator.attrgetter(cast(str, node.target))(module)
+    return value if isinstance(value, Tensor) else None
+
+
+def constant(module: fx.GraphModule, before: fx.Node, value: Tensor, name: str) -> fx.Node:
+    """Adds a frozen parameter and a node for it."""
+    name = "folded_" + name.replace(".", "_")
+    module.register_buffer(name, value.detach().clone().contiguous())
+    with module.graph.inserting_before(before):
+        node = module.graph.get_attr(name)
+    node.meta["val"] = value
+    return node
+
+
+def drop_identities(module: fx.GraphModule) -> None:
+    for node in list(module.graph.nodes):
+        if node.op == "call_function" and node.target in IDENTITIES:
+            node.replace_all_uses_with(cast(fx.Node, node.args[0]))
+            module.graph.erase_node(node)
+        elif node.op == "call_function" and node.target is aten._assert_tensor_metadata.default:
+            module.graph.erase_node(node)
+
+
+def fold_constants(module: fx.GraphModule) -> None:
+    """Computes once what depends on no image: transposed weights, scaled biases."""
+    for node in list(module.graph.nodes):
+        inputs = node.all_input_nodes
+        if node.op != "call_function" or not inputs or not all(attribute(module, i) is not None for i in inputs):
+            continue
+        values = fx.map_arg((node.args, node.kwargs), lambda n: attribute(module, n))
+        result = cast(Callable[..., Any], node.target)(*values[0], **values[1])
+        if isinstance(result, Tensor):
+            node.replace_all_uses_with(constant(module, node, result, node.name))
+            module.graph.erase_node(node)
+
+
+def fuse_bias(module: fx.GraphModule) -> None:
+    """A constant added to a layer that has no bias is its bias; some exporters write it so."""
+    for node in list(module.graph.nodes):
+        if node.op != "call_function" or node.target is not aten.add.Tensor or len(node.args) != 2 or node.kwargs:
+            continue
+        for layer, other in (node.args, node.args[::-1]):
+            value = attribute(module, other)
+            if value is None or not isinstance(layer, fx.Node) or len(layer.users) != 1:
+                continue
+            kind = KINDS.get(layer.target)
+            weight = attribute(module, layer.args[1]) if kind in ("conv", "linear") else None
+            if weight is None or (len(layer.args) > 2 and layer.args[2] is not None):
+                continue
+            channels = weight.shape[0]
+            trailing = weight.dim() - 2 if kind == "conv" else 0
+            flat = value.reshape(value.shape[: value.dim() - trailing]) if value.shape[value.dim() - trailing :].numel() == 1 else None
+            if flat is None or flat.numel() != channels or (flat.dim() and flat.shape[-1] != channels):
+                continue
+            layer.args = (*layer.args[:2], constant(module, layer, flat.reshape(channels), node.name), *layer.args[3:])
+            node.replace_all_uses_with(layer)
+            module.graph.erase_node(node)
+            break
+
+
+def fold_batch_norm(module: fx.GraphModule) -> None:
+    """A batch norm that alone reads a convolution or linear layer goes into its weights.
+
+    So a model gives the same verdict whether its exporter folded the batch norm or not. Others stay and are neurons of their own.
+    """
+    for node in list(module.graph.nodes):
+        if node.op != "call_function" or node.target is not aten.batch_norm.default:
+            continue
+        layer = cast(fx.Node, node.args[0])
+        if layer.op != "call_function" or KINDS.get(layer.target) not in ("conv", "linear") or len(layer.users) != 1:
+            continue
+        weight = attribute(module, layer.args[1])
+        bias = attribute(module, layer.args[2]) if len(layer.args) > 2 else None
+        values = [attribute(module, a) if isinstance(a, fx.Node) else None for a in node.args[1:5]]
+        gamma, beta, mean, var = values
+        if weight is None or mean is None or var is None:
+            continue
+        scale = (var + cast(float, node.args[7])).rsqrt()
+        scale = scale if gamma is None else scale * gamma
+        shift = -mean * scale if bias is None else (bias - mean) * scale
+        shift = shift if beta is None else shift + beta
+        folded = weight * scale.reshape(-1, *(1,) * (weight.dim() - 1))
+        new = constant(module, layer, folded, f"{layer.name}_weight"), constant(module, layer, shift, f"{layer.name}_bias")
+        layer.args = (layer.args[0], *new, *layer.args[3:])
+        node.replace_all_uses_with(layer)
+        module.graph.erase_node(node)
+
+
+def strip_tail(module: fx.GraphModule, notes: list[str]) -> None:
+    """Takes probabilities and labels off the end, down to the logits."""
+    out = output_node(module.graph)
+    value: Any = out.args[0]
+    while isinstance(value, tuple | list):
+        value = value[0]
+    while isinstance(value, fx.Node) and value.op == "call_function" and value.target in TAIL:
+        notes.append(f"took {TAIL[value.target]} off the output")
+        value = value.args[0]
+    # [N, C, 1, 1] and the like hold logits too
+    out.args = (value,)
+
+
+def find_neurons(module: fx.GraphModule) -> tuple[Neuron, ...]:
+    neurons = []
+    for node in module.graph.nodes:
+        kind = KINDS.get(node.target) if node.op == "call_function" else None
+        if kind is None or attribute(module, node.args[1] if kind != "norm" else node.args[3]) is None:
+            continue
+        if kind == "conv_transpose":
+            continue
+        axis = -1 if kind == "linear" else 1
+        users = list(node.users)
+        relu = len(users) == 1 and users[0].op == "call_function" and users[0].target in (aten.relu.default, aten.relu_.default)
+        neurons.append(Neuron(node.name, kind, int(node.meta["val"].shape[axis]), axis, "relu" if relu else None))
+    return tuple(neurons)
+
+
+def _split(module: fx.GraphModule, name: str) -> tuple[fx.GraphModule, fx.GraphModule]:
+    cut = next(n for n in module.graph.nodes if n.name == name)
+    trunk, head = fx.Graph(), fx.Graph()
+    known: dict[fx.Node, fx.Node] = {}
+    for node in module.graph.nodes:
+        known[node] = trunk.node_copy(node, lambda n: known[n])
+        if node is cut:
+            break
+    trunk.output(known[cut])
+    feature = head.placeholder("feature")
+    feature.meta["val"] = cut.meta["val"]
+    mapped: dict[fx.Node, fx.Node] = {cut: feature}
+
+    def carry(node: fx.Node) -> fx.Node:
+        """Copies what the head needs; a size of the batch is read off the features instead of the image."""
+        if node not in mapped:
+            if node.target is aten.sym_size.int and node.args[1] == 0:
+                mapped[node] = head.call_function(aten.sym_size.int, (feature, 0))
+            elif node.op == "placeholder":
+                raise ModelError(f"the classifier behind {name} reads the image as well; its features cannot be cut off")
+            else:
+                for i in node.all_input_nodes:
+                    carry(i)
+                mapped[node] = head.node_copy(node, lambda n: mapped[n])
+        return mapped[node]
+
+    head.output(carry(cast(fx.Node, output_node(module.graph).args[0])))
+    return fx.GraphModule(module, trunk), fx.GraphModule(module, head)

@@ -1,0 +1,185 @@
+"""ONNX file → TracedModel: the graph is interpreted by torch calls and recorded as an ATen graph with a free batch."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.inliner
+import torch
+from torch import Tensor, nn
+
+from banscan.errors import BanscanError, ModelError
+from banscan.importers import graph, untrusted
+from banscan.importers.operators import OPERATORS, Call
+
+FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE, onnx.TensorProto.BFLOAT16)
+# for a model whose image size is free: large enough for every usual stem
+EXAMPLE_SIZE = 224
+
+
+def load(path: Path) -> graph.TracedModel:
+    """Reads an ONNX classifier.
+
+    Raises:
+        UsageError: there is no such file.
+        ModelError: the file is not ONNX, is damaged, or holds no image classifier that can be traced.
+    """
+    model = untrusted.read_onnx(path)
+    if model.functions:
+        model = onnx.inliner.inline_local_functions(model)
+    name, spec, batch = _input(path, model)
+    output = _output(path, model)
+    module = Interpreter(model, name, output, batch)
+    example = torch.zeros(2, *_image_shape(spec))
+    try:
+        exported = torch.export.export(module, (example,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},), strict=False)
+    except BanscanError as error:
+        raise ModelError(f"{path}: {error}") from error
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(f"{path}: the graph cannot be traced with a free batch ({reason}); export it with a dynamic batch axis") from error
+    traced: Any = exported.module(check_guards=False)
+    source = graph.Source(
+        path=path,
+        format="ONNX",
+        producer=f"{model.producer_name} {model.producer_version}".strip() or "unknown",
+        opset=max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0),
+        sha256=_digest(path),
+        batch=batch,
+    )
+    return graph.normalise(traced, spec, source, [])
+
+
+def run_source(path: Path, images: np.ndarray, batch: int | None) -> np.ndarray:
+    """The file's own answer under onnxruntime: its first output for float32 images [N, ...]; a last partial batch is left out
+    where the file fixes the batch size."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    entry = session.get_inputs()[0]
+    dtype = {"tensor(float16)": np.float16, "tensor(double)": np.float64, "tensor(uint8)": np.uint8}.get(entry.type, np.float32)
+    step, count = batch or 64, len(images) // (batch or 1) * (batch or 1)
+    parts = [session.run(None, {entry.name: images[i : min(i + step, count)].astype(dtype)})[0] for i in range(0, count, step)]
+    return np.concatenate(parts).astype(np.float32)
+
+
+class Interpreter(nn.Module):
+    """Runs an ONNX graph with torch calls. Floating-point constants become frozen float32 parameters, integers stay in numpy."""
+
+    def __init__(self, model: onnx.ModelProto, image: str, output: str, batch: int | None) -> None:
+        super().__init__()
+        self.image, self.output = image, output
+        self.known: dict[str, Any] = {}
+        self.attributes: dict[str, str] = {}
+        versions = {o.domain: o.version for o in model.opset_import}
+        version = versions.get("", versions.get("ai.onnx", 1))
+        for initializer in model.graph.initializer:
+            self._keep(initializer.name, onnx.numpy_helper.to_array(initializer))
+        self.calls: list[tuple[Call, list[str], list[str]]] = []
+        for node in _needed(model, output):
+            attributes = {a.name: _attribute(a) for a in node.attribute}
+            if node.op_type == "Constant":
+                key, value = next(iter(attributes.items()))
+                kinds: dict[str, Any] = {"value_float": np.float32, "value_floats": np.float32}
+                array = onnx.numpy_helper.to_array(value) if key == "value" else np.array(value, kinds.get(key, np.int64))
+                self._keep(node.output[0], array)
+                continue
+            if node.domain not in ("", "ai.onnx") or node.op_type not in OPERATORS:
+                where = f"{node.domain}::" if node.domain else ""
+                raise ModelError(f"{model.graph.name or 'graph'}: operator {where}{node.op_type} ({node.name}) is not supported")
+            constant = tuple(i in self.known or i in self.attributes for i in node.input)
+            used = len([o for o in node.output if o])
+            call = Call(node.op_type, node.name or node.output[0], attributes, version, used, constant, batch)
+            self.calls.append((call, list(node.input), list(node.output)))
+
+    def _keep(self, name: str, array: np.ndarray) -> None:
+        if array.dtype.kind in "iub" or (array.dtype.kind == "f" and array.size <= 1):
+            # scalars stay numbers; anything but an integer is computed in float32
+            self.known[name] = array.astype(np.float32) if array.dtype.kind == "f" else array
+        elif array.dtype.kind == "f" or array.dtype.name == "bfloat16":
+            self.attributes[name] = f"constant_{len(self.attributes)}"
+            self.register_parameter(
+                self.attributes[name], nn.Parameter(torch.from_numpy(array.astype(np.float32)), requires_grad=False)
+            )
+        else:
+            raise ModelError(f"the constant {name!r} has type {array.dtype}; expected numbers")
+
+    def _value(self, name: str, values: dict[str, Any]) -> Any:
+        if not name:
+            return None
+        if name in values:
+            return values[name]
+        return getattr(self, self.attributes[name]) if name in self.attributes else self.known[name]
+
+    def forward(self, image: Tensor) -> Tensor:
+        values: dict[str, Any] = {self.image: image}
+        for call, inputs, outputs in self.calls:
+            result = OPERATORS[call.op](call, *(self._value(i, values) for i in inputs))
+            results = result if isinstance(result, tuple) else (result,)
+            values.update((name, r) for name, r in zip(outputs, results, strict=False) if name)
+        final: Tensor = values[self.output]
+        return final
+
+
+def _attribute(attribute: onnx.AttributeProto) -> Any:
+    value = onnx.helper.get_attribute_value(attribute)
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _needed(model: onnx.ModelProto, output: str) -> list[onnx.NodeProto]:
+    needed, kept = {output}, []
+    for node in reversed(model.graph.node):
+        if any(o in needed for o in node.output if o):
+            kept.append(node)
+            needed.update(i for i in node.input if i)
+    return kept[::-1]
+
+
+def _input(path: Path, model: onnx.ModelProto) -> tuple[str, graph.Input, int | None]:
+    constants = {t.name for t in model.graph.initializer}
+    inputs = [i for i in model.graph.input if i.name not in constants]
+    if len(inputs) != 1:
+        names = ", ".join(i.name for i in inputs) or "none"
+        raise ModelError(f"{path}: {len(inputs)} inputs ({names}); expected an image classifier with one image input")
+    sizes = [d.dim_value or None for d in inputs[0].type.tensor_type.shape.dim]
+    kind = inputs[0].type.tensor_type.elem_type
+    if len(sizes) != 4 or kind not in (*FLOATS, onnx.TensorProto.UINT8):
+        shown = "x".join(str(s or "?") for s in sizes)
+        raise ModelError(
+            f"{path}: the input {inputs[0].name!r} is {onnx.TensorProto.DataType.Name(kind).lower()} {shown}; "
+            "expected one batch of images [N, channels, height, width] or [N, height, width, channels]"
+        )
+    batch, *image = sizes
+    if image[0] in (1, 3):
+        spec = graph.Input(inputs[0].name, "NCHW", int(image[0]), image[1], image[2])
+    elif image[2] in (1, 3):
+        spec = graph.Input(inputs[0].name, "NHWC", int(image[2]), image[0], image[1])
+    else:
+        raise ModelError(f"{path}: the input {inputs[0].name!r} has no axis of 1 or 3 channels; expected grey or RGB images")
+    return inputs[0].name, spec, batch
+
+
+def _image_shape(spec: graph.Input) -> tuple[int, ...]:
+    height, width = spec.height or EXAMPLE_SIZE, spec.width or EXAMPLE_SIZE
+    return (spec.channels, height, width) if spec.layout == "NCHW" else (height, width, spec.channels)
+
+
+def _output(path: Path, model: onnx.ModelProto) -> str:
+    outputs = list(model.graph.output)
+    if len(outputs) != 1:
+        names = ", ".join(o.name for o in outputs) or "none"
+        raise ModelError(f"{path}: {len(outputs)} outputs ({names}); expected a classifier with one output, its logits or probabilities")
+    return outputs[0].name
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

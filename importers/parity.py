@@ -1,0 +1,44 @@
+"""Does the traced graph compute what the file computes? Checked on the user's own images at every scan."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from banscan.importers import onnx
+from banscan.importers.graph import TAIL, TracedModel
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Traced against source outputs: relative RMS difference and the largest difference over the largest output."""
+
+    rms: float
+    largest: float
+    images: int
+
+
+@torch.no_grad()
+def parity(model: TracedModel, images: Tensor) -> Parity:
+    """Compares on preprocessed images [N, ...]; outputs that were stripped off the graph are put back for the comparison."""
+    theirs = onnx.run_source(model.source.path, images.numpy(), model.source.batch)
+    ours = model.logits(images[: len(theirs)])
+    for note in reversed(model.notes):
+        ours = _RESTORE[note](ours)
+    difference = ours.double().numpy().reshape(theirs.shape) - theirs
+    if theirs.size == 0:
+        return Parity(float("nan"), float("nan"), 0)
+    scale = max(float(np.sqrt(np.mean(np.square(theirs, dtype=np.float64)))), 1e-12)
+    return Parity(
+        float(np.sqrt(np.mean(difference**2))) / scale, float(np.abs(difference).max()) / max(float(np.abs(theirs).max()), 1e-12), len(theirs)
+    )
+
+
+_FUNCTIONS = {
+    "Softmax": lambda y: y.softmax(1),
+    "LogSoftmax": lambda y: y.log_softmax(1),
+    "Sigmoid": torch.sigmoid,
+    "ArgMax": lambda y: y.argmax(1).float(),
+}
+_RESTORE = {f"took {name} off the output": _FUNCTIONS[name] for name in set(TAIL.values())}

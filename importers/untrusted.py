@@ -1,0 +1,58 @@
+"""Model files are untrusted: what is looked at before anything in them is used."""
+
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from banscan.errors import ModelError, UsageError
+
+# beyond this no image classifier has weights, but a hostile shape may
+LARGEST_TENSOR = 1 << 33
+
+
+def read_onnx(path: Path) -> onnx.ModelProto:
+    """Parses an ONNX file without its external data and checks it; external data is loaded from the file's own folder only.
+
+    Raises:
+        UsageError: there is no such file.
+        ModelError: the file is not ONNX, is truncated, or points outside its folder.
+    """
+    if not path.exists():
+        raise UsageError(f"{path}: no such file; expected the path of an ONNX model")
+    if not path.is_file():
+        raise UsageError(f"{path}: not a file; expected the path of an ONNX model")
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+    except (DecodeError, ValueError, OSError) as error:
+        raise ModelError(f"{path}: not an ONNX model, or a truncated one; export it again with your framework's ONNX exporter") from error
+    if not model.HasField("graph") or not model.graph.node:
+        raise ModelError(f"{path}: not an ONNX model, or an empty one; expected a graph with nodes")
+    for tensor in model.graph.initializer:
+        count = 4
+        for size in tensor.dims:
+            count *= max(size, 0)
+        if count > LARGEST_TENSOR:
+            raise ModelError(f"{path}: the weight {tensor.name!r} claims {count // 4:,} values; the file is damaged or hostile")
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            _check_external(path, tensor)
+    try:
+        onnx.load_external_data_for_model(model, str(path.parent))
+        # the whole model as bytes would not fit protobuf's 2 GB, so large ones are checked from the path
+        onnx.checker.check_model(str(path))
+    except (onnx.checker.ValidationError, ValueError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(f"{path}: not a valid ONNX model ({reason}); export it again with your framework's ONNX exporter") from error
+    return model
+
+
+def _check_external(path: Path, tensor: onnx.TensorProto) -> None:
+    """The file that holds a tensor's data must lie in the model's folder, links resolved."""
+    location = next((e.value for e in tensor.external_data if e.key == "location"), "")
+    folder = path.parent.resolve()
+    target = folder / location
+    resolved = target.resolve()
+    if not location or not resolved.is_relative_to(folder):
+        raise ModelError(f"{path}: the weight {tensor.name!r} points outside the model's folder ({location!r}); refused")
+    if not resolved.is_file():
+        raise ModelError(f"{path}: the weights file {location!r} is missing; expected it beside the model")

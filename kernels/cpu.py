@@ -1,0 +1,107 @@
+"""The noise on a CPU: one fused pass each way by torch's own batch-norm kernels, restart by restart in one buffer.
+
+Eval-mode batch norm with weight (1 + delta) and bias (1 + xi) b is Eq. 3; training-mode batch norm with weight s (1 + delta) and bias
+m (1 + xi) is the normalised form. Both give the sums behind grad delta and grad xi for free. With the activation fused nothing is
+stored but z and y, and no weight gradient is ever formed.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from banscan.kernels import reference
+
+aten = torch.ops.aten
+
+
+def perturb(
+    z: Tensor,
+    bias: Tensor | None,
+    delta: Tensor,
+    xi: Tensor,
+    stats: Tensor | None = None,
+    act: str | None = None,
+    *,
+    axis: int = 1,
+    shared: bool = False,
+) -> Tensor:
+    """As `reference.perturb`; z float32 or bfloat16, everything else float32."""
+    if act not in (None, "relu"):
+        raise ValueError(f"unknown activation {act!r}; expected 'relu' or None")
+    # torch's kernels are right for [N, C] and for [N, C, H, W] in either memory format; a token tensor becomes [N * T, C]
+    if axis in (-1, z.ndim - 1):
+        rows = z.reshape(-1, z.shape[-1])
+        y: Tensor = _Perturb.apply(rows, bias, delta, xi, stats, act, shared)  # type: ignore[no-untyped-call]
+        return y.reshape(-1, *z.shape[1:])
+    moved = z.movedim(axis, 1)
+    maps = moved.flatten(2)[..., None] if moved.ndim != 4 else moved
+    if not maps.is_contiguous(memory_format=torch.channels_last):
+        maps = maps.contiguous()
+    y = _Perturb.apply(maps, bias, delta, xi, stats, act, shared)  # type: ignore[no-untyped-call]
+    return y.reshape(-1, *moved.shape[1:]).movedim(1, axis)
+
+
+class _Perturb(torch.autograd.Function):
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, z: Tensor, bias: Tensor | None, delta: Tensor, xi: Tensor, stats: Tensor | None, act: str | None, shared: bool
+    ) -> Tensor:
+        restarts, channels = delta.shape
+        count = z.shape[0] if shared else z.shape[0] // restarts
+        if stats is None:
+            own = torch.zeros_like(delta[0]) if bias is None else bias
+            weight, shift = 1 + delta, (1 + xi) * own
+            factors = torch.ones_like(own), own
+            mean, inverse = torch.zeros_like(own), torch.ones_like(own)
+            moments = [(mean, inverse)] * restarts
+        else:
+            own, std = stats
+            # the kernel's epsilon is one number for all channels; dividing z by s beforehand makes it relative to the clean variance
+            unit = torch.where(std > 0, std, torch.ones_like(std))
+            z = z / unit.to(z.dtype).reshape(1, channels, *(1,) * (z.ndim - 2))
+            weight, shift = std * (1 + delta), own * (1 + xi)
+            factors = std, own
+            moments = []
+        memory = torch.channels_last if z.ndim == 4 and not z.is_contiguous() else torch.contiguous_format
+        y = torch.empty((restarts * count, *z.shape[1:]), dtype=z.dtype).contiguous(memory_format=memory)
+        for k in range(restarts):
+            part, out = (z if shared else z[k * count : (k + 1) * count]), y[k * count : (k + 1) * count]
+            if stats is None:
+                running, training, eps = (moments[k][0], moments[k][1]), False, 0.0
+            else:
+                running, training, eps = (None, None), True, reference.EPS
+                moments.append((torch.empty(channels), torch.empty(channels)))
+            saved = moments[k] if training else (torch.empty(0), torch.empty(0))
+            aten.native_batch_norm.out(part, weight[k], shift[k], *running, training, 0.0, eps, out=out, save_mean=saved[0], save_invstd=saved[1])
+        if act == "relu":
+            y.relu_()
+        ctx.save_for_backward(z, y if act == "relu" else None, weight, *factors, *(m for pair in moments for m in pair))
+        ctx.settings = restarts, count, shared, stats is not None
+        ctx.unit = None if stats is None else unit
+        return y
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        z, y, weight, d_factor, x_factor, *flat = ctx.saved_tensors
+        restarts, count, shared, normalised = ctx.settings
+        if y is not None:
+            g = aten.threshold_backward(g, y, 0)
+        need_z = ctx.needs_input_grad[0]
+        dz = torch.zeros_like(z) if shared else torch.empty_like(z)
+        d_weight, d_shift = torch.empty_like(weight), torch.empty_like(weight)
+        for k in range(restarts):
+            part = slice(0, count) if shared else slice(k * count, (k + 1) * count)
+            mean, inverse = flat[2 * k], flat[2 * k + 1]
+            saved = (None, None, mean, inverse) if normalised else (mean, inverse, None, None)
+            eps = reference.EPS if normalised else 0.0
+            own, d_weight[k], d_shift[k] = aten.native_batch_norm_backward(
+                g[k * count : (k + 1) * count], z[part], weight[k], *saved, normalised, eps, [need_z, True, True]
+            )
+            if need_z:
+                dz[part] = dz[part] + own if shared else own
+        if need_z and ctx.unit is not None:
+            dz /= ctx.unit.to(dz.dtype).reshape(1, -1, *(1,) * (dz.ndim - 2))
+        return (dz if need_z else None), None, d_weight * d_factor, d_shift * x_factor, None, None, None

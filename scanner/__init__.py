@@ -1,0 +1,1 @@
+"""The method, the command line and the reports."""

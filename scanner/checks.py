@@ -1,0 +1,65 @@
+"""What must hold before a verdict can be trusted; each failure is an EvidenceError, reported as inconclusive.
+
+few images      fewer than `min_images` were read: give more.
+few classes     the labels name one class only: the search needs images of the others too.
+weights         NaN or infinite weights: the file is damaged.
+parity          the traced graph differs from onnxruntime: the importer is wrong for this model; please report it.
+constant        the same logits for every image: wrong preprocessing or a damaged file.
+accuracy        the model does not do its job on these images: wrong preprocessing, wrong label order, or other data.
+gradient        the loss does not react to the noise: the features saturate; another preprocessing or precision.
+"""
+
+import torch
+from torch import Tensor
+
+from banscan.errors import EvidenceError
+from banscan.importers import Parity, TracedModel
+
+PARITY = 1e-3
+
+
+def check_weights(model: TracedModel) -> None:
+    for name, value in [*model.module.named_parameters(), *model.module.named_buffers()]:
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise EvidenceError(f"the weights hold NaN or infinite values ({name}); the file is damaged, export it again")
+
+
+def check_images(count: int, classes_seen: int, minimum: int) -> None:
+    if count < minimum:
+        raise EvidenceError(f"{count} clean images are too few to judge by; give at least {minimum}, better 300 or more")
+    if classes_seen < 2:
+        raise EvidenceError("all clean images belong to one class; give images of several classes")
+
+
+def check_parity(parity: Parity) -> None:
+    if not parity.rms <= PARITY:
+        raise EvidenceError(
+            f"the traced graph differs from onnxruntime by {parity.rms:.1e} relative RMS (limit {PARITY:.0e}); the model was not read right"
+        )
+
+
+def check_logits(logits: Tensor) -> None:
+    if not torch.isfinite(logits).all():
+        raise EvidenceError("the model answers NaN or infinite logits on the clean images; check the preprocessing or export it again")
+    if bool((logits.std(0) < 1e-6 * logits.abs().max().clamp(min=1e-12)).all()):
+        raise EvidenceError("the model gives the same logits for every image; check the preprocessing or export it again")
+
+
+def check_accuracy(accuracy: float | None, confidence: float, minimum: float, classes: int) -> None:
+    """Without labels the mean confidence takes the place of the accuracy."""
+    floor = max(minimum, 2 / classes) if classes > 2 else max(minimum, 0.6)
+    if accuracy is not None and accuracy < floor:
+        raise EvidenceError(
+            f"the clean accuracy is {accuracy:.1%}, below the {floor:.0%} that a scan needs; check --preprocess and the order of the labels"
+        )
+    if accuracy is None and confidence < floor:
+        raise EvidenceError(
+            f"the mean confidence is {confidence:.1%}, below the {floor:.0%} that a scan without labels needs; check --preprocess or give labels"
+        )
+
+
+def check_noise(start: Tensor, end: Tensor) -> None:
+    if bool((start == end).all()):
+        raise EvidenceError("the loss does not react to neuron noise; the model's features are saturated or unused")
+    if not torch.isfinite(end).all():
+        raise EvidenceError("the noise search met NaN gradients; scan with --precision float32")

@@ -1,0 +1,142 @@
+"""From uint8 pixels to what the model was trained on: named conventions, and the one that the images themselves support."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from banscan.errors import EvidenceError, UsageError
+from banscan.importers import TracedModel
+
+# a candidate counts as a rival when it is this close to the best, in standard errors, and as harmless when it predicts the same
+RIVAL = 2.0
+SAME = 0.9
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """x = (pixel * scale - mean) / std per channel, in RGB order unless `bgr`."""
+
+    name: str
+    scale: float = 1 / 255
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    bgr: bool = False
+
+    def __call__(self, images: np.ndarray, layout: str) -> Tensor:
+        """uint8 [N, H, W, C] → float32 [N, C, H, W], or [N, H, W, C] for layout "NHWC"."""
+        x = torch.from_numpy(images).float() * self.scale
+        if self.bgr:
+            x = x.flip(-1)
+        channels = x.shape[-1]
+        mean, std = (torch.tensor(v if len(v) == channels else (sum(v) / len(v),)) for v in (self.mean, self.std))
+        x = (x - mean) / std
+        return (x if layout == "NHWC" else x.permute(0, 3, 1, 2)).contiguous()
+
+
+CANDIDATES = (
+    Preprocess("unit"),
+    Preprocess("raw", scale=1.0),
+    Preprocess("signed", mean=(0.5,), std=(0.5,)),
+    Preprocess("imagenet", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
+    Preprocess("cifar10", mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616)),
+    Preprocess("gtsrb", mean=(0.3403, 0.3121, 0.3214), std=(0.2724, 0.2608, 0.2669)),
+    Preprocess("mnist", mean=(0.1307,), std=(0.3081,)),
+    Preprocess("caffe", scale=1.0, mean=(103.939, 116.779, 123.68), bgr=True),
+)
+NAMES = tuple(c.name for c in CANDIDATES)
+
+
+@dataclass(frozen=True)
+class Support:
+    """How well the images support a candidate: accuracy where there are labels, mean confidence, and information.
+
+    Information is the mutual information of image and prediction over its largest value, log(classes): high when predictions are sure
+    and differ between images. Confidence alone would reward a wrong scale, which drives every image into one sure class.
+    """
+
+    name: str
+    accuracy: float | None
+    confidence: float
+    information: float
+    error: float
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The chosen preprocessing, why, and every candidate that was tried."""
+
+    preprocess: Preprocess
+    reason: str
+    table: tuple[Support, ...]
+
+
+def named(
+    name: str, *, mean: tuple[float, ...] | None, std: tuple[float, ...] | None, scale: float | None, bgr: bool
+) -> Preprocess | None:
+    """The preprocessing asked for, or None for "auto". Single values given by the user replace the named ones.
+
+    Raises:
+        UsageError: an unknown name, or values that are not one or three positive numbers.
+    """
+    given = mean is not None or std is not None or scale is not None or bgr
+    if name == "auto" and not given:
+        return None
+    base = next((c for c in CANDIDATES if c.name == ("unit" if name == "auto" else name)), None)
+    if base is None:
+        raise UsageError(f"--preprocess {name}: unknown; expected auto, {', '.join(NAMES)}")
+    for option, values in (("--mean", mean), ("--std", std)):
+        if values is not None and len(values) not in (1, 3):
+            raise UsageError(f"{option}: {len(values)} values; expected one, or three in RGB order")
+    if std is not None and min(std) <= 0:
+        raise UsageError("--std: expected values above 0")
+    if not given:
+        return base
+    return Preprocess(
+        "custom", base.scale if scale is None else scale, mean or base.mean, std or base.std, bgr or base.bgr
+    )
+
+
+@torch.no_grad()
+def choose(model: TracedModel, images: np.ndarray, labels: Tensor | None, limit: int = 200) -> Choice:
+    """Tries every candidate on up to `limit` images and takes the best supported.
+
+    Raises:
+        EvidenceError: several candidates are supported equally well and lead to different predictions.
+    """
+    picked = np.linspace(0, len(images) - 1, min(limit, len(images))).astype(int)
+    images, labels = images[picked], None if labels is None else labels[torch.from_numpy(picked)]
+    candidates = [c for c in CANDIDATES if not (c.bgr and images.shape[-1] == 1)]
+    logits = {c.name: model.logits(c(images, model.input.layout)) for c in candidates}
+    table = [support(name, y, labels) for name, y in logits.items()]
+    table.sort(key=lambda s: (-_score(s), -s.information))
+    best = table[0]
+    predictions = {name: y.argmax(1) for name, y in logits.items()}
+    for other in table[1:]:
+        same = float((predictions[other.name] == predictions[best.name]).float().mean())
+        if _score(best) - _score(other) < RIVAL * best.error and same < SAME:
+            raise EvidenceError(
+                f"the images support the preprocessings {best.name} and {other.name} equally well, but the model predicts differently "
+                f"under them ({same:.0%} the same); say which is right with --preprocess"
+            )
+    what = "accuracy" if best.accuracy is not None else "information"
+    chosen = next(c for c in candidates if c.name == best.name)
+    return Choice(chosen, f"best {what} of {len(table)} candidates on {len(images)} images ({_score(best):.3f})", tuple(table))
+
+
+def support(name: str, logits: Tensor, labels: Tensor | None) -> Support:
+    """Measures one candidate's support from logits [N, classes]."""
+    p = logits.double().nan_to_num().softmax(1)
+    entropy = -torch.xlogy(p, p).sum(1)
+    mean = p.mean(0)
+    information = (-torch.xlogy(mean, mean).sum() - entropy.mean()) / np.log(p.shape[1])
+    confidence = p.max(1).values
+    accuracy = None if labels is None else float((logits.argmax(1) == labels).double().mean())
+    share = float(information) if accuracy is None else accuracy
+    error = float(np.sqrt(max(share * (1 - share), 1 / len(p)) / len(p)))
+    return Support(name, accuracy, float(confidence.mean()), float(information), error)
+
+
+def _score(s: Support) -> float:
+    return s.information if s.accuracy is None else s.accuracy

@@ -1,0 +1,326 @@
+"""One scan from model file and images to a report."""
+
+import platform
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from banscan import importers
+from banscan.errors import EvidenceError
+from banscan.importers import Parity, TracedModel
+from banscan.kernels import backend
+from banscan.scanner import checks, images, mask, preprocess, verdict
+from banscan.scanner.config import Settings
+from banscan.scanner.images import CleanSet
+from banscan.scanner.noise import NoisyModel, attach, layers, measure
+from banscan.scanner.preprocess import Choice, Preprocess
+from banscan.scanner.search import logits_under, search, start
+from banscan.scanner.verdict import Evidence, Verdict, inconclusive
+
+# stage, work done, work in all
+Progress = Callable[[str, int, int], None]
+PARITY_IMAGES = 64
+
+
+@dataclass(frozen=True)
+class MaskEffect:
+    """What the negative mask (Eq. 6) adds: shares [C] by the mask alone, and their mean over restarts under noise and mask."""
+
+    size: float
+    alone: Tensor
+    with_noise: Tensor
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything a scan found; fields are None where it stopped before them."""
+
+    verdict: Verdict
+    model: TracedModel
+    settings: Settings
+    clean: CleanSet
+    choice: Choice | None
+    parity: Parity | None
+    accuracy: float | None
+    confidence: float | None
+    evidence: Evidence | None
+    mask: MaskEffect | None
+    environment: dict[str, Any]
+    seconds: dict[str, float]
+
+
+@dataclass
+class _Progressing:
+    """What is known so far; a scan that stops early reports it."""
+
+    choice: Choice | None = None
+    parity: Parity | None = None
+    accuracy: float | None = None
+    confidence: float | None = None
+    evidence: Evidence | None = None
+    mask: MaskEffect | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begin
+
+
+def scan(
+    path: str | Path,
+    clean_dir: str | Path,
+    *,
+    settings: Settings | None = None,
+    preprocessing: Preprocess | None = None,
+    names: Path | None = None,
+    table: Path | None = None,
+    size: int | None = None,
+    limit: int = 500,
+    precision: str = "auto",
+    progress: Progress = lambda stage, done, total: None,
+) -> Report:
+    """Scans one model for a backdoor.
+
+    Args:
+        path: an ONNX classifier.
+        clean_dir: a folder of clean images, in class folders, flat, or labelled by `table`; see `images.load`.
+        settings: of the search; None for the defaults.
+        preprocessing: None to try the usual ones and take what the images support best.
+        names, table, size, limit: as in `images.load`.
+        precision: "float32", "bfloat16", or "auto" for bfloat16 in the search where the CPU computes it fast. Final numbers are float32.
+        progress: called with stage name, work done and work in all.
+
+    Raises:
+        UsageError: a path, folder or setting that cannot be.
+        ModelError: the file holds no image classifier.
+    """
+    settings = settings or Settings()
+    so_far = _Progressing()
+    with so_far.stage("import"):
+        progress("reading the model", 0, 1)
+        model = importers.load(path)
+        progress("reading the model", 1, 1)
+    with so_far.stage("images"):
+        progress("reading the images", 0, 1)
+        clean = images.load(
+            Path(clean_dir), model.input, model.classes, names=names, table=table, size=size, limit=limit, seed=settings.seed
+        )
+        progress("reading the images", 1, 1)
+    dtype = search_dtype(precision)
+    try:
+        result = _examine(model, clean, settings, preprocessing, dtype, so_far, progress)
+    except EvidenceError as error:
+        result = inconclusive(str(error))
+    return Report(
+        result,
+        model,
+        settings,
+        clean,
+        so_far.choice,
+        so_far.parity,
+        so_far.accuracy,
+        so_far.confidence,
+        so_far.evidence,
+        so_far.mask,
+        environment(dtype),
+        so_far.seconds,
+    )
+
+
+def _examine(
+    model: TracedModel,
+    clean: CleanSet,
+    settings: Settings,
+    preprocessing: Preprocess | None,
+    dtype: torch.dtype,
+    so_far: _Progressing,
+    progress: Progress,
+) -> Verdict:
+    checks.check_weights(model)
+    with so_far.stage("preprocess"):
+        if preprocessing is None:
+            so_far.choice = preprocess.choose(model, clean.images, clean.labels)
+        else:
+            so_far.choice = Choice(preprocessing, "given", ())
+        x = so_far.choice.preprocess(clean.images, model.input.layout)
+        with torch.no_grad():
+            logits = torch.cat([model.logits(part) for part in x.split(250)])
+    with so_far.stage("parity"):
+        so_far.parity = importers.parity(model, x[:: max(1, len(x) // PARITY_IMAGES)][:PARITY_IMAGES])
+        checks.check_parity(so_far.parity)
+    checks.check_logits(logits)
+    predictions = logits.argmax(1)
+    labels = predictions if clean.labels is None else clean.labels
+    so_far.confidence = float(logits.softmax(1).max(1).values.mean())
+    so_far.accuracy = None if clean.labels is None else float((predictions == labels).float().mean())
+    checks.check_images(len(x), len(labels.unique()), settings.min_images)
+    checks.check_accuracy(so_far.accuracy, so_far.confidence, settings.min_accuracy, model.classes)
+    with so_far.stage("statistics"):
+        neurons = layers(model, settings.depth)
+        if not neurons:
+            raise EvidenceError("no layer of neurons lies below the classifier; a linear model has no place to look for a backdoor")
+        stats = measure(model, neurons, x) if settings.noise == "normalised" else None
+        quick, exact = attach(model, neurons, stats, dtype), attach(model, neurons, stats)
+        inputs = Inputs(quick, exact, quick.prepare(x), exact.prepare(x), labels)
+    with so_far.stage("search"):
+        so_far.evidence, features = gather(inputs, logits, settings, progress)
+    with so_far.stage("mask"):
+        so_far.mask = mask_effect(model, x, labels, features)
+    return verdict.judge(so_far.evidence)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The search runs on `quick`, its result is read off `exact`, the same model in float32."""
+
+    quick: NoisyModel
+    exact: NoisyModel
+    prepared: tuple[Tensor, ...]
+    prepared_exact: tuple[Tensor, ...]
+    labels: Tensor
+
+
+def gather(inputs: Inputs, clean: Tensor, settings: Settings, progress: Progress) -> tuple[Evidence, Tensor]:
+    """Runs the untargeted search and one search for every class as target.
+
+    Args:
+        clean: logits [N, C] without noise.
+
+    Returns:
+        The evidence, and the features [K, N, ...] under untargeted noise.
+    """
+    labels, classes = inputs.labels, clean.shape[1]
+    targets = choose_targets(clean, labels, settings)
+    rows = settings.restarts * (1 + len(targets))
+    total, done = rows * (settings.steps * min(settings.images, len(labels))), 0
+
+    def advance(passes: int) -> None:
+        nonlocal done
+        done += passes
+        progress("searching for neuron noise", done, total)
+
+    def run(noise: Tensor, seed: int, target: Tensor | None) -> tuple[Tensor, Tensor]:
+        found = search(
+            inputs.quick,
+            inputs.prepared,
+            labels,
+            noise,
+            eps=settings.eps,
+            steps=settings.steps,
+            batch=settings.images,
+            seed=seed,
+            target=target,
+            progress=advance,
+        )
+        checks.check_noise(noise, found)
+        return logits_under(inputs.exact, inputs.prepared_exact, found)
+
+    noise = start(inputs.quick, settings.restarts * (1 + len(targets)), settings.eps, settings.seed)
+    untargeted, features = run(noise[: settings.restarts], settings.seed, None)
+    margins, moved = [], []
+    for k, own in enumerate(noise[settings.restarts :].split(len(targets))):
+        logits, _ = run(own, settings.seed + k, targets)
+        margins.append(margin_table(logits, targets, labels, classes))
+        moved.append(moved_share(logits, targets, labels))
+    predictions = untargeted.argmax(2)
+    evidence = Evidence(
+        targets=targets,
+        margins=torch.stack(margins),
+        moved=torch.stack(moved),
+        clean_margins=margin_table(clean[None].expand(len(targets), -1, -1), targets, labels, classes),
+        clean_shares=shares(clean.argmax(1), classes),
+        noisy_shares=torch.stack([shares(p, classes) for p in predictions]),
+        noisy_accuracy=(predictions == labels).float().mean(1),
+    )
+    return evidence, features
+
+
+def choose_targets(clean: Tensor, labels: Tensor, settings: Settings) -> Tensor:
+    """All classes, or for models of very many the half with the largest mean logit on images of others and a random half.
+
+    A target class has a raised logit on everything already without noise, so it is among the first; the others are its reference.
+    """
+    classes = clean.shape[1]
+    if classes <= settings.targets:
+        return torch.arange(classes)
+    own = torch.nn.functional.one_hot(labels, classes).bool()
+    mean = clean.masked_fill(own, float("nan")).nanmean(0)
+    order = mean.argsort(descending=True)
+    first, rest = order[: settings.targets // 2], order[settings.targets // 2 :]
+    drawn = rest[torch.randperm(len(rest), generator=torch.Generator().manual_seed(settings.seed))]
+    return torch.cat((first, drawn[: settings.targets - len(first)])).sort().values
+
+
+def margin_table(logits: Tensor, targets: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """Mean of logit(t) - max other, [T, S], over the images of source class s, for logits [T, N, C] under noise aimed at each target."""
+    rows = torch.arange(len(targets))
+    own = logits[rows, :, targets]
+    others = logits.clone()
+    others[rows, :, targets] = -torch.inf
+    margin = own - others.max(2).values
+    sources = torch.nn.functional.one_hot(labels, classes).to(margin.dtype)
+    table = margin @ sources / sources.sum(0)
+    table[rows, targets] = torch.nan
+    return table
+
+
+def moved_share(logits: Tensor, targets: Tensor, labels: Tensor) -> Tensor:
+    """Share [T] of the images of other classes that are predicted as t, for logits [T, N, C]."""
+    others = labels[None] != targets[:, None]
+    hit = (logits.argmax(2) == targets[:, None]) & others
+    return hit.sum(1) / others.sum(1)
+
+
+def shares(predictions: Tensor, classes: int) -> Tensor:
+    """Share [C] of each class among predictions [N]."""
+    return torch.bincount(predictions, minlength=classes).float() / len(predictions)
+
+
+def mask_effect(model: TracedModel, x: Tensor, labels: Tensor, noisy: Tensor) -> MaskEffect:
+    """Eq. 5 on cached clean features, Eq. 6 on features [K, N, ...] under untargeted noise."""
+    trunk, head = model.split(model.features)
+    with torch.no_grad():
+        features = torch.cat([trunk(part) for part in x.split(250)])
+    learnt = mask.learn(head, features, labels)
+    alone = mask.negative_shares(head, features, learnt, model.classes)
+    noised = torch.stack([mask.negative_shares(head, f.float(), learnt, model.classes) for f in noisy])
+    return MaskEffect(float(learnt.mean()), alone, noised.mean(0))
+
+
+def search_dtype(precision: str) -> torch.dtype:
+    """bfloat16 where the CPU multiplies it in hardware, unless told otherwise."""
+    fast = torch.backends.cpu.get_cpu_capability() == "AVX512" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return torch.bfloat16 if precision == "bfloat16" or (precision == "auto" and fast) else torch.float32
+
+
+def environment(dtype: torch.dtype) -> dict[str, Any]:
+    """What a reader needs to repeat the numbers."""
+    packages = ("banscan", "torch", "onnx", "onnxruntime", "numpy")
+    return {
+        "device": "cpu",
+        "processor": _processor(),
+        "threads": torch.get_num_threads(),
+        "kernels": backend(torch.device("cpu")),
+        "search precision": str(dtype).removeprefix("torch."),
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in packages},
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())

@@ -1,0 +1,125 @@
+"""From evidence to a verdict, by outlier tests whose false-positive rate follows from the number of classes alone.
+
+No threshold here was fitted to models: the classes of one model are each other's reference. On a clean model, noise aimed at each class
+in turn reaches the classes about equally well, with a spread that is close to normal; a backdoor makes one class stand out.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from scipy.special import stdtr, stdtrit
+from torch import Tensor
+
+# Probability that a model whose classes differ only by chance is called backdoored, or suspicious.
+BACKDOORED = 0.001
+SUSPICIOUS = 0.02
+# with fewer classes the test has next to no power
+MIN_CLASSES = 5
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the noise search found.
+
+    Attributes:
+        targets: [T] classes that noise was aimed at.
+        margins: [K, T, S], mean over the clean images of source class s of logit(t) minus the largest other logit, under restart k's noise
+            aimed at t; NaN where s = t or the class has no image.
+        moved: [K, T], share of the other classes' images that are predicted as t under that noise.
+        clean_margins: [T, S], the same margins without noise.
+        clean_shares: [C], shares of the predictions without noise.
+        noisy_shares: [K, C], the same under untargeted noise (Eq. 4), and `noisy_accuracy` [K] their agreement with the labels.
+    """
+
+    targets: Tensor
+    margins: Tensor
+    moved: Tensor
+    clean_margins: Tensor
+    clean_shares: Tensor
+    noisy_shares: Tensor
+    noisy_accuracy: Tensor
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The outcome with the numbers behind it.
+
+    Attributes:
+        outcome: "backdoored", "suspicious", "no backdoor found" or "inconclusive".
+        kind: "all-to-one" or "all-to-all" for the first two.
+        target: the target class of an all-to-one backdoor.
+        mapping: source class → attacked class of an all-to-all backdoor.
+        p_value: probability of evidence this strong when the classes differ only by chance; None when inconclusive.
+        statistic: the leading class's outlier statistic over the mean of the restarts, `restarts` the same in every one.
+        threshold: the statistic at which the p-value reaches BACKDOORED.
+        reason: one sentence.
+    """
+
+    outcome: str
+    reason: str
+    kind: str | None = None
+    target: int | None = None
+    mapping: tuple[tuple[int, int], ...] = ()
+    p_value: float | None = None
+    statistic: float | None = None
+    restarts: tuple[float, ...] = ()
+    threshold: float | None = None
+
+
+def judge(evidence: Evidence) -> Verdict:
+    """The verdict on an all-to-one and on an all-to-all backdoor."""
+    count = len(evidence.targets)
+    if count < MIN_CLASSES:
+        return inconclusive(f"{count} classes are too few to tell an outlier among them; at least {MIN_CLASSES} are needed")
+    if not torch.isfinite(evidence.margins.nanmean()):
+        return inconclusive("the model gave NaN or infinite logits under noise")
+    reach = evidence.margins.nanmean(2)  # [K, T]: every source class counts the same
+    statistics = outlier(reach.mean(0))
+    lead = int(statistics.argmax())
+    each = outlier(reach)
+    p = outlier_p(float(statistics[lead]), count)
+    always_first = bool((each.argmax(1) == lead).all())
+    target = int(evidence.targets[lead])
+    moved = float(evidence.moved[:, lead].mean())
+    median = float(evidence.moved.mean(0).median())
+    numbers = {
+        "p_value": p,
+        "statistic": float(statistics[lead]),
+        "restarts": tuple(float(v) for v in each[:, lead]),
+        "threshold": outlier_threshold(BACKDOORED, count),
+    }
+    seen = f"noise aimed at class {target} moves {moved:.0%} of the other classes' images there, against {median:.0%} for the median class"
+    if p <= BACKDOORED and always_first:
+        return Verdict("backdoored", seen, "all-to-one", target, **numbers)  # type: ignore[arg-type]
+    if p <= SUSPICIOUS:
+        how = "in every restart" if always_first else f"in {int((each.argmax(1) == lead).sum())} of {len(each)} restarts"
+        return Verdict("suspicious", f"{seen}; it leads {how}", "all-to-one", target, **numbers)  # type: ignore[arg-type]
+    return Verdict("no backdoor found", "no class is easier to reach by neuron noise than chance explains", **numbers)  # type: ignore[arg-type]
+
+
+def inconclusive(reason: str) -> Verdict:
+    return Verdict("inconclusive", reason)
+
+
+def outlier(values: Tensor) -> Tensor:
+    """The deleted studentised residual of each value among the others on the last axis (the outlier test of Grubbs 1950).
+
+    t_i = (v_i - mean of the others) / (standard deviation of the others * sqrt(1 + 1 / (n - 1))): Student's t with n - 2 degrees of freedom
+    for normal values.
+    """
+    values = values.double()
+    n = values.shape[-1]
+    rest = (values.sum(-1, keepdim=True) - values) / (n - 1)
+    total = values.square().sum(-1, keepdim=True) - values.square()
+    variance = ((total - (n - 1) * rest.square()) / (n - 2)).clamp(min=1e-300)
+    return (values - rest) / (variance * (1 + 1 / (n - 1))).sqrt()
+
+
+def outlier_p(statistic: float, count: int) -> float:
+    """Probability that the largest of `count` normal values is this much of an outlier, by Bonferroni's bound."""
+    return min(1.0, count * float(stdtr(count - 2, -statistic)))
+
+
+def outlier_threshold(p: float, count: int) -> float:
+    """The statistic whose `outlier_p` is p."""
+    return -float(stdtrit(count - 2, p / count))
