@@ -1,1 +1,49 @@
-"""Backdoor scanner for image classifiers, from a model file and a few clean images."""
+"""Backdoor scanner for image classifiers: a model file and a few clean images in, a verdict with evidence out.
+
+    report = banscan.scan("model.onnx", "imgs/")
+    print(report.verdict.outcome, report.verdict.target, report.verdict.p_value)
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from banscan.errors import BanscanError, EvidenceError, ModelError, UsageError
+
+if TYPE_CHECKING:
+    from banscan.importers import TracedModel, load
+    from banscan.scanner.config import Settings
+    from banscan.scanner.preprocess import Preprocess
+    from banscan.scanner.scan import Report, scan
+    from banscan.scanner.verdict import Verdict
+
+__all__ = [
+    "BanscanError",
+    "EvidenceError",
+    "ModelError",
+    "Preprocess",
+    "Report",
+    "Settings",
+    "TracedModel",
+    "UsageError",
+    "Verdict",
+    "load",
+    "scan",
+]
+
+_HOMES = {
+    "Preprocess": "banscan.scanner.preprocess",
+    "Report": "banscan.scanner.scan",
+    "Settings": "banscan.scanner.config",
+    "TracedModel": "banscan.importers",
+    "Verdict": "banscan.scanner.verdict",
+    "load": "banscan.importers",
+    "scan": "banscan.scanner.scan",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # torch takes seconds to load: the command line's --help must not wait for it
+    if name not in _HOMES:
+        raise AttributeError(f"module 'banscan' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

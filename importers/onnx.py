@@ -31,9 +31,9 @@ def load(path: Path) -> graph.TracedModel:
         model = onnx.inliner.inline_local_functions(model)
     name, spec, batch = _input(path, model)
     output = _output(path, model)
-    module = Interpreter(model, name, output, batch)
     example = torch.zeros(2, *_image_shape(spec))
     try:
+        module = Interpreter(model, name, output, batch)
         exported = torch.export.export(module, (example,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},), strict=False)
     except BanscanError as error:
         raise ModelError(f"{path}: {error}") from error
@@ -79,7 +79,10 @@ class Interpreter(nn.Module):
         versions = {o.domain: o.version for o in model.opset_import}
         version = versions.get("", versions.get("ai.onnx", 1))
         for initializer in model.graph.initializer:
-            self._keep(initializer.name, onnx.numpy_helper.to_array(initializer))
+            try:
+                self._keep(initializer.name, onnx.numpy_helper.to_array(initializer))
+            except ValueError as error:
+                raise ModelError(f"the weight {initializer.name!r} has fewer values than its shape; the file is damaged") from error
         self.calls: list[tuple[Call, list[str], list[str]]] = []
         for node in _needed(model, output):
             attributes = {a.name: _attribute(a) for a in node.attribute}
@@ -91,7 +94,7 @@ class Interpreter(nn.Module):
                 continue
             if node.domain not in ("", "ai.onnx") or node.op_type not in OPERATORS:
                 where = f"{node.domain}::" if node.domain else ""
-                raise ModelError(f"{model.graph.name or 'graph'}: operator {where}{node.op_type} ({node.name}) is not supported")
+                raise ModelError(f"operator {where}{node.op_type} ({node.name or node.output[0]}) is not supported")
             constant = tuple(i in self.known or i in self.attributes for i in node.input)
             used = len([o for o in node.output if o])
             call = Call(node.op_type, node.name or node.output[0], attributes, version, used, constant, batch)

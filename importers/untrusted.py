@@ -23,7 +23,7 @@ def read_onnx(path: Path) -> onnx.ModelProto:
     if not path.is_file():
         raise UsageError(f"{path}: not a file; expected the path of an ONNX model")
     try:
-        model = onnx.load(str(path), load_external_data=False)
+        model = onnx.load(str(path), format="protobuf", load_external_data=False)
     except (DecodeError, ValueError, OSError) as error:
         raise ModelError(f"{path}: not an ONNX model, or a truncated one; export it again with your framework's ONNX exporter") from error
     if not model.HasField("graph") or not model.graph.node:

@@ -1,7 +1,7 @@
 """The noise on a CPU: one fused pass each way by torch's own batch-norm kernels, restart by restart in one buffer.
 
 Eval-mode batch norm with weight (1 + delta) and bias (1 + xi) b is Eq. 3; training-mode batch norm with weight s (1 + delta) and bias
-m (1 + xi) is the normalised form. Both give the sums behind grad delta and grad xi for free. With the activation fused nothing is
+m + s xi is the normalised form. Both give the sums behind grad delta and grad xi for free. With the activation fused nothing is
 stored but z and y, and no weight gradient is ever formed.
 """
 
@@ -61,8 +61,8 @@ class _Perturb(torch.autograd.Function):
             # the kernel's epsilon is one number for all channels; dividing z by s beforehand makes it relative to the clean variance
             unit = torch.where(std > 0, std, torch.ones_like(std))
             z = z / unit.to(z.dtype).reshape(1, channels, *(1,) * (z.ndim - 2))
-            weight, shift = std * (1 + delta), own * (1 + xi)
-            factors = std, own
+            weight, shift = std * (1 + delta), own + std * xi
+            factors = std, std
             moments = []
         memory = torch.channels_last if z.ndim == 4 and not z.is_contiguous() else torch.contiguous_format
         y = torch.empty((restarts * count, *z.shape[1:]), dtype=z.dtype).contiguous(memory_format=memory)

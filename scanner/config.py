@@ -9,12 +9,13 @@ FORMS = ("normalised", "paper")
 
 @dataclass(frozen=True)
 class Settings:
-    """How the noise is searched for and judged; the defaults come from `bench/probe.py` (docs/method.md).
+    """How the noise is searched for and judged; where the defaults come from is in docs/method.md.
 
     Attributes:
-        noise: "normalised", or "paper" for Eq. 3 as it stands.
-        eps: bound on every delta and xi, relative to the neuron's weights and bias (or clean spread and mean).
-        steps: PGD steps of eps / steps each; images: clean images drawn per step.
+        noise: "normalised", or "paper" for Eq. 3 and 4 as they stand, over all layers.
+        eps: the strength of the noise. "normalised": its root mean square over the neurons, in units of each neuron's clean spread (an
+            L2 ball); "paper": the bound on every delta and xi. None lets the model decide, see `search.strength`.
+        steps: PGD steps; images: clean images drawn for each.
         restarts: independent searches; every statistic is given for each of them.
         depth: the share of neuron layers, counted from the image, that carry no noise.
         seed: decides the images, the starts and the batches.
@@ -22,11 +23,11 @@ class Settings:
     """
 
     noise: str = "normalised"
-    eps: float = 0.6
+    eps: float | None = None
     steps: int = 8
     images: int = 64
     restarts: int = 8
-    depth: float = 0.5
+    depth: float | None = None
     seed: int = 0
     targets: int = 100
     min_images: int = 50
@@ -36,12 +37,20 @@ class Settings:
         """Raises UsageError for values that no search can run with."""
         if self.noise not in FORMS:
             raise UsageError(f"--noise {self.noise}: unknown; expected {' or '.join(FORMS)}")
-        for option, value, low, high in (
-            ("--eps", self.eps, 0.0, 1.0),
-            ("--depth", self.depth, 0.0, 0.95),
-        ):
-            if not low <= value <= high or (option == "--eps" and value == 0):
-                raise UsageError(f"{option} {value}: expected a value from {low} to {high}")
-        for option, count in (("--steps", self.steps), ("--restarts", self.restarts)):
+        if self.eps is not None and not 0 < self.eps <= 10:
+            raise UsageError(f"--eps {self.eps}: expected a value above 0, at most 10")
+        if self.depth is not None and not 0 <= self.depth < 1:
+            raise UsageError(f"--depth {self.depth}: expected a share of the layers, from 0 up to but not 1")
+        for option, count in (("--steps", self.steps), ("--restarts", self.restarts), ("--images", self.images)):
             if count < 1:
                 raise UsageError(f"{option} {count}: expected at least 1")
+
+    @property
+    def ball(self) -> str:
+        """The set that noise is projected to: "linf" for Eq. 4, "l2" for the normalised form."""
+        return "linf" if self.noise == "paper" else "l2"
+
+    @property
+    def layers_without(self) -> float:
+        """`depth`, or what goes with the form: the paper's noise is on all layers."""
+        return self.depth if self.depth is not None else 0.0 if self.noise == "paper" else 0.75

@@ -1,5 +1,6 @@
 """One scan from model file and images to a report."""
 
+import math
 import platform
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +28,11 @@ from banscan.scanner.verdict import Evidence, Verdict, inconclusive
 # stage, work done, work in all
 Progress = Callable[[str, int, int], None]
 PARITY_IMAGES = 64
+# `strength`: the share of images to move, the strengths between which it is sought, in how many steps and for how many targets
+REACH = 0.4
+STRENGTHS = (0.02, 2.0)
+BISECTIONS = 7
+SAMPLE = 16
 
 
 @dataclass(frozen=True)
@@ -167,7 +173,7 @@ def _examine(
     checks.check_images(len(x), len(labels.unique()), settings.min_images)
     checks.check_accuracy(so_far.accuracy, so_far.confidence, settings.min_accuracy, model.classes)
     with so_far.stage("statistics"):
-        neurons = layers(model, settings.depth)
+        neurons = layers(model, settings.layers_without)
         if not neurons:
             raise EvidenceError("no layer of neurons lies below the classifier; a linear model has no place to look for a backdoor")
         stats = measure(model, neurons, x) if settings.noise == "normalised" else None
@@ -202,6 +208,7 @@ def gather(inputs: Inputs, clean: Tensor, settings: Settings, progress: Progress
     """
     labels, classes = inputs.labels, clean.shape[1]
     targets = choose_targets(clean, labels, settings)
+    eps = settings.eps or strength(inputs, targets, settings, progress)
     rows = settings.restarts * (1 + len(targets))
     total, done = rows * (settings.steps * min(settings.images, len(labels))), 0
 
@@ -216,7 +223,8 @@ def gather(inputs: Inputs, clean: Tensor, settings: Settings, progress: Progress
             inputs.prepared,
             labels,
             noise,
-            eps=settings.eps,
+            eps=eps,
+            ball=settings.ball,
             steps=settings.steps,
             batch=settings.images,
             seed=seed,
@@ -226,7 +234,7 @@ def gather(inputs: Inputs, clean: Tensor, settings: Settings, progress: Progress
         checks.check_noise(noise, found)
         return logits_under(inputs.exact, inputs.prepared_exact, found)
 
-    noise = start(inputs.quick, settings.restarts * (1 + len(targets)), settings.eps, settings.seed)
+    noise = start(inputs.quick, rows, eps, settings.seed, settings.ball)
     untargeted, features = run(noise[: settings.restarts], settings.seed, None)
     margins, moved = [], []
     for k, own in enumerate(noise[settings.restarts :].split(len(targets))):
@@ -235,6 +243,7 @@ def gather(inputs: Inputs, clean: Tensor, settings: Settings, progress: Progress
         moved.append(moved_share(logits, targets, labels))
     predictions = untargeted.argmax(2)
     evidence = Evidence(
+        eps=eps,
         targets=targets,
         margins=torch.stack(margins),
         moved=torch.stack(moved),
@@ -244,6 +253,38 @@ def gather(inputs: Inputs, clean: Tensor, settings: Settings, progress: Progress
         noisy_accuracy=(predictions == labels).float().mean(1),
     )
     return evidence, features
+
+
+def strength(inputs: Inputs, targets: Tensor, settings: Settings, progress: Progress) -> float:
+    """The eps at which noise reaches the median class on about REACH of the other classes' images, found by bisection.
+
+    Too little noise moves nothing, too much moves everything anywhere; in between, classes can be told apart, and where that is
+    depends on the model. Searches with a sample of the targets decide.
+    """
+    drawn = torch.randperm(len(targets), generator=torch.Generator().manual_seed(settings.seed))[:SAMPLE]
+    sample = targets[drawn.sort().values]
+    low, high = (math.log(eps) for eps in STRENGTHS)
+    for tried in range(BISECTIONS):
+        progress("finding the strength of the noise", tried, BISECTIONS)
+        eps = math.exp((low + high) / 2)
+        noise = start(inputs.quick, len(sample), eps, settings.seed, settings.ball)
+        found = search(
+            inputs.quick,
+            inputs.prepared,
+            inputs.labels,
+            noise,
+            eps=eps,
+            steps=settings.steps,
+            batch=settings.images,
+            seed=settings.seed,
+            ball=settings.ball,
+            target=sample,
+        )
+        logits, _ = logits_under(inputs.quick, inputs.prepared, found)
+        enough = moved_share(logits, sample, inputs.labels).median() >= REACH
+        low, high = (low, math.log(eps)) if enough else (math.log(eps), high)
+    progress("finding the strength of the noise", BISECTIONS, BISECTIONS)
+    return math.exp((low + high) / 2)
 
 
 def choose_targets(clean: Tensor, labels: Tensor, settings: Settings) -> Tensor:

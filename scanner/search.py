@@ -1,4 +1,4 @@
-"""PGD over neuron noise (BAN, Eq. 4): all restarts as one batch, start, sign step, projection."""
+"""PGD over neuron noise (BAN, Eq. 4): all restarts as one batch, start, step, projection."""
 
 from collections.abc import Callable
 
@@ -12,10 +12,39 @@ from banscan.scanner.noise import NoisyModel
 BATCH = 512
 
 
-def start(model: NoisyModel, restarts: int, eps: float, seed: int) -> Tensor:
-    """Noise [K, D], uniform in [-eps, eps]; restart k is the same whatever K is."""
-    rows = [torch.rand(model.size, generator=torch.Generator().manual_seed(seed * 1_000_003 + k)) for k in range(restarts)]
-    return (torch.stack(rows) * 2 - 1) * eps
+def start(model: NoisyModel, restarts: int, eps: float, seed: int, ball: str) -> Tensor:
+    """Random noise [K, D] to start from; restart k is the same whatever K is.
+
+    "linf": uniform in [-eps, eps]. "l2": a random direction of half the ball's radius, eps sqrt(D).
+    """
+    rows = []
+    for k in range(restarts):
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + k)
+        if ball == "linf":
+            rows.append((torch.rand(model.size, generator=generator) * 2 - 1) * eps)
+        else:
+            direction = torch.randn(model.size, generator=generator)
+            rows.append(direction * (0.5 * eps * model.size**0.5 / direction.norm()))
+    return torch.stack(rows)
+
+
+def step(noise: Tensor, gradient: Tensor, momentum: Tensor, *, eps: float, steps: int, ball: str) -> None:
+    """One ascent step on noise [K, D] in place, then the projection.
+
+    "linf": eps / steps along the sign, clipped to [-eps, eps] (Eq. 4 by PGD). "l2": twice the radius / steps along the gradient with
+    momentum 0.5, then back to the ball of radius eps sqrt(D).
+    """
+    if ball == "linf":
+        noise.add_(gradient.sign(), alpha=eps / steps).clamp_(-eps, eps)
+        return
+    radius = eps * noise.shape[1] ** 0.5
+    momentum.mul_(0.5).add_(gradient / _norm(gradient))
+    noise.add_(momentum / _norm(momentum), alpha=2 * radius / steps)
+    noise.mul_((radius / _norm(noise)).clamp(max=1))
+
+
+def _norm(rows: Tensor) -> Tensor:
+    return rows.norm(dim=1, keepdim=True).clamp(min=1e-12)
 
 
 def search(
@@ -28,10 +57,11 @@ def search(
     steps: int,
     batch: int,
     seed: int,
+    ball: str,
     target: Tensor | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Tensor:
-    """Noise within [-eps, eps] that raises the loss on clean images, or lowers it towards each restart's target.
+    """Noise in the ball that raises the loss on clean images, or lowers it towards each restart's target.
 
     Args:
         prepared, labels: `NoisyModel.prepare` of N images, and [N]; each step draws `batch` of them, the same for every restart.
@@ -43,26 +73,27 @@ def search(
         Noise [K, D].
     """
     generator = torch.Generator().manual_seed(seed)
-    noise = noise.clone()
-    group = max(1, BATCH // min(batch, len(labels)))
+    noise, momentum = noise.clone(), torch.zeros_like(noise)
+    count = min(batch, len(labels))
+    group = max(1, BATCH // count)
     order = torch.empty(0, dtype=torch.int64)
     for _ in range(steps):
-        if len(order) < min(batch, len(labels)):
+        if len(order) < count:
             order = torch.randperm(len(labels), generator=generator)
-        chosen, order = order[:batch], order[batch:]
+        chosen, order = order[:count], order[count:]
         drawn = tuple(p[chosen] for p in prepared)
         for first in range(0, len(noise), group):
-            part = noise[first : first + group].detach().requires_grad_()
+            rows = slice(first, first + group)
+            part = noise[rows].detach().requires_grad_()
             logits, _ = model.run(drawn, part)
             if target is None:
                 goal, sign = labels[chosen].repeat(len(part)), 1.0
             else:
-                goal, sign = target[first : first + group].repeat_interleave(len(chosen)), -1.0
+                goal, sign = target[rows].repeat_interleave(count), -1.0
             loss = sign * F.cross_entropy(logits, goal, reduction="sum")
             (gradient,) = torch.autograd.grad(loss, part)
-            noise[first : first + group] += eps / steps * gradient.sign()
-            progress(len(part) * len(chosen))
-        noise.clamp_(-eps, eps)
+            step(noise[rows], gradient, momentum[rows], eps=eps, steps=steps, ball=ball)
+            progress(len(part) * count)
     return noise
 
 

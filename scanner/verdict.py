@@ -11,8 +11,10 @@ from scipy.special import stdtr, stdtrit
 from torch import Tensor
 
 # Probability that a model whose classes differ only by chance is called backdoored, or suspicious.
-BACKDOORED = 0.001
+BACKDOORED = 0.005
 SUSPICIOUS = 0.02
+# a share this small or large is as good as none or all: a few images in a thousand
+SMALLEST = 0.002
 # with fewer classes the test has next to no power
 MIN_CLASSES = 5
 
@@ -22,6 +24,7 @@ class Evidence:
     """What the noise search found.
 
     Attributes:
+        eps: the strength of the noise.
         targets: [T] classes that noise was aimed at.
         margins: [K, T, S], mean over the clean images of source class s of logit(t) minus the largest other logit, under restart k's noise
             aimed at t; NaN where s = t or the class has no image.
@@ -31,6 +34,7 @@ class Evidence:
         noisy_shares: [K, C], the same under untargeted noise (Eq. 4), and `noisy_accuracy` [K] their agreement with the labels.
     """
 
+    eps: float
     targets: Tensor
     margins: Tensor
     moved: Tensor
@@ -73,10 +77,9 @@ def judge(evidence: Evidence) -> Verdict:
         return inconclusive(f"{count} classes are too few to tell an outlier among them; at least {MIN_CLASSES} are needed")
     if not torch.isfinite(evidence.margins.nanmean()):
         return inconclusive("the model gave NaN or infinite logits under noise")
-    reach = evidence.margins.nanmean(2)  # [K, T]: every source class counts the same
-    statistics = outlier(reach.mean(0))
+    statistics = outlier(log_odds(evidence.moved.mean(0)))
     lead = int(statistics.argmax())
-    each = outlier(reach)
+    each = outlier(log_odds(evidence.moved))
     p = outlier_p(float(statistics[lead]), count)
     always_first = bool((each.argmax(1) == lead).all())
     target = int(evidence.targets[lead])
@@ -99,6 +102,11 @@ def judge(evidence: Evidence) -> Verdict:
 
 def inconclusive(reason: str) -> Verdict:
     return Verdict("inconclusive", reason)
+
+
+def log_odds(share: Tensor) -> Tensor:
+    """The logarithm of share / (1 - share), where differences between classes spread evenly; held away from 0 and 1."""
+    return share.double().clamp(SMALLEST, 1 - SMALLEST).logit()
 
 
 def outlier(values: Tensor) -> Tensor:

@@ -1,0 +1,5 @@
+"""`python -m banscan`."""
+
+from banscan.scanner.cli import main
+
+main()

@@ -1,0 +1,66 @@
+"""Scans every model of a zoo and writes one JSON row each; a second run goes on where the first stopped.
+
+    python -m bench.detect --zoo DIR/tune --images DIR --out rows.jsonl
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+
+from banscan.scanner.config import Settings
+from banscan.scanner.report.json import to_dict
+from banscan.scanner.scan import scan
+
+
+def row(manifest: Path, images: Path, settings: Settings) -> dict[str, Any]:
+    """Scans one model; what is known of its attack is only copied beside the result."""
+    facts = json.loads(manifest.read_text())
+    report = to_dict(scan(manifest.with_suffix(".onnx"), images / facts["recipe"]["set"], settings=settings))
+    evidence = report["evidence"] or {}
+    return {
+        "name": manifest.stem,
+        "attack": facts["recipe"]["attack"],
+        "target": facts["recipe"]["target"],
+        "model_accuracy": facts["accuracy"],
+        "asr": facts["asr"],
+        "settings": report["settings"],
+        "eps": evidence.get("eps"),
+        "verdict": report["verdict"],
+        "accuracy": report["accuracy"],
+        "seconds": sum(report["seconds"].values()),
+        "environment": report["environment"],
+    }
+
+
+@click.command()
+@click.option("--zoo", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True)
+@click.option("--images", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True, help="Folder with one image folder per data set.")
+@click.option("--out", type=click.Path(path_type=Path), required=True)
+@click.option("--seeds", default=1, show_default=True)
+@click.option("--noise", default="normalised", show_default=True)
+@click.option("--restarts", default=8, show_default=True)
+@click.option("--threads", default=1, show_default=True)
+def main(zoo: Path, images: Path, out: Path, seeds: int, noise: str, restarts: int, threads: int) -> None:
+    """Append a row for every model, seed and form of noise that OUT does not have yet."""
+    torch.set_num_threads(threads)
+    rows = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
+    done = {(r["name"], r["settings"]["seed"], r["settings"]["noise"]) for r in rows}
+    for manifest in sorted(zoo.glob("*.json")):
+        for seed in range(seeds):
+            if (manifest.stem, seed, noise) in done:
+                continue
+            result = row(manifest, images, Settings(noise=noise, restarts=restarts, seed=seed))
+            with out.open("a") as file:
+                file.write(json.dumps(result) + "\n")
+            verdict = result["verdict"]
+            click.echo(
+                f"{result['name']:44s} {verdict['outcome']:18s} target {verdict['target']} statistic {verdict['statistic']} "
+                f"p {verdict['p_value']} eps {result['eps']} {result['seconds']:.0f} s"
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,213 @@
+"""The command line: `banscan MODEL --clean-dir DIR`, `banscan inspect MODEL`."""
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from banscan.errors import BanscanError, UsageError
+
+EXIT = {"no backdoor found": 0, "backdoored": 1, "suspicious": 2, "inconclusive": 2}
+# a report piped to a file has no terminal to ask for its width
+PLAIN_WIDTH = 100
+
+
+class Commands(click.Group):
+    """`scan` is what banscan does unless another command is named."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] not in ("--help", "--version"):
+            args = ["scan", *args]
+        return super().parse_args(ctx, args)
+
+
+class Failure(click.ClickException):
+    """A BanscanError as one line on stderr with its exit code."""
+
+    def __init__(self, error: BanscanError) -> None:
+        super().__init__(str(error))
+        self.exit_code = error.exit_code
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="banscan")
+def commands() -> None:
+    """Finds backdoors in image classifiers, from a model file and clean images.
+
+    \b
+    banscan MODEL --clean-dir DIR    scan (the same as: banscan scan MODEL ...)
+    banscan inspect MODEL            show the layers that a scan would work on
+
+    \b
+    Exit codes:
+      0  no backdoor found       3  the file holds no image classifier
+      1  backdoored              4  wrong usage, no such file
+      2  inconclusive, suspicious or failed
+    """
+
+
+def _numbers(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[float, ...] | None:
+    try:
+        return None if value is None else tuple(float(v) for v in value.split(","))
+    except ValueError:
+        raise click.BadParameter("expected one number or three, separated by commas") from None
+
+
+@commands.command(no_args_is_help=True)
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--clean-dir", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Clean images: class folders or flat.")
+@click.option("--labels", "table", type=click.Path(path_type=Path), metavar="FILE", help="CSV of file,label instead of class folders.")
+@click.option("--classes", "names", type=click.Path(path_type=Path), metavar="FILE", help="Class names, one a line, in the model's order.")
+@click.option("--max-images", default=500, show_default=True, type=click.IntRange(1), help="Read at most this many images.")
+@click.option("--size", type=click.IntRange(1), help="Image size, where the model leaves it free.")
+@click.option("--preprocess", "name", default="auto", show_default=True, metavar="NAME", help="auto, unit, raw, signed, imagenet, cifar10, …")
+@click.option("--mean", callback=_numbers, metavar="R,G,B", help="Own mean, after scaling.")
+@click.option("--std", callback=_numbers, metavar="R,G,B", help="Own standard deviation.")
+@click.option("--scale", type=float, help="Own factor on pixels 0 to 255.")
+@click.option("--bgr", is_flag=True, help="Channels in BGR order.")
+@click.option("--noise", default="normalised", show_default=True, metavar="FORM", help="normalised, or paper for Eq. 3 as printed.")
+@click.option("--eps", type=float, help="Bound of the noise.")
+@click.option("--steps", type=int, help="PGD steps.")
+@click.option("--restarts", type=int, help="Independent searches.")
+@click.option("--seed", default=0, show_default=True, help="Same seed, same device: same numbers.")
+@click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto", show_default=True, help="Of the search.")
+@click.option("--threads", type=click.IntRange(1), help="CPU threads; all that this process may use by default.")
+@click.option("--format", "format_", type=click.Choice(["terminal", "json"]), default="terminal", show_default=True)
+@click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the report there instead of to stdout.")
+@click.option("--fail-on", type=click.Choice(["backdoored", "suspicious"]), default="backdoored", show_default=True, help="Exit 1 from here on.")
+@click.option("--exit-zero", is_flag=True, help="Exit 0 whatever the verdict; failures keep their code.")
+def scan(model: Path, clean_dir: Path, **options: Any) -> None:
+    """Scan one model file for a backdoor."""
+    with _failures():
+        outcome = _scan(model, clean_dir, options)
+    code = 1 if outcome == "suspicious" == options["fail_on"] else EXIT[outcome]
+    sys.exit(0 if options["exit_zero"] else code)
+
+
+def _scan(model: Path, clean_dir: Path, options: dict[str, Any]) -> str:
+    output: Path | None = options["output"]
+    if output is not None and (output.is_dir() or not output.parent.is_dir()):
+        raise UsageError(f"{output}: cannot be written; expected a file in a folder that exists")
+    # torch takes seconds to load: not for --help
+    import torch
+
+    from banscan.scanner import preprocess
+    from banscan.scanner.config import Settings
+    from banscan.scanner.report import json, terminal
+    from banscan.scanner.scan import scan as run
+
+    given = {key: options[key] for key in ("noise", "eps", "steps", "restarts", "seed") if options[key] is not None}
+    settings = Settings(**given)
+    wanted = preprocess.named(
+        options["name"], mean=options["mean"], std=options["std"], scale=options["scale"], bgr=options["bgr"]
+    )
+    torch.set_num_threads(options["threads"] or len(os.sched_getaffinity(0)))
+    with _bars() as progress:
+        report = run(
+            model,
+            clean_dir,
+            settings=settings,
+            preprocessing=wanted,
+            names=options["names"],
+            table=options["table"],
+            size=options["size"],
+            limit=options["max_images"],
+            precision=options["precision"],
+            progress=progress,
+        )
+    with _destination(output) as stream:
+        if options["format_"] == "json":
+            stream.write(json.render(report))
+        else:
+            console = Console(file=stream, width=None if stream.isatty() else PLAIN_WIDTH)
+            terminal.show(report, console)
+    return report.verdict.outcome
+
+
+@commands.command(no_args_is_help=True)
+@click.argument("model", type=click.Path(path_type=Path))
+def inspect(model: Path) -> None:
+    """Show what is read from a model file; needs no images."""
+    with _failures():
+        from banscan import importers
+        from banscan.scanner.report import terminal
+
+        traced = importers.load(model)
+        terminal.inspect(traced, Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH))
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
+    try:
+        yield
+    except BanscanError as error:
+        raise Failure(error) from None
+    except BrokenPipeError:
+        # the reader of the report has seen enough
+        sys.stdout = None  # type: ignore[assignment]
+        sys.exit(EXIT["inconclusive"])
+    except MemoryError:
+        raise Failure(BanscanError("out of memory; give fewer images with --max-images")) from None
+
+
+@contextmanager
+def _bars() -> Iterator[Any]:
+    """A progress bar on stderr, only where someone watches it."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda stage, done, total: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        tasks: dict[str, TaskID] = {}
+
+        def advance(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = progress.add_task(stage, total=total)
+            progress.update(tasks[stage], completed=done)
+
+        yield advance
+
+
+@contextmanager
+def _destination(output: Path | None) -> Iterator[Any]:
+    """stdout, or a file that appears under its name only when it is whole."""
+    if output is None:
+        yield sys.stdout
+        return
+    handle, name = tempfile.mkstemp(dir=output.parent, prefix=f".{output.name}.")
+    try:
+        with open(handle, "w", encoding="utf-8") as stream:
+            yield stream
+        os.chmod(name, 0o644)
+        os.replace(name, output)
+    except OSError as error:
+        raise UsageError(f"{output}: cannot be written ({error.strerror})") from error
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def main() -> NoReturn:
+    """The entry point; Ctrl-C ends with 130 and leaves nothing behind."""
+    try:
+        code = commands.main(standalone_mode=False)
+    except click.exceptions.Exit as ended:
+        code = ended.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code if isinstance(error, Failure) else UsageError.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("stopped", err=True)
+        code = 130
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

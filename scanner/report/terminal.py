@@ -1,0 +1,198 @@
+"""The report that a person reads: the verdict in one sentence, then the evidence behind it."""
+
+from rich.console import Console, Group, RenderableType
+from rich.markup import escape
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from banscan.importers import TracedModel
+from banscan.scanner.scan import Report
+from banscan.scanner.verdict import BACKDOORED, SUSPICIOUS
+
+STYLES = {"backdoored": "bold red", "suspicious": "bold yellow", "no backdoor found": "bold green", "inconclusive": "bold yellow"}
+SHOWN = 6
+
+
+def show(report: Report, console: Console) -> None:
+    """Prints the whole report at the console's width."""
+    console.print(_headline(report))
+    if report.evidence is not None:
+        console.print(_classes(report))
+        console.print(_tests(report))
+    console.print(_facts(report))
+    if report.choice is not None and report.choice.table:
+        console.print(_preprocessing(report))
+    if report.clean.unreadable:
+        names = ", ".join(report.clean.unreadable[:5]) + (", …" if len(report.clean.unreadable) > 5 else "")
+        console.print(f"[yellow]{len(report.clean.unreadable)} unreadable images left out:[/] {escape(names)}")
+    console.print(_timings(report))
+
+
+def sentence(report: Report) -> str:
+    """The verdict in plain words."""
+    verdict = report.verdict
+    if verdict.outcome == "backdoored" and verdict.kind == "all-to-one":
+        return f"Backdoored: class {verdict.target} looks like an attacker's target"
+    if verdict.outcome == "backdoored":
+        return "Backdoored: classes look mapped to one another by an attacker (all-to-all)"
+    if verdict.outcome == "suspicious":
+        what = f"class {verdict.target} stands out" if verdict.kind == "all-to-one" else "pairs of classes stand out"
+        return f"Suspicious: {what}, but not clearly enough for a verdict"
+    return {"no backdoor found": "No backdoor found", "inconclusive": "Inconclusive"}[verdict.outcome]
+
+
+def _headline(report: Report) -> Panel:
+    verdict = report.verdict
+    body: list[RenderableType] = [Text(sentence(report), style=STYLES[verdict.outcome]), Text(_upper(verdict.reason) + ".")]
+    if verdict.p_value is not None:
+        body.append(Text(f"A model whose classes differ only by chance looks like this with probability {chance(verdict.p_value)}.", style="dim"))
+    return Panel(Group(*body), title=escape(report.model.source.path.name), title_align="left", padding=(0, 1))
+
+
+def _upper(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def chance(p: float) -> str:
+    return "1" if p >= 1 else f"{p:.2f}" if p >= 0.01 else f"{p:.1e}"
+
+
+def _classes(report: Report) -> Table:
+    """Bars of the classes that noise reaches best."""
+    evidence = report.evidence
+    assert evidence is not None
+    moved = evidence.moved.mean(0)
+    order = moved.argsort(descending=True)
+    table = Table(title="Classes that neuron noise reaches best", title_justify="left", box=None, pad_edge=False, expand=False)
+    table.add_column("class", justify="right")
+    table.add_column("images of other classes moved there by noise aimed at it")
+    table.add_column("share", justify="right")
+    table.add_column("restarts", justify="right", no_wrap=True)
+    table.add_column("share of all: clean", justify="right")
+    table.add_column("untargeted", justify="right")
+    rows = [(str(int(evidence.targets[i])), moved[i], evidence.moved[:, i], int(evidence.targets[i])) for i in order[:SHOWN].tolist()]
+    for name, share, each, c in rows:
+        style = "red" if report.verdict.target == c and report.verdict.outcome in ("backdoored", "suspicious") else "cyan"
+        table.add_row(
+            name,
+            Text(bar(float(share)), style=style),
+            f"{float(share):.0%}",
+            f"{float(each.min()):.0%} to {float(each.max()):.0%}",
+            f"{float(evidence.clean_shares[c]):.1%}",
+            f"{float(evidence.noisy_shares[:, c].mean()):.1%}",
+        )
+    middle = float(moved.median())
+    table.add_row("median", Text(bar(middle), style="dim"), f"{middle:.0%}", "", "", "", style="dim")
+    return table
+
+
+def bar(share: float, width: int = 24) -> str:
+    """A bar in eighths of a character."""
+    eighths = round(max(0.0, min(1.0, share)) * width * 8)
+    return "█" * (eighths // 8) + ("" if eighths % 8 == 0 else chr(0x258F - (eighths % 8) + 1))
+
+
+def _tests(report: Report) -> Table:
+    verdict, evidence = report.verdict, report.evidence
+    assert evidence is not None
+    table = _pairs("Statistics")
+    if verdict.statistic is not None and verdict.threshold is not None:
+        spread = f"{min(verdict.restarts):.1f} to {max(verdict.restarts):.1f}"
+        table.add_row("outlier statistic", f"{verdict.statistic:.2f} (single restarts {spread})")
+        table.add_row(
+            "threshold",
+            f"{verdict.threshold:.2f} for {len(evidence.targets)} classes: the outlier test reaches p = {BACKDOORED} there (suspicious from {SUSPICIOUS})",
+        )
+    table.add_row("accuracy under noise", f"{evidence.noisy_accuracy.mean():.1%} (untargeted, {len(evidence.noisy_accuracy)} restarts)")
+    if report.mask is not None:
+        gain = report.mask.with_noise - report.mask.alone
+        top = int(gain.argmax())
+        table.add_row(
+            "negative mask (Eq. 6)",
+            f"alone sends {report.mask.alone.max():.0%} of the images to class {int(report.mask.alone.argmax())}; with noise class {top} "
+            f"gains most, {gain[top]:+.0%}; not used for the verdict",
+        )
+    return table
+
+
+def _facts(report: Report) -> Table:
+    model, settings, clean = report.model, report.settings, report.clean
+    table = _pairs("Scan")
+    table.add_row("model", f"{_source(model)}, SHA-256 {model.source.sha256[:16]}…")
+    table.add_row("features", f"{_anatomy(model)}")
+    accuracy = "" if report.accuracy is None else f", clean accuracy {report.accuracy:.1%}"
+    table.add_row("images", escape(f"{len(clean.images)} of {clean.found}, {clean.labelled_by}{accuracy}"))
+    if report.choice is not None:
+        table.add_row("preprocessing", f"{report.choice.preprocess.name}: {report.choice.reason}")
+    if report.parity is not None:
+        table.add_row("parity", f"{report.parity.rms:.1e} relative RMS, {report.parity.largest:.1e} at most, against onnxruntime")
+    strength = "" if report.evidence is None else f", eps {report.evidence.eps:.2g}{'' if settings.eps else ' (found by itself)'}"
+    table.add_row(
+        "noise",
+        f"{settings.noise}{strength}, {settings.steps} steps, {settings.restarts} restarts, seed {settings.seed}, "
+        f"on the deepest {1 - settings.layers_without:.0%} of the layers",
+    )
+    env = report.environment
+    table.add_row("machine", f"{escape(env['processor'])}, {env['threads']} threads, kernels {env['kernels']}, search in {env['search precision']}")
+    for note in model.notes:
+        table.add_row("note", escape(note))
+    return table
+
+
+def _preprocessing(report: Report) -> Table:
+    assert report.choice is not None
+    table = Table(title="Preprocessings tried", title_justify="left", box=None, pad_edge=False)
+    for name in ("candidate", "accuracy", "mean confidence", "information"):
+        table.add_column(name, justify="left" if name == "candidate" else "right")
+    for s in report.choice.table:
+        chosen = s.name == report.choice.preprocess.name
+        accuracy = "–" if s.accuracy is None else f"{s.accuracy:.1%}"
+        table.add_row(s.name, accuracy, f"{s.confidence:.1%}", f"{s.information:.2f}", style="bold" if chosen else "dim")
+    return table
+
+
+def _timings(report: Report) -> Text:
+    parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in report.seconds.items())
+    return Text(f"Seconds: {parts}; {sum(report.seconds.values()):.1f} in all", style="dim")
+
+
+def _pairs(title: str) -> Table:
+    table = Table(title=title, title_justify="left", box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    return table
+
+
+def _source(model: TracedModel) -> str:
+    spec, source = model.input, model.source
+    size = "×".join(str(v or "free") for v in (spec.height, spec.width))
+    return escape(
+        f"{source.format} opset {source.opset} by {source.producer}, input {spec.layout} {size}×{spec.channels}, {model.classes} classes"
+    )
+
+
+def _anatomy(model: TracedModel) -> str:
+    spatial = "" if model.spatial in (None, model.features) else f", map before pooling {model.spatial}"
+    return escape(f"penultimate {model.features}{spatial}, classifier {', '.join(model.classifier)}")
+
+
+def inspect(model: TracedModel, console: Console) -> None:
+    """Prints what was read from a model file: input, layers of neurons, feature layer."""
+    table = _pairs(escape(model.source.path.name))
+    table.add_row("model", _source(model))
+    table.add_row("SHA-256", model.source.sha256)
+    table.add_row("features", _anatomy(model))
+    for note in model.notes:
+        table.add_row("note", escape(note))
+    console.print(table)
+    layers = Table(title=f"{len(model.neurons)} layers, {sum(n.channels for n in model.neurons)} neurons", title_justify="left", box=None, pad_edge=False)
+    for name in ("layer", "kind", "neurons", "activation", "weights", "role"):
+        layers.add_column(name, justify="right" if name in ("neurons", "weights") else "left")
+    nodes = {n.name: n for n in model.module.graph.nodes}
+    shapes = {name: tuple(value.shape) for name, value in [*model.module.named_parameters(), *model.module.named_buffers()]}
+    for neuron in model.neurons:
+        weight = next((shapes[str(a.target)] for a in nodes[neuron.node].all_input_nodes if a.op == "get_attr" and str(a.target) in shapes), ())
+        role = "classifier" if neuron.node in model.classifier else ""
+        layers.add_row(neuron.node, neuron.kind, str(neuron.channels), neuron.act or "", "×".join(map(str, weight)), role)
+    console.print(layers)

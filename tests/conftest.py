@@ -1,0 +1,115 @@
+"""Small models and image folders, made once for all tests."""
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+torch.set_num_threads(2)
+
+CLASSES = 10
+SIZE = 16
+
+
+@pytest.fixture(scope="session")
+def export(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Exports a module as ONNX; returns the file."""
+    folder = tmp_path_factory.mktemp("onnx")
+
+    def write(name: str, module: nn.Module, *, dynamo: bool = False, opset: int = 17, dynamic: bool = True, shape: tuple[int, ...] = (3, SIZE, SIZE)) -> Path:
+        path = folder / f"{name}.onnx"
+        example = torch.rand(2 if dynamic else 1, *shape)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if dynamo:
+                axes = ({0: torch.export.Dim("batch")},) if dynamic else None
+                torch.onnx.export(module.eval(), (example,), str(path), dynamo=True, opset_version=opset, dynamic_shapes=axes, verbose=False)
+            else:
+                names = {"image": {0: "batch"}, "logits": {0: "batch"}} if dynamic else None
+                torch.onnx.export(
+                    module.eval(),
+                    (example,),
+                    str(path),
+                    dynamo=False,
+                    opset_version=opset,
+                    input_names=["image"],
+                    output_names=["logits"],
+                    dynamic_axes=names,
+                )
+        return path
+
+    return write
+
+
+class Net(nn.Module):
+    """Two convolutions with batch norm, a residual, pooling, one linear layer."""
+
+    def __init__(self, classes: int = CLASSES) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
+        self.body = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8))
+        self.down = nn.Sequential(nn.Conv2d(8, 12, 3, stride=2, padding=1), nn.BatchNorm2d(12), nn.ReLU())
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.head = nn.Linear(12, classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        x = torch.relu(x + self.body(x))
+        return self.head(torch.flatten(self.pool(self.down(x)), 1))
+
+
+def random_norms(module: nn.Module, seed: int = 0) -> nn.Module:
+    """Gives batch norms statistics as after training."""
+    generator = torch.Generator().manual_seed(seed)
+    for layer in module.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.running_mean.normal_(generator=generator)
+            layer.running_var.uniform_(0.5, 2, generator=generator)
+            layer.weight.data.uniform_(0.5, 1.5, generator=generator)
+            layer.bias.data.normal_(generator=generator)
+    return module.eval()
+
+
+@pytest.fixture(scope="session")
+def patterns() -> tuple[np.ndarray, np.ndarray]:
+    """200 noisy images of 10 coloured patterns, uint8 [N, 16, 16, 3], and their labels."""
+    rng = np.random.default_rng(0)
+    bases = rng.integers(0, 256, (CLASSES, SIZE, SIZE, 3))
+    labels = np.arange(200) % CLASSES
+    images = np.clip(bases[labels] * 0.7 + rng.normal(38, 30, (200, SIZE, SIZE, 3)), 0, 255).astype(np.uint8)
+    return images, labels
+
+
+@pytest.fixture(scope="session")
+def trained(patterns: tuple[np.ndarray, np.ndarray]) -> nn.Module:
+    """A Net that knows the patterns, fed with pixels in [0, 1]."""
+    torch.manual_seed(0)
+    net = Net()
+    x, y = torch.from_numpy(patterns[0]).permute(0, 3, 1, 2).float() / 255, torch.from_numpy(patterns[1])
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.02)
+    for _ in range(60):
+        loss = torch.nn.functional.cross_entropy(net(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return net.eval()
+
+
+@pytest.fixture(scope="session")
+def model_file(export: Callable[..., Path], trained: nn.Module) -> Path:
+    return export("trained", trained)
+
+
+@pytest.fixture(scope="session")
+def image_dir(tmp_path_factory: pytest.TempPathFactory, patterns: tuple[np.ndarray, np.ndarray]) -> Path:
+    """The patterns as class folders 0 to 9 of PNG files."""
+    folder = tmp_path_factory.mktemp("clean")
+    for i, (image, label) in enumerate(zip(*patterns, strict=True)):
+        (folder / str(label)).mkdir(exist_ok=True)
+        Image.fromarray(image).save(folder / str(label) / f"{i:03d}.png")
+    return folder
