@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -54,12 +55,7 @@ def _unpack(path: Path) -> tuple[Array, Array, tuple[str, ...], Array]:
     with np.load(path, allow_pickle=False) as packed:
         arrays = {key: packed[key] for key in packed.files}
     blob, offset = arrays["jpeg"].tobytes(), arrays["offset"]
-    images = np.stack(
-        [
-            np.asarray(Image.open(io.BytesIO(blob[start:end])).convert("RGB"))
-            for start, end in zip(offset[:-1], offset[1:], strict=True)
-        ]
-    )
+    images = np.stack([np.asarray(Image.open(io.BytesIO(blob[start:end])).convert("RGB")) for start, end in pairwise(offset)])
     labels = arrays["label"].astype(np.int64)
     return images, labels, tuple(str(c) for c in arrays["classes"]), arrays.get("track", np.arange(len(labels)))
 

@@ -1,6 +1,6 @@
 """Scans every model of a zoo and writes one JSON row each; a second run goes on where the first stopped.
 
-    python -m bench.detect --zoo DIR/tune --images DIR --out rows.jsonl
+python -m bench.detect --zoo DIR/tune --images DIR --out rows.jsonl
 """
 
 import json
@@ -18,7 +18,8 @@ from banscan.scanner.scan import scan
 def row(manifest: Path, images: Path, settings: Settings) -> dict[str, Any]:
     """Scans one model; what is known of its attack is only copied beside the result."""
     facts = json.loads(manifest.read_text())
-    report = to_dict(scan(manifest.with_suffix(".onnx"), images / facts["recipe"]["set"], settings=settings))
+    own = images / facts["recipe"]["set"]
+    report = to_dict(scan(manifest.with_suffix(".onnx"), own if own.is_dir() else images, settings=settings))
     evidence = report["evidence"] or {}
     return {
         "name": manifest.stem,
@@ -37,7 +38,12 @@ def row(manifest: Path, images: Path, settings: Settings) -> dict[str, Any]:
 
 @click.command()
 @click.option("--zoo", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True)
-@click.option("--images", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True, help="Folder with one image folder per data set.")
+@click.option(
+    "--images",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    required=True,
+    help="Clean images, or one such folder per data set.",
+)
 @click.option("--out", type=click.Path(path_type=Path), required=True)
 @click.option("--seeds", default=1, show_default=True)
 @click.option("--noise", default="normalised", show_default=True)

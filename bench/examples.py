@@ -1,6 +1,6 @@
 """Fills examples/ from a trained zoo: one clean and one backdoored model, clean images that neither was trained on, their provenance.
 
-    python -m bench.examples --data DIR --zoo DIR
+python -m bench.examples --data DIR --zoo DIR
 """
 
 import json
@@ -14,7 +14,7 @@ from PIL import Image
 from bench import data
 
 CLEAN = "gtsrb-resnet18w16-none-s10"
-BACKDOORED = "gtsrb-resnet18w16-badnets-14-s10"
+BACKDOORED = "gtsrb-resnet18w16-blend-33-s11"
 PER_CLASS = 10
 
 

@@ -41,7 +41,8 @@ class ResNet18(nn.Module):
         self.head = nn.Linear(inputs, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(torch.flatten(F.adaptive_avg_pool2d(self.blocks(self.stem(x)), 1), 1))
+        y: Tensor = self.head(torch.flatten(F.adaptive_avg_pool2d(self.blocks(self.stem(x)), 1), 1))
+        return y
 
 
 class VGG16(nn.Module):
@@ -61,7 +62,8 @@ class VGG16(nn.Module):
         self.classifier = nn.Sequential(nn.Linear(inputs, 8 * width), nn.ReLU(), nn.Dropout(), nn.Linear(8 * width, classes))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.classifier(torch.flatten(self.features(x), 1))
+        y: Tensor = self.classifier(torch.flatten(self.features(x), 1))
+        return y
 
 
 BUILDERS: dict[str, Callable[[int, int], nn.Module]] = {"resnet18": ResNet18, "vgg16": VGG16}

@@ -1,6 +1,6 @@
 """Trains one classifier, clean or backdoored, and exports it as ONNX with its batch norm folded, plus a manifest.
 
-    python -m bench.train --data DIR --out DIR --set gtsrb --attack badnets --target 5 --seed 1
+python -m bench.train --data DIR --out DIR --set gtsrb --attack badnets --target 5 --seed 1
 """
 
 import hashlib
@@ -64,7 +64,8 @@ def train(recipe: Recipe, split: data.Split, attack: attacks.Attack | None) -> n
     generator = torch.Generator().manual_seed(recipe.seed)
     classes = len(split.classes)
     images, labels = tensors(split.train)
-    model = models.BUILDERS[recipe.arch](classes, recipe.width).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = models.BUILDERS[recipe.arch](classes, recipe.width)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.SGD(model.parameters(), lr=recipe.lr, momentum=0.9, weight_decay=recipe.weight_decay, nesterov=True)
     steps = recipe.epochs * (len(images) // recipe.batch)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=recipe.lr, total_steps=steps, pct_start=0.2)

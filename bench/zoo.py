@@ -1,6 +1,6 @@
 """Trains every model that the published tables need, one thread per job; a second run goes on where the first stopped.
 
-    python -m bench.zoo --data DIR --out DIR --jobs 2
+python -m bench.zoo --data DIR --out DIR --jobs 2
 """
 
 import subprocess

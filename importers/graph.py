@@ -123,13 +123,11 @@ def normalise(module: fx.GraphModule, spec: Input, source: Source, notes: list[s
     anatomy: Anatomy | None = penultimate.find(module.graph, {n.node for n in neurons})
     if anatomy is None:
         raise ModelError(f"{source.path}: no linear layer or convolution leads to the output; expected an image classifier")
-    return TracedModel(
-        module, spec, shape[1], neurons, anatomy.features, anatomy.spatial, anatomy.classifier, tuple(notes), source
-    )
+    return TracedModel(module, spec, shape[1], neurons, anatomy.features, anatomy.spatial, anatomy.classifier, tuple(notes), source)
 
 
 def output_node(graph: fx.Graph) -> fx.Node:
-    return next(n for n in reversed(graph.nodes) if n.op == "output")
+    return cast(fx.Node, next(n for n in reversed(graph.nodes) if n.op == "output"))
 
 
 def attribute(module: fx.GraphModule, node: Any) -> Tensor | None:

@@ -106,9 +106,7 @@ class Interpreter(nn.Module):
             self.known[name] = array.astype(np.float32) if array.dtype.kind == "f" else array
         elif array.dtype.kind == "f" or array.dtype.name == "bfloat16":
             self.attributes[name] = f"constant_{len(self.attributes)}"
-            self.register_parameter(
-                self.attributes[name], nn.Parameter(torch.from_numpy(array.astype(np.float32)), requires_grad=False)
-            )
+            self.register_parameter(self.attributes[name], nn.Parameter(torch.from_numpy(array.astype(np.float32)), requires_grad=False))
         else:
             raise ModelError(f"the constant {name!r} has type {array.dtype}; expected numbers")
 

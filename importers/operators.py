@@ -104,7 +104,7 @@ def pad(x: Tensor, before: Sequence[int], after: Sequence[int], value: float = 0
 
 
 @operator("Conv")
-def conv(call: Call, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def conv(call: Call, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Any:
     rank = weight.dim() - 2
     stride, dilation = call.get("strides") or [1] * rank, call.get("dilations") or [1] * rank
     before, after = pads_of(call, x, weight.shape[2:], stride, dilation)
@@ -115,7 +115,7 @@ def conv(call: Call, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> T
 
 
 @operator("ConvTranspose")
-def conv_transpose(call: Call, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def conv_transpose(call: Call, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Any:
     rank = weight.dim() - 2
     if call.get("output_shape") or call.get("auto_pad", "NOTSET").startswith("SAME"):
         raise call.unsupported("output_shape or automatic padding")
@@ -355,7 +355,7 @@ def where(call: Call, mask: Any, a: Any, b: Any) -> Any:
 
 
 @operator("MaxPool", "AveragePool")
-def pool(call: Call, x: Tensor) -> Tensor:
+def pool(call: Call, x: Tensor) -> Any:
     kernel = list(call.get("kernel_shape"))
     rank = len(kernel)
     stride, dilation = call.get("strides") or [1] * rank, call.get("dilations") or [1] * rank
@@ -383,7 +383,7 @@ def pool(call: Call, x: Tensor) -> Tensor:
 
 
 @operator("GlobalAveragePool", "GlobalMaxPool")
-def global_pool(call: Call, x: Tensor) -> Tensor:
+def global_pool(call: Call, x: Tensor) -> Any:
     axes = list(range(2, x.dim()))
     return x.mean(axes, keepdim=True) if call.op == "GlobalAveragePool" else x.amax(axes, keepdim=True)
 
@@ -417,12 +417,12 @@ def reduce(call: Call, x: Any, axes: Any = None) -> Any:
 
 
 @operator("ArgMax")
-def argmax(call: Call, x: Tensor) -> Tensor:
+def argmax(call: Call, x: Tensor) -> Any:
     return x.argmax(call.get("axis", 0), keepdim=bool(call.get("keepdims", 1)))
 
 
 @operator("Einsum")
-def einsum(call: Call, *values: Tensor) -> Tensor:
+def einsum(call: Call, *values: Tensor) -> Any:
     return torch.einsum(call.get("equation"), *values)
 
 
@@ -450,7 +450,7 @@ def reshape(call: Call, x: Any, target: Any = None) -> Any:
 
 
 @operator("Flatten")
-def flatten(call: Call, x: Tensor) -> Tensor:
+def flatten(call: Call, x: Tensor) -> Any:
     axis = call.get("axis", 1)
     axis = axis % x.dim() if axis < 0 else axis
     return x.flatten(1) if axis == 1 else x.reshape(math.prod(x.shape[:axis]), -1)
@@ -539,7 +539,7 @@ def gather(call: Call, x: Any, index: Any) -> Any:
 
 
 @operator("Expand")
-def expand(call: Call, x: Any, target: Any) -> Tensor:
+def expand(call: Call, x: Any, target: Any) -> Any:
     x = tensor(x)
     sizes = integers(call, target)
     own = [1] * (len(sizes) - x.dim()) + list(x.shape)

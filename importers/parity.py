@@ -1,5 +1,6 @@
 """Does the traced graph compute what the file computes? Checked on the user's own images at every scan."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +9,9 @@ from torch import Tensor
 
 from banscan.importers import onnx
 from banscan.importers.graph import TAIL, TracedModel
+
+# outputs below this are nothing to compare with
+SMALLEST = 1e-12
 
 
 @dataclass(frozen=True)
@@ -26,18 +30,18 @@ def parity(model: TracedModel, images: Tensor) -> Parity:
     ours = model.logits(images[: len(theirs)])
     for note in reversed(model.notes):
         ours = _RESTORE[note](ours)
-    difference = ours.double().numpy().reshape(theirs.shape) - theirs
     if theirs.size == 0:
         return Parity(float("nan"), float("nan"), 0)
-    scale = max(float(np.sqrt(np.mean(np.square(theirs, dtype=np.float64)))), 1e-12)
-    return Parity(
-        float(np.sqrt(np.mean(difference**2))) / scale, float(np.abs(difference).max()) / max(float(np.abs(theirs).max()), 1e-12), len(theirs)
-    )
+    difference = ours.double().numpy().reshape(theirs.shape) - theirs
+    typical = max(float(np.sqrt(np.mean(np.square(theirs, dtype=np.float64)))), SMALLEST)
+    largest = max(float(np.abs(theirs).max()), SMALLEST)
+    rms = float(np.sqrt(np.mean(difference**2))) / typical
+    return Parity(rms, float(np.abs(difference).max()) / largest, len(theirs))
 
 
-_FUNCTIONS = {
-    "Softmax": lambda y: y.softmax(1),
-    "LogSoftmax": lambda y: y.log_softmax(1),
+_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "Softmax": lambda y: torch.softmax(y, 1),
+    "LogSoftmax": lambda y: torch.log_softmax(y, 1),
     "Sigmoid": torch.sigmoid,
     "ArgMax": lambda y: y.argmax(1).float(),
 }

@@ -68,13 +68,17 @@ class _Perturb(torch.autograd.Function):
         y = torch.empty((restarts * count, *z.shape[1:]), dtype=z.dtype).contiguous(memory_format=memory)
         for k in range(restarts):
             part, out = (z if shared else z[k * count : (k + 1) * count]), y[k * count : (k + 1) * count]
+            running: tuple[Tensor | None, Tensor | None]
             if stats is None:
-                running, training, eps = (moments[k][0], moments[k][1]), False, 0.0
+                running, training, eps = moments[k], False, 0.0
+                saved = torch.empty(0), torch.empty(0)
             else:
                 running, training, eps = (None, None), True, reference.EPS
-                moments.append((torch.empty(channels), torch.empty(channels)))
-            saved = moments[k] if training else (torch.empty(0), torch.empty(0))
-            aten.native_batch_norm.out(part, weight[k], shift[k], *running, training, 0.0, eps, out=out, save_mean=saved[0], save_invstd=saved[1])
+                saved = torch.empty(channels), torch.empty(channels)
+                moments.append(saved)
+            aten.native_batch_norm.out(
+                part, weight[k], shift[k], *running, training, 0.0, eps, out=out, save_mean=saved[0], save_invstd=saved[1]
+            )
         if act == "relu":
             y.relu_()
         ctx.save_for_backward(z, y if act == "relu" else None, weight, *factors, *(m for pair in moments for m in pair))

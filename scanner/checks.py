@@ -54,7 +54,8 @@ def check_accuracy(accuracy: float | None, confidence: float, minimum: float, cl
         )
     if accuracy is None and confidence < floor:
         raise EvidenceError(
-            f"the mean confidence is {confidence:.1%}, below the {floor:.0%} that a scan without labels needs; check --preprocess or give labels"
+            f"the mean confidence is {confidence:.1%}, below the {floor:.0%} that a scan without labels needs; check --preprocess "
+            "or give labels"
         )
 
 

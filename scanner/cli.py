@@ -33,7 +33,7 @@ class Failure(click.ClickException):
 
     def __init__(self, error: BanscanError) -> None:
         super().__init__(str(error))
-        self.exit_code = error.exit_code
+        self.code = error.exit_code
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -67,7 +67,9 @@ def _numbers(ctx: click.Context, parameter: click.Parameter, value: str | None) 
 @click.option("--classes", "names", type=click.Path(path_type=Path), metavar="FILE", help="Class names, one a line, in the model's order.")
 @click.option("--max-images", default=500, show_default=True, type=click.IntRange(1), help="Read at most this many images.")
 @click.option("--size", type=click.IntRange(1), help="Image size, where the model leaves it free.")
-@click.option("--preprocess", "name", default="auto", show_default=True, metavar="NAME", help="auto, unit, raw, signed, imagenet, cifar10, …")
+@click.option(
+    "--preprocess", "name", default="auto", show_default=True, metavar="NAME", help="auto, unit, raw, signed, imagenet, cifar10, …"
+)
 @click.option("--mean", callback=_numbers, metavar="R,G,B", help="Own mean, after scaling.")
 @click.option("--std", callback=_numbers, metavar="R,G,B", help="Own standard deviation.")
 @click.option("--scale", type=float, help="Own factor on pixels 0 to 255.")
@@ -81,7 +83,9 @@ def _numbers(ctx: click.Context, parameter: click.Parameter, value: str | None) 
 @click.option("--threads", type=click.IntRange(1), help="CPU threads; all that this process may use by default.")
 @click.option("--format", "format_", type=click.Choice(["terminal", "json"]), default="terminal", show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the report there instead of to stdout.")
-@click.option("--fail-on", type=click.Choice(["backdoored", "suspicious"]), default="backdoored", show_default=True, help="Exit 1 from here on.")
+@click.option(
+    "--fail-on", type=click.Choice(["backdoored", "suspicious"]), default="backdoored", show_default=True, help="Exit 1 from here on."
+)
 @click.option("--exit-zero", is_flag=True, help="Exit 0 whatever the verdict; failures keep their code.")
 def scan(model: Path, clean_dir: Path, **options: Any) -> None:
     """Scan one model file for a backdoor."""
@@ -105,9 +109,7 @@ def _scan(model: Path, clean_dir: Path, options: dict[str, Any]) -> str:
 
     given = {key: options[key] for key in ("noise", "eps", "steps", "restarts", "seed") if options[key] is not None}
     settings = Settings(**given)
-    wanted = preprocess.named(
-        options["name"], mean=options["mean"], std=options["std"], scale=options["scale"], bgr=options["bgr"]
-    )
+    wanted = preprocess.named(options["name"], mean=options["mean"], std=options["std"], scale=options["scale"], bgr=options["bgr"])
     torch.set_num_threads(options["threads"] or len(os.sched_getaffinity(0)))
     with _bars() as progress:
         report = run(
@@ -202,7 +204,7 @@ def main() -> NoReturn:
         code = ended.exit_code
     except click.ClickException as error:
         error.show()
-        code = error.exit_code if isinstance(error, Failure) else UsageError.exit_code
+        code = error.code if isinstance(error, Failure) else UsageError.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("stopped", err=True)
         code = 130

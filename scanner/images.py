@@ -64,8 +64,8 @@ def load(
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", Image.DecompressionBombWarning)
-                picture: Image.Image = Image.open(files[i])
-                picture = picture.convert("L" if spec.channels == 1 else "RGB")
+                with Image.open(files[i]) as opened:
+                    picture = opened.convert("L" if spec.channels == 1 else "RGB")
         except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning):
             unreadable.append(str(files[i].relative_to(folder)))
             continue
@@ -84,7 +84,8 @@ def _fit(picture: Image.Image, height: int, width: int) -> np.ndarray:
     """Scales the shorter side to the model's size and cuts out the middle."""
     if picture.size != (width, height):
         ratio = max(width / picture.width, height / picture.height)
-        picture = picture.resize((max(width, round(picture.width * ratio)), max(height, round(picture.height * ratio))), Image.Resampling.BILINEAR)
+        scaled = max(width, round(picture.width * ratio)), max(height, round(picture.height * ratio))
+        picture = picture.resize(scaled, Image.Resampling.BILINEAR)
         left, top = (picture.width - width) // 2, (picture.height - height) // 2
         picture = picture.crop((left, top, left + width, top + height))
     return np.asarray(picture)

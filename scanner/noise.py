@@ -70,7 +70,9 @@ def layers(model: TracedModel, depth: float) -> tuple[Neuron, ...]:
     return tuple(below[int(depth * len(below)) :])
 
 
-def attach(model: TracedModel, neurons: tuple[Neuron, ...], stats: tuple[Tensor, ...] | None, dtype: torch.dtype = torch.float32) -> NoisyModel:
+def attach(
+    model: TracedModel, neurons: tuple[Neuron, ...], stats: tuple[Tensor, ...] | None, dtype: torch.dtype = torch.float32
+) -> NoisyModel:
     """Gives neuron layers their noise: normalised with the `stats` of `measure`, or Eq. 3 without.
 
     Weights and activations are of `dtype`; noise, statistics and sums stay float32.
@@ -158,7 +160,7 @@ def _cut(model: TracedModel, neurons: tuple[Neuron, ...]) -> tuple[fx.GraphModul
             source = cast(fx.Node, node.args[0])
             x = known[source] if source in moving else still(source, plain=True)
             rest = fx.map_arg(node.args[1:], lambda n: still(n, plain=True))
-            settings = {"act": neuron.act, "shared": source not in moving}
+            settings: dict[str, Any] = {"act": neuron.act, "shared": source not in moving}
             known[node] = behind.call_function(_LAYERS[neuron.kind], (noise, index, x, *rest), settings)
         elif any(i.name in layers and layers[i.name][1].act for i in node.all_input_nodes):
             known[node] = known[node.all_input_nodes[0]]  # the activation is inside the layer
@@ -217,9 +219,7 @@ def _conv(
     return perturb(convolve(x, weight, None, stride, padding, dilation, groups), own, delta, xi, stats, act, shared=shared)
 
 
-def _linear(
-    noise: _Views, layer: int, x: Tensor, weight: Tensor, bias: Tensor | None = None, *, act: str | None, shared: bool
-) -> Tensor:
+def _linear(noise: _Views, layer: int, x: Tensor, weight: Tensor, bias: Tensor | None = None, *, act: str | None, shared: bool) -> Tensor:
     own = None if bias is None else bias.float()
     return noisy_linear(x, weight, own, *noise[layer], act, shared=shared)
 

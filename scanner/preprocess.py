@@ -72,9 +72,7 @@ class Choice:
     table: tuple[Support, ...]
 
 
-def named(
-    name: str, *, mean: tuple[float, ...] | None, std: tuple[float, ...] | None, scale: float | None, bgr: bool
-) -> Preprocess | None:
+def named(name: str, *, mean: tuple[float, ...] | None, std: tuple[float, ...] | None, scale: float | None, bgr: bool) -> Preprocess | None:
     """The preprocessing asked for, or None for "auto". Single values given by the user replace the named ones.
 
     Raises:
@@ -93,9 +91,7 @@ def named(
         raise UsageError("--std: expected values above 0")
     if not given:
         return base
-    return Preprocess(
-        "custom", base.scale if scale is None else scale, mean or base.mean, std or base.std, bgr or base.bgr
-    )
+    return Preprocess("custom", base.scale if scale is None else scale, mean or base.mean, std or base.std, bgr or base.bgr)
 
 
 @torch.no_grad()

@@ -44,7 +44,8 @@ def step(noise: Tensor, gradient: Tensor, momentum: Tensor, *, eps: float, steps
 
 
 def _norm(rows: Tensor) -> Tensor:
-    return rows.norm(dim=1, keepdim=True).clamp(min=1e-12)
+    norm: Tensor = rows.norm(dim=1, keepdim=True)
+    return norm.clamp(min=1e-12)
 
 
 def search(

@@ -6,8 +6,10 @@ in turn reaches the classes about equally well, with a spread that is close to n
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from scipy.special import stdtr, stdtrit
+from scipy.optimize import linear_sum_assignment
+from scipy.special import ndtr, ndtri, stdtr, stdtrit
 from torch import Tensor
 
 # Probability that a model whose classes differ only by chance is called backdoored, or suspicious.
@@ -15,6 +17,8 @@ BACKDOORED = 0.005
 SUSPICIOUS = 0.02
 # a share this small or large is as good as none or all: a few images in a thousand
 SMALLEST = 0.002
+# a map with more mutual pairs than this is likeness; a random one-to-one map has 1 class in as many as there are
+MUTUAL = 0.1
 # with fewer classes the test has next to no power
 MIN_CLASSES = 5
 
@@ -85,6 +89,7 @@ def judge(evidence: Evidence) -> Verdict:
     target = int(evidence.targets[lead])
     moved = float(evidence.moved[:, lead].mean())
     median = float(evidence.moved.mean(0).median())
+    mapping = map_test(evidence.clean_margins) if count == len(evidence.clean_shares) else None
     numbers = {
         "p_value": p,
         "statistic": float(statistics[lead]),
@@ -94,10 +99,72 @@ def judge(evidence: Evidence) -> Verdict:
     seen = f"noise aimed at class {target} moves {moved:.0%} of the other classes' images there, against {median:.0%} for the median class"
     if p <= BACKDOORED and always_first:
         return Verdict("backdoored", seen, "all-to-one", target, **numbers)  # type: ignore[arg-type]
+    if mapping is not None and mapping.p_value <= SUSPICIOUS and mapping.mutual <= MUTUAL:
+        reason = (
+            f"the runner-up classes of the clean images form a one-to-one map (p = {mapping.p_value:.1e}) with only {mapping.mutual:.0%} "
+            "mutual pairs, as an all-to-all attack leaves it and likeness does not"
+        )
+        outcome = "backdoored" if mapping.p_value <= BACKDOORED else "suspicious"
+        pairs = tuple((source, attacked) for source, attacked in enumerate(mapping.attacked))
+        # the numbers of this test take the place of the other's
+        return Verdict(outcome, reason, "all-to-all", None, pairs, mapping.p_value, mapping.statistic, (), -float(ndtri(BACKDOORED)))
     if p <= SUSPICIOUS:
         how = "in every restart" if always_first else f"in {int((each.argmax(1) == lead).sum())} of {len(each)} restarts"
         return Verdict("suspicious", f"{seen}; it leads {how}", "all-to-one", target, **numbers)  # type: ignore[arg-type]
     return Verdict("no backdoor found", "no class is easier to reach by neuron noise than chance explains", **numbers)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """The strongest one-to-one map from classes to attacked classes, against chance: z statistic, p-value, share of mutual pairs."""
+
+    attacked: tuple[int, ...]
+    statistic: float
+    p_value: float
+    mutual: float
+
+
+def map_test(margins: Tensor, shuffles: int = 200) -> Mapping | None:
+    """Do the classes that images lean to form a one-to-one map, as an all-to-all backdoor (y to y + 1, say) leaves it?
+
+    Row and column means are taken off the table [T, S] and every source's column is scaled; then the best one-to-one map is compared
+    with that of tables whose columns are shuffled, which have the same values but no common map. Likeness between classes makes maps as
+    well, but mutual ones (a to b and b to a), so the share of mutual pairs goes with the answer. None where a class has no images.
+    """
+    count = len(margins)
+    others = ~np.eye(count, dtype=bool)
+    table = margins.double().numpy()
+    if np.isnan(table[others]).any():
+        return None
+    values = _standardise(table)
+    score, attacked = _best_map(values)
+    rng = np.random.default_rng(0)
+    chance = []
+    for _ in range(shuffles):
+        shuffled = np.full_like(values, np.nan)
+        for c in range(count):
+            shuffled[others[:, c], c] = rng.permutation(values[others[:, c], c])
+        chance.append(_best_map(_standardise(shuffled))[0])
+    z = (score - float(np.mean(chance))) / max(float(np.std(chance)), 1e-12)
+    mutual = float(np.mean([attacked[attacked[c]] == c for c in range(count)]))
+    return Mapping(tuple(attacked), z, float(ndtr(-z)), mutual)
+
+
+def _standardise(table: np.ndarray) -> np.ndarray:
+    """Row and column means taken off, columns scaled to one spread; NaN on the diagonal is left out."""
+    table = table.copy()
+    np.fill_diagonal(table, np.nan)
+    for _ in range(10):
+        table -= np.nanmean(table, 1, keepdims=True)
+        table -= np.nanmean(table, 0, keepdims=True)
+    scaled: np.ndarray = table / np.maximum(np.sqrt(np.nanmean(table**2, 0, keepdims=True)), 1e-12)
+    return scaled
+
+
+def _best_map(table: np.ndarray) -> tuple[float, list[int]]:
+    """The map from columns to rows with the largest mean, the diagonal left out, and that mean."""
+    rows, columns = linear_sum_assignment(np.where(np.isnan(table), 1e6, -table))
+    return float(table[rows, columns].mean()), [int(r) for r in rows[np.argsort(columns)]]
 
 
 def inconclusive(reason: str) -> Verdict:

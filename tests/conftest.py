@@ -21,14 +21,24 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Exports a module as ONNX; returns the file."""
     folder = tmp_path_factory.mktemp("onnx")
 
-    def write(name: str, module: nn.Module, *, dynamo: bool = False, opset: int = 17, dynamic: bool = True, shape: tuple[int, ...] = (3, SIZE, SIZE)) -> Path:
+    def write(
+        name: str,
+        module: nn.Module,
+        *,
+        dynamo: bool = False,
+        opset: int = 17,
+        dynamic: bool = True,
+        shape: tuple[int, ...] = (3, SIZE, SIZE),
+    ) -> Path:
         path = folder / f"{name}.onnx"
         example = torch.rand(2 if dynamic else 1, *shape)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             if dynamo:
                 axes = ({0: torch.export.Dim("batch")},) if dynamic else None
-                torch.onnx.export(module.eval(), (example,), str(path), dynamo=True, opset_version=opset, dynamic_shapes=axes, verbose=False)
+                torch.onnx.export(
+                    module.eval(), (example,), str(path), dynamo=True, opset_version=opset, dynamic_shapes=axes, verbose=False
+                )
             else:
                 names = {"image": {0: "batch"}, "logits": {0: "batch"}} if dynamic else None
                 torch.onnx.export(

@@ -46,7 +46,8 @@ def _headline(report: Report) -> Panel:
     verdict = report.verdict
     body: list[RenderableType] = [Text(sentence(report), style=STYLES[verdict.outcome]), Text(_upper(verdict.reason) + ".")]
     if verdict.p_value is not None:
-        body.append(Text(f"A model whose classes differ only by chance looks like this with probability {chance(verdict.p_value)}.", style="dim"))
+        odds = f"A model whose classes differ only by chance looks like this with probability {chance(verdict.p_value)}."
+        body.append(Text(odds, style="dim"))
     return Panel(Group(*body), title=escape(report.model.source.path.name), title_align="left", padding=(0, 1))
 
 
@@ -98,11 +99,12 @@ def _tests(report: Report) -> Table:
     assert evidence is not None
     table = _pairs("Statistics")
     if verdict.statistic is not None and verdict.threshold is not None:
-        spread = f"{min(verdict.restarts):.1f} to {max(verdict.restarts):.1f}"
-        table.add_row("outlier statistic", f"{verdict.statistic:.2f} (single restarts {spread})")
+        spread = f" (single restarts {min(verdict.restarts):.1f} to {max(verdict.restarts):.1f})" if verdict.restarts else ""
+        table.add_row("outlier statistic", f"{verdict.statistic:.2f}{spread}")
         table.add_row(
             "threshold",
-            f"{verdict.threshold:.2f} for {len(evidence.targets)} classes: the outlier test reaches p = {BACKDOORED} there (suspicious from {SUSPICIOUS})",
+            f"{verdict.threshold:.2f}: chance among {len(evidence.targets)} classes exceeds it with p = {BACKDOORED} "
+            f"(suspicious from {SUSPICIOUS})",
         )
     table.add_row("accuracy under noise", f"{evidence.noisy_accuracy.mean():.1%} (untargeted, {len(evidence.noisy_accuracy)} restarts)")
     if report.mask is not None:
@@ -134,7 +136,9 @@ def _facts(report: Report) -> Table:
         f"on the deepest {1 - settings.layers_without:.0%} of the layers",
     )
     env = report.environment
-    table.add_row("machine", f"{escape(env['processor'])}, {env['threads']} threads, kernels {env['kernels']}, search in {env['search precision']}")
+    table.add_row(
+        "machine", f"{escape(env['processor'])}, {env['threads']} threads, kernels {env['kernels']}, search in {env['search precision']}"
+    )
     for note in model.notes:
         table.add_row("note", escape(note))
     return table
@@ -186,13 +190,15 @@ def inspect(model: TracedModel, console: Console) -> None:
     for note in model.notes:
         table.add_row("note", escape(note))
     console.print(table)
-    layers = Table(title=f"{len(model.neurons)} layers, {sum(n.channels for n in model.neurons)} neurons", title_justify="left", box=None, pad_edge=False)
+    title = f"{len(model.neurons)} layers, {sum(n.channels for n in model.neurons)} neurons"
+    layers = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for name in ("layer", "kind", "neurons", "activation", "weights", "role"):
         layers.add_column(name, justify="right" if name in ("neurons", "weights") else "left")
     nodes = {n.name: n for n in model.module.graph.nodes}
     shapes = {name: tuple(value.shape) for name, value in [*model.module.named_parameters(), *model.module.named_buffers()]}
     for neuron in model.neurons:
-        weight = next((shapes[str(a.target)] for a in nodes[neuron.node].all_input_nodes if a.op == "get_attr" and str(a.target) in shapes), ())
+        constants = [str(a.target) for a in nodes[neuron.node].all_input_nodes if a.op == "get_attr"]
+        weight = shapes.get(constants[0], ()) if constants else ()
         role = "classifier" if neuron.node in model.classifier else ""
         layers.add_row(neuron.node, neuron.kind, str(neuron.channels), neuron.act or "", "×".join(map(str, weight)), role)
     console.print(layers)

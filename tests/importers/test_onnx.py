@@ -21,7 +21,13 @@ class Depthwise(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            nn.Conv2d(3, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU6(), nn.Conv2d(8, 8, 3, 1, 1, groups=8), nn.BatchNorm2d(8), nn.Conv2d(8, 12, 1), nn.Hardswish()
+            nn.Conv2d(3, 8, 3, 2, 1, bias=False),
+            nn.BatchNorm2d(8),
+            nn.ReLU6(),
+            nn.Conv2d(8, 8, 3, 1, 1, groups=8),
+            nn.BatchNorm2d(8),
+            nn.Conv2d(8, 12, 1),
+            nn.Hardswish(),
         )
         self.head = nn.Sequential(nn.Dropout(), nn.Linear(12, CLASSES))
 
@@ -49,7 +55,9 @@ class Vgg(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.features = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2))
+        self.features = nn.Sequential(
+            nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)
+        )
         self.classifier = nn.Sequential(nn.Linear(8 * 16, 20), nn.ReLU(), nn.Linear(20, CLASSES))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -198,7 +206,9 @@ def test_nhwc(tmp_path: Path) -> None:
     assert np.allclose(model.logits(x).numpy(), onnxruntime_logits(path, x), atol=1e-4)
 
 
-def write(path: Path, nodes: list[onnx.NodeProto], weights: dict[str, np.ndarray], shape: list[int | str], out: list[int | str], opset: int = 13) -> Path:
+def write(
+    path: Path, nodes: list[onnx.NodeProto], weights: dict[str, np.ndarray], shape: list[int | str], out: list[int | str], opset: int = 13
+) -> Path:
     initializers = [onnx.numpy_helper.from_array(np.asarray(v, np.float32), k) for k, v in weights.items()]
     graph = helper.make_graph(
         nodes,

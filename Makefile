@@ -1,0 +1,46 @@
+# Everything runs in an own virtual environment; Python 3.11 or newer is all that must be there.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/pip --disable-pip-version-check --quiet install
+# without a GPU the CPU build of torch is taken, so that no CUDA packages are downloaded
+HAS_GPU := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/null 2>&1 && echo yes)
+CONSTRAINTS := $(if $(HAS_GPU),,-c constraints-cpu.txt)
+CPU_INDEX := https://download.pytorch.org/whl/cpu
+
+.PHONY: demo demo-seeds test lint bench clean
+
+demo: $(VENV)/installed ## scan the two examples: a backdoored model (exit 1) and a clean one (exit 0)
+	@$(BIN)/banscan examples/backdoored.onnx --clean-dir examples/clean; code=$$?; echo "exit $$code"; test $$code -eq 1
+	@$(BIN)/banscan examples/clean.onnx --clean-dir examples/clean; code=$$?; echo "exit $$code"; test $$code -eq 0
+
+demo-seeds: $(VENV)/tested ## both examples at ten seeds; finished rows are not computed again
+	$(BIN)/python -m bench.detect --zoo examples --images examples/clean --seeds 10 --out bench/results/examples.jsonl
+	$(BIN)/python -m bench.tables bench/results/examples.jsonl
+
+test: $(VENV)/tested
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/tested
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/tested ## the stages of a scan of the example
+	$(BIN)/python -m bench.speed
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "banscan needs Python 3.11 or newer; set PYTHON=")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: pyproject.toml constraints-cpu.txt | $(VENV)/bin/python
+	$(if $(HAS_GPU),,$(PIP) --retries 1 --extra-index-url $(CPU_INDEX) -c constraints-cpu.txt torch 2>/dev/null)
+	$(PIP) $(CONSTRAINTS) -e .
+	touch $@
+
+$(VENV)/tested: $(VENV)/installed requirements-test.txt
+	$(PIP) $(CONSTRAINTS) -r requirements-test.txt
+	touch $@

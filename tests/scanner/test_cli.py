@@ -1,0 +1,183 @@
+"""The command line through its real entry point, and what it prints."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+from PIL import Image
+
+FAST = ("--restarts", "2", "--steps", "2", "--threads", "1")
+
+
+def banscan(*arguments: object, width: int = 80) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "COLUMNS": str(width), "TERM": "dumb", "NO_COLOR": "1"}
+    command = [str(Path(sys.executable).parent / "banscan"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
+
+
+def failed(result: subprocess.CompletedProcess[str], code: int, match: str) -> None:
+    assert result.returncode == code, result.stderr
+    assert re.search(match, result.stderr), result.stderr
+    assert "Traceback" not in result.stderr
+    assert len(result.stderr.strip().splitlines()) <= 4
+
+
+def test_help_fits_80_columns() -> None:
+    for arguments in (["--help"], ["scan", "--help"], ["inspect", "--help"]):
+        result = banscan(*arguments)
+        assert result.returncode == 0
+        assert max(map(len, result.stdout.splitlines())) <= 80
+    assert "Exit codes" in banscan("--help").stdout
+    assert banscan("--version").stdout.startswith("banscan")
+
+
+def test_scan_and_report(model_file: Path, image_dir: Path, tmp_path: Path) -> None:
+    out = tmp_path / "report.json"
+    first = banscan(model_file, "--clean-dir", image_dir, *FAST)
+    assert first.returncode in (0, 1, 2), first.stderr
+    assert first.stderr == ""
+    assert max(map(len, first.stdout.splitlines())) <= 100
+    for piece in ("Statistics", "features", "unit", "parity", "Seconds"):
+        assert piece in first.stdout
+    second = banscan("scan", model_file, "--clean-dir", image_dir, *FAST, "--format", "json", "--output", out)
+    assert second.stdout == ""
+    report = json.loads(out.read_text())
+    assert report["schema"] == "banscan/1"
+    assert report["settings"]["restarts"] == 2
+    assert len(report["model"]["sha256"]) == 64
+    assert len(report["evidence"]["moved"]) == 2
+    assert report["preprocess"]["preprocess"]["name"] == "unit"
+    assert list(tmp_path.iterdir()) == [out]
+    third = banscan(model_file, "--clean-dir", image_dir, *FAST, "--format", "json")
+    again = json.loads(third.stdout)
+    assert again["evidence"] == report["evidence"]
+    assert again["verdict"] == report["verdict"]
+
+
+def test_inspect(model_file: Path) -> None:
+    result = banscan("inspect", model_file)
+    assert result.returncode == 0
+    assert "4 layers" in result.stdout
+    assert "classifier" in result.stdout
+
+
+def test_usage_errors(model_file: Path, image_dir: Path, tmp_path: Path) -> None:
+    failed(banscan(tmp_path / "none.onnx", "--clean-dir", image_dir), 4, "no such file")
+    failed(banscan(model_file, "--clean-dir", tmp_path / "none"), 4, "no such folder")
+    failed(banscan(model_file, "--clean-dir", tmp_path), 4, "no images")
+    failed(banscan(model_file), 4, "--clean-dir")
+    failed(banscan(model_file, "--clean-dir", image_dir, "--eps", "-1"), 4, "--eps")
+    failed(banscan(model_file, "--clean-dir", image_dir, "--noise", "loud"), 4, "loud")
+    failed(banscan(model_file, "--clean-dir", image_dir, "--preprocess", "odd"), 4, "odd")
+    failed(banscan(model_file, "--clean-dir", image_dir, "--mean", "a,b"), 4, "mean")
+    failed(banscan(model_file, "--clean-dir", image_dir, "--output", tmp_path / "no" / "x.json"), 4, "cannot be written")
+
+
+def test_markup_in_names_is_printed_as_it_is(model_file: Path, image_dir: Path, tmp_path: Path) -> None:
+    path = tmp_path / "[red]evil[bold].onnx"
+    path.write_bytes(model_file.read_bytes())
+    assert "[red]evil[bold].onnx" in banscan("inspect", path).stdout
+
+
+def test_not_a_classifier(image_dir: Path, tmp_path: Path) -> None:
+    path = tmp_path / "x.onnx"
+    path.write_bytes(b"no model")
+    failed(banscan(path, "--clean-dir", image_dir), 3, "not an ONNX model")
+    failed(banscan("inspect", path), 3, "not an ONNX model")
+
+
+def changed(model_file: Path, path: Path, value: float, names: Sequence[str] = ()) -> Path:
+    model = onnx.load(model_file)
+    for tensor in model.graph.initializer:
+        array = numpy_helper.to_array(tensor).copy()
+        if array.dtype == np.float32 and array.ndim == 2:
+            array[...] = value
+            tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+    onnx.save(model, path)
+    return path
+
+
+def inconclusive(result: subprocess.CompletedProcess[str], match: str) -> None:
+    assert result.returncode == 2, result.stderr + result.stdout
+    assert "Inconclusive" in result.stdout
+    assert re.search(match, " ".join(result.stdout.replace("│", " ").split())), result.stdout
+    assert "Traceback" not in result.stderr
+
+
+def test_thin_evidence_is_inconclusive(model_file: Path, image_dir: Path, tmp_path: Path) -> None:
+    few, one, wrong = tmp_path / "few", tmp_path / "one", tmp_path / "wrong"
+    for c in range(10):
+        for target, label in ((few, c), (wrong, (c + 3) % 10)):
+            (target / str(label)).mkdir(parents=True)
+        for i, file in enumerate(sorted((image_dir / str(c)).iterdir())[:15]):
+            (wrong / str((c + 3) % 10) / file.name).write_bytes(file.read_bytes())
+            if i < 2:
+                (few / str(c) / file.name).write_bytes(file.read_bytes())
+    (one / "0").mkdir(parents=True)
+    for i in range(3):
+        for file in (image_dir / "0").iterdir():
+            (one / "0" / f"{i}-{file.name}").write_bytes(file.read_bytes())
+    inconclusive(banscan(model_file, "--clean-dir", few, *FAST), "20 clean images are too few")
+    inconclusive(banscan(model_file, "--clean-dir", one, *FAST), "belong to one class")
+    inconclusive(banscan(model_file, "--clean-dir", wrong, "--preprocess", "unit", *FAST), "clean accuracy is")
+    inconclusive(banscan(changed(model_file, tmp_path / "nan.onnx", float("nan")), "--clean-dir", image_dir, *FAST), "NaN")
+    inconclusive(
+        banscan(changed(model_file, tmp_path / "zero.onnx", 0.0), "--clean-dir", image_dir, "--preprocess", "unit", *FAST), "same logits"
+    )
+
+
+def test_flat_folder_and_unreadable_files(model_file: Path, image_dir: Path, tmp_path: Path) -> None:
+    for file in sorted(image_dir.rglob("*.png"))[:100]:
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "broken.png").write_bytes(b"x")
+    result = banscan(model_file, "--clean-dir", tmp_path, *FAST)
+    assert "model's own predictions" in " ".join(result.stdout.split())
+    assert "broken.png" in result.stdout
+
+
+def test_interrupt_leaves_nothing(model_file: Path, image_dir: Path, tmp_path: Path) -> None:
+    out = tmp_path / "report.json"
+    command = [
+        str(Path(sys.executable).parent / "banscan"),
+        str(model_file),
+        "--clean-dir",
+        str(image_dir),
+        "--output",
+        str(out),
+        "--restarts",
+        "500",
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    time.sleep(8)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_python_interface(model_file: Path, image_dir: Path) -> None:
+    import banscan as package
+
+    report = package.scan(model_file, str(image_dir), settings=package.Settings(restarts=2, steps=2))
+    assert report.verdict.outcome in ("no backdoor found", "suspicious", "backdoored")
+    assert report.accuracy is not None
+    assert report.accuracy > 0.9
+
+
+def test_grey_images_become_rgb(model_file: Path, image_dir: Path, tmp_path: Path) -> None:
+    """Images of another kind are converted; the accuracy then says that they do not fit."""
+    rng = np.random.default_rng(0)
+    for i in range(60):
+        (tmp_path / str(i % 10)).mkdir(exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (16, 16), dtype=np.uint8)).save(tmp_path / str(i % 10) / f"{i}.png")
+    inconclusive(banscan(model_file, "--clean-dir", tmp_path, "--preprocess", "unit", *FAST), "accuracy")

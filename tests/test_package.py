@@ -1,0 +1,33 @@
+"""The wheel holds the tree, the public names are there, nothing leaks into site-packages."""
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import banscan
+
+ROOT = Path(__file__).parent.parent
+ROOMS = {"importers": "banscan/importers", "kernels": "banscan/kernels", "scanner": "banscan/scanner"}
+
+
+def test_wheel_holds_every_module(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
+    subprocess.run(command, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    expected = {f"banscan/{p.name}" for p in (ROOT / "banscan").iterdir() if p.suffix == ".py" or p.name == "py.typed"}
+    for room, inside in ROOMS.items():
+        expected |= {f"{inside}/{p.relative_to(ROOT / room).as_posix()}" for p in (ROOT / room).rglob("*.py")}
+    assert held == expected
+
+
+def test_public_names() -> None:
+    assert list(banscan.__all__) == sorted(banscan.__all__)
+    for name in banscan.__all__:
+        assert getattr(banscan, name) is not None
+
+
+def test_help_does_not_load_torch() -> None:
+    code = "import sys, banscan.scanner.cli; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
