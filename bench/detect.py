@@ -45,16 +45,17 @@ def row(manifest: Path, images: Path, settings: Settings) -> dict[str, Any]:
     help="Clean images, or one such folder per data set.",
 )
 @click.option("--out", type=click.Path(path_type=Path), required=True)
+@click.option("--only", default="*", show_default=True, help="Names of the models, with wildcards.")
 @click.option("--seeds", default=1, show_default=True)
 @click.option("--noise", default="normalised", show_default=True)
 @click.option("--restarts", default=8, show_default=True)
 @click.option("--threads", default=1, show_default=True)
-def main(zoo: Path, images: Path, out: Path, seeds: int, noise: str, restarts: int, threads: int) -> None:
+def main(zoo: Path, images: Path, out: Path, only: str, seeds: int, noise: str, restarts: int, threads: int) -> None:
     """Append a row for every model, seed and form of noise that OUT does not have yet."""
     torch.set_num_threads(threads)
     rows = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
     done = {(r["name"], r["settings"]["seed"], r["settings"]["noise"]) for r in rows}
-    for manifest in sorted(zoo.glob("*.json")):
+    for manifest in sorted(zoo.glob(f"{only}.json")):
         for seed in range(seeds):
             if (manifest.stem, seed, noise) in done:
                 continue
