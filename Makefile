@@ -8,7 +8,7 @@ HAS_GPU := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/
 CONSTRAINTS := $(if $(HAS_GPU),,-c constraints-cpu.txt)
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: demo demo-seeds test lint bench clean
+.PHONY: demo demo-seeds evidence test lint bench clean
 
 demo: $(VENV)/installed ## scan the two examples: a backdoored model (exit 1) and a clean one (exit 0)
 	@$(BIN)/banscan examples/backdoored.onnx --clean-dir examples/clean; code=$$?; echo "exit $$code"; test $$code -eq 1
@@ -18,10 +18,13 @@ demo-seeds: $(VENV)/tested ## both examples at ten seeds; finished rows are not 
 	$(BIN)/python -m bench.detect --zoo examples --images examples/clean --seeds 10 --out bench/results/examples.jsonl
 	$(BIN)/python -m bench.tables bench/results/examples.jsonl
 
-test: $(VENV)/tested
+evidence: $(VENV)/tested ## docs/evidence.md from the rows in bench/results
+	$(BIN)/python -m bench.tables $(addprefix bench/results/,examples.jsonl held.jsonl tune.jsonl paper.jsonl) --out docs/evidence.md
+
+test: $(VENV)/tested ## everything that needs no GPU
 	$(BIN)/python -m pytest
 
-lint: $(VENV)/tested
+lint: $(VENV)/tested ## style, format, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -29,7 +32,7 @@ lint: $(VENV)/tested
 bench: $(VENV)/tested ## the stages of a scan of the example
 	$(BIN)/python -m bench.speed
 
-clean:
+clean: ## remove what the other targets made
 	rm -rf $(VENV) build dist *.egg-info
 
 $(VENV)/bin/python:

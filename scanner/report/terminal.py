@@ -69,7 +69,7 @@ def _classes(report: Report) -> Table:
     table.add_column("class", justify="right")
     table.add_column("images of other classes moved there by noise aimed at it")
     table.add_column("share", justify="right")
-    table.add_column("restarts", justify="right", no_wrap=True)
+    table.add_column("over restarts", justify="right", no_wrap=True)
     table.add_column("share of all: clean", justify="right")
     table.add_column("untargeted", justify="right")
     rows = [(str(int(evidence.targets[i])), moved[i], evidence.moved[:, i], int(evidence.targets[i])) for i in order[:SHOWN].tolist()]
