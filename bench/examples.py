@@ -8,27 +8,12 @@ import shutil
 from pathlib import Path
 
 import click
-import numpy as np
-from PIL import Image
 
-from bench import data
+from bench import data, images
 
 CLEAN = "gtsrb-resnet18w16-none-s10"
 BACKDOORED = "gtsrb-resnet18w16-blend-33-s11"
 PER_CLASS = 10
-
-
-def write_images(part: data.Part, out: Path, per_class: int, seed: int = 0) -> int:
-    """Writes class folders of PNG files; the number of images."""
-    rng = np.random.default_rng(seed)
-    count = 0
-    for c in np.unique(part.labels):
-        folder = out / f"{c:02d}"
-        folder.mkdir(parents=True, exist_ok=True)
-        for i in rng.permutation(np.flatnonzero(part.labels == c))[:per_class]:
-            Image.fromarray(part.images[i]).save(folder / f"{i:05d}.png", optimize=True)
-            count += 1
-    return count
 
 
 @click.command()
@@ -38,7 +23,7 @@ def write_images(part: data.Part, out: Path, per_class: int, seed: int = 0) -> i
 def main(folder: Path, zoo: Path, out: Path) -> None:
     """Write the example models, images and manifests."""
     split = data.load(folder, "gtsrb")
-    count = write_images(split.defender, out / "clean", PER_CLASS)
+    count = images.write(split.defender, out / "clean", PER_CLASS)
     for name, short in ((CLEAN, "clean"), (BACKDOORED, "backdoored")):
         shutil.copyfile(zoo / "held" / f"{name}.onnx", out / f"{short}.onnx")
         facts = json.loads((zoo / "held" / f"{name}.json").read_text())

@@ -76,8 +76,8 @@ def totals(rows: list[Row]) -> list[str]:
 
 
 SECTIONS = {
-    "examples.jsonl": "The two examples at ten seeds each. They are two of the held-out models below, taken because the scan gets them right.",
-    "held.jsonl": "Held-out models: other seeds and targets than those that settings were tried on. Nothing was changed after they were scanned.",
+    "examples.jsonl": "The two examples at ten seeds each: two of the held-out models below, taken because the scan gets them right.",
+    "held.jsonl": "Held-out models: other seeds and targets than those that settings were tried on.",
     "tune.jsonl": "The models that settings were tried on. Not evidence of what the scan does on others.",
     "paper.jsonl": "The paper's own noise (Eq. 3 and 4 on the folded weights of all layers), on some of the same models.",
 }
