@@ -16,10 +16,8 @@ from banscan.importers.penultimate import Anatomy
 aten = torch.ops.aten
 
 CONVOLUTIONS = frozenset({aten.conv1d.default, aten.conv2d.default, aten.conv3d.default})
-TRANSPOSED = frozenset({aten.conv_transpose1d.default, aten.conv_transpose2d.input, aten.conv_transpose3d.input})
 KINDS: dict[Any, str] = {
     **dict.fromkeys(CONVOLUTIONS, "conv"),
-    **dict.fromkeys(TRANSPOSED, "conv_transpose"),
     aten.linear.default: "linear",
     aten.batch_norm.default: "norm",
 }
@@ -73,7 +71,8 @@ class TracedModel:
     """A classifier in normal form.
 
     `module` maps images [N, ...] in the input's layout to logits [N, classes], float32, N free, its parameters frozen attributes.
-    `neurons` are in execution order, the classifier's own last ones included; `classifier` names those behind the features.
+    `neurons` are in execution order, the classifier's own last ones included; `classifier` names those behind the features; `stripped`
+    names what was taken off behind the logits, last first.
     """
 
     module: fx.GraphModule
@@ -83,7 +82,7 @@ class TracedModel:
     features: str
     spatial: str | None
     classifier: tuple[str, ...]
-    notes: tuple[str, ...]
+    stripped: tuple[str, ...]
     source: Source
 
     def logits(self, images: Tensor) -> Tensor:
@@ -95,7 +94,7 @@ class TracedModel:
         return _split(self.module, node)
 
 
-def normalise(module: fx.GraphModule, spec: Input, source: Source, notes: list[str]) -> TracedModel:
+def normalise(module: fx.GraphModule, spec: Input, source: Source) -> TracedModel:
     """Brings a traced graph into the normal form.
 
     Raises:
@@ -109,7 +108,7 @@ def normalise(module: fx.GraphModule, spec: Input, source: Source, notes: list[s
     fold_constants(module)
     fuse_bias(module)
     fold_batch_norm(module)
-    strip_tail(module, notes)
+    stripped = strip_tail(module)
     module.graph.eliminate_dead_code()
     module.delete_all_unused_submodules()
     module.recompile()
@@ -123,7 +122,7 @@ def normalise(module: fx.GraphModule, spec: Input, source: Source, notes: list[s
     anatomy: Anatomy | None = penultimate.find(module.graph, {n.node for n in neurons})
     if anatomy is None:
         raise ModelError(f"{source.path}: no linear layer or convolution leads to the output; expected an image classifier")
-    return TracedModel(module, spec, shape[1], neurons, anatomy.features, anatomy.spatial, anatomy.classifier, tuple(notes), source)
+    return TracedModel(module, spec, shape[1], neurons, anatomy.features, anatomy.spatial, anatomy.classifier, stripped, source)
 
 
 def output_node(graph: fx.Graph) -> fx.Node:
@@ -222,17 +221,18 @@ def fold_batch_norm(module: fx.GraphModule) -> None:
         module.graph.erase_node(node)
 
 
-def strip_tail(module: fx.GraphModule, notes: list[str]) -> None:
-    """Takes probabilities and labels off the end, down to the logits."""
+def strip_tail(module: fx.GraphModule) -> tuple[str, ...]:
+    """Takes probabilities and labels off the end, down to the logits; the names of what it took, last first."""
+    stripped = []
     out = output_node(module.graph)
     value: Any = out.args[0]
     while isinstance(value, tuple | list):
         value = value[0]
     while isinstance(value, fx.Node) and value.op == "call_function" and value.target in TAIL:
-        notes.append(f"took {TAIL[value.target]} off the output")
+        stripped.append(TAIL[value.target])
         value = value.args[0]
-    # [N, C, 1, 1] and the like hold logits too
     out.args = (value,)
+    return tuple(stripped)
 
 
 def find_neurons(module: fx.GraphModule) -> tuple[Neuron, ...]:
@@ -240,8 +240,6 @@ def find_neurons(module: fx.GraphModule) -> tuple[Neuron, ...]:
     for node in module.graph.nodes:
         kind = KINDS.get(node.target) if node.op == "call_function" else None
         if kind is None or attribute(module, node.args[1] if kind != "norm" else node.args[3]) is None:
-            continue
-        if kind == "conv_transpose":
             continue
         axis = -1 if kind == "linear" else 1
         users = list(node.users)

@@ -49,7 +49,7 @@ def load(path: Path) -> graph.TracedModel:
         sha256=_digest(path),
         batch=batch,
     )
-    return graph.normalise(traced, spec, source, [])
+    return graph.normalise(traced, spec, source)
 
 
 def run_source(path: Path, images: np.ndarray, batch: int | None) -> np.ndarray:

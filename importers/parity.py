@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from banscan.importers import onnx
-from banscan.importers.graph import TAIL, TracedModel
+from banscan.importers.graph import TracedModel
 
 # outputs below this are nothing to compare with
 SMALLEST = 1e-12
@@ -28,8 +28,8 @@ def parity(model: TracedModel, images: Tensor) -> Parity:
     """Compares on preprocessed images [N, ...]; outputs that were stripped off the graph are put back for the comparison."""
     theirs = onnx.run_source(model.source.path, images.numpy(), model.source.batch)
     ours = model.logits(images[: len(theirs)])
-    for note in reversed(model.notes):
-        ours = _RESTORE[note](ours)
+    for name in reversed(model.stripped):
+        ours = RESTORE[name](ours)
     if theirs.size == 0:
         return Parity(float("nan"), float("nan"), 0)
     difference = ours.double().numpy().reshape(theirs.shape) - theirs
@@ -39,10 +39,9 @@ def parity(model: TracedModel, images: Tensor) -> Parity:
     return Parity(rms, float(np.abs(difference).max()) / largest, len(theirs))
 
 
-_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+RESTORE: dict[str, Callable[[Tensor], Tensor]] = {
     "Softmax": lambda y: torch.softmax(y, 1),
     "LogSoftmax": lambda y: torch.log_softmax(y, 1),
     "Sigmoid": torch.sigmoid,
     "ArgMax": lambda y: y.argmax(1).float(),
 }
-_RESTORE = {f"took {name} off the output": _FUNCTIONS[name] for name in set(TAIL.values())}

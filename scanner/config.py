@@ -41,7 +41,7 @@ class Settings:
             raise UsageError(f"--eps {self.eps}: expected a value above 0, at most 10")
         if self.depth is not None and not 0 <= self.depth < 1:
             raise UsageError(f"--depth {self.depth}: expected a share of the layers, from 0 up to but not 1")
-        for option, count in (("--steps", self.steps), ("--restarts", self.restarts), ("--images", self.images)):
+        for option, count in (("--steps", self.steps), ("--restarts", self.restarts), ("images of a step:", self.images)):
             if count < 1:
                 raise UsageError(f"{option} {count}: expected at least 1")
 

@@ -33,7 +33,7 @@ def to_dict(report: Report) -> dict[str, Any]:
             "features": model.features,
             "spatial": model.spatial,
             "classifier": list(model.classifier),
-            "notes": list(model.notes),
+            "stripped": list(model.stripped),
         },
         "images": {
             "used": len(report.clean.images),

@@ -139,8 +139,8 @@ def _facts(report: Report) -> Table:
     table.add_row(
         "machine", f"{escape(env['processor'])}, {env['threads']} threads, kernels {env['kernels']}, search in {env['search precision']}"
     )
-    for note in model.notes:
-        table.add_row("note", escape(note))
+    if model.stripped:
+        table.add_row("note", f"took {', '.join(model.stripped)} off the output")
     return table
 
 
@@ -187,8 +187,8 @@ def inspect(model: TracedModel, console: Console) -> None:
     table.add_row("model", _source(model))
     table.add_row("SHA-256", model.source.sha256)
     table.add_row("features", _anatomy(model))
-    for note in model.notes:
-        table.add_row("note", escape(note))
+    if model.stripped:
+        table.add_row("note", f"took {', '.join(model.stripped)} off the output")
     console.print(table)
     title = f"{len(model.neurons)} layers, {sum(n.channels for n in model.neurons)} neurons"
     layers = Table(title=title, title_justify="left", box=None, pad_edge=False)

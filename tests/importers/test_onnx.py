@@ -137,7 +137,7 @@ def test_import_matches_onnxruntime(export: Callable[..., Path], name: str, expo
     with torch.no_grad():
         expected = module.net(x) if name == "probabilities" else module(x)
         assert torch.allclose(model.logits(x), expected, atol=1e-4)
-    assert bool(model.notes) == (name == "probabilities")
+    assert model.stripped == (("Softmax",) if name == "probabilities" else ())
     assert len(model.neurons) == layers
     assert len(model.classifier) == heads
     trunk, head = model.split(model.features)
