@@ -12,15 +12,16 @@ import torch
 
 from banscan.scanner.config import Settings
 from banscan.scanner.report.json import to_dict
-from banscan.scanner.scan import scan
+from banscan.scanner.scan import Report, scan
+from banscan.scanner.verdict import Mapping, map_test
 
 
 def row(manifest: Path, images: Path, settings: Settings) -> dict[str, Any]:
     """Scans one model; what is known of its attack is only copied beside the result."""
     facts = json.loads(manifest.read_text())
     own = images / facts["recipe"]["set"]
-    report = to_dict(scan(manifest.with_suffix(".onnx"), own if own.is_dir() else images, settings=settings))
-    evidence = report["evidence"] or {}
+    found = scan(manifest.with_suffix(".onnx"), own if own.is_dir() else images, settings=settings)
+    report = to_dict(found)
     return {
         "name": manifest.stem,
         "attack": facts["recipe"]["attack"],
@@ -28,12 +29,43 @@ def row(manifest: Path, images: Path, settings: Settings) -> dict[str, Any]:
         "model_accuracy": facts["accuracy"],
         "asr": facts["asr"],
         "settings": report["settings"],
-        "eps": evidence.get("eps"),
+        **aside(found),
         "verdict": report["verdict"],
         "accuracy": report["accuracy"],
         "seconds": sum(report["seconds"].values()),
         "environment": report["environment"],
     }
+
+
+def aside(report: Report) -> dict[str, Any]:
+    """What the verdict does not rest on, or shows only when it decides: untargeted noise, the mask, the test for a one-to-one map."""
+    if report.evidence is None or report.mask is None:
+        return {"eps": None}
+    evidence, mask = report.evidence, report.mask
+    gain = (evidence.noisy_shares - evidence.clean_shares).min(0).values
+    with_mask = mask.with_noise - mask.alone
+    whole = len(evidence.targets) == len(evidence.clean_shares)
+    mapping = map_test(evidence.clean_margins) if whole else None
+    return {
+        "eps": evidence.eps,
+        "untargeted": {
+            "class": int(gain.argmax()),
+            "smallest_gain": float(gain.max()),
+            "accuracy": float(evidence.noisy_accuracy.mean()),
+        },
+        "mask": {
+            "alone": float(mask.alone.max()),
+            "class": int(with_mask.argmax()),
+            "gain": float(with_mask.max()),
+        },
+        "map": None if mapping is None else {"p_value": mapping.p_value, "mutual": mapping.mutual, "next": _next(mapping)},
+    }
+
+
+def _next(mapping: Mapping) -> float:
+    """How much of the map is the usual attack, y to y + 1."""
+    count = len(mapping.attacked)
+    return sum(a == (c + 1) % count for c, a in enumerate(mapping.attacked)) / count
 
 
 @click.command()

@@ -22,8 +22,9 @@ def table(rows: list[Row]) -> list[str]:
     for row in rows:
         by_name[row["name"]].append(row)
     lines = [
-        "| model | attack, target | accuracy | ASR | verdict (scans) | target found | statistic: mean (range) | threshold | p, largest |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| model | attack, target | accuracy | ASR | verdict (scans) | target found | statistic: mean (range) | threshold | p, largest "
+        "| untargeted: class (smallest gain) | mask: class (gain) | map: p, mutual, y + 1 |",
+        "| --- " * 12 + "|",
     ]
     for name, own in sorted(by_name.items(), key=lambda item: (item[1][0]["attack"] == "none", item[0])):
         first = own[0]
@@ -39,8 +40,18 @@ def table(rows: list[Row]) -> list[str]:
         asr = "–" if first["asr"] is None else f"{first['asr']:.3f}"
         threshold = first["verdict"]["threshold"]
         shown = "–" if threshold is None else f"{threshold:.2f}"
-        lines.append(f"| {name} | {attack} | {first['model_accuracy']:.3f} | {asr} | {counts} | {targets} | {spread} | {shown} | {p:.1e} |")
+        model = f"{name} | {attack} | {first['model_accuracy']:.3f} | {asr}"
+        lines.append(f"| {model} | {counts} | {targets} | {spread} | {shown} | {p:.1e} {_aside(first)} |")
     return lines
+
+
+def _aside(row: Row) -> str:
+    """The columns on what the verdict does not use."""
+    if "untargeted" not in row:
+        return "| – | – | –"
+    untargeted, mask, found = row["untargeted"], row["mask"], row["map"]
+    shown = "–" if found is None else f"{found['p_value']:.2f}, {found['mutual']:.0%}, {found['next']:.0%}"
+    return f"| {untargeted['class']} ({untargeted['smallest_gain']:+.3f}) | {mask['class']} ({mask['gain']:+.3f}) | {shown}"
 
 
 def totals(rows: list[Row]) -> list[str]:
