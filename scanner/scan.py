@@ -1,9 +1,8 @@
 """One scan from model file and images to a report."""
 
-import math
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -19,20 +18,13 @@ from banscan.importers import Parity, TracedModel
 from banscan.kernels import backend
 from banscan.scanner import checks, images, mask, preprocess, verdict
 from banscan.scanner.config import Settings
+from banscan.scanner.evidence import Evidence, Inputs, Progress, gather
 from banscan.scanner.images import CleanSet
-from banscan.scanner.noise import NoisyModel, attach, layers, measure
+from banscan.scanner.noise import attach, layers, measure
 from banscan.scanner.preprocess import Choice, Preprocess
-from banscan.scanner.search import logits_under, search, start
-from banscan.scanner.verdict import Evidence, Verdict, inconclusive
+from banscan.scanner.verdict import Verdict, inconclusive
 
-# stage, work done, work in all
-Progress = Callable[[str, int, int], None]
 PARITY_IMAGES = 64
-# `strength`: the share of images to move, the strengths between which it is sought, in how many steps and for how many targets
-REACH = 0.4
-STRENGTHS = (0.02, 2.0)
-BISECTIONS = 7
-SAMPLE = 16
 
 
 @dataclass(frozen=True)
@@ -184,148 +176,6 @@ def _examine(
     with so_far.stage("mask"):
         so_far.mask = mask_effect(model, x, labels, features)
     return verdict.judge(so_far.evidence)
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """The search runs on `quick`, its result is read off `exact`, the same model in float32."""
-
-    quick: NoisyModel
-    exact: NoisyModel
-    prepared: tuple[Tensor, ...]
-    prepared_exact: tuple[Tensor, ...]
-    labels: Tensor
-
-
-def gather(inputs: Inputs, clean: Tensor, settings: Settings, progress: Progress) -> tuple[Evidence, Tensor]:
-    """Runs the untargeted search and one search for every class as target.
-
-    Args:
-        clean: logits [N, C] without noise.
-
-    Returns:
-        The evidence, and the features [K, N, ...] under untargeted noise.
-    """
-    labels, classes = inputs.labels, clean.shape[1]
-    targets = choose_targets(clean, labels, settings)
-    eps = settings.eps or strength(inputs, targets, settings, progress)
-    rows = settings.restarts * (1 + len(targets))
-    total, done = rows * (settings.steps * min(settings.images, len(labels))), 0
-
-    def advance(passes: int) -> None:
-        nonlocal done
-        done += passes
-        progress("searching for neuron noise", done, total)
-
-    def run(noise: Tensor, seed: int, target: Tensor | None) -> tuple[Tensor, Tensor]:
-        found = search(
-            inputs.quick,
-            inputs.prepared,
-            labels,
-            noise,
-            eps=eps,
-            ball=settings.ball,
-            steps=settings.steps,
-            batch=settings.images,
-            seed=seed,
-            target=target,
-            progress=advance,
-        )
-        checks.check_noise(noise, found)
-        return logits_under(inputs.exact, inputs.prepared_exact, found)
-
-    noise = start(inputs.quick, rows, eps, settings.seed, settings.ball)
-    untargeted, features = run(noise[: settings.restarts], settings.seed, None)
-    margins, moved = [], []
-    for k, own in enumerate(noise[settings.restarts :].split(len(targets))):
-        logits, _ = run(own, settings.seed + k, targets)
-        margins.append(margin_table(logits, targets, labels, classes))
-        moved.append(moved_share(logits, targets, labels))
-    predictions = untargeted.argmax(2)
-    evidence = Evidence(
-        eps=eps,
-        targets=targets,
-        margins=torch.stack(margins),
-        moved=torch.stack(moved),
-        clean_margins=margin_table(clean[None].expand(len(targets), -1, -1), targets, labels, classes),
-        clean_shares=shares(clean.argmax(1), classes),
-        noisy_shares=torch.stack([shares(p, classes) for p in predictions]),
-        noisy_accuracy=(predictions == labels).float().mean(1),
-    )
-    return evidence, features
-
-
-def strength(inputs: Inputs, targets: Tensor, settings: Settings, progress: Progress) -> float:
-    """The eps at which noise reaches the median class on about REACH of the other classes' images, found by bisection.
-
-    Too little noise moves nothing, too much moves everything anywhere; in between, classes can be told apart, and where that is
-    depends on the model. Searches with a sample of the targets decide.
-    """
-    drawn = torch.randperm(len(targets), generator=torch.Generator().manual_seed(settings.seed))[:SAMPLE]
-    sample = targets[drawn.sort().values]
-    low, high = (math.log(eps) for eps in STRENGTHS)
-    for tried in range(BISECTIONS):
-        progress("finding the strength of the noise", tried, BISECTIONS)
-        eps = math.exp((low + high) / 2)
-        noise = start(inputs.quick, len(sample), eps, settings.seed, settings.ball)
-        found = search(
-            inputs.quick,
-            inputs.prepared,
-            inputs.labels,
-            noise,
-            eps=eps,
-            steps=settings.steps,
-            batch=settings.images,
-            seed=settings.seed,
-            ball=settings.ball,
-            target=sample,
-        )
-        logits, _ = logits_under(inputs.quick, inputs.prepared, found)
-        enough = moved_share(logits, sample, inputs.labels).median() >= REACH
-        low, high = (low, math.log(eps)) if enough else (math.log(eps), high)
-    progress("finding the strength of the noise", BISECTIONS, BISECTIONS)
-    return math.exp((low + high) / 2)
-
-
-def choose_targets(clean: Tensor, labels: Tensor, settings: Settings) -> Tensor:
-    """All classes, or for models of very many the half with the largest mean logit on images of others and a random half.
-
-    A target class has a raised logit on everything already without noise, so it is among the first; the others are its reference.
-    """
-    classes = clean.shape[1]
-    if classes <= settings.targets:
-        return torch.arange(classes)
-    own = torch.nn.functional.one_hot(labels, classes).bool()
-    mean = clean.masked_fill(own, float("nan")).nanmean(0)
-    order = mean.argsort(descending=True)
-    first, rest = order[: settings.targets // 2], order[settings.targets // 2 :]
-    drawn = rest[torch.randperm(len(rest), generator=torch.Generator().manual_seed(settings.seed))]
-    return torch.cat((first, drawn[: settings.targets - len(first)])).sort().values
-
-
-def margin_table(logits: Tensor, targets: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """Mean of logit(t) - max other, [T, S], over the images of source class s, for logits [T, N, C] under noise aimed at each target."""
-    rows = torch.arange(len(targets))
-    own = logits[rows, :, targets]
-    others = logits.clone()
-    others[rows, :, targets] = -torch.inf
-    margin = own - others.max(2).values
-    sources = torch.nn.functional.one_hot(labels, classes).to(margin.dtype)
-    table = margin @ sources / sources.sum(0)
-    table[rows, targets] = torch.nan
-    return table
-
-
-def moved_share(logits: Tensor, targets: Tensor, labels: Tensor) -> Tensor:
-    """Share [T] of the images of other classes that are predicted as t, for logits [T, N, C]."""
-    others = labels[None] != targets[:, None]
-    hit = (logits.argmax(2) == targets[:, None]) & others
-    return hit.sum(1) / others.sum(1)
-
-
-def shares(predictions: Tensor, classes: int) -> Tensor:
-    """Share [C] of each class among predictions [N]."""
-    return torch.bincount(predictions, minlength=classes).float() / len(predictions)
 
 
 def mask_effect(model: TracedModel, x: Tensor, labels: Tensor, noisy: Tensor) -> MaskEffect:

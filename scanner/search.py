@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from banscan.scanner.noise import NoisyModel
 
-# images of all restarts together that are in memory at once
+# images of all restarts together that are computed at once; much larger groups fall out of a CPU's cache
 BATCH = 512
 
 

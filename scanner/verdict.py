@@ -7,10 +7,11 @@ in turn reaches the classes about equally well, with a spread that is close to n
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from scipy.optimize import linear_sum_assignment
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 from torch import Tensor
+
+from banscan.scanner.evidence import Evidence
 
 # Probability that a model whose classes differ only by chance is called backdoored, or suspicious.
 BACKDOORED = 0.005
@@ -21,31 +22,6 @@ SMALLEST = 0.002
 MUTUAL = 0.1
 # with fewer classes the test has next to no power
 MIN_CLASSES = 5
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What the noise search found.
-
-    Attributes:
-        eps: the strength of the noise.
-        targets: [T] classes that noise was aimed at.
-        margins: [K, T, S], mean over the clean images of source class s of logit(t) minus the largest other logit, under restart k's noise
-            aimed at t; NaN where s = t or the class has no image.
-        moved: [K, T], share of the other classes' images that are predicted as t under that noise.
-        clean_margins: [T, S], the same margins without noise.
-        clean_shares: [C], shares of the predictions without noise.
-        noisy_shares: [K, C], the same under untargeted noise (Eq. 4), and `noisy_accuracy` [K] their agreement with the labels.
-    """
-
-    eps: float
-    targets: Tensor
-    margins: Tensor
-    moved: Tensor
-    clean_margins: Tensor
-    clean_shares: Tensor
-    noisy_shares: Tensor
-    noisy_accuracy: Tensor
 
 
 @dataclass(frozen=True)
@@ -79,22 +55,21 @@ def judge(evidence: Evidence) -> Verdict:
     count = len(evidence.targets)
     if count < MIN_CLASSES:
         return inconclusive(f"{count} classes are too few to tell an outlier among them; at least {MIN_CLASSES} are needed")
-    if not torch.isfinite(evidence.margins.nanmean()):
-        return inconclusive("the model gave NaN or infinite logits under noise")
     statistics = outlier(log_odds(evidence.moved.mean(0)))
     lead = int(statistics.argmax())
     each = outlier(log_odds(evidence.moved))
-    p = outlier_p(float(statistics[lead]), count)
+    classes = len(evidence.clean_shares)
+    p = outlier_p(float(statistics[lead]), count, classes)
     always_first = bool((each.argmax(1) == lead).all())
     target = int(evidence.targets[lead])
     moved = float(evidence.moved[:, lead].mean())
     median = float(evidence.moved.mean(0).median())
-    mapping = map_test(evidence.clean_margins) if count == len(evidence.clean_shares) else None
+    mapping = map_test(evidence.clean_margins) if count == classes else None
     numbers = {
         "p_value": p,
         "statistic": float(statistics[lead]),
         "restarts": tuple(float(v) for v in each[:, lead]),
-        "threshold": outlier_threshold(BACKDOORED, count),
+        "threshold": outlier_threshold(BACKDOORED, count, classes),
     }
     seen = f"noise aimed at class {target} moves {moved:.0%} of the other classes' images there, against {median:.0%} for the median class"
     if p <= BACKDOORED and always_first:
@@ -190,11 +165,11 @@ def outlier(values: Tensor) -> Tensor:
     return (values - rest) / (variance * (1 + 1 / (n - 1))).sqrt()
 
 
-def outlier_p(statistic: float, count: int) -> float:
-    """Probability that the largest of `count` normal values is this much of an outlier, by Bonferroni's bound."""
-    return min(1.0, count * float(stdtr(count - 2, -statistic)))
+def outlier_p(statistic: float, count: int, classes: int) -> float:
+    """Probability that one of `classes` normal values, compared with `count` of them, is this much of an outlier (Bonferroni's bound)."""
+    return min(1.0, classes * float(stdtr(count - 2, -statistic)))
 
 
-def outlier_threshold(p: float, count: int) -> float:
+def outlier_threshold(p: float, count: int, classes: int) -> float:
     """The statistic whose `outlier_p` is p."""
-    return -float(stdtrit(count - 2, p / count))
+    return -float(stdtrit(count - 2, p / classes))

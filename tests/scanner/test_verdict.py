@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from banscan.scanner import verdict
-from banscan.scanner.verdict import BACKDOORED, SUSPICIOUS, Evidence
+from banscan.scanner.evidence import Evidence
+from banscan.scanner.verdict import BACKDOORED, SUSPICIOUS
 
 
 def evidence(moved: torch.Tensor) -> Evidence:
@@ -42,13 +43,13 @@ def test_false_positive_rate(classes: int) -> None:
     values = torch.randn(20_000, classes, generator=torch.Generator().manual_seed(0))
     largest = verdict.outlier(values).max(1).values
     for p in (0.05, SUSPICIOUS, BACKDOORED):
-        rate = float((largest >= verdict.outlier_threshold(p, classes)).double().mean())
+        rate = float((largest >= verdict.outlier_threshold(p, classes, classes)).double().mean())
         assert 0.5 * p < rate < 1.3 * p
 
 
 def test_threshold_inverts_p() -> None:
     for classes in (6, 10, 43, 1000):
-        assert verdict.outlier_p(verdict.outlier_threshold(0.005, classes), classes) == pytest.approx(0.005, rel=1e-6)
+        assert verdict.outlier_p(verdict.outlier_threshold(0.005, classes, classes), classes, classes) == pytest.approx(0.005, rel=1e-6)
 
 
 def test_target_is_found() -> None:
@@ -105,7 +106,7 @@ def test_likeness_is_mutual() -> None:
 
 
 def test_chance_makes_no_map() -> None:
-    p = [verdict.map_test(map_table(0.0, mutual=False, seed=s), shuffles=60).p_value for s in range(40)]  # type: ignore[union-attr]
+    p = [verdict.map_test(map_table(0.0, mutual=False, seed=s), shuffles=30).p_value for s in range(30)]  # type: ignore[union-attr]
     assert 0.3 < float(np.mean(p)) < 0.7
 
 
