@@ -128,9 +128,15 @@ def _scan(model: Path, clean_dir: Path, options: dict[str, Any]) -> str:
         if options["format_"] == "json":
             stream.write(json.render(report))
         else:
-            console = Console(file=stream, width=None if stream.isatty() else PLAIN_WIDTH)
-            terminal.show(report, console)
+            terminal.show(report, _Plain(file=stream, width=None if stream.isatty() else PLAIN_WIDTH))
     return report.verdict.outcome
+
+
+class _Plain(Console):
+    """A console that leaves a closed pipe to `_destination`; rich would exit with 1, which means backdoored here."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
 
 
 @commands.command(no_args_is_help=True)
@@ -142,7 +148,8 @@ def inspect(model: Path) -> None:
         from banscan.scanner.report import terminal
 
         traced = importers.load(model)
-        terminal.inspect(traced, Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH))
+        with _destination(None) as stream:
+            terminal.inspect(traced, _Plain(file=stream, width=None if stream.isatty() else PLAIN_WIDTH))
 
 
 @contextmanager
@@ -151,10 +158,6 @@ def _failures() -> Iterator[None]:
         yield
     except BanscanError as error:
         raise Failure(error) from None
-    except BrokenPipeError:
-        # the reader of the report has seen enough
-        sys.stdout = None  # type: ignore[assignment]
-        sys.exit(EXIT["inconclusive"])
     except MemoryError:
         raise Failure(BanscanError("out of memory; give fewer images with --max-images")) from None
 
@@ -180,9 +183,13 @@ def _bars() -> Iterator[Any]:
 
 @contextmanager
 def _destination(output: Path | None) -> Iterator[Any]:
-    """stdout, or a file that appears under its name only when it is whole."""
+    """stdout, or a file that appears under its name only when it is whole. A reader who closes the pipe early changes no exit code."""
     if output is None:
-        yield sys.stdout
+        try:
+            yield sys.stdout
+            sys.stdout.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return
     handle, name = tempfile.mkstemp(dir=output.parent, prefix=f".{output.name}.")
     try:

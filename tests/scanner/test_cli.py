@@ -63,6 +63,19 @@ def test_scan_and_report(model_file: Path, image_dir: Path, tmp_path: Path) -> N
     assert again["verdict"] == report["verdict"]
 
 
+def test_closed_pipe_keeps_the_exit_code(model_file: Path, image_dir: Path) -> None:
+    """`banscan ... | head -1` must not end with 1, which means backdoored."""
+    for arguments in (["inspect", str(model_file)], [str(model_file), "--clean-dir", str(image_dir), *FAST]):
+        command = [str(Path(sys.executable).parent / "banscan"), *arguments]
+        expected = subprocess.run(command, capture_output=True, check=False).returncode
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            process.stdout.close()
+            assert process.stderr is not None
+            assert process.stderr.read() == ""
+            assert process.wait() == expected
+
+
 def test_inspect(model_file: Path) -> None:
     result = banscan("inspect", model_file)
     assert result.returncode == 0
