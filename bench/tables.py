@@ -88,7 +88,8 @@ def totals(rows: list[Row]) -> list[str]:
 
 SECTIONS = {
     "examples.jsonl": "The two examples at ten seeds each: two of the held-out models below, taken because the scan gets them right.",
-    "held.jsonl": "Held-out models: other seeds and targets than those that settings were tried on.",
+    "held.jsonl": "Held-out models: other seeds and targets than those that settings were tried on. Their attacks and targets were set "
+    "beforehand; some of them were scanned with earlier versions while the method was made.",
     "tune.jsonl": "The models that settings were tried on. Not evidence of what the scan does on others.",
     "paper.jsonl": "The paper's own noise (Eq. 3 and 4 on the folded weights of all layers), on some of the same models.",
 }
