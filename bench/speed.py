@@ -4,7 +4,6 @@ python -m bench.speed --runs 3
 """
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -32,7 +31,7 @@ def timed(model: Path, images: Path, threads: int) -> tuple[float, dict[str, Any
 @click.option("--model", type=click.Path(path_type=Path), default=Path("examples/backdoored.onnx"), show_default=True)
 @click.option("--images", type=click.Path(path_type=Path), default=Path("examples/clean"), show_default=True)
 @click.option("--runs", default=3, show_default=True)
-@click.option("--threads", default=len(os.sched_getaffinity(0)), show_default=True)
+@click.option("--threads", default=2, show_default=True)
 def main(model: Path, images: Path, runs: int, threads: int) -> None:
     """Print the median, smallest and largest seconds of every stage."""
     results = [timed(model, images, threads) for _ in range(runs)]

@@ -110,7 +110,7 @@ def _scan(model: Path, clean_dir: Path, options: dict[str, Any]) -> str:
     given = {key: options[key] for key in ("noise", "eps", "steps", "restarts", "seed") if options[key] is not None}
     settings = Settings(**given)
     wanted = preprocess.named(options["name"], mean=options["mean"], std=options["std"], scale=options["scale"], bgr=options["bgr"])
-    torch.set_num_threads(options["threads"] or len(os.sched_getaffinity(0)))
+    torch.set_num_threads(options["threads"] or _allowed_threads())
     with _bars() as progress:
         report = run(
             model,
@@ -130,6 +130,11 @@ def _scan(model: Path, clean_dir: Path, options: dict[str, Any]) -> str:
         else:
             terminal.show(report, _Plain(file=stream, width=None if stream.isatty() else PLAIN_WIDTH))
     return report.verdict.outcome
+
+
+def _allowed_threads() -> int:
+    """The processors that this process may run on; where the system cannot say, all of them."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Plain(Console):

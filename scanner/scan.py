@@ -191,7 +191,7 @@ def mask_effect(model: TracedModel, x: Tensor, labels: Tensor, noisy: Tensor) ->
 
 def search_dtype(precision: str) -> torch.dtype:
     """bfloat16 where the CPU multiplies it in hardware, unless told otherwise."""
-    fast = torch.backends.cpu.get_cpu_capability() == "AVX512" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return torch.bfloat16 if precision == "bfloat16" or (precision == "auto" and fast) else torch.float32
 
 
