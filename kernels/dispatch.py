@@ -5,6 +5,7 @@ from typing import Protocol
 
 from torch import Tensor, device
 
+from banscan.errors import UsageError
 from banscan.kernels import cpu, reference
 
 
@@ -32,13 +33,13 @@ def backend(where: device) -> str:
     """The name of the backend for a device: the explicit choice, which must be able to run, or the fastest one there is.
 
     Raises:
-        ValueError: BANSCAN_KERNELS names no backend, or one that cannot run on this device.
+        UsageError: BANSCAN_KERNELS names no backend, or one that cannot run on this device.
     """
     chosen = os.environ.get("BANSCAN_KERNELS")
     if chosen is None:
         return "cpu" if where.type == "cpu" else "reference"
     if chosen not in BACKENDS:
-        raise ValueError(f"BANSCAN_KERNELS is {chosen!r}; expected one of {', '.join(sorted(BACKENDS))}")
+        raise UsageError(f"BANSCAN_KERNELS is {chosen!r}; expected one of {', '.join(sorted(BACKENDS))}")
     if chosen == "cpu" and where.type != "cpu":
-        raise ValueError(f"BANSCAN_KERNELS is 'cpu', which cannot run on device {where.type!r}; unset it or use --device cpu")
+        raise UsageError(f"BANSCAN_KERNELS is 'cpu', which cannot run on device {where.type!r}; unset it or use --device cpu")
     return chosen

@@ -104,6 +104,7 @@ def scan(
         ModelError: the file holds no image classifier.
     """
     settings = settings or Settings()
+    backend(torch.device("cpu"))  # a wrong BANSCAN_KERNELS is told before any work
     so_far = _Progressing()
     with so_far.stage("import"):
         progress("reading the model", 0, 1)

@@ -1,5 +1,6 @@
 """The wheel holds the tree, the public names are there, nothing leaks into site-packages."""
 
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -12,9 +13,13 @@ ROOMS = {"importers": "banscan/importers", "kernels": "banscan/kernels", "scanne
 
 
 def test_wheel_holds_every_module(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
+    # from a copy: an old build folder beside the sources would get into the wheel
+    copy, out = tmp_path / "copy", tmp_path / "out"
+    ignored = shutil.ignore_patterns(".*", "build", "*.egg-info", "examples", "tests", "__pycache__")
+    shutil.copytree(ROOT, copy, symlinks=True, ignore=ignored)
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(copy)]
     subprocess.run(command, check=True, capture_output=True)
-    (wheel,) = tmp_path.glob("*.whl")
+    (wheel,) = out.glob("*.whl")
     held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     expected = {f"banscan/{p.name}" for p in (ROOT / "banscan").iterdir() if p.suffix == ".py" or p.name == "py.typed"}
     for room, inside in ROOMS.items():

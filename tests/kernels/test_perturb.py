@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from banscan import UsageError
 from banscan.kernels import backend, cpu, noisy_conv2d, noisy_linear, reference
 
 SHAPES = [((7, 5, 9, 3), 1), ((5, 5, 1, 1), 1), ((63, 5), -1), ((6, 4, 5), -1), ((6, 5, 7), 1)]
@@ -125,8 +126,8 @@ def test_choice_of_backend(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BANSCAN_KERNELS", "reference")
     assert backend(torch.device("cpu")) == "reference"
     monkeypatch.setenv("BANSCAN_KERNELS", "cpu")
-    with pytest.raises(ValueError, match="cannot run"):
+    with pytest.raises(UsageError, match="cannot run"):
         backend(torch.device("cuda"))
     monkeypatch.setenv("BANSCAN_KERNELS", "magic")
-    with pytest.raises(ValueError, match="magic"):
+    with pytest.raises(UsageError, match="magic"):
         backend(torch.device("cpu"))

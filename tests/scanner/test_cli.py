@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import pytest
 from onnx import numpy_helper
 from PIL import Image
 
@@ -93,6 +94,11 @@ def test_usage_errors(model_file: Path, image_dir: Path, tmp_path: Path) -> None
     failed(banscan(model_file, "--clean-dir", image_dir, "--preprocess", "odd"), 4, "odd")
     failed(banscan(model_file, "--clean-dir", image_dir, "--mean", "a,b"), 4, "mean")
     failed(banscan(model_file, "--clean-dir", image_dir, "--output", tmp_path / "no" / "x.json"), 4, "cannot be written")
+
+
+def test_unknown_kernels(model_file: Path, image_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BANSCAN_KERNELS", "magic")
+    failed(banscan(model_file, "--clean-dir", image_dir), 4, "BANSCAN_KERNELS is 'magic'")
 
 
 def test_markup_in_names_is_printed_as_it_is(model_file: Path, image_dir: Path, tmp_path: Path) -> None:
