@@ -41,5 +41,5 @@ def backend(where: device) -> str:
     if chosen not in BACKENDS:
         raise UsageError(f"BANSCAN_KERNELS is {chosen!r}; expected one of {', '.join(sorted(BACKENDS))}")
     if chosen == "cpu" and where.type != "cpu":
-        raise UsageError(f"BANSCAN_KERNELS is 'cpu', which cannot run on device {where.type!r}; unset it or use --device cpu")
+        raise UsageError(f"BANSCAN_KERNELS is 'cpu', which cannot run on device {where.type!r}; unset it")
     return chosen

@@ -128,7 +128,7 @@ def _scan(model: Path, clean_dir: Path, options: dict[str, Any]) -> str:
         if options["format_"] == "json":
             stream.write(json.render(report))
         else:
-            terminal.show(report, _Plain(file=stream, width=None if stream.isatty() else PLAIN_WIDTH))
+            terminal.show(report, _console(stream))
     return report.verdict.outcome
 
 
@@ -144,6 +144,10 @@ class _Plain(Console):
         raise BrokenPipeError
 
 
+def _console(stream: Any) -> Console:
+    return _Plain(file=stream, width=None if stream.isatty() else PLAIN_WIDTH)
+
+
 @commands.command(no_args_is_help=True)
 @click.argument("model", type=click.Path(path_type=Path))
 def inspect(model: Path) -> None:
@@ -154,7 +158,7 @@ def inspect(model: Path) -> None:
 
         traced = importers.load(model)
         with _destination(None) as stream:
-            terminal.inspect(traced, _Plain(file=stream, width=None if stream.isatty() else PLAIN_WIDTH))
+            terminal.inspect(traced, _console(stream))
 
 
 @contextmanager

@@ -170,8 +170,13 @@ def _examine(
         if not neurons:
             raise EvidenceError("no layer of neurons lies below the classifier; a linear model has no place to look for a backdoor")
         stats = measure(model, neurons, x) if settings.noise == "normalised" else None
-        quick, exact = attach(model, neurons, stats, dtype), attach(model, neurons, stats)
-        inputs = Inputs(quick, exact, quick.prepare(x), exact.prepare(x), labels)
+        exact = attach(model, neurons, stats)
+        prepared = exact.prepare(x)
+        quick, quickly = exact, prepared
+        if dtype != torch.float32:
+            quick = attach(model, neurons, stats, dtype)
+            quickly = quick.prepare(x)
+        inputs = Inputs(quick, exact, quickly, prepared, labels)
     with so_far.stage("search"):
         so_far.evidence, features = gather(inputs, logits, settings, progress)
     with so_far.stage("mask"):
