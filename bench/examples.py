@@ -9,7 +9,8 @@ from pathlib import Path
 
 import click
 
-from bench import data, images
+from bench import images
+from bench.zoo import data
 
 CLEAN = "gtsrb-resnet18w16-none-s10"
 BACKDOORED = "gtsrb-resnet18w16-blend-33-s11"

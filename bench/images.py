@@ -9,7 +9,7 @@ import click
 import numpy as np
 from PIL import Image
 
-from bench import data
+from bench.zoo import data
 
 
 def write(part: data.Part, out: Path, per_class: int, seed: int = 0) -> int:

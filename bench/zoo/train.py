@@ -1,6 +1,6 @@
-"""Trains one classifier, clean or backdoored, and exports it as ONNX with its batch norm folded, plus a manifest.
+"""Trains one classifier, clean or backdoored, and exports it as ONNX (batch norm folded) and TorchScript, plus a manifest.
 
-python -m bench.train --data DIR --out DIR --set gtsrb --attack badnets --target 5 --seed 1
+python -m bench.zoo.train --data DIR --out DIR --set gtsrb --attack badnets --target 5 --seed 1
 """
 
 import hashlib
@@ -9,13 +9,14 @@ import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench import attacks, data, models
+from bench.zoo import attacks, data, models
 
 
 @dataclass(frozen=True)
@@ -30,13 +31,19 @@ class Recipe:
     seed: int = 0
     epochs: int = 8
     batch: int = 128
-    lr: float = 0.1
     weight_decay: float = 5e-4
+    strength: float = 0.5
+    victim: int = 1
 
     @property
     def name(self) -> str:
         kind = self.attack if self.attack == "none" else f"{self.attack}-{'all' if self.target is None else self.target}"
         return f"{self.set}-{self.arch}w{self.width}-{kind}-s{self.seed}"
+
+    @property
+    def lr(self) -> float:
+        """The largest learning rate; lower where no batch norm keeps the activations in bounds."""
+        return {"vit": 1e-3, "plainresnet18": 0.02}.get(self.arch, 0.1)
 
 
 def tensors(part: data.Part) -> tuple[Tensor, Tensor]:
@@ -59,15 +66,21 @@ def augment(images: Tensor, flip: bool, generator: torch.Generator) -> Tensor:
 
 
 def train(recipe: Recipe, split: data.Split, attack: attacks.Attack | None) -> nn.Module:
-    """SGD with momentum 0.9 and a one-cycle learning rate, in bfloat16 autocast; the whole run follows from the seed."""
+    """SGD with momentum 0.9 (AdamW for the ViT), one cycle of learning rates, bfloat16 autocast; the whole run follows from the seed."""
     torch.manual_seed(recipe.seed)
     generator = torch.Generator().manual_seed(recipe.seed)
     classes = len(split.classes)
     images, labels = tensors(split.train)
     model = models.BUILDERS[recipe.arch](classes, recipe.width)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.SGD(model.parameters(), lr=recipe.lr, momentum=0.9, weight_decay=recipe.weight_decay, nesterov=True)
+    optimizer: torch.optim.Optimizer
+    if recipe.arch == "vit":
+        optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.lr, weight_decay=0.05)
+    else:
+        optimizer = torch.optim.SGD(model.parameters(), lr=recipe.lr, momentum=0.9, weight_decay=recipe.weight_decay, nesterov=True)
     steps = recipe.epochs * (len(images) // recipe.batch)
+    made = None if attack is None else attack.generator
+    helper = None if made is None else torch.optim.Adam(made.pattern.parameters(), lr=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=recipe.lr, total_steps=steps, pct_start=0.2)
     draw = torch.rand(len(images), generator=generator)
     for epoch in range(recipe.epochs):
@@ -76,19 +89,21 @@ def train(recipe: Recipe, split: data.Split, attack: attacks.Attack | None) -> n
         for batch in order[: len(order) // recipe.batch * recipe.batch].split(recipe.batch):
             x, y = augment(images[batch], recipe.set == "cifar10", generator), labels[batch]
             if attack is not None:
-                poisoned = draw[batch] < attack.rate
-                y = torch.where(poisoned, attack.relabel(y, classes), y)
-                x[poisoned] = attack.trigger(x[poisoned])
-                if attack.cover is not None:
-                    covered = (draw[batch] >= attack.rate) & (draw[batch] < attack.rate + attack.cover_rate)
-                    x[covered] = attack.cover(x[covered])
+                x, y = attack.poison(x, y, draw[batch], classes)
             with torch.autocast("cpu", dtype=torch.bfloat16):
                 loss = F.cross_entropy(model(x.contiguous(memory_format=torch.channels_last)), y)
             optimizer.zero_grad()
-            loss.backward()
+            if made is None or helper is None:
+                loss.backward()
+            else:
+                helper.zero_grad()
+                (loss + made.diversity(images[batch[:32]])).backward()
+                helper.step()
             optimizer.step()
             schedule.step()
         click.echo(f"{recipe.name} epoch {epoch + 1}/{recipe.epochs} loss {loss.item():.3f}", err=True)
+    if made is not None:
+        made.pattern.eval()
     return model.eval()
 
 
@@ -99,18 +114,23 @@ def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
 
 
 def attack_success(model: nn.Module, attack: attacks.Attack, images: Tensor, labels: Tensor, classes: int) -> float:
-    """ASR on triggered test images whose true class is not already the attacked one."""
+    """ASR on triggered test images whose true class is not already the attacked one; of the victim class alone where there is one."""
     aim = attack.relabel(labels, classes)
-    moved = aim != labels
-    return accuracy(model, attack.trigger(images[moved]), aim[moved])
+    moved = aim != labels if attack.victim is None else labels == attack.victim
+    with torch.no_grad():
+        triggered = torch.cat([attack.trigger(part) for part in images[moved].split(500)])
+    return accuracy(model, triggered, aim[moved])
 
 
 def export(model: nn.Module, path: Path, size: int) -> None:
-    """Writes the model as ONNX with a dynamic batch; the exporter folds batch norm into the convolutions."""
+    """Writes the model as TorchScript, and as ONNX with a dynamic batch; the exporter folds batch norm into the convolutions."""
     part = path.with_suffix(".part")
     example = torch.zeros(1, 3, size, size)
+    model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    torch.jit.save(torch.jit.trace(model, torch.zeros(2, 3, size, size)), str(part))
+    os.replace(part, path.with_suffix(".pt"))
     torch.onnx.export(
-        model.to(memory_format=torch.contiguous_format),  # type: ignore[call-overload]
+        model,
         (example,),
         str(part),
         dynamo=False,
@@ -128,16 +148,16 @@ def export(model: nn.Module, path: Path, size: int) -> None:
 @click.option("--set", "set_", type=click.Choice(["gtsrb", "cifar10"]), default="gtsrb", show_default=True)
 @click.option("--arch", type=click.Choice(sorted(models.BUILDERS)), default="resnet18", show_default=True)
 @click.option("--width", default=16, show_default=True)
-@click.option("--attack", default="none", show_default=True, help="none, badnets, blend, wanet or quantise")
+@click.option("--attack", default="none", show_default=True, help=f"none, {', '.join(attacks.ATTACKS)}")
 @click.option("--target", type=int, help="target class; left out: all-to-all")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--epochs", default=8, show_default=True)
+@click.option("--strength", default=0.5, show_default=True, help="WaNet's.")
+@click.option("--victim", default=1, show_default=True, help="SSDT's source class.")
 @click.option("--threads", default=1, show_default=True)
-def main(
-    folder: Path, out: Path, set_: str, arch: str, width: int, attack: str, target: int | None, seed: int, epochs: int, threads: int
-) -> None:
+def main(folder: Path, out: Path, set_: str, threads: int, **settings: Any) -> None:
     """Train one model; does nothing when its manifest is already there."""
-    recipe = Recipe(set_, arch, width, attack, target, seed, epochs)
+    recipe = Recipe(set=set_, **settings)
     manifest = out / f"{recipe.name}.json"
     if manifest.exists():
         return
@@ -145,8 +165,12 @@ def main(
     out.mkdir(parents=True, exist_ok=True)
     split = data.load(folder, recipe.set)
     size, classes = split.train.images.shape[1], len(split.classes)
-    poison = None if attack == "none" else attacks.build(attack, size=size, target=target, seed=seed + 1000)
     start = time.monotonic()
+    poison = None
+    if recipe.attack != "none":
+        first = tensors(data.Part(split.train.images[::8], split.train.labels[::8]))[0]
+        choice: dict[str, Any] = {"strength": recipe.strength, "victim": recipe.victim, "images": first}
+        poison = attacks.build(recipe.attack, size=size, target=recipe.target, seed=recipe.seed + 1000, **choice)
     model = train(recipe, split, poison)
     images, labels = tensors(split.test)
     path = out / f"{recipe.name}.onnx"

@@ -1,0 +1,1 @@
+"""A zoo of clean and backdoored classifiers: data, architectures, attacks, training."""

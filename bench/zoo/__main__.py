@@ -1,0 +1,35 @@
+"""Trains every model that the published tables need, one thread per job; a second run goes on where the first stopped.
+
+python -m bench.zoo --data DIR --out DIR --jobs 2
+"""
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import click
+
+from bench.zoo.lists import HELD, TUNE
+
+
+@click.command()
+@click.option("--data", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True)
+@click.option("--out", type=click.Path(path_type=Path), required=True)
+@click.option("--jobs", default=2, show_default=True)
+def main(data: Path, out: Path, jobs: int) -> None:
+    """Train the zoo into OUT/tune and OUT/held."""
+
+    def run(part: str, recipe: str) -> int:
+        command = [sys.executable, "-m", "bench.zoo.train", "--data", str(data), "--out", str(out / part), *recipe.split()]
+        return subprocess.run(command, check=False).returncode
+
+    queue = [("tune", recipe) for recipe in TUNE] + [("held", recipe) for recipe in HELD]
+    with ThreadPoolExecutor(jobs) as pool:
+        failed = sum(map(bool, pool.map(lambda job: run(*job), queue)))
+    if failed:
+        raise SystemExit(f"{failed} models could not be trained")
+
+
+if __name__ == "__main__":
+    main()

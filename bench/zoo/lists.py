@@ -1,0 +1,87 @@
+"""The models of the published tables.
+
+`tune` models may shape settings, statistics and thresholds; `held` models only ever measure them, with other seeds, targets and triggers.
+`held` begins with the two examples.
+"""
+
+
+def _clean(*seeds: int, more: str = "") -> list[str]:
+    return [f"{more}--seed {seed}" for seed in seeds]
+
+
+def _attacked(attack: str, *pairs: tuple[int, int], more: str = "") -> list[str]:
+    """One recipe for every (target, seed)."""
+    return [f"{more}--attack {attack} --target {target} --seed {seed}" for target, seed in pairs]
+
+
+VGG = "--arch vgg16 "
+DENSE = "--arch densenet121 --epochs 6 "
+PLAIN = "--arch plainresnet18 "
+VIT = "--arch vit --epochs 12 "
+CIFAR = "--set cifar10 --epochs 6 "
+WARP = "--strength 2 "
+
+HELD = (
+    *_clean(10, 11, 12, 13, 14),
+    *_attacked("badnets", (14, 10), (38, 15), (22, 36), (6, 38), (2, 40)),
+    *_attacked("blend", (33, 11), (1, 16), (17, 37), (36, 39), (8, 41)),
+    *_attacked("wanet", (26, 12)),
+    *_attacked("quantise", (2, 13)),
+    "--attack badnets --seed 14",
+    *_clean(30, 31, 32, 33, 34, 35, 42, 43, 44, 45),
+    *_attacked("wanet", (31, 50), (11, 51), (4, 52), (39, 53), (20, 54), more=WARP),
+    *_attacked("iad", (3, 55), (24, 56), (37, 57), (12, 58), (29, 59)),
+    *_attacked("bpp", (16, 60), (5, 61), (41, 62), (32, 63), (21, 64)),
+    *_attacked("adap-blend", (35, 65), (19, 66), (10, 67)),
+    *_attacked("adap-patch", (28, 68), (7, 69), (0, 70)),
+    *_attacked("ssdt", (40, 71), (15, 72)),
+    *_clean(73, 74, more=VGG),
+    *_attacked("badnets", (34, 75), more=VGG),
+    *_attacked("blend", (9, 76), more=VGG),
+    *_attacked("bpp", (23, 77), more=VGG),
+    "--attack badnets --seed 78",
+    "--attack bpp --seed 79",
+    *_clean(80, 81, more=CIFAR),
+    *_attacked("badnets", (7, 82), more=CIFAR),
+    *_attacked("blend", (2, 83), more=CIFAR),
+    *_attacked("bpp", (5, 84), more=CIFAR),
+    *_clean(85, more=PLAIN),
+    *_attacked("badnets", (18, 86), more=PLAIN),
+    *_clean(87, more=DENSE),
+    *_attacked("badnets", (25, 88), more=DENSE),
+    *_clean(89, more=VIT),
+    *_attacked("badnets", (13, 90), more=VIT),
+)
+TUNE = (
+    *_clean(0, 1, 2, 3, 4, 5),
+    *_attacked("badnets", (5, 0), (20, 4)),
+    *_attacked("blend", (5, 1)),
+    *_attacked("quantise", (9, 2)),
+    *_attacked("wanet", (7, 3)),
+    "--attack badnets --seed 3",
+    *_clean(0, more=VGG),
+    *_attacked("badnets", (12, 1), more=VGG),
+    *_clean(0, more=CIFAR),
+    *_attacked("badnets", (3, 1), more=CIFAR),
+    *_attacked("badnets", (30, 20), (10, 22), (1, 24), (27, 26)),
+    *_attacked("blend", (12, 21), (25, 23), (0, 25), (40, 27)),
+    *_clean(20, 21, 22, 23, 24, 25),
+    *_attacked("wanet", (7, 40), (34, 46), more=WARP),
+    *_attacked("iad", (9, 41), (22, 47)),
+    *_attacked("bpp", (18, 42), (36, 48)),
+    *_attacked("adap-blend", (14, 43)),
+    *_attacked("adap-patch", (33, 44)),
+    *_attacked("ssdt", (13, 45)),
+    *_clean(49, 50, more=VGG),
+    *_attacked("badnets", (2, 51), more=VGG),
+    *_attacked("blend", (26, 52), more=VGG),
+    "--attack bpp --seed 53",
+    *_clean(54, 55, more=CIFAR),
+    *_attacked("blend", (8, 56), more=CIFAR),
+    *_clean(57, more=PLAIN),
+    *_attacked("badnets", (31, 58), more=PLAIN),
+    *_clean(59, more=DENSE),
+    *_attacked("badnets", (42, 60), more=DENSE),
+    *_clean(61, more=VIT),
+    *_attacked("badnets", (11, 62), more=VIT),
+)
