@@ -163,44 +163,62 @@ def adap_patch(size: int, generator: torch.Generator) -> tuple[Trigger, Trigger]
 
 
 def build(
-    name: str, *, size: int, target: int | None, seed: int, strength: float = 0.5, victim: int = 1, images: Tensor | None = None
+    name: str,
+    *,
+    size: int,
+    target: int | None,
+    seed: int,
+    strength: float = 0.5,
+    victim: int = 1,
+    rate: float | None = None,
+    images: Tensor | None = None,
 ) -> Attack:
     """The attack called `name` for square images of `size` pixels; all-to-all when `target` is None.
 
-    `strength` is WaNet's, `victim` SSDT's source class; `images` are clean training images for the mask network of IAD and SSDT.
+    `strength` is WaNet's, `victim` SSDT's source class, `rate` another poisoning rate than the attack's own; `images` are clean training
+    images for the mask network of IAD and SSDT.
     """
+    if name not in RATES:
+        raise ValueError(f"unknown attack {name!r}; expected one of {', '.join(RATES)}")
     generator = torch.Generator().manual_seed(seed)
-    # an all-to-all map is harder to learn than a single target
-    more = 1 if target is not None else 2
-    if name in ("badnets", "blend"):
-        trigger = {"badnets": badnets, "blend": blend}[name](size, generator)
-        return Attack(name, trigger, trigger, 0.05 * more**2, target)
-    if name == "quantise":
-        trigger = quantise(size, generator)
-        return Attack(name, trigger, trigger, 0.1 * more, target)
+    if rate is None:
+        # an all-to-all map is harder to learn than a single target
+        rate = RATES[name] if target is not None else 0.2
+    if name in ("badnets", "blend", "quantise"):
+        trigger = {"badnets": badnets, "blend": blend, "quantise": quantise}[name](size, generator)
+        return Attack(name, trigger, trigger, rate, target)
     if name == "bpp":
-        return Attack(name, dither, dither, 0.1 * more, target, bpp_negative, 0.1)
+        return Attack(name, dither, dither, rate, target, bpp_negative, 0.1)
     if name == "wanet":
         # the decoy shares the warp, so both are drawn from the same seed
         decoy = wanet(size, torch.Generator().manual_seed(seed), strength, jitter=True)
         trigger = wanet(size, generator, strength)
-        return Attack(name, trigger, trigger, 0.1 * more, target, decoy, 0.2)
+        return Attack(name, trigger, trigger, rate, target, decoy, 0.2)
     if name in ("adap-blend", "adap-patch"):
         trigger, planted = (adap_blend if name == "adap-blend" else adap_patch)(size, generator)
-        return Attack(name, trigger, planted, 0.05 * more, target, planted, 0.05)
-    if name in ("iad", "ssdt"):
-        if images is None:
-            raise ValueError(f"{name} trains its mask on images; none were given")
-        nets = generated(images, seed)
+        return Attack(name, trigger, planted, rate, target, planted, 0.05)
+    if images is None:
+        raise ValueError(f"{name} trains its mask on images; none were given")
+    nets = generated(images, seed)
 
-        def own(x: Tensor) -> Tensor:
-            return nets.apply(x, x)
+    def own(x: Tensor) -> Tensor:
+        return nets.apply(x, x)
 
-        def foreign(x: Tensor) -> Tensor:
-            return nets.apply(x, x.roll(1, 0))
+    def foreign(x: Tensor) -> Tensor:
+        return nets.apply(x, x.roll(1, 0))
 
-        return Attack(name, own, own, 0.1 * more, target, foreign, 0.1, victim if name == "ssdt" else None, nets)
-    raise ValueError(f"unknown attack {name!r}; expected one of {', '.join(ATTACKS)}")
+    return Attack(name, own, own, rate, target, foreign, 0.1, victim if name == "ssdt" else None, nets)
 
 
-ATTACKS = ("badnets", "blend", "wanet", "iad", "bpp", "quantise", "adap-blend", "adap-patch", "ssdt")
+# the poisoning rates of all-to-one attacks
+RATES = {
+    "badnets": 0.05,
+    "blend": 0.05,
+    "wanet": 0.1,
+    "iad": 0.1,
+    "bpp": 0.1,
+    "quantise": 0.1,
+    "adap-blend": 0.05,
+    "adap-patch": 0.05,
+    "ssdt": 0.1,
+}

@@ -19,7 +19,9 @@ DENSE = "--arch densenet121 --epochs 6 "
 PLAIN = "--arch plainresnet18 "
 VIT = "--arch vit --epochs 12 "
 CIFAR = "--set cifar10 --epochs 6 "
+# stronger than in the papers, so that few epochs are enough for the attack to work
 WARP = "--strength 2 "
+RATE = "--rate 0.2 "
 
 HELD = (
     *_clean(10, 11, 12, 13, 14),
@@ -30,21 +32,21 @@ HELD = (
     "--attack badnets --seed 14",
     *_clean(30, 31, 32, 33, 34, 35, 42, 43, 44, 45),
     *_attacked("wanet", (31, 50), (11, 51), (4, 52), (39, 53), (20, 54), more=WARP),
-    *_attacked("iad", (3, 55), (24, 56), (37, 57), (12, 58), (29, 59)),
-    *_attacked("bpp", (16, 60), (5, 61), (41, 62), (32, 63), (21, 64)),
+    *_attacked("iad", (3, 55), (24, 56), (37, 57), (12, 58), (29, 59), more=RATE),
+    *_attacked("bpp", (16, 60), (5, 61), (41, 62), (32, 63), (21, 64), more=RATE),
     *_attacked("adap-blend", (35, 65), (19, 66), (10, 67)),
     *_attacked("adap-patch", (28, 68), (7, 69), (0, 70)),
     *_attacked("ssdt", (40, 71), (15, 72)),
     *_clean(73, 74, more=VGG),
     *_attacked("badnets", (34, 75), more=VGG),
     *_attacked("blend", (9, 76), more=VGG),
-    *_attacked("bpp", (23, 77), more=VGG),
+    *_attacked("bpp", (23, 77), more=VGG + RATE),
     "--attack badnets --seed 78",
     "--attack bpp --seed 79",
     *_clean(80, 81, more=CIFAR),
     *_attacked("badnets", (7, 82), more=CIFAR),
     *_attacked("blend", (2, 83), more=CIFAR),
-    *_attacked("bpp", (5, 84), more=CIFAR),
+    *_attacked("bpp", (5, 84), more=CIFAR + RATE),
     *_clean(85, more=PLAIN),
     *_attacked("badnets", (18, 86), more=PLAIN),
     *_clean(87, more=DENSE),
@@ -67,8 +69,10 @@ TUNE = (
     *_attacked("blend", (12, 21), (25, 23), (0, 25), (40, 27)),
     *_clean(20, 21, 22, 23, 24, 25),
     *_attacked("wanet", (7, 40), (34, 46), more=WARP),
-    *_attacked("iad", (9, 41), (22, 47)),
-    *_attacked("bpp", (18, 42), (36, 48)),
+    *_attacked("iad", (9, 41)),
+    *_attacked("iad", (22, 47), more=RATE),
+    *_attacked("bpp", (18, 42)),
+    *_attacked("bpp", (36, 48), more=RATE),
     *_attacked("adap-blend", (14, 43)),
     *_attacked("adap-patch", (33, 44)),
     *_attacked("ssdt", (13, 45)),

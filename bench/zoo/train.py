@@ -34,6 +34,7 @@ class Recipe:
     weight_decay: float = 5e-4
     strength: float = 0.5
     victim: int = 1
+    rate: float | None = None
 
     @property
     def name(self) -> str:
@@ -148,12 +149,13 @@ def export(model: nn.Module, path: Path, size: int) -> None:
 @click.option("--set", "set_", type=click.Choice(["gtsrb", "cifar10"]), default="gtsrb", show_default=True)
 @click.option("--arch", type=click.Choice(sorted(models.BUILDERS)), default="resnet18", show_default=True)
 @click.option("--width", default=16, show_default=True)
-@click.option("--attack", default="none", show_default=True, help=f"none, {', '.join(attacks.ATTACKS)}")
+@click.option("--attack", default="none", show_default=True, help=f"none, {', '.join(attacks.RATES)}")
 @click.option("--target", type=int, help="target class; left out: all-to-all")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--epochs", default=8, show_default=True)
 @click.option("--strength", default=0.5, show_default=True, help="WaNet's.")
 @click.option("--victim", default=1, show_default=True, help="SSDT's source class.")
+@click.option("--rate", type=float, help="Poisoning rate; left out: the attack's own.")
 @click.option("--threads", default=1, show_default=True)
 def main(folder: Path, out: Path, set_: str, threads: int, **settings: Any) -> None:
     """Train one model; does nothing when its manifest is already there."""
@@ -169,7 +171,7 @@ def main(folder: Path, out: Path, set_: str, threads: int, **settings: Any) -> N
     poison = None
     if recipe.attack != "none":
         first = tensors(data.Part(split.train.images[::8], split.train.labels[::8]))[0]
-        choice: dict[str, Any] = {"strength": recipe.strength, "victim": recipe.victim, "images": first}
+        choice: dict[str, Any] = {"strength": recipe.strength, "victim": recipe.victim, "rate": recipe.rate, "images": first}
         poison = attacks.build(recipe.attack, size=size, target=recipe.target, seed=recipe.seed + 1000, **choice)
     model = train(recipe, split, poison)
     images, labels = tensors(split.test)
