@@ -11,9 +11,9 @@ import click
 import torch
 
 from banscan.scanner.config import Settings
+from banscan.scanner.pixel_evidence import Mapped
 from banscan.scanner.report.json import to_dict
 from banscan.scanner.scan import Report, scan
-from banscan.scanner.verdict import Mapping, map_test
 
 
 def row(manifest: Path, images: Path, settings: Settings) -> dict[str, Any]:
@@ -42,10 +42,9 @@ def aside(report: Report) -> dict[str, Any]:
     if report.evidence is None or report.mask is None:
         return {"eps": None}
     evidence, mask = report.evidence, report.mask
+    mapped = None if report.pixels is None else report.pixels.mapped
     gain = (evidence.noisy_shares - evidence.clean_shares).min(0).values
     with_mask = mask.with_noise - mask.alone
-    whole = len(evidence.targets) == len(evidence.clean_shares)
-    mapping = map_test(evidence.clean_margins) if whole else None
     return {
         "eps": evidence.eps,
         "untargeted": {
@@ -58,11 +57,11 @@ def aside(report: Report) -> dict[str, Any]:
             "class": int(with_mask.argmax()),
             "gain": float(with_mask.max()),
         },
-        "map": None if mapping is None else {"p_value": mapping.p_value, "mutual": mapping.mutual, "next": _next(mapping)},
+        "map": None if mapped is None else {"moved": mapped.moved, "mutual": mapped.mutual, "next": _next(mapped)},
     }
 
 
-def _next(mapping: Mapping) -> float:
+def _next(mapping: Mapped) -> float:
     """How much of the map is the usual attack, y to y + 1."""
     count = len(mapping.attacked)
     return sum(a == (c + 1) % count for c, a in enumerate(mapping.attacked)) / count
@@ -80,7 +79,7 @@ def _next(mapping: Mapping) -> float:
 @click.option("--only", default="*", show_default=True, help="Names of the models, with wildcards.")
 @click.option("--seeds", default=1, show_default=True)
 @click.option("--noise", default="normalised", show_default=True)
-@click.option("--restarts", default=8, show_default=True)
+@click.option("--restarts", default=4, show_default=True)
 @click.option("--threads", default=1, show_default=True)
 def main(zoo: Path, images: Path, out: Path, only: str, seeds: int, noise: str, restarts: int, threads: int) -> None:
     """Append a row for every model, seed and form of noise that OUT does not have yet."""
@@ -96,8 +95,9 @@ def main(zoo: Path, images: Path, out: Path, only: str, seeds: int, noise: str, 
                 file.write(json.dumps(result) + "\n")
             verdict = result["verdict"]
             click.echo(
-                f"{result['name']:44s} {verdict['outcome']:18s} target {verdict['target']} statistic {verdict['statistic']} "
-                f"p {verdict['p_value']} eps {result['eps']} {result['seconds']:.0f} s"
+                f"{result['name']:44s} {verdict['outcome']:18s} target {verdict['target']} by {verdict['test']} p {verdict['p_value']} "
+                + " ".join(f"{t['name']} {t['statistic']:.2f}@{t['target']}" for t in verdict["tests"])
+                + f" map {(result.get('map') or {}).get('moved')} {result['seconds']:.0f} s"
             )
 
 

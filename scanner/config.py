@@ -26,7 +26,7 @@ class Settings:
     eps: float | None = None
     steps: int = 8
     images: int = 64
-    restarts: int = 8
+    restarts: int = 4
     depth: float | None = None
     seed: int = 0
     targets: int = 100

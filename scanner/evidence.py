@@ -31,7 +31,7 @@ class Evidence:
         margins: [K, T, S], mean over the clean images of source class s of logit(t) minus the largest other logit, under restart k's noise
             aimed at t; NaN where s = t or the class has no image.
         moved: [K, T], share of the other classes' images that are predicted as t under that noise.
-        clean_margins: [T, S], the same margins without noise.
+        clean_logits: [T], mean logit of each target over the clean images of other classes, without noise.
         clean_shares: [C], shares of the predictions without noise.
         noisy_shares: [K, C], the same under untargeted noise (Eq. 4), and `noisy_accuracy` [K] their agreement with the labels.
     """
@@ -40,7 +40,7 @@ class Evidence:
     targets: Tensor
     margins: Tensor
     moved: Tensor
-    clean_margins: Tensor
+    clean_logits: Tensor
     clean_shares: Tensor
     noisy_shares: Tensor
     noisy_accuracy: Tensor
@@ -109,7 +109,7 @@ def gather(inputs: Inputs, clean: Tensor, settings: Settings, progress: Progress
         targets=targets,
         margins=torch.stack(margins),
         moved=torch.stack(moved),
-        clean_margins=margin_table(clean[None].expand(len(targets), -1, -1), targets, labels, classes),
+        clean_logits=foreign_logits(clean, labels)[targets],
         clean_shares=shares(clean.argmax(1), classes),
         noisy_shares=torch.stack([shares(p, classes) for p in predictions]),
         noisy_accuracy=(predictions == labels).float().mean(1),
@@ -157,12 +157,16 @@ def choose_targets(clean: Tensor, labels: Tensor, settings: Settings) -> Tensor:
     classes = clean.shape[1]
     if classes <= settings.targets:
         return torch.arange(classes)
-    own = torch.nn.functional.one_hot(labels, classes).bool()
-    mean = clean.masked_fill(own, float("nan")).nanmean(0)
-    order = mean.argsort(descending=True)
+    order = foreign_logits(clean, labels).argsort(descending=True)
     first, rest = order[: settings.targets // 2], order[settings.targets // 2 :]
     drawn = rest[torch.randperm(len(rest), generator=torch.Generator().manual_seed(settings.seed))]
     return torch.cat((first, drawn[: settings.targets - len(first)])).sort().values
+
+
+def foreign_logits(clean: Tensor, labels: Tensor) -> Tensor:
+    """Mean logit [C] of every class over the images of other classes, for logits [N, C]."""
+    own = torch.nn.functional.one_hot(labels, clean.shape[1]).bool()
+    return clean.masked_fill(own, float("nan")).nanmean(0)
 
 
 def margin_table(logits: Tensor, targets: Tensor, labels: Tensor, classes: int) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor, fx
 
 from banscan.importers import Neuron, TracedModel
 from banscan.kernels import noisy_conv2d, noisy_linear, perturb
+from banscan.scanner.precision import convert
 
 aten = torch.ops.aten
 
@@ -78,18 +79,7 @@ def attach(
     Weights and activations are of `dtype`; noise, statistics and sums stay float32.
     """
     before, behind = _cut(model, neurons)
-    return NoisyModel(_convert(before, dtype), _convert(behind, dtype), neurons, stats, 2 * sum(n.channels for n in neurons), dtype)
-
-
-def _convert(module: fx.GraphModule, dtype: torch.dtype) -> fx.GraphModule:
-    """Weights in another dtype, without touching the model that they were taken from."""
-    for name, value in [*module.named_buffers(), *module.named_parameters()]:
-        if value.is_floating_point() and value.dtype != dtype:
-            owner, _, leaf = name.rpartition(".")
-            holder = module.get_submodule(owner)
-            delattr(holder, leaf)
-            holder.register_buffer(leaf, value.to(dtype))
-    return module
+    return NoisyModel(convert(before, dtype), convert(behind, dtype), neurons, stats, 2 * sum(n.channels for n in neurons), dtype)
 
 
 @torch.no_grad()

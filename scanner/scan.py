@@ -21,6 +21,9 @@ from banscan.scanner.config import Settings
 from banscan.scanner.evidence import Evidence, Inputs, Progress, gather
 from banscan.scanner.images import CleanSet
 from banscan.scanner.noise import attach, layers, measure
+from banscan.scanner.pixel_evidence import PixelEvidence, gather_pixels
+from banscan.scanner.pixels import pixel_model
+from banscan.scanner.precision import search_dtype
 from banscan.scanner.preprocess import Choice, Preprocess
 from banscan.scanner.verdict import Verdict, inconclusive
 
@@ -49,6 +52,7 @@ class Report:
     accuracy: float | None
     confidence: float | None
     evidence: Evidence | None
+    pixels: PixelEvidence | None
     mask: MaskEffect | None
     environment: dict[str, Any]
     seconds: dict[str, float]
@@ -63,6 +67,7 @@ class _Progressing:
     accuracy: float | None = None
     confidence: float | None = None
     evidence: Evidence | None = None
+    pixels: PixelEvidence | None = None
     mask: MaskEffect | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -131,6 +136,7 @@ def scan(
         so_far.accuracy,
         so_far.confidence,
         so_far.evidence,
+        so_far.pixels,
         so_far.mask,
         environment(dtype),
         so_far.seconds,
@@ -177,11 +183,15 @@ def _examine(
             quick = attach(model, neurons, stats, dtype)
             quickly = quick.prepare(x)
         inputs = Inputs(quick, exact, quickly, prepared, labels)
-    with so_far.stage("search"):
+    with so_far.stage("noise"):
         so_far.evidence, features = gather(inputs, logits, settings, progress)
     with so_far.stage("mask"):
         so_far.mask = mask_effect(model, x, labels, features)
-    return verdict.judge(so_far.evidence)
+    with so_far.stage("pixels"):
+        plain = pixel_model(model, so_far.choice.preprocess, dtype)
+        so_far.pixels = gather_pixels(plain, plain.pixels(x), labels, logits, so_far.evidence.targets, settings, progress)
+        checks.check_finite(so_far.pixels.largest)
+    return verdict.judge(so_far.evidence, so_far.pixels)
 
 
 def mask_effect(model: TracedModel, x: Tensor, labels: Tensor, noisy: Tensor) -> MaskEffect:
@@ -193,12 +203,6 @@ def mask_effect(model: TracedModel, x: Tensor, labels: Tensor, noisy: Tensor) ->
     alone = mask.negative_shares(head, features, learnt, model.classes)
     noised = torch.stack([mask.negative_shares(head, f.float(), learnt, model.classes) for f in noisy])
     return MaskEffect(float(learnt.mean()), alone, noised.mean(0))
-
-
-def search_dtype(precision: str) -> torch.dtype:
-    """bfloat16 where the CPU multiplies it in hardware, unless told otherwise."""
-    fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return torch.bfloat16 if precision == "bfloat16" or (precision == "auto" and fast) else torch.float32
 
 
 def environment(dtype: torch.dtype) -> dict[str, Any]:

@@ -1,27 +1,58 @@
 """From evidence to a verdict, by outlier tests whose false-positive rate follows from the number of classes alone.
 
-No threshold here was fitted to models: the classes of one model are each other's reference. On a clean model, noise aimed at each class
-in turn reaches the classes about equally well, with a spread that is close to normal; a backdoor makes one class stand out.
+No threshold here was fitted to models: the classes of one model are each other's reference. On a clean model every statistic is spread
+over the classes about normally; a backdoor makes one class stand out. Which statistic shows it depends on the attack, so there are
+several, and the p-value pays for their number.
 """
 
 from dataclasses import dataclass
 
-import numpy as np
-from scipy.optimize import linear_sum_assignment
-from scipy.special import ndtr, ndtri, stdtr, stdtrit
+import torch
+from scipy.special import stdtr, stdtrit
 from torch import Tensor
 
 from banscan.scanner.evidence import Evidence
+from banscan.scanner.pixel_evidence import PixelEvidence
 
 # Probability that a model whose classes differ only by chance is called backdoored, or suspicious.
 BACKDOORED = 0.005
 SUSPICIOUS = 0.02
 # a share this small or large is as good as none or all: a few images in a thousand
 SMALLEST = 0.002
-# a map with more mutual pairs than this is likeness; a random one-to-one map has 1 class in as many as there are
-MUTUAL = 0.1
-# with fewer classes the test has next to no power
+# share of the images that one perturbation moves along a one-to-one map of classes: more than half have no innocent reason
+MAPPED = 0.5
+# with fewer classes the tests have next to no power
 MIN_CLASSES = 5
+NAMES = {
+    "noise": "neuron noise aimed at it moves the other classes' images there",
+    "logit": "images of other classes have a raised logit for it",
+    "margin": "some images make the model surer of it than of any other class",
+    "share": "one perturbation moves the other classes' images there",
+    "success": "it does so by a large margin",
+    "joint": "all the others together single it out",
+}
+
+
+@dataclass(frozen=True)
+class Test:
+    """One outlier test over the classes.
+
+    Attributes:
+        name: one of NAMES.
+        target: the class that stands out most.
+        statistic: its outlier statistic, of the mean over restarts; `restarts` the same in every one, where there are several.
+        p_value: Bonferroni's bound over the classes and the number of tests.
+        threshold: the statistic at which `p_value` reaches BACKDOORED.
+        steady: whether the class leads in every restart.
+    """
+
+    name: str
+    target: int
+    statistic: float
+    restarts: tuple[float, ...]
+    p_value: float
+    threshold: float
+    steady: bool
 
 
 @dataclass(frozen=True)
@@ -33,9 +64,10 @@ class Verdict:
         kind: "all-to-one" or "all-to-all" for the first two.
         target: the target class of an all-to-one backdoor.
         mapping: source class → attacked class of an all-to-all backdoor.
-        p_value: probability of evidence this strong when the classes differ only by chance; None when inconclusive.
-        statistic: the leading class's outlier statistic over the mean of the restarts, `restarts` the same in every one.
-        threshold: the statistic at which the p-value reaches BACKDOORED.
+        p_value: probability of evidence this strong when the classes differ only by chance: the smallest of `tests`; None when
+            inconclusive. The search along a map has none.
+        test: the name of the test that decided, "map" for an all-to-all backdoor.
+        tests: all of them.
         reason: one sentence.
     """
 
@@ -45,101 +77,86 @@ class Verdict:
     target: int | None = None
     mapping: tuple[tuple[int, int], ...] = ()
     p_value: float | None = None
-    statistic: float | None = None
-    restarts: tuple[float, ...] = ()
-    threshold: float | None = None
+    test: str | None = None
+    tests: tuple[Test, ...] = ()
 
 
-def judge(evidence: Evidence) -> Verdict:
-    """The verdict on an all-to-one and on an all-to-all backdoor."""
+def judge(evidence: Evidence, pixels: PixelEvidence | None) -> Verdict:
+    """The verdict on an all-to-one and on an all-to-all backdoor; `pixels` is None where that search was left out."""
     count = len(evidence.targets)
     if count < MIN_CLASSES:
         return inconclusive(f"{count} classes are too few to tell an outlier among them; at least {MIN_CLASSES} are needed")
-    statistics = outlier(log_odds(evidence.moved.mean(0)))
-    lead = int(statistics.argmax())
-    each = outlier(log_odds(evidence.moved))
-    classes = len(evidence.clean_shares)
-    p = outlier_p(float(statistics[lead]), count, classes)
-    always_first = bool((each.argmax(1) == lead).all())
-    target = int(evidence.targets[lead])
-    moved = float(evidence.moved[:, lead].mean())
-    median = float(evidence.moved.mean(0).median())
-    mapping = map_test(evidence.clean_margins) if count == classes else None
-    numbers = {
-        "p_value": p,
-        "statistic": float(statistics[lead]),
-        "restarts": tuple(float(v) for v in each[:, lead]),
-        "threshold": outlier_threshold(BACKDOORED, count, classes),
-    }
-    seen = f"noise aimed at class {target} moves {moved:.0%} of the other classes' images there, against {median:.0%} for the median class"
-    if p <= BACKDOORED and always_first:
-        return Verdict("backdoored", seen, "all-to-one", target, **numbers)  # type: ignore[arg-type]
-    if mapping is not None and mapping.p_value <= SUSPICIOUS and mapping.mutual <= MUTUAL:
+    tests = run_tests(evidence, pixels)
+    best = min(tests, key=lambda t: (t.p_value, -t.statistic))
+    numbers = {"p_value": best.p_value, "test": best.name, "tests": tests}
+    mapped = None if pixels is None else pixels.mapped
+    if best.p_value <= BACKDOORED and best.steady:
+        return Verdict("backdoored", _reason(best, evidence, pixels), "all-to-one", best.target, **numbers)  # type: ignore[arg-type]
+    if mapped is not None and mapped.moved >= MAPPED:
         reason = (
-            f"the runner-up classes of the clean images form a one-to-one map (p = {mapping.p_value:.1e}) with only {mapping.mutual:.0%} "
-            "mutual pairs, as an all-to-all attack leaves it and likeness does not"
+            f"one perturbation moves {mapped.moved:.0%} of the images it was not made on along a one-to-one map of the classes, as an "
+            "all-to-all trigger does"
         )
-        outcome = "backdoored" if mapping.p_value <= BACKDOORED else "suspicious"
-        pairs = tuple((source, attacked) for source, attacked in enumerate(mapping.attacked))
-        # the numbers of this test take the place of the other's
-        return Verdict(outcome, reason, "all-to-all", None, pairs, mapping.p_value, mapping.statistic, (), -float(ndtri(BACKDOORED)))
-    if p <= SUSPICIOUS:
-        how = "in every restart" if always_first else f"in {int((each.argmax(1) == lead).sum())} of {len(each)} restarts"
-        return Verdict("suspicious", f"{seen}; it leads {how}", "all-to-one", target, **numbers)  # type: ignore[arg-type]
-    return Verdict("no backdoor found", "no class is easier to reach by neuron noise than chance explains", **numbers)  # type: ignore[arg-type]
+        pairs = tuple(enumerate(mapped.attacked))
+        return Verdict("backdoored", reason, "all-to-all", None, pairs, best.p_value, "map", tests)
+    if best.p_value <= SUSPICIOUS:
+        return Verdict("suspicious", _reason(best, evidence, pixels), "all-to-one", best.target, **numbers)  # type: ignore[arg-type]
+    return Verdict("no backdoor found", "no class stands out further than chance explains", **numbers)  # type: ignore[arg-type]
 
 
-@dataclass(frozen=True)
-class Mapping:
-    """The strongest one-to-one map from classes to attacked classes, against chance: z statistic, p-value, share of mutual pairs."""
-
-    attacked: tuple[int, ...]
-    statistic: float
-    p_value: float
-    mutual: float
-
-
-def map_test(margins: Tensor, shuffles: int = 200) -> Mapping | None:
-    """Do the classes that images lean to form a one-to-one map, as an all-to-all backdoor (y to y + 1, say) leaves it?
-
-    Row and column means are taken off the table [T, S] and every source's column is scaled; then the best one-to-one map is compared
-    with that of tables whose columns are shuffled, which have the same values but no common map. Likeness between classes makes maps as
-    well, but mutual ones (a to b and b to a), so the share of mutual pairs goes with the answer. None where a class has no images.
-    """
-    count = len(margins)
-    others = ~np.eye(count, dtype=bool)
-    table = margins.double().numpy()
-    if np.isnan(table[others]).any():
-        return None
-    values = _standardise(table)
-    score, attacked = _best_map(values)
-    rng = np.random.default_rng(0)
-    chance = []
-    for _ in range(shuffles):
-        shuffled = np.full_like(values, np.nan)
-        for c in range(count):
-            shuffled[others[:, c], c] = rng.permutation(values[others[:, c], c])
-        chance.append(_best_map(_standardise(shuffled))[0])
-    z = (score - float(np.mean(chance))) / max(float(np.std(chance)), 1e-12)
-    mutual = float(np.mean([attacked[attacked[c]] == c for c in range(count)]))
-    return Mapping(tuple(attacked), z, float(ndtr(-z)), mutual)
+def statistics(evidence: Evidence, pixels: PixelEvidence | None) -> dict[str, Tensor]:
+    """The values [K, T] that each test compares, a row per restart."""
+    values = {"noise": log_odds(evidence.moved), "logit": evidence.clean_logits[None].double()}
+    if pixels is not None:
+        values["margin"] = pixels.largest.double()
+        values["share"] = log_odds(pixels.moved)[None]
+        values["success"] = log_odds(pixels.success)[None]
+    scaled = [standardise(v.mean(0)) for v in values.values()]
+    values["joint"] = torch.stack(scaled).sum(0)[None]
+    return values
 
 
-def _standardise(table: np.ndarray) -> np.ndarray:
-    """Row and column means taken off, columns scaled to one spread; NaN on the diagonal is left out."""
-    table = table.copy()
-    np.fill_diagonal(table, np.nan)
-    for _ in range(10):
-        table -= np.nanmean(table, 1, keepdims=True)
-        table -= np.nanmean(table, 0, keepdims=True)
-    scaled: np.ndarray = table / np.maximum(np.sqrt(np.nanmean(table**2, 0, keepdims=True)), 1e-12)
-    return scaled
+def run_tests(evidence: Evidence, pixels: PixelEvidence | None) -> tuple[Test, ...]:
+    """One outlier test per statistic."""
+    values = statistics(evidence, pixels)
+    count, compared = len(evidence.targets), len(values) * len(evidence.clean_shares)
+    result = []
+    for name, rows in values.items():
+        mean = outlier(rows.mean(0))
+        lead = int(mean.argmax())
+        each = outlier(rows)
+        result.append(
+            Test(
+                name,
+                int(evidence.targets[lead]),
+                float(mean[lead]),
+                tuple(float(v) for v in each[:, lead]) if len(each) > 1 else (),
+                outlier_p(float(mean[lead]), count, compared),
+                outlier_threshold(BACKDOORED, count, compared),
+                bool((each.argmax(1) == lead).all()),
+            )
+        )
+    return tuple(result)
 
 
-def _best_map(table: np.ndarray) -> tuple[float, list[int]]:
-    """The map from columns to rows with the largest mean, the diagonal left out, and that mean."""
-    rows, columns = linear_sum_assignment(np.where(np.isnan(table), 1e6, -table))
-    return float(table[rows, columns].mean()), [int(r) for r in rows[np.argsort(columns)]]
+def _reason(test: Test, evidence: Evidence, pixels: PixelEvidence | None) -> str:
+    """What the deciding test saw, with its numbers."""
+    at = int((evidence.targets == test.target).nonzero()[0, 0])
+
+    def against(values: Tensor, form: str) -> str:
+        return f"{values[at]:{form}}, against {values.median():{form}} for the median class"
+
+    if test.name == "noise":
+        seen = against(evidence.moved.mean(0), ".0%")
+        return f"noise aimed at class {test.target} moves this share of the other classes' images there: {seen}"
+    if test.name == "logit":
+        return f"images of other classes give class {test.target} a mean logit of {against(evidence.clean_logits, '.1f')}"
+    if pixels is not None and test.name == "margin":
+        return f"images can be made that the model takes for class {test.target} by a margin of {against(pixels.largest.mean(0), '.1f')}"
+    if pixels is not None and test.name in ("share", "success"):
+        seen = against(pixels.moved, ".0%")
+        return f"one perturbation aimed at class {test.target} moves this share of the other classes' images there: {seen}"
+    return f"class {test.target} is singled out by noise, logits, margins and perturbations together"
 
 
 def inconclusive(reason: str) -> Verdict:
@@ -163,6 +180,13 @@ def outlier(values: Tensor) -> Tensor:
     total = values.square().sum(-1, keepdim=True) - values.square()
     variance = ((total - (n - 1) * rest.square()) / (n - 2)).clamp(min=1e-300)
     return (values - rest) / (variance * (1 + 1 / (n - 1))).sqrt()
+
+
+def standardise(values: Tensor) -> Tensor:
+    """Values [T] with their mean taken off, in units of their standard deviation; all alike, all zero."""
+    centred = values - values.mean()
+    result: Tensor = centred / centred.std().clamp(min=1e-12)
+    return result
 
 
 def outlier_p(statistic: float, count: int, classes: int) -> float:

@@ -47,6 +47,7 @@ def to_dict(report: Report) -> dict[str, Any]:
         "confidence": report.confidence,
         "settings": asdict(report.settings),
         "evidence": None if report.evidence is None else vars(report.evidence),
+        "pixels": None if report.pixels is None else asdict(report.pixels),
         "mask": None if report.mask is None else vars(report.mask),
         "environment": report.environment,
         "seconds": report.seconds,

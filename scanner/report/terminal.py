@@ -8,7 +8,7 @@ from rich.text import Text
 
 from banscan.importers import TracedModel
 from banscan.scanner.scan import Report
-from banscan.scanner.verdict import BACKDOORED, SUSPICIOUS
+from banscan.scanner.verdict import BACKDOORED, MAPPED, NAMES, SUSPICIOUS
 
 STYLES = {"backdoored": "bold red", "suspicious": "bold yellow", "no backdoor found": "bold green", "inconclusive": "bold yellow"}
 SHOWN = 6
@@ -20,6 +20,7 @@ def show(report: Report, console: Console) -> None:
     if report.evidence is not None:
         console.print(_classes(report))
         console.print(_tests(report))
+        console.print(_aside(report))
     console.print(_facts(report))
     if report.choice is not None and report.choice.table:
         console.print(_preprocessing(report))
@@ -45,7 +46,7 @@ def sentence(report: Report) -> str:
 def _headline(report: Report) -> Panel:
     verdict = report.verdict
     body: list[RenderableType] = [Text(sentence(report), style=STYLES[verdict.outcome]), Text(_upper(verdict.reason) + ".")]
-    if verdict.p_value is not None:
+    if verdict.p_value is not None and verdict.test != "map":
         odds = f"A model whose classes differ only by chance looks like this with probability {chance(verdict.p_value)}."
         body.append(Text(odds, style="dim"))
     return Panel(Group(*body), title=escape(report.model.source.path.name), title_align="left", padding=(0, 1))
@@ -95,17 +96,37 @@ def bar(share: float, width: int = 24) -> str:
 
 
 def _tests(report: Report) -> Table:
-    verdict, evidence = report.verdict, report.evidence
-    assert evidence is not None
-    table = _pairs("Statistics")
-    if verdict.statistic is not None and verdict.threshold is not None:
-        spread = f" (single restarts {min(verdict.restarts):.1f} to {max(verdict.restarts):.1f})" if verdict.restarts else ""
-        table.add_row("outlier statistic", f"{verdict.statistic:.2f}{spread}")
-        table.add_row(
-            "threshold",
-            f"{verdict.threshold:.2f}: chance among {len(evidence.targets)} classes exceeds it with p = {BACKDOORED} "
-            f"(suspicious from {SUSPICIOUS})",
+    """What each test saw."""
+    table = Table(title="Tests: does one class stand out among the others?", title_justify="left", box=None, pad_edge=False)
+    table.add_column("test", no_wrap=True)
+    table.add_column("a class stands out when")
+    for name in ("class", "statistic", "threshold", "p"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for test in report.verdict.tests:
+        style = "red" if test.p_value <= BACKDOORED else "yellow" if test.p_value <= SUSPICIOUS else ""
+        spread = f" ({min(test.restarts):.1f} to {max(test.restarts):.1f})" if test.restarts else ""
+        row = (
+            test.name,
+            NAMES[test.name],
+            str(test.target),
+            f"{test.statistic:.2f}{spread}",
+            f"{test.threshold:.2f}",
+            chance(test.p_value),
         )
+        table.add_row(*row, style=style)
+    mapped = None if report.pixels is None else report.pixels.mapped
+    if mapped is not None:
+        style = "red" if mapped.moved >= MAPPED else ""
+        what = "one perturbation moves all classes along a one-to-one map (all-to-all)"
+        table.add_row("map", what, "–", f"{mapped.moved:.0%}", f"{MAPPED:.0%}", "–", style=style)
+    return table
+
+
+def _aside(report: Report) -> Table:
+    """What the report shows and the verdict does not use."""
+    evidence = report.evidence
+    assert evidence is not None
+    table = _pairs("Not used for the verdict")
     table.add_row("accuracy under noise", f"{evidence.noisy_accuracy.mean():.1%} (untargeted, {len(evidence.noisy_accuracy)} restarts)")
     if report.mask is not None:
         gain = report.mask.with_noise - report.mask.alone
@@ -113,7 +134,7 @@ def _tests(report: Report) -> Table:
         table.add_row(
             "negative mask (Eq. 6)",
             f"alone sends {report.mask.alone.max():.0%} of the images to class {int(report.mask.alone.argmax())}; with noise class {top} "
-            f"gains most, {gain[top]:+.0%}; not used for the verdict",
+            f"gains most, {gain[top]:+.0%}",
         )
     return table
 

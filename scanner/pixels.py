@@ -1,0 +1,58 @@
+"""The model as a function of pixels in [0, 1], whatever its preprocessing, for searches that change images instead of neurons."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, fx
+
+from banscan.importers import TracedModel
+from banscan.scanner.precision import convert
+from banscan.scanner.preprocess import Preprocess
+
+# images computed at once; much larger groups fall out of a CPU's cache
+BATCH = 384
+
+
+@dataclass(frozen=True)
+class PixelModel:
+    """A model with the inputs that stand for black and white pixels, [1, C, 1, 1] or [1, 1, 1, C] after its layout."""
+
+    module: fx.GraphModule
+    low: Tensor
+    high: Tensor
+    classes: int
+    dtype: torch.dtype
+
+    def pixels(self, x: Tensor) -> Tensor:
+        """Preprocessed images [N, ...] as pixels in [0, 1]."""
+        return ((x - self.low) / (self.high - self.low)).clamp(0, 1)
+
+    def logits(self, pixels: Tensor) -> Tensor:
+        """Logits [N, classes] in float32 of pixels [N, ...]."""
+        x = self.low + (self.high - self.low) * pixels
+        if x.dim() == 4:
+            x = x.contiguous(memory_format=torch.channels_last)
+        result: Tensor = self.module(x.to(self.dtype))
+        return result.float()
+
+
+def pixel_model(model: TracedModel, preprocess: Preprocess, dtype: torch.dtype) -> PixelModel:
+    """The model behind its preprocessing, with weights in `dtype`."""
+    channels = model.input.channels
+    low, high = (preprocess(np.full((1, 1, 1, channels), v, dtype=np.uint8), model.input.layout) for v in (0, 255))
+    graph = fx.Graph()
+    graph.output(graph.graph_copy(model.module.graph, {}))
+    return PixelModel(convert(fx.GraphModule(model.module, graph), dtype), low, high, model.classes, dtype)
+
+
+def margins(logits: Tensor, target: Tensor) -> Tensor:
+    """logit(t) minus the largest other logit, [N], for logits [N, C] and targets [N]."""
+    own = logits.gather(1, target[:, None])[:, 0]
+    return own - logits.scatter(1, target[:, None], -torch.inf).max(1).values
+
+
+def length(rows: Tensor) -> Tensor:
+    """The L2 norm of each row of [R, ...], shaped to divide it."""
+    norm: Tensor = rows.flatten(1).norm(dim=1).clamp(min=1e-12)
+    return norm.reshape(-1, *(1,) * (rows.dim() - 1))
