@@ -14,6 +14,7 @@ from banscan.scanner.config import Settings
 from banscan.scanner.pixel_evidence import Mapped
 from banscan.scanner.report.json import to_dict
 from banscan.scanner.scan import Report, scan
+from banscan.scanner.verdict import statistics
 
 
 def row(manifest: Path, images: Path, settings: Settings) -> dict[str, Any]:
@@ -52,6 +53,7 @@ def aside(report: Report) -> dict[str, Any]:
             "smallest_gain": float(gain.max()),
             "accuracy": float(evidence.noisy_accuracy.mean()),
         },
+        "values": {name: [round(float(v), 4) for v in rows.mean(0)] for name, rows in statistics(evidence, report.pixels).items()},
         "mask": {
             "alone": float(mask.alone.max()),
             "class": int(with_mask.argmax()),

@@ -108,7 +108,8 @@ def statistics(evidence: Evidence, pixels: PixelEvidence | None) -> dict[str, Te
     """The values [K, T] that each test compares, a row per restart."""
     values = {"noise": log_odds(evidence.moved), "logit": evidence.clean_logits[None].double()}
     if pixels is not None:
-        values["margin"] = pixels.largest.double()
+        # the root evens out a spread that grows with the margin
+        values["margin"] = pixels.largest.double().clamp(min=0).sqrt()
         values["share"] = log_odds(pixels.moved)[None]
         values["success"] = log_odds(pixels.success)[None]
     scaled = [standardise(v.mean(0)) for v in values.values()]

@@ -1,15 +1,18 @@
 """The outlier test: its formula, its false-positive rate, what it decides."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from banscan.scanner import verdict
 from banscan.scanner.evidence import Evidence
+from banscan.scanner.pixel_evidence import Mapped, PixelEvidence
 from banscan.scanner.verdict import BACKDOORED, SUSPICIOUS
 
 
-def evidence(moved: torch.Tensor) -> Evidence:
+def evidence(moved: torch.Tensor, seed: int = 0) -> Evidence:
     restarts, classes = moved.shape
     table = torch.zeros(restarts, classes, classes)
     return Evidence(
@@ -17,7 +20,7 @@ def evidence(moved: torch.Tensor) -> Evidence:
         targets=torch.arange(classes),
         margins=table,
         moved=moved,
-        clean_margins=table[0],
+        clean_logits=torch.randn(classes, generator=torch.Generator().manual_seed(50 + seed)),
         clean_shares=torch.full((classes,), 1 / classes),
         noisy_shares=torch.full((restarts, classes), 1 / classes),
         noisy_accuracy=torch.full((restarts,), 0.5),
@@ -55,67 +58,90 @@ def test_threshold_inverts_p() -> None:
 def test_target_is_found() -> None:
     moved = clean()
     moved[:, 7] = 0.97
-    result = verdict.judge(evidence(moved))
+    result = verdict.judge(evidence(moved), None)
     assert (result.outcome, result.kind, result.target) == ("backdoored", "all-to-one", 7)
     assert result.p_value is not None
     assert result.p_value < BACKDOORED
-    assert len(result.restarts) == 4
+    assert len(result.tests[0].restarts) == 4
 
 
 def test_target_that_leads_in_one_restart_only_is_not_enough() -> None:
     moved = clean()
     moved[0, 7] = 0.9999
-    assert verdict.judge(evidence(moved)).outcome != "backdoored"
+    assert verdict.judge(evidence(moved), None).outcome != "backdoored"
 
 
 def test_clean_models_pass() -> None:
-    outcomes = [verdict.judge(evidence(clean(seed=s))).outcome for s in range(200)]
+    outcomes = [verdict.judge(evidence(clean(seed=s)), None).outcome for s in range(200)]
     assert outcomes.count("backdoored") <= 4
     assert outcomes.count("suspicious") <= 12
 
 
 def test_few_classes_are_inconclusive() -> None:
-    assert verdict.judge(evidence(clean(classes=3))).outcome == "inconclusive"
+    assert verdict.judge(evidence(clean(classes=3)), None).outcome == "inconclusive"
 
 
 def test_equal_classes_do_not_divide_by_zero() -> None:
-    result = verdict.judge(evidence(torch.ones(4, 10)))
+    result = verdict.judge(evidence(torch.ones(4, 10)), None)
     assert result.outcome == "no backdoor found"
 
 
-def map_table(shift: float, mutual: bool, seed: int = 0, classes: int = 20) -> torch.Tensor:
-    """Margins with a bonus from every class to the next, or to its partner."""
-    table = torch.randn(classes, classes, generator=torch.Generator().manual_seed(seed))
-    for c in range(classes):
-        table[c ^ 1 if mutual else (c + 1) % classes, c] += shift
-    return table.fill_diagonal_(torch.nan)
+def pixels(classes: int = 43, seed: int = 0, **changes: object) -> PixelEvidence:
+    generator = torch.Generator().manual_seed(100 + seed)
+    calm = PixelEvidence(
+        largest=15 + torch.randn(classes, generator=generator) + 0.1 * torch.randn(4, classes, generator=generator),
+        moved=(0.5 * torch.randn(classes, generator=generator)).sigmoid(),
+        success=(0.5 * torch.randn(classes, generator=generator)).sigmoid(),
+        mapped=Mapped(tuple((c + 1) % classes for c in range(classes)), 0.25, 0.0),
+    )
+    return replace(calm, **changes)  # type: ignore[arg-type]
 
 
-def test_one_to_one_map_is_found() -> None:
-    result = verdict.map_test(map_table(4.0, mutual=False))
-    assert result is not None
-    assert result.attacked == tuple((c + 1) % 20 for c in range(20))
-    assert result.p_value < BACKDOORED
-    assert result.mutual == 0
+@pytest.mark.parametrize("name", ["margin", "share", "success", "logit"])
+def test_every_test_can_decide(name: str) -> None:
+    calm, noise = pixels(), evidence(clean())
+    if name == "margin":
+        calm.largest[:, 7] += 15
+    elif name == "share":
+        calm.moved[7] = 0.995
+    elif name == "success":
+        calm.success[7] = 0.995
+    else:
+        noise.clean_logits[7] += 9
+    result = verdict.judge(noise, calm)
+    assert (result.outcome, result.target, result.test) == ("backdoored", 7, name)
+    assert {t.name for t in result.tests} == set(verdict.NAMES)
+    assert result.reason.count("class 7") == 1
 
 
-def test_likeness_is_mutual() -> None:
-    result = verdict.map_test(map_table(4.0, mutual=True))
-    assert result is not None
-    assert result.mutual == 1
+def test_weak_signs_add_up() -> None:
+    """A class that leads everywhere, nowhere clearly, stands out jointly."""
+    calm, noise = pixels(), evidence(clean())
+    noise.moved[:, 7] = 0.7
+    calm.largest[:, 7] = 17.6
+    calm.moved[7] = calm.success[7] = 0.78
+    noise.clean_logits[7] = 2.6
+    result = verdict.judge(noise, calm)
+    assert (result.outcome, result.target, result.test) == ("backdoored", 7, "joint")
+    assert all(t.p_value > 0.02 for t in result.tests if t.name != "joint")
 
 
-def test_chance_makes_no_map() -> None:
-    p = [verdict.map_test(map_table(0.0, mutual=False, seed=s), shuffles=30).p_value for s in range(30)]  # type: ignore[union-attr]
-    assert 0.3 < float(np.mean(p)) < 0.7
+def test_clean_models_pass_all_tests() -> None:
+    """Several tests are paid for: on evidence that differs by chance, few models are flagged."""
+    outcomes = [verdict.judge(evidence(clean(seed=s), seed=s), pixels(seed=s)).outcome for s in range(300)]
+    assert outcomes.count("backdoored") <= 4
+    assert outcomes.count("no backdoor found") >= 285
 
 
 def test_all_to_all_verdict() -> None:
-    from dataclasses import replace
-
-    found = replace(evidence(clean(classes=20)), clean_margins=map_table(4.0, mutual=False))
-    result = verdict.judge(found)
-    assert (result.outcome, result.kind) == ("backdoored", "all-to-all")
+    followed = Mapped(tuple((c + 1) % 43 for c in range(43)), 0.8, 0.0)
+    result = verdict.judge(evidence(clean()), pixels(mapped=followed))
+    assert (result.outcome, result.kind, result.test) == ("backdoored", "all-to-all", "map")
     assert result.mapping[3] == (3, 4)
-    likeness = replace(found, clean_margins=map_table(4.0, mutual=True))
-    assert verdict.judge(likeness).outcome == "no backdoor found"
+    assert verdict.judge(evidence(clean()), pixels(mapped=replace(followed, moved=0.45))).outcome == "no backdoor found"
+
+
+def test_without_pixels() -> None:
+    """Noise and logits alone still give a verdict."""
+    result = verdict.judge(evidence(clean()), None)
+    assert {t.name for t in result.tests} == {"noise", "logit", "joint"}
