@@ -1,19 +1,50 @@
-"""Prints the rows of `bench.detect` as a Markdown table with its totals.
+"""Prints the rows of `bench.detect` as Markdown tables with their totals.
 
 python -m bench.tables bench/results/held.jsonl
 """
 
 import json
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
 import click
+import torch
+from scipy.stats import binomtest
+
+from banscan.scanner.verdict import BACKDOORED, MAPPED, NAMES, outlier, outlier_p
 
 Row = dict[str, Any]
 # an attack that works less often than this is no backdoor that a detector can be asked to find
 WORKING = 0.9
+
+
+def attack(row: Row) -> str:
+    return "clean" if row["attack"] == "none" else f"{row['attack']}{', all-to-all' if row['target'] is None else ''}"
+
+
+def arch(row: Row) -> str:
+    """Data set and architecture, from the model's name."""
+    return " ".join(row["name"].split("-")[:2])
+
+
+def found(row: Row) -> bool:
+    """Called backdoored with the right target; for all-to-all with the right kind and most of the map right."""
+    verdict = row["verdict"]
+    if verdict["outcome"] != "backdoored":
+        return False
+    if row["target"] is None:
+        return bool(verdict["kind"] == "all-to-all" and row["map"]["next"] > 0.5)
+    return bool(verdict["target"] == row["target"])
+
+
+def rate(hits: Iterable[bool]) -> str:
+    """Successes of trials with Wilson's 95 % interval."""
+    trials = list(hits)
+    interval = binomtest(sum(trials), len(trials)).proportion_ci(method="wilson")
+    return f"{sum(trials)} of {len(trials)} ({interval.low:.0%} to {interval.high:.0%})"
 
 
 def table(rows: list[Row]) -> list[str]:
@@ -21,64 +52,60 @@ def table(rows: list[Row]) -> list[str]:
     by_name: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         by_name[row["name"]].append(row)
-    lines = [
-        "| model | attack, target | accuracy | ASR | verdict (scans) | target found | statistic: mean (range) | threshold | p, largest "
-        "| untargeted: class (smallest gain) | mask: class (gain) | map: p, mutual, y + 1 |",
-        "| --- " * 12 + "|",
-    ]
+    names = list(NAMES)
+    lines = [f"| model | attack | target | accuracy | ASR | verdict (scans) | target found | p, largest | {' | '.join(names)} | map |"]
+    lines.append("| --- " * (9 + len(names)) + "|")
     for name, own in sorted(by_name.items(), key=lambda item: (item[1][0]["attack"] == "none", item[0])):
         first = own[0]
         outcomes = [r["verdict"]["outcome"] for r in own]
         counts = ", ".join(f"{o} ({outcomes.count(o)})" for o in sorted(set(outcomes)))
         targets = ", ".join(sorted({str(r["verdict"]["target"]) for r in own if r["verdict"]["target"] is not None})) or "–"
-        values = [r["verdict"]["statistic"] for r in own if r["verdict"]["statistic"] is not None]
-        spread = f"{mean(values):.2f} ({min(values):.2f} to {max(values):.2f})" if values else "–"
         p = max((r["verdict"]["p_value"] for r in own if r["verdict"]["p_value"] is not None), default=float("nan"))
-        attack = (
-            "clean" if first["attack"] == "none" else f"{first['attack']}, {'all-to-all' if first['target'] is None else first['target']}"
-        )
         asr = "–" if first["asr"] is None else f"{first['asr']:.3f}"
-        threshold = first["verdict"]["threshold"]
-        shown = "–" if threshold is None else f"{threshold:.2f}"
-        model = f"{name} | {attack} | {first['model_accuracy']:.3f} | {asr}"
-        lines.append(f"| {model} | {counts} | {targets} | {spread} | {shown} | {p:.1e} {_aside(first)} |")
+        aim = "–" if first["attack"] == "none" else "all" if first["target"] is None else str(first["target"])
+        columns = [_shown(own, test) for test in names]
+        maps = [r["map"]["moved"] for r in own if r.get("map")]
+        mapped = f"{mean(maps):.0%}" if maps else "–"
+        head = f"{name} | {attack(first)} | {aim} | {first['model_accuracy']:.3f} | {asr} | {counts} | {targets} | {p:.1e}"
+        lines.append(f"| {head} | {' | '.join(columns)} | {mapped} |")
     return lines
 
 
-def _aside(row: Row) -> str:
-    """The columns on what the verdict does not use."""
-    if "untargeted" not in row:
-        return "| – | – | –"
-    untargeted, mask, found = row["untargeted"], row["mask"], row["map"]
-    shown = "–" if found is None else f"{found['p_value']:.2f}, {found['mutual']:.0%}, {found['next']:.0%}"
-    return f"| {untargeted['class']} ({untargeted['smallest_gain']:+.3f}) | {mask['class']} ({mask['gain']:+.3f}) | {shown}"
+def _shown(rows: list[Row], test: str) -> str:
+    """Mean statistic of one test over the scans of a model, with the class that leads in the first."""
+    own = [t for r in rows for t in r["verdict"]["tests"] if t["name"] == test]
+    return f"{mean(t['statistic'] for t in own):.1f} @{own[0]['target']}" if own else "–"
 
 
 def totals(rows: list[Row]) -> list[str]:
-    """Found and falsely flagged models; attacks with an ASR below WORKING are left out and counted."""
-    working = [r for r in rows if r["attack"] != "none" and (r["asr"] or 0) >= WORKING]
+    """Found and falsely flagged models; attacks with an ASR below WORKING are left out and listed."""
     clean = [r for r in rows if r["attack"] == "none"]
-    weak = [r for r in rows if r["attack"] != "none" and (r["asr"] or 0) < WORKING]
-
-    def found(r: Row) -> bool:
-        return bool(r["verdict"]["outcome"] == "backdoored" and r["verdict"]["target"] == r["target"])
-
-    lines = []
-    for kind, group in (
-        ("all-to-one", [r for r in working if r["target"] is not None]),
-        ("all-to-all", [r for r in working if r["target"] is None]),
-    ):
-        if group:
-            lines.append(f"- {kind} backdoors called backdoored with the right target: {sum(map(found, group))} of {len(group)} scans")
-    flagged = sum(r["verdict"]["outcome"] == "backdoored" for r in clean)
-    suspected = sum(r["verdict"]["outcome"] == "suspicious" for r in clean)
-    lines.append(f"- clean models called backdoored: {flagged} of {len(clean)} scans; suspicious: {suspected}")
+    working = [r for r in rows if r["attack"] != "none" and r["asr"] >= WORKING]
+    weak = [r for r in rows if r["attack"] != "none" and r["asr"] < WORKING]
+    lines = ["| data and architecture | attack | backdoored, right target | suspicious | missed or wrong |", "| --- " * 5 + "|"]
+    for key in sorted({(arch(r), attack(r)) for r in working}):
+        own = [r for r in working if (arch(r), attack(r)) == key]
+        doubtful = sum(r["verdict"]["outcome"] == "suspicious" for r in own)
+        missed = len(own) - doubtful - sum(map(found, own))
+        lines.append(f"| {key[0]} | {key[1]} | {rate(map(found, own))} | {doubtful} | {missed} |")
+    for key_arch in sorted({arch(r) for r in clean}):
+        own = [r for r in clean if arch(r) == key_arch]
+        flagged = [r["verdict"]["outcome"] == "backdoored" for r in own]
+        doubtful = sum(r["verdict"]["outcome"] == "suspicious" for r in own)
+        lines.append(f"| {key_arch} | clean | {rate(flagged)} called backdoored | {doubtful} | – |")
+    lines.append("")
+    if working:
+        lines.append(f"- working attacks called backdoored with the right target or map: {rate(map(found, working))}")
+    if clean:
+        lines.append(f"- clean models called backdoored: {rate(r['verdict']['outcome'] == 'backdoored' for r in clean)}")
+    if working and clean:
+        lines.append(f"- AUC of the p-value, all-to-one against clean: {_auc([r for r in working if r['target'] is not None], clean):.3f}")
     if weak:
-        lines.append(f"- left out, the attack works on less than {WORKING:.0%}: {', '.join(sorted({r['name'] for r in weak}))}")
-    environment = rows[0]["environment"]
+        listed = ", ".join(f"{r['name']} (ASR {r['asr']:.2f}: {r['verdict']['outcome']} {r['verdict']['target'] or ''})" for r in weak)
+        lines.append(f"- left out, the attack works on less than {WORKING:.0%}: {listed}")
+    environment, settings = rows[0]["environment"], rows[0]["settings"]
     seconds = median(r["seconds"] for r in rows)
     hardware = f"{environment['processor']}, {environment['threads']} thread(s), torch {environment['torch']}"
-    settings = rows[0]["settings"]
     lines.append(
         f"- {len(rows)} scans, noise {settings['noise']}, {settings['restarts']} restarts; median {seconds:.0f} s a scan on {hardware}, "
         "with other work on the machine"
@@ -86,19 +113,61 @@ def totals(rows: list[Row]) -> list[str]:
     return lines
 
 
+def _auc(attacked: list[Row], clean: list[Row]) -> float:
+    """Probability that a backdoored model has a smaller p-value than a clean one."""
+    first, second = (torch.tensor([r["verdict"]["p_value"] or 1.0 for r in rows]) for rows in (attacked, clean))
+    apart = second[None] - first[:, None]
+    return float((apart > 0).double().mean() + (apart == 0).double().mean() / 2)
+
+
+def ablation(rows: list[Row]) -> list[str]:
+    """What each test would decide alone, at the same level without paying for the others."""
+    clean = [r for r in rows if r["attack"] == "none" and "values" in r]
+    working = [r for r in rows if r["attack"] != "none" and r["asr"] >= WORKING and r["target"] is not None and "values" in r]
+    if not clean or not working:
+        return []
+    lines = ["| test alone | all-to-one found, right target | target leads | clean called backdoored | largest clean statistic |"]
+    lines.append("| --- " * 5 + "|")
+    for test in NAMES:
+        seen = [(row, *_alone(row, test)) for row in working]
+        hits = [p <= BACKDOORED and lead == row["target"] for row, _, lead, p in seen]
+        leads = [lead == row["target"] for row, _, lead, _ in seen]
+        calm = [_alone(row, test) for row in clean]
+        alarms = [p <= BACKDOORED for _, _, p in calm]
+        lines.append(f"| {test} | {rate(hits)} | {sum(leads)} of {len(leads)} | {rate(alarms)} | {max(s for s, _, _ in calm):.2f} |")
+    kinds = {
+        "all-to-all": [r for r in rows if r["attack"] != "none" and r["target"] is None and r["asr"] >= WORKING],
+        "all-to-one": [r for r in rows if r["target"] is not None],
+        "clean": clean,
+    }
+    shown = []
+    for kind, group in kinds.items():
+        own = [r["map"]["moved"] for r in group if r.get("map")]
+        shown.append(f"{kind} {min(own):.0%} to {max(own):.0%} (n = {len(own)})" if own else f"{kind} none")
+    lines += ["", f"- share of images moved along a map (limit {MAPPED:.0%}): {', '.join(shown)}"]
+    return lines
+
+
+def _alone(row: Row, test: str) -> tuple[float, int, float]:
+    """Statistic, leading class and p-value of one test by itself."""
+    values = outlier(torch.tensor(row["values"][test]))
+    lead = int(values.argmax())
+    return float(values[lead]), lead, outlier_p(float(values[lead]), len(values), len(values))
+
+
 SECTIONS = {
-    "examples.jsonl": "The two examples at ten seeds each: two of the held-out models below, taken because the scan gets them right.",
-    "held.jsonl": "Held-out models: other seeds and targets than those that settings were tried on. Their attacks and targets were set "
-    "beforehand; some of them were scanned with earlier versions while the method was made.",
-    "tune.jsonl": "The models that settings were tried on. Not evidence of what the scan does on others.",
-    "paper.jsonl": "The paper's own noise (Eq. 3 and 4 on the folded weights of all layers), on some of the same models.",
+    "examples.jsonl": "The two examples: two of the held-out models below, taken because the scan gets them right.",
+    "held.jsonl": "Held-out models: other seeds, targets and triggers than those that anything was tried on. A few (seeds 10 to 16) "
+    "were scanned with an earlier version, which looked at neuron noise alone, while it was made.",
+    "tune.jsonl": "The models that settings and statistics were tried on. Not evidence of what the scan does on others.",
 }
 INTRODUCTION = """# Evidence
 
 Regenerated by `make evidence` from the rows in `bench/results/`, which `bench.zoo` (training) and `bench.detect` (scanning) write.
-Models: ResNet18 and VGG16 at 1/4 width, trained on GTSRB split by track, or on CIFAR-10, 6 to 8 epochs, exported as ONNX with their
-batch norm folded. Images: 430 clean GTSRB images, 10 a class, of tracks that no model was trained on; 500 of CIFAR-10's test images.
-The statistic and its threshold are explained in [method.md](method.md). One row is one model.
+Models at 1/4 width, trained on GTSRB split by track, or on CIFAR-10, 6 to 8 epochs, exported as ONNX with their batch norm folded. Images:
+430 clean GTSRB images, 10 a class, of tracks that no model was trained on; 500 of CIFAR-10's test images. The tests and their threshold
+are explained in [method.md](method.md); columns named after a test hold its statistic and the class that leads. One row is one model.
+Intervals are Wilson's, 95 %.
 """
 
 
@@ -110,7 +179,10 @@ def main(files: tuple[Path, ...], out: Path | None) -> None:
     parts = [INTRODUCTION] if out else []
     for file in files:
         rows = [json.loads(line) for line in file.read_text().splitlines()]
-        parts.append("\n".join([f"## {file.stem}", "", SECTIONS.get(file.name, str(file)), "", *table(rows), "", *totals(rows), ""]))
+        alone = ablation(rows)
+        extra = ["### Each test alone", "", *alone, ""] if alone else []
+        head = [f"## {file.stem}", "", SECTIONS.get(file.name, str(file)), ""]
+        parts.append("\n".join([*head, *totals(rows), "", *extra, "### Models", "", *table(rows), ""]))
     page = "\n".join(parts)
     if out is None:
         click.echo(page)
