@@ -78,6 +78,7 @@ def _numbers(ctx: click.Context, parameter: click.Parameter, value: str | None) 
 @click.option("--eps", type=float, help="Bound of the noise.")
 @click.option("--steps", type=int, help="PGD steps.")
 @click.option("--restarts", type=int, help="Independent searches.")
+@click.option("--pixels/--no-pixels", default=True, show_default=True, help="Also search pixels; without, neuron noise and logits alone.")
 @click.option("--seed", default=0, show_default=True, help="Same seed, same device: same numbers.")
 @click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto", show_default=True, help="Of the search.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads; all that this process may use by default.")
@@ -107,7 +108,7 @@ def _scan(model: Path, clean_dir: Path, options: dict[str, Any]) -> str:
     from banscan.scanner.report import json, terminal
     from banscan.scanner.scan import scan as run
 
-    given = {key: options[key] for key in ("noise", "eps", "steps", "restarts", "seed") if options[key] is not None}
+    given = {key: options[key] for key in ("noise", "eps", "steps", "restarts", "seed", "pixels") if options[key] is not None}
     settings = Settings(**given)
     wanted = preprocess.named(options["name"], mean=options["mean"], std=options["std"], scale=options["scale"], bgr=options["bgr"])
     torch.set_num_threads(options["threads"] or _allowed_threads())

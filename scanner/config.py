@@ -19,6 +19,7 @@ class Settings:
         restarts: independent searches; every statistic is given for each of them.
         depth: the share of neuron layers, counted from the image, that carry no noise.
         seed: decides the images, the starts and the batches.
+        pixels: whether the searches over pixels run as well; they take the whole network many times, noise its deepest layers.
         targets: at most this many classes are searched for as targets.
     """
 
@@ -29,6 +30,7 @@ class Settings:
     restarts: int = 4
     depth: float | None = None
     seed: int = 0
+    pixels: bool = True
     targets: int = 100
     min_images: int = 50
     min_accuracy: float = 0.5

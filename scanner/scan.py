@@ -187,10 +187,11 @@ def _examine(
         so_far.evidence, features = gather(inputs, logits, settings, progress)
     with so_far.stage("mask"):
         so_far.mask = mask_effect(model, x, labels, features)
-    with so_far.stage("pixels"):
-        plain = pixel_model(model, so_far.choice.preprocess, dtype)
-        so_far.pixels = gather_pixels(plain, plain.pixels(x), labels, logits, so_far.evidence.targets, settings, progress)
-        checks.check_finite(so_far.pixels.largest)
+    if settings.pixels:
+        with so_far.stage("pixels"):
+            plain = pixel_model(model, so_far.choice.preprocess, dtype)
+            so_far.pixels = gather_pixels(plain, plain.pixels(x), labels, logits, so_far.evidence.targets, settings, progress)
+            checks.check_finite(so_far.pixels.largest)
     return verdict.judge(so_far.evidence, so_far.pixels)
 
 

@@ -71,7 +71,8 @@ def generated(images: Tensor, seed: int, steps: int = 400) -> Generated:
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-    nets.mask.eval()
+    nets.mask.eval().zero_grad()
+    nets.mask.requires_grad_(False)
     return nets
 
 

@@ -47,7 +47,7 @@ def test_scan_and_report(model_file: Path, image_dir: Path, tmp_path: Path) -> N
     assert first.returncode in (0, 1, 2), first.stderr
     assert first.stderr == ""
     assert max(map(len, first.stdout.splitlines())) <= 100
-    for piece in ("Statistics", "features", "unit", "parity", "Seconds"):
+    for piece in ("Tests", "map", "features", "unit", "parity", "Seconds"):
         assert piece in first.stdout
     second = banscan("scan", model_file, "--clean-dir", image_dir, *FAST, "--format", "json", "--output", out)
     assert second.stdout == ""
@@ -62,6 +62,16 @@ def test_scan_and_report(model_file: Path, image_dir: Path, tmp_path: Path) -> N
     again = json.loads(third.stdout)
     assert again["evidence"] == report["evidence"]
     assert again["verdict"] == report["verdict"]
+    assert again["pixels"] == report["pixels"]
+    assert len(report["pixels"]["mapped"]["attacked"]) == len(report["pixels"]["moved"]) == 10
+
+
+def test_noise_alone(model_file: Path, image_dir: Path) -> None:
+    done = banscan(model_file, "--clean-dir", image_dir, *FAST, "--no-pixels", "--format", "json")
+    report = json.loads(done.stdout)
+    assert report["pixels"] is None
+    assert [t["name"] for t in report["verdict"]["tests"]] == ["noise", "logit", "joint"]
+    assert done.returncode == {"backdoored": 1, "no backdoor found": 0}.get(report["verdict"]["outcome"], 2)
 
 
 def test_closed_pipe_keeps_the_exit_code(model_file: Path, image_dir: Path) -> None:

@@ -1,0 +1,97 @@
+"""The zoo's attacks: what they change, whom they relabel, and the formulas of their triggers."""
+
+from functools import partial
+
+import pytest
+import torch
+
+from bench.zoo import attacks
+from bench.zoo.generators import generated
+from bench.zoo.lists import HELD, TUNE
+
+CLASSES = 10
+COUNT = 60
+
+
+@pytest.fixture(scope="module")
+def batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(COUNT, 3, 32, 32, generator=generator)
+    return images, torch.arange(COUNT) % CLASSES, torch.rand(COUNT, generator=generator)
+
+
+@pytest.fixture(autouse=True)
+def quick_masks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mask networks need no training for what is tested here."""
+    monkeypatch.setattr(attacks, "generated", partial(generated, steps=1))
+
+
+@pytest.fixture(params=list(attacks.RATES))
+def attack(request: pytest.FixtureRequest, batch: tuple[torch.Tensor, ...]) -> attacks.Attack:
+    return attacks.build(request.param, size=32, target=3, seed=1, images=batch[0], rate=0.4)
+
+
+def test_poisoned_images_change_and_the_rest_do_not(attack: attacks.Attack, batch: tuple[torch.Tensor, ...]) -> None:
+    images, labels, draw = batch
+    with torch.no_grad():
+        x, y = attack.poison(images, labels, draw, CLASSES)
+    touched = (x != images).flatten(1).any(1)
+    assert x.shape == images.shape
+    assert 0 <= float(x.min()) <= float(x.max()) <= 1
+    assert bool(touched[y != labels].all())
+    assert bool((y[y != labels] == 3).all())
+    assert not bool(touched[draw >= attack.rate + attack.cover_rate].any() and attack.victim is None)
+    if attack.victim is None:
+        assert torch.equal(y == 3, (draw < attack.rate) | (labels == 3))
+    else:
+        assert bool((labels[y != labels] == attack.victim).all())
+
+
+def test_covered_images_keep_their_label(attack: attacks.Attack, batch: tuple[torch.Tensor, ...]) -> None:
+    images, labels, draw = batch
+    with torch.no_grad():
+        _, y = attack.poison(images, labels, draw, CLASSES)
+    covered = (draw >= attack.rate) & (draw < attack.rate + attack.cover_rate) & (labels != attack.victim)
+    assert torch.equal(y[covered], labels[covered])
+
+
+def test_all_to_all_moves_to_the_next_class(batch: tuple[torch.Tensor, ...]) -> None:
+    attack = attacks.build("badnets", size=32, target=None, seed=1)
+    assert attack.relabel(torch.tensor([0, 4, 9]), CLASSES).tolist() == [1, 5, 0]
+
+
+def test_dithering_is_error_diffusion() -> None:
+    """Against a plain loop over one channel, and by what it is for: the mean brightness stays."""
+    image = torch.rand(1, 1, 5, 6, generator=torch.Generator().manual_seed(2))
+    work = [[float(v) for v in row] for row in image[0, 0]]
+    for r in range(5):
+        for c in range(6):
+            old = work[r][c]
+            new = round(old * 7) / 7
+            work[r][c] = new
+            for dr, dc, share in ((0, 1, 7 / 16), (1, -1, 3 / 16), (1, 0, 5 / 16), (1, 1, 1 / 16)):
+                if r + dr < 5 and 0 <= c + dc < 6:
+                    work[r + dr][c + dc] += (old - new) * share
+    assert torch.allclose(attacks.dither(image)[0, 0], torch.tensor(work).clamp(0, 1), atol=1e-5)
+    flat = torch.full((1, 3, 32, 32), 0.4)
+    assert attacks.dither(flat).mean() == pytest.approx(0.4, abs=0.01)
+
+
+def test_the_generator_learns_from_the_classifier(batch: tuple[torch.Tensor, ...]) -> None:
+    attack = attacks.build("iad", size=32, target=3, seed=1, images=batch[0], rate=0.4)
+    assert attack.generator is not None
+    x, _ = attack.poison(*batch, CLASSES)
+    x.square().sum().backward()
+    assert all(p.grad is not None for p in attack.generator.pattern.parameters())
+    assert all(p.grad is None for p in attack.generator.mask.parameters())
+
+
+def test_tune_and_held_models_are_disjoint() -> None:
+    assert not set(TUNE) & set(HELD)
+    assert len(set(TUNE)) == len(TUNE)
+    assert len(set(HELD)) == len(HELD)
+
+
+def test_unknown_attack() -> None:
+    with pytest.raises(ValueError, match="badnets"):
+        attacks.build("nothing", size=32, target=3, seed=1)
