@@ -8,15 +8,27 @@ HAS_GPU := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/
 CONSTRAINTS := $(if $(HAS_GPU),,-c constraints-cpu.txt)
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: demo demo-seeds evidence test lint bench clean
+DATA ?= data
+ZOO ?= ../zoo
+
+.PHONY: demo demo-seeds zoo detect evidence test lint bench clean
 
 demo: $(VENV)/installed ## scan the two examples: a backdoored model (exit 1) and a clean one (exit 0)
 	@$(BIN)/banscan examples/backdoored.onnx --clean-dir examples/clean; code=$$?; echo "exit $$code"; test $$code -eq 1
 	@$(BIN)/banscan examples/clean.onnx --clean-dir examples/clean; code=$$?; echo "exit $$code"; test $$code -eq 0
 
-demo-seeds: $(VENV)/tested ## both examples at ten seeds; finished rows are not computed again
-	$(BIN)/python -m bench.detect --zoo examples --images examples/clean --seeds 10 --out bench/results/examples.jsonl
+demo-seeds: $(VENV)/tested ## both examples at several seeds; finished rows are not computed again
+	$(BIN)/python -m bench.detect --zoo examples --images examples/clean --seeds 3 --out bench/results/examples.jsonl
 	$(BIN)/python -m bench.tables bench/results/examples.jsonl
+
+zoo: $(VENV)/tested ## trains the models of the tables from DATA (gtsrb.npz, cifar10-*.npz) into ZOO; goes on where it stopped
+	$(BIN)/python -m bench.zoo --data $(DATA) --out $(ZOO)
+
+detect: $(VENV)/tested ## scans ZOO with the defender's images; finished rows are not computed again
+	test -d $(ZOO)/images/cifar10 || $(BIN)/python -m bench.images --data $(DATA) --set cifar10 --per-class 50 --out $(ZOO)/images/cifar10
+	test -d $(ZOO)/images/gtsrb || $(BIN)/python -m bench.images --data $(DATA) --set gtsrb --out $(ZOO)/images/gtsrb
+	$(BIN)/python -m bench.detect --zoo $(ZOO)/held --images $(ZOO)/images --out bench/results/held.jsonl
+	$(BIN)/python -m bench.detect --zoo $(ZOO)/tune --images $(ZOO)/images --out bench/results/tune.jsonl
 
 evidence: $(VENV)/tested ## docs/evidence.md from the rows in bench/results
 	$(BIN)/python -m bench.tables $(addprefix bench/results/,examples.jsonl held.jsonl tune.jsonl paper.jsonl) --out docs/evidence.md
