@@ -1,5 +1,6 @@
 """What changes of pixels tell about one model: largest margins, universal perturbations towards each class and along a map of classes."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,15 +66,12 @@ def gather_pixels(
     classes, seed = model.classes, settings.seed
     softness = SOFTNESS * clean_margin(clean)
 
-    def counter(stage: str, total: int) -> "_Counter":
-        return _Counter(progress, stage, total)
-
-    count = counter("searching for the largest margins", STARTS * MARGIN_STEPS * len(targets))
+    count = _Counter(progress, "searching for the largest margins", STARTS * MARGIN_STEPS * len(targets))
     largest = largest_margins(model, pixels, targets, starts=STARTS, steps=MARGIN_STEPS, seed=seed, progress=count)
 
     goals = targets[:, None].repeat(1, classes)
     goals[torch.arange(len(targets)), targets] = -1
-    count = counter("searching for universal perturbations", UNIVERSAL_STEPS * min(UNIVERSAL_IMAGES, len(labels)) * len(targets))
+    count = _Counter(progress, "searching for universal perturbations", UNIVERSAL_STEPS * min(UNIVERSAL_IMAGES, len(labels)) * len(targets))
     found = universal(
         model,
         pixels,
@@ -89,11 +87,12 @@ def gather_pixels(
     drawn = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))[:MEASURED]
     reached = margins_under(model, pixels[drawn], labels[drawn], goals, found)
     known = ~reached.isnan()
-    moved = ((reached > 0) & known).sum(1) / known.sum(1)
-    success = torch.sigmoid(reached / softness).nanmean(1)
+    measured = known.sum(1).clamp(min=1)
+    moved = ((reached > 0) & known).sum(1) / measured
+    success = torch.sigmoid(reached / softness).nansum(1) / measured
     mapped = None
     if len(targets) == classes and int(torch.bincount(labels, minlength=classes).min()) >= 2:
-        count = counter("searching for a map of classes", sum(MAP_STEPS) * MAP_TRIES * min(MAP_IMAGES, len(labels)))
+        count = _Counter(progress, "searching for a map of classes", sum(MAP_STEPS) * MAP_TRIES * min(MAP_IMAGES, len(labels)))
         mapped = search_map(model, pixels, labels, softness, seed, count)
     return PixelEvidence(largest, moved, success, mapped)
 
@@ -116,7 +115,9 @@ def clean_margin(clean: Tensor) -> float:
     return float((top[:, 0] - top[:, 1]).median().clamp(min=1e-6))
 
 
-def search_map(model: PixelModel, pixels: Tensor, labels: Tensor, softness: float, seed: int, progress: "_Counter | None" = None) -> Mapped:
+def search_map(
+    model: PixelModel, pixels: Tensor, labels: Tensor, softness: float, seed: int, progress: Callable[[int], None] = lambda done: None
+) -> Mapped:
     """Looks for one perturbation that moves every class to a class of its own, as an all-to-all backdoor's trigger does.
 
     Which class goes where is first guessed from the margins of the clean images (training on y → y + 1 leaves the attacked class a little
@@ -145,7 +146,7 @@ def search_map(model: PixelModel, pixels: Tensor, labels: Tensor, softness: floa
             steps=steps,
             batch=MAP_IMAGES,
             seed=seed + stage,
-            progress=progress or (lambda done: None),
+            progress=progress,
         )
         reached = margins_under(model, x, y, attacked[None].repeat(MAP_TRIES, 1), changes)
         change = changes[(reached > 0).float().mean(1).argmax()][None]
