@@ -10,10 +10,9 @@ from torch import Tensor
 from banscan.scanner import checks
 from banscan.scanner.config import Settings
 from banscan.scanner.noise import NoisyModel
+from banscan.scanner.progress import Counter, Progress
 from banscan.scanner.search import logits_under, search, start
 
-# stage, work done, work in all
-Progress = Callable[[str, int, int], None]
 # `strength`: the share of images to move, the strengths between which it is sought, in how many steps and for how many targets
 REACH = 0.4
 STRENGTHS = (0.02, 2.0)
@@ -56,6 +55,31 @@ class Inputs:
     prepared_exact: tuple[Tensor, ...]
     labels: Tensor
 
+    def search(
+        self,
+        noise: Tensor,
+        target: Tensor | None,
+        *,
+        eps: float,
+        seed: int,
+        settings: Settings,
+        progress: Callable[[int], None] = lambda done: None,
+    ) -> Tensor:
+        """`search.search` on the quick model with the settings of the scan."""
+        return search(
+            self.quick,
+            self.prepared,
+            self.labels,
+            noise,
+            eps=eps,
+            steps=settings.steps,
+            batch=settings.images,
+            seed=seed,
+            ball=settings.ball,
+            target=target,
+            progress=progress,
+        )
+
 
 def gather(inputs: Inputs, clean: Tensor, settings: Settings, progress: Progress) -> tuple[Evidence, Tensor]:
     """Runs the untargeted search and one search for every class as target.
@@ -70,27 +94,10 @@ def gather(inputs: Inputs, clean: Tensor, settings: Settings, progress: Progress
     targets = choose_targets(clean, labels, settings)
     eps = settings.eps or strength(inputs, targets, settings, progress)
     rows = settings.restarts * (1 + len(targets))
-    total, done = rows * (settings.steps * min(settings.images, len(labels))), 0
-
-    def advance(passes: int) -> None:
-        nonlocal done
-        done += passes
-        progress("searching for neuron noise", done, total)
+    advance = Counter(progress, "searching for neuron noise", rows * settings.steps * min(settings.images, len(labels)))
 
     def run(noise: Tensor, seed: int, target: Tensor | None) -> tuple[Tensor, Tensor]:
-        found = search(
-            inputs.quick,
-            inputs.prepared,
-            labels,
-            noise,
-            eps=eps,
-            ball=settings.ball,
-            steps=settings.steps,
-            batch=settings.images,
-            seed=seed,
-            target=target,
-            progress=advance,
-        )
+        found = inputs.search(noise, target, eps=eps, seed=seed, settings=settings, progress=advance)
         checks.check_noise(noise, found)
         logits, features = logits_under(inputs.exact, inputs.prepared_exact, found)
         checks.check_finite(logits)
@@ -130,18 +137,7 @@ def strength(inputs: Inputs, targets: Tensor, settings: Settings, progress: Prog
         progress("finding the strength of the noise", tried, BISECTIONS)
         eps = math.exp((low + high) / 2)
         noise = start(inputs.quick, len(sample), eps, settings.seed, settings.ball)
-        found = search(
-            inputs.quick,
-            inputs.prepared,
-            inputs.labels,
-            noise,
-            eps=eps,
-            steps=settings.steps,
-            batch=settings.images,
-            seed=settings.seed,
-            ball=settings.ball,
-            target=sample,
-        )
+        found = inputs.search(noise, sample, eps=eps, seed=settings.seed, settings=settings)
         logits, _ = logits_under(inputs.quick, inputs.prepared, found)
         enough = moved_share(logits, sample, inputs.labels).median() >= REACH
         low, high = (low, math.log(eps)) if enough else (math.log(eps), high)

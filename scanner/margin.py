@@ -9,11 +9,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from banscan.scanner.pixels import BATCH, PixelModel, length, margins
+from banscan.scanner.ball import length
+from banscan.scanner.pixels import BATCH, MOMENTUM, PixelModel, margins
 
-# root mean square of one step over the pixels, and its momentum
+# root mean square of one step over the pixels
 STEP = 0.01
-MOMENTUM = 0.8
 
 
 def largest_margins(

@@ -9,9 +9,10 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from banscan.scanner.config import Settings
-from banscan.scanner.evidence import Progress, margin_table
+from banscan.scanner.evidence import margin_table
 from banscan.scanner.margin import largest_margins
 from banscan.scanner.pixels import PixelModel
+from banscan.scanner.progress import Counter, Progress
 from banscan.scanner.universal import margins_under, universal
 
 # root mean square over the pixels of a universal perturbation: towards a class, and along a map
@@ -66,12 +67,12 @@ def gather_pixels(
     classes, seed = model.classes, settings.seed
     softness = SOFTNESS * clean_margin(clean)
 
-    count = _Counter(progress, "searching for the largest margins", STARTS * MARGIN_STEPS * len(targets))
+    count = Counter(progress, "searching for the largest margins", STARTS * MARGIN_STEPS * len(targets))
     largest = largest_margins(model, pixels, targets, starts=STARTS, steps=MARGIN_STEPS, seed=seed, progress=count)
 
     goals = targets[:, None].repeat(1, classes)
     goals[torch.arange(len(targets)), targets] = -1
-    count = _Counter(progress, "searching for universal perturbations", UNIVERSAL_STEPS * min(UNIVERSAL_IMAGES, len(labels)) * len(targets))
+    count = Counter(progress, "searching for universal perturbations", UNIVERSAL_STEPS * min(UNIVERSAL_IMAGES, len(labels)) * len(targets))
     found = universal(
         model,
         pixels,
@@ -92,21 +93,9 @@ def gather_pixels(
     success = torch.sigmoid(reached / softness).nansum(1) / measured
     mapped = None
     if len(targets) == classes and int(torch.bincount(labels, minlength=classes).min()) >= 2:
-        count = _Counter(progress, "searching for a map of classes", sum(MAP_STEPS) * MAP_TRIES * min(MAP_IMAGES, len(labels)))
+        count = Counter(progress, "searching for a map of classes", sum(MAP_STEPS) * MAP_TRIES * min(MAP_IMAGES, len(labels)))
         mapped = search_map(model, pixels, labels, softness, seed, count)
     return PixelEvidence(largest, moved, success, mapped)
-
-
-class _Counter:
-    """Adds up the image passes of one stage."""
-
-    def __init__(self, progress: Progress, stage: str, total: int) -> None:
-        self.progress, self.stage, self.total, self.done = progress, stage, total, 0
-        progress(stage, 0, total)
-
-    def __call__(self, passes: int) -> None:
-        self.done = min(self.total, self.done + passes)
-        self.progress(self.stage, self.done, self.total)
 
 
 def clean_margin(clean: Tensor) -> float:
@@ -129,9 +118,8 @@ def search_map(
     x, y = pixels[searching], labels[searching]
     change = torch.zeros(1, *pixels.shape[1:])
     best = Mapped(tuple(range(classes)), 0.0, 0.0)
+    attacked, score = best_map(_margin_table(model, x, y, change))
     for stage, steps in enumerate(MAP_STEPS):
-        table = _margin_table(model, x, y, change)
-        attacked, score = best_map(table)
         goal = attacked.clone()
         if stage == 0:
             goal[score.argsort(descending=True)[(classes + 1) // 2 :]] = -1
@@ -151,12 +139,14 @@ def search_map(
         reached = margins_under(model, x, y, attacked[None].repeat(MAP_TRIES, 1), changes)
         change = changes[(reached > 0).float().mean(1).argmax()][None]
         # the map that the perturbation itself follows, which may be a better one than that it was sought with
-        for candidate in (attacked, best_map(_margin_table(model, x, y, change))[0]):
+        followed, score = best_map(_margin_table(model, x, y, change))
+        for candidate in (attacked, followed):
             held = margins_under(model, pixels[~searching], labels[~searching], candidate[None], change)
             moved = float((held > 0).float().mean())
             if moved > best.moved:
                 mutual = float((candidate[candidate] == torch.arange(classes)).float().mean())
                 best = Mapped(tuple(candidate.tolist()), moved, mutual)
+        attacked = followed
     return best
 
 

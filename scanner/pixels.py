@@ -12,6 +12,8 @@ from banscan.scanner.preprocess import Preprocess
 
 # images computed at once; much larger groups fall out of a CPU's cache
 BATCH = 384
+# of the ascent
+MOMENTUM = 0.8
 
 
 @dataclass(frozen=True)
@@ -50,9 +52,3 @@ def margins(logits: Tensor, target: Tensor) -> Tensor:
     """logit(t) minus the largest other logit, [N], for logits [N, C] and targets [N]."""
     own = logits.gather(1, target[:, None])[:, 0]
     return own - logits.scatter(1, target[:, None], -torch.inf).max(1).values
-
-
-def length(rows: Tensor) -> Tensor:
-    """The L2 norm of each row of [R, ...], shaped to divide it."""
-    norm: Tensor = rows.flatten(1).norm(dim=1).clamp(min=1e-12)
-    return norm.reshape(-1, *(1,) * (rows.dim() - 1))

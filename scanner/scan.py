@@ -18,13 +18,14 @@ from banscan.importers import Parity, TracedModel
 from banscan.kernels import backend
 from banscan.scanner import checks, images, mask, preprocess, verdict
 from banscan.scanner.config import Settings
-from banscan.scanner.evidence import Evidence, Inputs, Progress, gather
+from banscan.scanner.evidence import Evidence, Inputs, gather
 from banscan.scanner.images import CleanSet
 from banscan.scanner.noise import attach, layers, measure
 from banscan.scanner.pixel_evidence import PixelEvidence, gather_pixels
 from banscan.scanner.pixels import pixel_model
 from banscan.scanner.precision import search_dtype
 from banscan.scanner.preprocess import Choice, Preprocess
+from banscan.scanner.progress import Progress
 from banscan.scanner.verdict import Verdict, inconclusive
 
 PARITY_IMAGES = 64

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from banscan.scanner.ball import length, project
 from banscan.scanner.noise import NoisyModel
 
 # images of all restarts together that are computed at once; much larger groups fall out of a CPU's cache
@@ -38,14 +39,9 @@ def step(noise: Tensor, gradient: Tensor, momentum: Tensor, *, eps: float, steps
         noise.add_(gradient.sign(), alpha=eps / steps).clamp_(-eps, eps)
         return
     radius = eps * noise.shape[1] ** 0.5
-    momentum.mul_(0.5).add_(gradient / _norm(gradient))
-    noise.add_(momentum / _norm(momentum), alpha=2 * radius / steps)
-    noise.mul_((radius / _norm(noise)).clamp(max=1))
-
-
-def _norm(rows: Tensor) -> Tensor:
-    norm: Tensor = rows.norm(dim=1, keepdim=True)
-    return norm.clamp(min=1e-12)
+    momentum.mul_(0.5).add_(gradient / length(gradient))
+    noise.add_(momentum / length(momentum), alpha=2 * radius / steps)
+    project(noise, radius)
 
 
 def search(

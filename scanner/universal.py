@@ -9,9 +9,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from banscan.scanner.pixels import BATCH, PixelModel, length, margins
+from banscan.scanner.ball import length, project
+from banscan.scanner.pixels import BATCH, MOMENTUM, PixelModel, margins
 
-MOMENTUM = 0.8
 # a start of this share of the radius; more would have to be unlearnt
 START = 0.2
 
@@ -61,7 +61,7 @@ def universal(
             momentum[rows] = MOMENTUM * momentum[rows] + gradient / length(gradient)
             found[rows] = found[rows] + (2.5 * bound / steps) * momentum[rows]
             progress(len(moved))
-        found *= (bound / length(found)).clamp(max=1)
+        project(found, bound)
     return found
 
 

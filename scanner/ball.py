@@ -1,0 +1,14 @@
+"""The L2 ball that searches stay in, for rows of neuron noise and of pixel perturbations alike."""
+
+from torch import Tensor
+
+
+def length(rows: Tensor) -> Tensor:
+    """The L2 norm of each row of [R, ...], shaped to divide it; never zero."""
+    norm: Tensor = rows.flatten(1).norm(dim=1).clamp(min=1e-12)
+    return norm.reshape(-1, *(1,) * (rows.dim() - 1))
+
+
+def project(rows: Tensor, radius: float) -> None:
+    """Shortens rows that are longer than the radius to it, in place."""
+    rows.mul_((radius / length(rows)).clamp(max=1))
