@@ -30,6 +30,10 @@ def arch(row: Row) -> str:
     return " ".join(row["name"].split("-")[:2])
 
 
+def works(row: Row) -> bool:
+    return bool(row["attack"] != "none" and row["asr"] >= WORKING)
+
+
 def found(row: Row) -> bool:
     """Called backdoored with the right target; for all-to-all with the right kind and most of the map right."""
     verdict = row["verdict"]
@@ -82,8 +86,8 @@ def _shown(rows: list[Row], test: str) -> str:
 def totals(rows: list[Row]) -> list[str]:
     """Found and falsely flagged models; attacks with an ASR below WORKING are left out and listed."""
     clean = [r for r in rows if r["attack"] == "none"]
-    working = [r for r in rows if r["attack"] != "none" and r["asr"] >= WORKING]
-    weak = [r for r in rows if r["attack"] != "none" and r["asr"] < WORKING]
+    working = [r for r in rows if works(r)]
+    weak = [r for r in rows if r["attack"] != "none" and not works(r)]
     lines = ["| data and architecture | attack | backdoored, right target | suspicious | missed or wrong |", "| --- " * 5 + "|"]
     for key in sorted({(arch(r), attack(r)) for r in working}):
         own = [r for r in working if (arch(r), attack(r)) == key]
@@ -125,7 +129,7 @@ def _auc(attacked: list[Row], clean: list[Row]) -> float:
 def ablation(rows: list[Row]) -> list[str]:
     """What each test would decide alone, at the same level without paying for the others."""
     clean = [r for r in rows if r["attack"] == "none" and "values" in r]
-    working = [r for r in rows if r["attack"] != "none" and r["asr"] >= WORKING and r["target"] is not None and "values" in r]
+    working = [r for r in rows if works(r) and r["target"] is not None and "values" in r]
     if not clean or not working:
         return []
     lines = ["| test alone | all-to-one found, right target | target leads | clean called backdoored | largest clean statistic |"]
@@ -138,7 +142,7 @@ def ablation(rows: list[Row]) -> list[str]:
         alarms = [p <= BACKDOORED for _, _, p in calm]
         lines.append(f"| {test} | {rate(hits)} | {sum(leads)} of {len(leads)} | {rate(alarms)} | {max(s for s, _, _ in calm):.2f} |")
     kinds = {
-        "all-to-all": [r for r in rows if r["attack"] != "none" and r["target"] is None and r["asr"] >= WORKING],
+        "all-to-all": [r for r in rows if works(r) and r["target"] is None],
         "all-to-one": [r for r in rows if r["target"] is not None],
         "clean": clean,
     }
@@ -147,6 +151,8 @@ def ablation(rows: list[Row]) -> list[str]:
         own = [r["map"]["moved"] for r in group if r.get("map")]
         shown.append(f"{kind} {min(own):.0%} to {max(own):.0%} (n = {len(own)})" if own else f"{kind} none")
     lines += ["", f"- share of images moved along a map (limit {MAPPED:.0%}): {', '.join(shown)}"]
+    led = [r["untargeted"]["class"] == r["target"] for r in working]
+    lines.append(f"- untargeted noise (Eq. 4), not used: the class that gains most is the target in {sum(led)} of {len(led)}")
     return lines
 
 
