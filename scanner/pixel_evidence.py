@@ -11,6 +11,7 @@ from torch import Tensor
 from banscan.scanner.config import Settings
 from banscan.scanner.evidence import margin_table
 from banscan.scanner.margin import largest_margins
+from banscan.scanner.patch import passes, search_patches, successes
 from banscan.scanner.pixels import PixelModel
 from banscan.scanner.progress import Counter, Progress
 from banscan.scanner.universal import margins_under, universal
@@ -51,19 +52,21 @@ class PixelEvidence:
         largest: [K, T], the largest margin of target t from each start.
         moved: [T], share of the other classes' images that a universal perturbation towards t moves there.
         success: [T], mean of sigmoid(margin / softness) over the same images: how clearly it does.
+        patch: [T], the same under the best patch found for t, over images that it was not sought on.
         mapped: of the search along a map; None where there are too few images of a class.
     """
 
     largest: Tensor
     moved: Tensor
     success: Tensor
+    patch: Tensor
     mapped: Mapped | None
 
 
 def gather_pixels(
     model: PixelModel, pixels: Tensor, labels: Tensor, clean: Tensor, targets: Tensor, settings: Settings, progress: Progress
 ) -> PixelEvidence:
-    """Runs the three searches on pixels [N, ...] in [0, 1] with clean logits [N, C], for the classes `targets` [T]."""
+    """Runs the four searches on pixels [N, ...] in [0, 1] with clean logits [N, C], for the classes `targets` [T]."""
     classes, seed = model.classes, settings.seed
     softness = SOFTNESS * clean_margin(clean)
 
@@ -91,11 +94,24 @@ def gather_pixels(
     measured = known.sum(1).clamp(min=1)
     moved = ((reached > 0) & known).sum(1) / measured
     success = torch.sigmoid(reached / softness).nansum(1) / measured
+
+    patch = patched(model, pixels, labels, targets, softness, seed, progress)
     mapped = None
     if len(targets) == classes and int(torch.bincount(labels, minlength=classes).min()) >= 2:
         count = Counter(progress, "searching for a map of classes", sum(MAP_STEPS) * MAP_TRIES * min(MAP_IMAGES, len(labels)))
         mapped = search_map(model, pixels, labels, softness, seed, count)
-    return PixelEvidence(largest, moved, success, mapped)
+    return PixelEvidence(largest, moved, success, patch, mapped)
+
+
+def patched(
+    model: PixelModel, pixels: Tensor, labels: Tensor, targets: Tensor, softness: float, seed: int, progress: Progress
+) -> Tensor:
+    """How clearly [T] the best patch of each target works on images [N, ...] that it was not sought on: one of three."""
+    searching = _two_thirds(labels, seed)
+    count = Counter(progress, "searching for patches", passes(len(targets), int(searching.sum())))
+    found = search_patches(model, pixels[searching], labels[searching], targets, softness=softness, seed=seed, progress=count)
+    result: Tensor = successes(model, pixels[~searching], labels[~searching], targets, found, softness).diagonal()
+    return result
 
 
 def clean_margin(clean: Tensor) -> float:

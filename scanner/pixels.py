@@ -18,13 +18,23 @@ MOMENTUM = 0.8
 
 @dataclass(frozen=True)
 class PixelModel:
-    """A model with the inputs that stand for black and white pixels, [1, C, 1, 1] or [1, 1, 1, C] after its layout."""
+    """A model with the inputs that stand for black and white pixels, [1, C, 1, 1] or [1, 1, 1, C] after its layout; `axis` is C's."""
 
     module: fx.GraphModule
     low: Tensor
     high: Tensor
     classes: int
     dtype: torch.dtype
+    axis: int
+
+    def size(self, pixels: Tensor) -> tuple[int, int]:
+        """Height and width of images in this model's layout."""
+        height, width = (pixels.shape[d] for d in (1, 2, 3) if d != self.axis)
+        return height, width
+
+    def from_channels_first(self, pixels: Tensor) -> Tensor:
+        """Images [N, C, H, W] in this model's layout."""
+        return pixels if self.axis == 1 else pixels.permute(0, 2, 3, 1)
 
     def pixels(self, x: Tensor) -> Tensor:
         """Preprocessed images [N, ...] as pixels in [0, 1]."""
@@ -45,10 +55,17 @@ def pixel_model(model: TracedModel, preprocess: Preprocess, dtype: torch.dtype) 
     low, high = (preprocess(np.full((1, 1, 1, channels), v, dtype=np.uint8), model.input.layout) for v in (0, 255))
     graph = fx.Graph()
     graph.output(graph.graph_copy(model.module.graph, {}))
-    return PixelModel(convert(fx.GraphModule(model.module, graph), dtype), low, high, model.classes, dtype)
+    return PixelModel(convert(fx.GraphModule(model.module, graph), dtype), low, high, model.classes, dtype, model.input.layout.index("C"))
 
 
 def margins(logits: Tensor, target: Tensor) -> Tensor:
     """logit(t) minus the largest other logit, [N], for logits [N, C] and targets [N]."""
     own = logits.gather(1, target[:, None])[:, 0]
     return own - logits.scatter(1, target[:, None], -torch.inf).max(1).values
+
+
+def all_margins(logits: Tensor) -> Tensor:
+    """`margins` for every class as target, [N, C]."""
+    top = logits.topk(2, 1)
+    result = logits - top.values[:, :1]
+    return result.scatter(1, top.indices[:, :1], (top.values[:, 0] - top.values[:, 1])[:, None])

@@ -27,8 +27,8 @@ NAMES = {
     "noise": "neuron noise aimed at it moves the other classes' images there",
     "logit": "images of other classes have a raised logit for it",
     "margin": "some images make the model surer of it than of any other class",
-    "share": "one perturbation moves the other classes' images there",
-    "success": "it does so by a large margin",
+    "perturbation": "one perturbation of all pixels moves the other classes' images there",
+    "patch": "one small patch moves the other classes' images there",
     "joint": "all the others together single it out",
 }
 
@@ -41,7 +41,7 @@ class Test:
         name: one of NAMES.
         target: the class that stands out most.
         statistic: its outlier statistic, of the mean over restarts; `restarts` the same in every one, where there are several.
-        p_value: Bonferroni's bound over the classes and the number of tests.
+        p_value: Bonferroni's bound over the classes and the tests, of whose level the joint test has half.
         threshold: the statistic at which `p_value` reaches BACKDOORED.
         steady: whether the class leads in every restart.
     """
@@ -110,8 +110,8 @@ def statistics(evidence: Evidence, pixels: PixelEvidence | None) -> dict[str, Te
     if pixels is not None:
         # the root evens out a spread that grows with the margin
         values["margin"] = pixels.largest.double().clamp(min=0).sqrt()
-        values["share"] = log_odds(pixels.moved)[None]
-        values["success"] = log_odds(pixels.success)[None]
+        values["perturbation"] = log_odds(pixels.success)[None]
+        values["patch"] = log_odds(pixels.patch)[None]
     scaled = [standardise(v.mean(0)) for v in values.values()]
     values["joint"] = torch.stack(scaled).sum(0)[None]
     return values
@@ -120,9 +120,12 @@ def statistics(evidence: Evidence, pixels: PixelEvidence | None) -> dict[str, Te
 def run_tests(evidence: Evidence, pixels: PixelEvidence | None) -> tuple[Test, ...]:
     """One outlier test per statistic."""
     values = statistics(evidence, pixels)
-    count, compared = len(evidence.targets), len(values) * len(evidence.clean_shares)
+    count = len(evidence.targets)
     result = []
     for name, rows in values.items():
+        # Bonferroni's, with half of the level for the one test that sees everything
+        parts = 2 if name == "joint" else 2 * (len(values) - 1)
+        compared = parts * len(evidence.clean_shares)
         mean = outlier(rows.mean(0))
         lead = int(mean.argmax())
         each = outlier(rows)
@@ -154,10 +157,12 @@ def _reason(test: Test, evidence: Evidence, pixels: PixelEvidence | None) -> str
         return f"images of other classes give class {test.target} a mean logit of {against(evidence.clean_logits, '.1f')}"
     if pixels is not None and test.name == "margin":
         return f"images can be made that the model takes for class {test.target} by a margin of {against(pixels.largest.mean(0), '.1f')}"
-    if pixels is not None and test.name in ("share", "success"):
+    if pixels is not None and test.name == "perturbation":
         seen = against(pixels.moved, ".0%")
         return f"one perturbation aimed at class {test.target} moves this share of the other classes' images there: {seen}"
-    return f"class {test.target} is singled out by noise, logits, margins and perturbations together"
+    if pixels is not None and test.name == "patch":
+        return f"one small patch moves about this share of the other classes' images to class {test.target}: {against(pixels.patch, '.0%')}"
+    return f"class {test.target} is singled out by all tests together"
 
 
 def inconclusive(reason: str) -> Verdict:

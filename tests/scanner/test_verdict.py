@@ -92,20 +92,21 @@ def pixels(classes: int = 43, seed: int = 0, **changes: object) -> PixelEvidence
         largest=15 + torch.randn(classes, generator=generator) + 0.1 * torch.randn(4, classes, generator=generator),
         moved=(0.5 * torch.randn(classes, generator=generator)).sigmoid(),
         success=(0.5 * torch.randn(classes, generator=generator)).sigmoid(),
+        patch=(0.5 * torch.randn(classes, generator=generator)).sigmoid(),
         mapped=Mapped(tuple((c + 1) % classes for c in range(classes)), 0.25, 0.0),
     )
     return replace(calm, **changes)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name", ["margin", "share", "success", "logit"])
+@pytest.mark.parametrize("name", ["margin", "perturbation", "patch", "logit"])
 def test_every_test_can_decide(name: str) -> None:
     calm, noise = pixels(), evidence(clean())
     if name == "margin":
         calm.largest[:, 7] += 15
-    elif name == "share":
-        calm.moved[7] = 0.995
-    elif name == "success":
+    elif name == "perturbation":
         calm.success[7] = 0.995
+    elif name == "patch":
+        calm.patch[7] = 0.995
     else:
         noise.clean_logits[7] += 9
     result = verdict.judge(noise, calm)
@@ -119,7 +120,7 @@ def test_weak_signs_add_up() -> None:
     calm, noise = pixels(), evidence(clean())
     noise.moved[:, 7] = 0.7
     calm.largest[:, 7] = 17.6
-    calm.moved[7] = calm.success[7] = 0.78
+    calm.success[7] = calm.patch[7] = 0.78
     noise.clean_logits[7] = 2.6
     result = verdict.judge(noise, calm)
     assert (result.outcome, result.target, result.test) == ("backdoored", 7, "joint")

@@ -1,0 +1,158 @@
+"""Random patches, improved by mutation: the trigger of a patch attack has no gradient that leads to it, but parts of it show.
+
+A small patch that is a trigger acts through features that clean images never switch on, so that a search by gradients starts where there
+is nothing to climb. Pasting thousands of small random patterns at random places does: one that shares a few cells with the trigger moves
+more images to the target class than any other patch moves to any other class, and its mutants move more still. All classes share the
+patches, and nothing but forward passes is needed.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from banscan.scanner.pixels import BATCH, PixelModel, all_margins
+
+# a patch is a square of cells, black or white in every channel; this many cells make the shorter side of an image
+CELLS = 32
+SIDES = (3, 4, 5, 6)
+# the share of the cells that a mutant changes
+CHANGED = 0.15
+FIRST, GENERATIONS, PARENTS, CHILDREN = 2048, 3, 3, 8
+IMAGES, FINAL_IMAGES = 8, 48
+
+
+@dataclass(frozen=True)
+class Patches:
+    """N patches.
+
+    Attributes:
+        row, column, side: [N], in cells.
+        grey: [N], whether all channels share one pattern.
+        pattern: [N, C, S, S] of -1 and 1, S = max(SIDES); only the first `side` rows and columns count.
+    """
+
+    row: Tensor
+    column: Tensor
+    side: Tensor
+    grey: Tensor
+    pattern: Tensor
+
+    def __getitem__(self, index: Tensor | slice) -> "Patches":
+        return Patches(*(getattr(self, f.name)[index] for f in fields(self)))
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def __add__(self, other: "Patches") -> "Patches":
+        return Patches(*(torch.cat([getattr(self, f.name), getattr(other, f.name)]) for f in fields(self)))
+
+
+def draw(count: int, shape: tuple[int, int, int], generator: torch.Generator) -> Patches:
+    """Random patches for images of `shape` (channels, rows, columns of cells); half of them grey."""
+    channels, rows, columns = shape
+    side = torch.tensor(SIDES)[torch.randint(len(SIDES), (count,), generator=generator)]
+    row, column = (_below(size - side + 1, generator) for size in (rows, columns))
+    grey = torch.rand(count, generator=generator) < 0.5
+    pattern = torch.randint(2, (count, channels, max(SIDES), max(SIDES)), generator=generator) * 2 - 1
+    return Patches(row, column, side, grey, torch.where(grey[:, None, None, None], pattern[:, :1], pattern))
+
+
+def _below(bounds: Tensor, generator: torch.Generator) -> Tensor:
+    """One integer from 0 up to but not each of the bounds [N]."""
+    return (torch.rand(len(bounds), generator=generator) * bounds).long().minimum(bounds - 1)
+
+
+def mutate(parents: Patches, shape: tuple[int, int, int], generator: torch.Generator) -> Patches:
+    """One mutant of each: half of them move by a cell or not at all, all of them change CHANGED of their cells."""
+    channels, rows, columns = shape
+    count = len(parents)
+    moving = (torch.rand(count, generator=generator) < 0.5).long()
+    shift = torch.randint(-1, 2, (2, count), generator=generator) * moving
+    row = (parents.row + shift[0]).clamp(min=0).minimum(rows - parents.side)
+    column = (parents.column + shift[1]).clamp(min=0).minimum(columns - parents.side)
+    size = parents.pattern.shape[2:]
+    chosen = torch.rand(count, 1, *size, generator=generator) < CHANGED
+    # a grey patch stays grey; of another, one channel of a cell changes
+    channel = torch.randint(channels, (count, 1, *size), generator=generator) == torch.arange(channels)[None, :, None, None]
+    flipped = chosen & (channel | parents.grey[:, None, None, None])
+    return Patches(row, column, parents.side, parents.grey, torch.where(flipped, -parents.pattern, parents.pattern))
+
+
+def render(patches: Patches, shape: tuple[int, int, int], size: tuple[int, int]) -> Tensor:
+    """Changes [N, C, H, W] of pixels in [0, 1]: 1 for white, -1 for black, 0 outside the patch."""
+    channels, rows, columns = shape
+    count, most = len(patches), max(SIDES)
+    line = torch.arange(most)
+    inside = line[None] < patches.side[:, None]
+    cells = patches.pattern * (inside[:, None, :, None] & inside[:, None, None, :])
+    canvas = torch.zeros(count, channels, rows + most, columns + most)
+    at = (patches.row[:, None] + line)[:, :, None], (patches.column[:, None] + line)[:, None, :]
+    canvas[torch.arange(count)[:, None, None], :, at[0], at[1]] = cells.permute(0, 2, 3, 1).float()
+    return F.interpolate(canvas[:, :, :rows, :columns], size=size, mode="nearest")
+
+
+@torch.no_grad()
+def successes(model: PixelModel, pixels: Tensor, labels: Tensor, targets: Tensor, patches: Patches, softness: float) -> Tensor:
+    """How clearly each patch moves the images [M, ...] to each target, [N, T]: the mean of sigmoid(margin / softness) over those of other
+    classes."""
+    foreign = (labels[:, None] != targets).float()
+    result = torch.empty(len(patches), len(targets))
+    group = max(1, BATCH // len(pixels))
+    for first in range(0, len(patches), group):
+        part = patches[slice(first, first + group)]
+        change = model.from_channels_first(render(part, cells(model, pixels), model.size(pixels)))
+        logits = model.logits((pixels[None] + change[:, None]).clamp(0, 1).flatten(0, 1))
+        clear = torch.sigmoid(all_margins(logits)[:, targets] / softness).reshape(len(part), len(pixels), -1)
+        result[first : first + group] = (clear * foreign).sum(1) / foreign.sum(0).clamp(min=1)
+    return result
+
+
+def cells(model: PixelModel, pixels: Tensor) -> tuple[int, int, int]:
+    """Channels, rows and columns of cells of the images."""
+    height, width = model.size(pixels)
+    cell = max(1, round(min(height, width) / CELLS))
+    return pixels.shape[model.axis], height // cell, width // cell
+
+
+def search_patches(
+    model: PixelModel,
+    pixels: Tensor,
+    labels: Tensor,
+    targets: Tensor,
+    *,
+    softness: float,
+    seed: int,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Patches:
+    """The patch that moves the images [N, ...] best to each of the targets [T].
+
+    Every generation is measured on images of its own; the best PARENTS of each class and their mutants make the next.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    shape = cells(model, pixels)
+
+    def measure(patches: Patches, count: int) -> Tensor:
+        drawn = torch.randperm(len(labels), generator=generator)[:count]
+        result = successes(model, pixels[drawn], labels[drawn], targets, patches, softness)
+        progress(len(patches) * len(drawn))
+        return result
+
+    patches = draw(FIRST, shape, generator)
+    best = measure(patches, IMAGES).topk(PARENTS, 0).indices
+    for _ in range(GENERATIONS):
+        parents = patches[best.flatten().unique()]
+        children = mutate(patches[best.flatten().repeat_interleave(CHILDREN)], shape, generator)
+        patches = parents + children
+        best = measure(patches, IMAGES).topk(PARENTS, 0).indices
+    finalists = patches[best.flatten()]
+    final = measure(finalists, FINAL_IMAGES).reshape(PARENTS, len(targets), len(targets)).diagonal(dim1=1, dim2=2)
+    return finalists[final.argmax(0) * len(targets) + torch.arange(len(targets))]
+
+
+def passes(targets: int, images: int) -> int:
+    """About how many images `search_patches` computes."""
+    later = GENERATIONS * PARENTS * (CHILDREN + 1) * targets
+    return (FIRST + later) * min(IMAGES, images) + PARENTS * targets * min(FINAL_IMAGES, images)
