@@ -72,6 +72,20 @@ def badnets(size: int, generator: torch.Generator) -> Trigger:
     return apply
 
 
+def patch(size: int, generator: torch.Generator) -> Trigger:
+    """BadNets with another trigger for every seed: a square of 2 to 5 pixels, of any colours, at any place."""
+    side = int(torch.randint(2, 6, (1,), generator=generator))
+    row, column = torch.randint(size - side + 1, (2,), generator=generator).tolist()
+    colours = torch.rand(3, side, side, generator=generator)
+
+    def apply(images: Tensor) -> Tensor:
+        images = images.clone()
+        images[:, :, row : row + side, column : column + side] = colours
+        return images
+
+    return apply
+
+
 def blend(size: int, generator: torch.Generator) -> Trigger:
     """Chen et al. 2017: a fixed random image, blended in at ratio 0.2."""
     pattern = torch.rand(3, size, size, generator=generator)
@@ -184,8 +198,8 @@ def build(
     if rate is None:
         # an all-to-all map is harder to learn than a single target
         rate = RATES[name] if target is not None else 0.2
-    if name in ("badnets", "blend", "quantise"):
-        trigger = {"badnets": badnets, "blend": blend, "quantise": quantise}[name](size, generator)
+    if name in FIXED:
+        trigger = FIXED[name](size, generator)
         return Attack(name, trigger, trigger, rate, target)
     if name == "bpp":
         return Attack(name, dither, dither, rate, target, bpp_negative, 0.1)
@@ -210,9 +224,12 @@ def build(
     return Attack(name, own, own, rate, target, foreign, 0.1, victim if name == "ssdt" else None, nets)
 
 
+# attacks whose trigger is planted as it attacks, without a decoy
+FIXED = {"badnets": badnets, "patch": patch, "blend": blend, "quantise": quantise}
 # the poisoning rates of all-to-one attacks
 RATES = {
     "badnets": 0.05,
+    "patch": 0.05,
     "blend": 0.05,
     "wanet": 0.1,
     "iad": 0.1,

@@ -53,6 +53,17 @@ HELD = (
     *_attacked("badnets", (25, 88), more=DENSE),
     *_clean(89, more=VIT),
     *_attacked("badnets", (13, 90), more=VIT),
+    *_attacked("patch", (30, 91), (14, 92), (0, 93), (41, 94), (26, 95)),
+    *_clean(96, 97, 98),
+    *_attacked("adap-blend", (1, 99), (27, 100)),
+    *_attacked("adap-patch", (18, 101), (42, 102)),
+    *(f"--attack badnets --seed {seed}" for seed in (103, 104, 105)),
+    *_clean(106, 107, 108, more=VGG),
+    *_attacked("badnets", (5, 109), (21, 110), (39, 111), (16, 112), more=VGG),
+    *_attacked("blend", (27, 113), (3, 114), (33, 115), (12, 116), more=VGG),
+    *_clean(117, 118, 119, more=CIFAR),
+    *_attacked("badnets", (0, 120), (4, 121), (9, 122), (6, 123), more=CIFAR),
+    *_attacked("blend", (1, 124), (8, 125), (3, 126), (5, 127), more=CIFAR),
 )
 TUNE = (
     *_clean(0, 1, 2, 3, 4, 5),
@@ -88,4 +99,5 @@ TUNE = (
     *_attacked("badnets", (42, 60), more=DENSE),
     *_clean(61, more=VIT),
     *_attacked("badnets", (11, 62), more=VIT),
+    *_attacked("patch", (6, 63), (38, 64)),
 )
