@@ -103,9 +103,7 @@ def gather_pixels(
     return PixelEvidence(largest, moved, success, patch, mapped)
 
 
-def patched(
-    model: PixelModel, pixels: Tensor, labels: Tensor, targets: Tensor, softness: float, seed: int, progress: Progress
-) -> Tensor:
+def patched(model: PixelModel, pixels: Tensor, labels: Tensor, targets: Tensor, softness: float, seed: int, progress: Progress) -> Tensor:
     """How clearly [T] the best patch of each target works on images [N, ...] that it was not sought on: one of three."""
     searching = _two_thirds(labels, seed)
     count = Counter(progress, "searching for patches", passes(len(targets), int(searching.sum())))

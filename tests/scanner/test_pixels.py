@@ -37,7 +37,7 @@ class Planted(nn.Module):
 
 def build(push: Tensor) -> PixelModel:
     module = Planted(push)
-    return PixelModel(module, torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1), CLASSES, torch.float32)  # type: ignore[arg-type]
+    return PixelModel(module, torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1), CLASSES, torch.float32, 1)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -139,9 +139,10 @@ def test_pixel_evidence_is_complete_and_repeats(images: tuple[Tensor, Tensor]) -
     first, again = run(), run()
     assert torch.equal(first.largest, again.largest)
     assert torch.equal(first.success, again.success)
+    assert torch.equal(first.patch, again.patch)
     assert first.mapped == again.mapped
     assert int(first.success.argmax()) == int(first.largest.mean(0).argmax()) == 3
-    assert len(set(stages)) == 3
+    assert len(set(stages)) == 4
 
 
 def table(shift: float, mutual: bool, seed: int = 0, classes: int = 20) -> Tensor:
