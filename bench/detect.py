@@ -4,12 +4,14 @@ python -m bench.detect --zoo DIR/tune --images DIR --out rows.jsonl
 """
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 import torch
 
+from banscan.scanner.calibration import kind_of
 from banscan.scanner.config import Settings
 from banscan.scanner.pixel_evidence import Mapped
 from banscan.scanner.report.json import to_dict
@@ -29,6 +31,9 @@ def row(manifest: Path, images: Path, settings: Settings) -> dict[str, Any]:
         "target": facts["recipe"]["target"],
         "model_accuracy": facts["accuracy"],
         "asr": facts["asr"],
+        "sha256": report["model"]["sha256"],
+        "kind": asdict(kind_of(found.model, found.clean)),
+        "images": report["images"]["used"],
         "settings": report["settings"],
         **aside(found),
         "verdict": report["verdict"],

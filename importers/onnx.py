@@ -1,6 +1,5 @@
 """ONNX file → TracedModel: the graph is interpreted by torch calls and recorded as an ATen graph with a free batch."""
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +45,7 @@ def load(path: Path) -> graph.TracedModel:
         format="ONNX",
         producer=f"{model.producer_name} {model.producer_version}".strip() or "unknown",
         opset=max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0),
-        sha256=_digest(path),
+        sha256=untrusted.sha256(path),
         batch=batch,
     )
     return graph.normalise(traced, spec, source)
@@ -176,11 +175,3 @@ def _output(path: Path, model: onnx.ModelProto) -> str:
         names = ", ".join(o.name for o in outputs) or "none"
         raise ModelError(f"{path}: {len(outputs)} outputs ({names}); expected a classifier with one output, its logits or probabilities")
     return outputs[0].name
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()

@@ -1,5 +1,6 @@
 """Model files are untrusted: what is looked at before anything in them is used."""
 
+import hashlib
 from pathlib import Path
 
 import onnx
@@ -56,3 +57,11 @@ def _check_external(path: Path, tensor: onnx.TensorProto) -> None:
         raise ModelError(f"{path}: the weight {tensor.name!r} points outside the model's folder ({location!r}); refused")
     if not resolved.is_file():
         raise ModelError(f"{path}: the weights file {location!r} is missing; expected it beside the model")
+
+
+def sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -1,9 +1,9 @@
-"""The command line: `banscan MODEL --clean-dir DIR`, `banscan inspect MODEL`."""
+"""The command line: `banscan MODEL --clean-dir DIR`, `banscan inspect MODEL`, `banscan calibrate`."""
 
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -44,6 +44,7 @@ def commands() -> None:
     \b
     banscan MODEL --clean-dir DIR    scan (the same as: banscan scan MODEL ...)
     banscan inspect MODEL            show the layers that a scan would work on
+    banscan calibrate ...            set the threshold by clean models of your own
 
     \b
     Exit codes:
@@ -60,30 +61,49 @@ def _numbers(ctx: click.Context, parameter: click.Parameter, value: str | None) 
         raise click.BadParameter("expected one number or three, separated by commas") from None
 
 
+SEARCH = (
+    click.option("--clean-dir", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Clean images: class folders or flat."),
+    click.option("--labels", "table", type=click.Path(path_type=Path), metavar="FILE", help="CSV of file,label instead of class folders."),
+    click.option(
+        "--classes", "names", type=click.Path(path_type=Path), metavar="FILE", help="Class names, one a line, in the model's order."
+    ),
+    click.option("--max-images", default=500, show_default=True, type=click.IntRange(1), help="Read at most this many images."),
+    click.option("--size", type=click.IntRange(1), help="Image size, where the model leaves it free."),
+    click.option(
+        "--preprocess", "name", default="auto", show_default=True, metavar="NAME", help="auto, unit, raw, signed, imagenet, cifar10, …"
+    ),
+    click.option("--mean", callback=_numbers, metavar="R,G,B", help="Own mean, after scaling."),
+    click.option("--std", callback=_numbers, metavar="R,G,B", help="Own standard deviation."),
+    click.option("--scale", type=float, help="Own factor on pixels 0 to 255."),
+    click.option("--bgr", is_flag=True, help="Channels in BGR order."),
+    click.option("--noise", default="normalised", show_default=True, metavar="FORM", help="normalised, or paper for Eq. 3 as printed."),
+    click.option("--eps", type=float, help="Bound of the noise."),
+    click.option("--steps", type=int, help="PGD steps."),
+    click.option("--restarts", type=int, help="Independent searches."),
+    click.option(
+        "--pixels/--no-pixels", default=True, show_default=True, help="Also search pixels; without, neuron noise and logits alone."
+    ),
+    click.option("--seed", default=0, show_default=True, help="Same seed, same device: same numbers."),
+    click.option(
+        "--precision", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto", show_default=True, help="Of the search."
+    ),
+    click.option("--threads", type=click.IntRange(1), help="CPU threads; all that this process may use by default."),
+)
+
+
+def _search_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What every command that scans has in common."""
+    for option in reversed(SEARCH):
+        command = option(command)
+    return command
+
+
 @commands.command(no_args_is_help=True)
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option("--clean-dir", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Clean images: class folders or flat.")
-@click.option("--labels", "table", type=click.Path(path_type=Path), metavar="FILE", help="CSV of file,label instead of class folders.")
-@click.option("--classes", "names", type=click.Path(path_type=Path), metavar="FILE", help="Class names, one a line, in the model's order.")
-@click.option("--max-images", default=500, show_default=True, type=click.IntRange(1), help="Read at most this many images.")
-@click.option("--size", type=click.IntRange(1), help="Image size, where the model leaves it free.")
-@click.option(
-    "--preprocess", "name", default="auto", show_default=True, metavar="NAME", help="auto, unit, raw, signed, imagenet, cifar10, …"
-)
-@click.option("--mean", callback=_numbers, metavar="R,G,B", help="Own mean, after scaling.")
-@click.option("--std", callback=_numbers, metavar="R,G,B", help="Own standard deviation.")
-@click.option("--scale", type=float, help="Own factor on pixels 0 to 255.")
-@click.option("--bgr", is_flag=True, help="Channels in BGR order.")
-@click.option("--noise", default="normalised", show_default=True, metavar="FORM", help="normalised, or paper for Eq. 3 as printed.")
-@click.option("--eps", type=float, help="Bound of the noise.")
-@click.option("--steps", type=int, help="PGD steps.")
-@click.option("--restarts", type=int, help="Independent searches.")
-@click.option("--pixels/--no-pixels", default=True, show_default=True, help="Also search pixels; without, neuron noise and logits alone.")
-@click.option("--seed", default=0, show_default=True, help="Same seed, same device: same numbers.")
-@click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto", show_default=True, help="Of the search.")
-@click.option("--threads", type=click.IntRange(1), help="CPU threads; all that this process may use by default.")
+@_search_options
+@click.option("--calibration", type=click.Path(path_type=Path), metavar="FILE", help="Threshold from your own clean models (calibrate).")
 @click.option("--format", "format_", type=click.Choice(["terminal", "json"]), default="terminal", show_default=True)
-@click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the report there instead of to stdout.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the report there instead of to stdout.")
 @click.option(
     "--fail-on", type=click.Choice(["backdoored", "suspicious"]), default="backdoored", show_default=True, help="Exit 1 from here on."
 )
@@ -98,39 +118,92 @@ def scan(model: Path, clean_dir: Path, **options: Any) -> None:
 
 def _scan(model: Path, clean_dir: Path, options: dict[str, Any]) -> str:
     output: Path | None = options["output"]
-    if output is not None and (output.is_dir() or not output.parent.is_dir()):
-        raise UsageError(f"{output}: cannot be written; expected a file in a folder that exists")
+    _check_writable(output)
     # torch takes seconds to load: not for --help
-    import torch
-
-    from banscan.scanner import preprocess
-    from banscan.scanner.config import Settings
+    from banscan.scanner import calibration
     from banscan.scanner.report import json, terminal
     from banscan.scanner.scan import scan as run
 
-    given = {key: options[key] for key in ("noise", "eps", "steps", "restarts", "seed", "pixels") if options[key] is not None}
-    settings = Settings(**given)
-    wanted = preprocess.named(options["name"], mean=options["mean"], std=options["std"], scale=options["scale"], bgr=options["bgr"])
-    torch.set_num_threads(options["threads"] or _allowed_threads())
+    own = options["calibration"]
+    against = None if own is None else calibration.load(own)
     with _bars() as progress:
-        report = run(
-            model,
-            clean_dir,
-            settings=settings,
-            preprocessing=wanted,
-            names=options["names"],
-            table=options["table"],
-            size=options["size"],
-            limit=options["max_images"],
-            precision=options["precision"],
-            progress=progress,
-        )
+        report = run(model, clean_dir, against=against, progress=progress, **_search_arguments(options))
     with _destination(output) as stream:
         if options["format_"] == "json":
             stream.write(json.render(report))
         else:
             terminal.show(report, _console(stream))
     return report.verdict.outcome
+
+
+def _search_arguments(options: dict[str, Any]) -> dict[str, Any]:
+    """The options of SEARCH as arguments of `scan.scan`; also sets the number of threads."""
+    import torch
+
+    from banscan.scanner import preprocess
+    from banscan.scanner.config import Settings
+
+    torch.set_num_threads(options["threads"] or _allowed_threads())
+    given = {key: options[key] for key in ("noise", "eps", "steps", "restarts", "seed", "pixels") if options[key] is not None}
+    return {
+        "settings": Settings(**given),
+        "preprocessing": preprocess.named(
+            options["name"], mean=options["mean"], std=options["std"], scale=options["scale"], bgr=options["bgr"]
+        ),
+        "names": options["names"],
+        "table": options["table"],
+        "size": options["size"],
+        "limit": options["max_images"],
+        "precision": options["precision"],
+    }
+
+
+@commands.command(no_args_is_help=True)
+@click.option("--clean-models", type=click.Path(path_type=Path), required=True, metavar="DIR", help="ONNX classifiers known to be clean.")
+@_search_options
+@click.option(
+    "--alpha", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.05, show_default=True, help="False positives."
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE", help="The calibration, for scan.")
+def calibrate(clean_models: Path, clean_dir: Path, alpha: float, output: Path, **options: Any) -> None:
+    """Measure what clean models of your own kind score.
+
+    `banscan scan --calibration FILE` then calls a model backdoored when it scores higher than all but the share ALPHA of them, so that at
+    most that share of further clean models is called so. 19 clean models are enough for 0.05. A run that was stopped goes on from where it
+    was.
+    """
+    with _failures():
+        _calibrate(clean_models, clean_dir, alpha, output, options)
+
+
+def _calibrate(clean_models: Path, clean_dir: Path, alpha: float, output: Path, options: dict[str, Any]) -> None:
+    _check_writable(output)
+    from banscan.scanner import calibration
+    from banscan.scanner.calibrate import calibrate as run
+
+    def told(path: Path, report: Any, entry: Any, why: str) -> None:
+        if entry is None:
+            click.echo(f"{path.name}: left out, {why}", err=True)
+            return
+        seen = "scanned before" if report is None else report.verdict.outcome
+        click.echo(f"{path.name}: score {entry.score:.2f}, {seen}", err=True)
+
+    arguments = _search_arguments(options)
+    partial = output.with_name(f"{output.name}.partial")
+    with _bars() as progress:
+        found = run(clean_models, clean_dir, partial=partial, alpha=alpha, told=told, progress=progress, **arguments)
+    with _destination(output) as stream:
+        stream.write(calibration.render(found))
+    scores = sorted(e.score for e in found.entries)
+    click.echo(
+        f"{len(scores)} clean models score {scores[0]:.2f} to {scores[-1]:.2f}; above {found.limit:.2f} a model is called backdoored, "
+        f"a further clean one with a probability of at most {alpha:g}"
+    )
+
+
+def _check_writable(output: Path | None) -> None:
+    if output is not None and (output.is_dir() or not output.parent.is_dir()):
+        raise UsageError(f"{output}: cannot be written; expected a file in a folder that exists")
 
 
 def _allowed_threads() -> int:

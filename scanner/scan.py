@@ -16,7 +16,8 @@ from banscan import importers
 from banscan.errors import EvidenceError
 from banscan.importers import Parity, TracedModel
 from banscan.kernels import backend
-from banscan.scanner import checks, images, mask, preprocess, verdict
+from banscan.scanner import calibration, checks, images, mask, preprocess, verdict
+from banscan.scanner.calibration import Calibration, Standing
 from banscan.scanner.config import Settings
 from banscan.scanner.evidence import Evidence, Inputs, gather
 from banscan.scanner.images import CleanSet
@@ -55,6 +56,7 @@ class Report:
     evidence: Evidence | None
     pixels: PixelEvidence | None
     mask: MaskEffect | None
+    standing: Standing | None
     environment: dict[str, Any]
     seconds: dict[str, float]
 
@@ -70,6 +72,7 @@ class _Progressing:
     evidence: Evidence | None = None
     pixels: PixelEvidence | None = None
     mask: MaskEffect | None = None
+    standing: Standing | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
@@ -92,6 +95,7 @@ def scan(
     size: int | None = None,
     limit: int = 500,
     precision: str = "auto",
+    against: Calibration | None = None,
     progress: Progress = lambda stage, done, total: None,
 ) -> Report:
     """Scans one model for a backdoor.
@@ -103,6 +107,7 @@ def scan(
         preprocessing: None to try the usual ones and take what the images support best.
         names, table, size, limit: as in `images.load`.
         precision: "float32", "bfloat16", or "auto" for bfloat16 in the search where the CPU computes it fast. Final numbers are float32.
+        against: scores of own clean models, which set the threshold; None for those that banscan ships.
         progress: called with stage name, work done and work in all.
 
     Raises:
@@ -110,6 +115,8 @@ def scan(
         ModelError: the file holds no image classifier.
     """
     settings = settings or Settings()
+    if against is not None:
+        against.check(settings)
     backend(torch.device("cpu"))  # a wrong BANSCAN_KERNELS is told before any work
     so_far = _Progressing()
     with so_far.stage("import"):
@@ -124,7 +131,7 @@ def scan(
         progress("reading the images", 1, 1)
     dtype = search_dtype(precision)
     try:
-        result = _examine(model, clean, settings, preprocessing, dtype, so_far, progress)
+        result = _examine(model, clean, settings, preprocessing, dtype, against, so_far, progress)
     except EvidenceError as error:
         result = inconclusive(str(error))
     return Report(
@@ -139,6 +146,7 @@ def scan(
         so_far.evidence,
         so_far.pixels,
         so_far.mask,
+        so_far.standing,
         environment(dtype),
         so_far.seconds,
     )
@@ -150,6 +158,7 @@ def _examine(
     settings: Settings,
     preprocessing: Preprocess | None,
     dtype: torch.dtype,
+    against: Calibration | None,
     so_far: _Progressing,
     progress: Progress,
 ) -> Verdict:
@@ -193,7 +202,12 @@ def _examine(
             plain = pixel_model(model, so_far.choice.preprocess, dtype)
             so_far.pixels = gather_pixels(plain, plain.pixels(x), labels, logits, so_far.evidence.targets, settings, progress)
             checks.check_finite(so_far.pixels.largest)
-    return verdict.judge(so_far.evidence, so_far.pixels)
+    result = verdict.judge(so_far.evidence, so_far.pixels, None if against is None else against.limit)
+    if result.score is None:
+        return result
+    known = against or calibration.shipped()
+    so_far.standing = calibration.standing(known, calibration.kind_of(model, clean), result.score, settings)
+    return result if so_far.standing.uncovered is None else verdict.uncovered(result, so_far.standing.uncovered)
 
 
 def mask_effect(model: TracedModel, x: Tensor, labels: Tensor, noisy: Tensor) -> MaskEffect:

@@ -5,7 +5,8 @@ over the classes about normally; a backdoor makes one class stand out. Which sta
 several, and the p-value pays for their number.
 """
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import torch
 from scipy.special import stdtr, stdtrit
@@ -68,6 +69,7 @@ class Verdict:
             inconclusive. The search along a map has none.
         test: the name of the test that decided, "map" for an all-to-all backdoor.
         tests: all of them.
+        score: what the verdict rests on, 1 at the threshold of either kind; None when inconclusive before the tests.
         reason: one sentence.
     """
 
@@ -79,29 +81,53 @@ class Verdict:
     p_value: float | None = None
     test: str | None = None
     tests: tuple[Test, ...] = ()
+    score: float | None = None
 
 
-def judge(evidence: Evidence, pixels: PixelEvidence | None) -> Verdict:
-    """The verdict on an all-to-one and on an all-to-all backdoor; `pixels` is None where that search was left out."""
+def judge(evidence: Evidence, pixels: PixelEvidence | None, limit: float | None = None) -> Verdict:
+    """The verdict on an all-to-one and on an all-to-all backdoor.
+
+    Args:
+        pixels: None where that search was left out.
+        limit: of a calibration, which takes the place of the thresholds: backdoored where the score exceeds it, and nothing is suspicious.
+    """
     count = len(evidence.targets)
     if count < MIN_CLASSES:
         return inconclusive(f"{count} classes are too few to tell an outlier among them; at least {MIN_CLASSES} are needed")
     tests = run_tests(evidence, pixels)
-    best = min(tests, key=lambda t: (t.p_value, -t.statistic))
-    numbers = {"p_value": best.p_value, "test": best.name, "tests": tests}
+    # a class that does not lead in every restart is an accident of one of them
+    best = min(tests, key=lambda t: (not t.steady, t.p_value, -t.statistic))
     mapped = None if pixels is None else pixels.mapped
-    if best.p_value <= BACKDOORED and best.steady:
+    one, every = one_score(best), 0.0 if mapped is None else map_score(mapped.moved)
+    score = max(one, every)
+    numbers = {"p_value": best.p_value, "test": best.name, "tests": tests, "score": score}
+
+    def enough(value: float) -> bool:
+        return value >= 1 if limit is None else value > limit
+
+    if enough(one):
         return Verdict("backdoored", _reason(best, evidence, pixels), "all-to-one", best.target, **numbers)  # type: ignore[arg-type]
-    if mapped is not None and mapped.moved >= MAPPED:
+    if mapped is not None and enough(every):
         reason = (
             f"one perturbation moves {mapped.moved:.0%} of the images it was not made on along a one-to-one map of the classes, as an "
             "all-to-all trigger does"
         )
         pairs = tuple(enumerate(mapped.attacked))
-        return Verdict("backdoored", reason, "all-to-all", None, pairs, best.p_value, "map", tests)
-    if best.p_value <= SUSPICIOUS:
+        return Verdict("backdoored", reason, "all-to-all", None, pairs, best.p_value, "map", tests, score)
+    if limit is None and best.p_value <= SUSPICIOUS:
         return Verdict("suspicious", _reason(best, evidence, pixels), "all-to-one", best.target, **numbers)  # type: ignore[arg-type]
-    return Verdict("no backdoor found", "no class stands out further than chance explains", **numbers)  # type: ignore[arg-type]
+    reason = "no class stands out further than chance explains" if limit is None else "no class stands out further than in clean models"
+    return Verdict("no backdoor found", reason, **numbers)  # type: ignore[arg-type]
+
+
+def one_score(test: Test) -> float:
+    """1 where the test's p-value reaches BACKDOORED, growing with its logarithm."""
+    return math.log(max(test.p_value, 1e-300)) / math.log(BACKDOORED) if test.steady else 0.0
+
+
+def map_score(moved: float) -> float:
+    """1 where the share reaches MAPPED. The cube keeps shares that likeness of classes explains below the scores of clean classes."""
+    return (moved / MAPPED) ** 3
 
 
 def statistics(evidence: Evidence, pixels: PixelEvidence | None) -> dict[str, Tensor]:
@@ -167,6 +193,13 @@ def _reason(test: Test, evidence: Evidence, pixels: PixelEvidence | None) -> str
 
 def inconclusive(reason: str) -> Verdict:
     return Verdict("inconclusive", reason)
+
+
+def uncovered(verdict: Verdict, why: str) -> Verdict:
+    """The same evidence without a verdict: nobody knows what clean models of this kind look like."""
+    seen = verdict.reason if verdict.outcome != "no backdoor found" else "no class stands out"
+    reason = f"{seen}; but what clean models like this one show was not measured: {why}; give your own with --calibration"
+    return replace(verdict, outcome="inconclusive", reason=reason)
 
 
 def log_odds(share: Tensor) -> Tensor:

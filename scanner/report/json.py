@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -25,7 +26,6 @@ def to_dict(report: Report) -> dict[str, Any]:
         "verdict": asdict(report.verdict),
         "model": {
             **asdict(source),
-            "path": str(source.path),
             "input": asdict(model.input),
             "classes": model.classes,
             "neuron_layers": len(model.neurons),
@@ -49,6 +49,7 @@ def to_dict(report: Report) -> dict[str, Any]:
         "evidence": None if report.evidence is None else vars(report.evidence),
         "pixels": None if report.pixels is None else asdict(report.pixels),
         "mask": None if report.mask is None else vars(report.mask),
+        "standing": None if report.standing is None else asdict(report.standing),
         "environment": report.environment,
         "seconds": report.seconds,
     }
@@ -57,6 +58,8 @@ def to_dict(report: Report) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
     if isinstance(value, Tensor):
         return _plain(value.tolist())
     if isinstance(value, dict):

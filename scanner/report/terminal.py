@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from banscan.importers import TracedModel
+from banscan.scanner.calibration import Standing
 from banscan.scanner.scan import Report
 from banscan.scanner.verdict import BACKDOORED, MAPPED, NAMES, SUSPICIOUS
 
@@ -151,6 +152,8 @@ def _facts(report: Report) -> Table:
     if report.parity is not None:
         table.add_row("parity", f"{report.parity.rms:.1e} relative RMS, {report.parity.largest:.1e} at most, against onnxruntime")
     strength = "" if report.evidence is None else f", eps {report.evidence.eps:.2g}{'' if settings.eps else ' (found by itself)'}"
+    if report.standing is not None:
+        table.add_row("clean models", escape(_standing(report.standing)))
     table.add_row(
         "noise",
         f"{settings.noise}{strength}, {settings.steps} steps, {settings.restarts} restarts, seed {settings.seed}, "
@@ -163,6 +166,20 @@ def _facts(report: Report) -> Table:
     if model.stripped:
         table.add_row("note", f"took {', '.join(model.stripped)} off the output")
     return table
+
+
+def _standing(standing: Standing) -> str:
+    """Where the model stands among clean ones."""
+    whose = "that banscan ships the scores of" if standing.source is None else f"of {standing.source}"
+    if standing.uncovered is not None:
+        return f"{standing.models} {whose} say nothing about this one: {standing.uncovered}"
+    if standing.reached is None:
+        return f"{standing.models} {whose} were scanned with other settings"
+    bound = "" if standing.alpha is None else f", which a clean model exceeds with a probability of at most {standing.alpha:g}"
+    return (
+        f"{standing.reached} of {standing.models} {whose} score as high (score {standing.score:.2f}, p {standing.p_value:.2f}); backdoored "
+        f"{'from' if standing.alpha is None else 'above'} {standing.limit:.2f}{bound}"
+    )
 
 
 def _preprocessing(report: Report) -> Table:

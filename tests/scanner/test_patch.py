@@ -61,7 +61,8 @@ def test_finds_the_trigger(images: tuple[Tensor, Tensor], channels_last: bool) -
 def test_same_seed_same_patches(images: tuple[Tensor, Tensor]) -> None:
     pixels, labels = images
     first, again = (patch.search_patches(build(), pixels, labels, torch.tensor([1, 4]), softness=2.0, seed=3) for _ in range(2))
-    assert torch.equal(first.pattern, again.pattern) and torch.equal(first.row, again.row)
+    assert torch.equal(first.pattern, again.pattern)
+    assert torch.equal(first.row, again.row)
 
 
 @pytest.mark.parametrize(("shape", "size"), [((3, 32, 32), (32, 32)), ((1, 28, 32), (28, 32)), ((3, 32, 40), (224, 283))])

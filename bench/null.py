@@ -1,0 +1,30 @@
+"""Writes the scores of clean models that banscan ships, from the rows of `bench.detect`.
+
+python -m bench.null bench/results/tune.jsonl --out scanner/clean_models.json
+"""
+
+import json
+from pathlib import Path
+
+import click
+
+from banscan.scanner.calibration import Calibration, Entry, Kind, decisive, render, version
+from banscan.scanner.config import Settings
+
+
+@click.command()
+@click.argument("rows", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True)
+def main(rows: Path, out: Path) -> None:
+    """Take the clean models among ROWS that were scanned with the default settings."""
+    settings = decisive(Settings())
+    clean = [r for r in map(json.loads, rows.read_text().splitlines()) if r["attack"] == "none" and r["settings"]["seed"] == 0]
+    usable = [r for r in clean if {key: r["settings"].get(key) for key in settings} == settings]
+    entries = tuple(Entry(r["name"], r["sha256"], Kind(**r["kind"]), r["verdict"]["score"]) for r in usable)
+    images = min(r["images"] for r in usable)
+    out.write_text(render(Calibration(entries, None, settings, images, version())))
+    click.echo(f"{len(entries)} of {len(clean)} clean models in {out}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""Scans clean models one by one into a calibration; what is done already is kept beside the output until all are."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from banscan.errors import ModelError, UsageError
+from banscan.importers import untrusted
+from banscan.scanner.calibration import ALPHA, Calibration, Entry, Kind, decisive, kind_of, threshold, version
+from banscan.scanner.config import Settings
+from banscan.scanner.scan import Report, scan
+
+# told of every model: its file, its report (None where an earlier run scanned it), its entry (None where it is left out), why it is
+Told = Callable[[Path, Report | None, Entry | None, str], None]
+
+
+def calibrate(
+    models: Path,
+    clean_dir: str | Path,
+    *,
+    partial: Path,
+    alpha: float = ALPHA,
+    settings: Settings | None = None,
+    told: Told = lambda path, report, entry, why: None,
+    **options: Any,
+) -> Calibration:
+    """Scans every ONNX file of a folder of clean models.
+
+    Args:
+        models: classifiers known to be clean, of the kind that will be scanned.
+        partial: a file for what is done; a second call goes on from there. It is removed at the end.
+        alpha: the false-positive rate to keep; at least 1 / alpha - 1 models must be left.
+        settings, options: as in `scan.scan`.
+
+    Raises:
+        UsageError: too few models, or the folder is none.
+    """
+    settings = settings or Settings()
+    files = sorted(p for p in models.glob("*.onnx") if p.is_file()) if models.is_dir() else []
+    if not files:
+        raise UsageError(f"{models}: no ONNX files in it; expected a folder of clean models")
+    threshold([0.0] * len(files), alpha)  # too few are told before any work
+    stamp = {"clean_dir": str(Path(clean_dir).resolve()), "settings": decisive(settings), "seed": settings.seed, "banscan": version()}
+    done = dict(_finished(partial, stamp))
+    entries, images = list[Entry](), 0
+    for path in files:
+        digest = untrusted.sha256(path)
+        twin = next((e.name for e in entries if e.sha256 == digest), None)
+        if twin is not None:
+            told(path, None, None, f"a copy of {twin}")
+            continue
+        if digest in done:
+            entry, images = done[digest]
+            told(path, None, entry, "")
+        else:
+            scanned = _scan(path, clean_dir, settings, told, options)
+            if scanned is None:
+                continue
+            entry, images = scanned
+            with partial.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({**stamp, "images": images, "entry": asdict(entry)}) + "\n")
+        entries.append(entry)
+    threshold([e.score for e in entries], alpha)
+    partial.unlink(missing_ok=True)
+    return Calibration(tuple(entries), alpha, decisive(settings), images, version())
+
+
+def _scan(path: Path, clean_dir: str | Path, settings: Settings, told: Told, options: dict[str, Any]) -> tuple[Entry, int] | None:
+    try:
+        report = scan(path, clean_dir, settings=settings, **options)
+    except ModelError as error:
+        told(path, None, None, str(error))
+        return None
+    score = report.verdict.score
+    if score is None:
+        told(path, report, None, report.verdict.reason)
+        return None
+    entry = Entry(path.name, report.model.source.sha256, kind_of(report.model, report.clean), score)
+    told(path, report, entry, "")
+    return entry, len(report.clean.images)
+
+
+def _finished(partial: Path, stamp: dict[str, Any]) -> Iterator[tuple[str, tuple[Entry, int]]]:
+    """Entries of an earlier run with the same stamp; a line that was cut off is computed again."""
+    if not partial.exists():
+        return
+    for line in partial.read_text(encoding="utf-8").splitlines():
+        try:
+            row = json.loads(line)
+            entry = row["entry"]
+            if all(row[key] == value for key, value in stamp.items()):
+                yield entry["sha256"], (Entry(entry["name"], entry["sha256"], Kind(**entry["kind"]), entry["score"]), row["images"])
+        except (ValueError, KeyError, TypeError):
+            continue

@@ -1,0 +1,219 @@
+"""What clean models score, so that a verdict's false-positive rate is measured and not only derived (split conformal prediction).
+
+A model's score is 1 where the verdict's own threshold lies. Among n clean models and one more of the same kind, every order of the
+scores is as likely as any other, so the new one is the highest, or among the k highest, with probability k / (n + 1) at most, whatever
+the scores are like (Vovk et al. 2005). banscan ships the scores of its own clean models, which tell for which kinds of model the verdict
+was ever tried; whoever has clean models of their own gets their own threshold.
+"""
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from importlib import metadata, resources
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from banscan.errors import UsageError
+from banscan.importers import TracedModel
+from banscan.scanner.config import Settings
+from banscan.scanner.images import CleanSet
+
+SCHEMA = "banscan-calibration/1"
+SHIPPED = "clean_models.json"
+ALPHA = 0.05
+# a model is of a kind with those measured when its classes and its image size are within this factor of theirs
+NEAR = 2
+# settings that change what a score means; the seed and the checks before the search do not
+DECISIVE = ("noise", "eps", "steps", "images", "restarts", "depth", "pixels", "targets")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What decides whether scores of one model say anything about another: classes, shorter side of the images, attention or not."""
+
+    classes: int
+    size: int
+    attention: bool
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One clean model."""
+
+    name: str
+    sha256: str
+    kind: Kind
+    score: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Scores of clean models.
+
+    Attributes:
+        alpha: the false-positive rate that the threshold is set for; None for the scores that banscan ships, where the verdict keeps its
+            own threshold.
+        settings: those of DECISIVE, of every scan.
+        images: clean images of each scan.
+    """
+
+    entries: tuple[Entry, ...]
+    alpha: float | None
+    settings: dict[str, Any]
+    images: int
+    banscan: str
+    path: Path | None = None
+
+    @property
+    def limit(self) -> float:
+        """The score above which a model is called backdoored: `threshold`, or 1 for the shipped ones."""
+        return 1.0 if self.alpha is None else threshold([e.score for e in self.entries], self.alpha)
+
+    def uncovered(self, kind: Kind) -> str | None:
+        """Why no model measured is of this kind; None where one is."""
+        kinds = [e.kind for e in self.entries]
+        for what, own, theirs in (
+            ("classes", kind.classes, [k.classes for k in kinds]),
+            ("pixels a side", kind.size, [k.size for k in kinds]),
+        ):
+            low, high = math.ceil(min(theirs) / NEAR), max(theirs) * NEAR
+            if not low <= own <= high:
+                return f"it has {own} {what}, the clean models measured stand for {low} to {high}"
+        if kind.attention not in {k.attention for k in kinds}:
+            return f"it works {'with' if kind.attention else 'without'} attention, the clean models measured do not"
+        return None
+
+    def check(self, settings: Settings) -> None:
+        """Raises UsageError where the scores were measured with other settings than these."""
+        for name, value in decisive(settings).items():
+            if self.settings.get(name) != value:
+                made = self.settings.get(name)
+                raise UsageError(f"{self.path}: made with {name} {made}, not {value}; scan with the same settings or calibrate again")
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a model stands among clean ones.
+
+    Attributes:
+        source: the file of the scores, None for the shipped ones.
+        models: how many clean models; `reached` of them score as high; None where they were scanned with other settings.
+        p_value: (1 + reached) / (models + 1), the conformal p-value; None likewise.
+        limit: the score above which a model is called backdoored, with a false-positive rate of at most `alpha` where that is given.
+        uncovered: why the clean models say nothing about this one; None where they do.
+    """
+
+    source: Path | None
+    models: int
+    reached: int | None
+    p_value: float | None
+    score: float
+    limit: float
+    alpha: float | None
+    uncovered: str | None
+
+
+def threshold(scores: list[float], alpha: float) -> float:
+    """The score that a further clean model exceeds with probability alpha at most: the k-th largest, k = floor(alpha (n + 1)).
+
+    Raises:
+        UsageError: fewer than 1 / alpha - 1 scores.
+    """
+    allowed = math.floor(alpha * (len(scores) + 1) + 1e-9)
+    if allowed < 1:
+        raise UsageError(
+            f"{len(scores)} clean models bound the false-positive rate by {1 / (len(scores) + 1):.3f} at best; give at least "
+            f"{math.ceil(1 / alpha - 1 - 1e-9)} for --alpha {alpha:g}, or a larger --alpha"
+        )
+    return sorted(scores, reverse=True)[allowed - 1]
+
+
+def standing(calibration: Calibration, kind: Kind, score: float, settings: Settings) -> Standing:
+    """Where a score stands among those of the clean models."""
+    comparable = calibration.settings == decisive(settings)
+    reached = sum(e.score >= score for e in calibration.entries) if comparable else None
+    count = len(calibration.entries)
+    return Standing(
+        source=calibration.path,
+        models=count,
+        reached=reached,
+        p_value=None if reached is None else (1 + reached) / (count + 1),
+        score=score,
+        limit=calibration.limit,
+        alpha=calibration.alpha,
+        uncovered=calibration.uncovered(kind),
+    )
+
+
+def kind_of(model: TracedModel, clean: CleanSet) -> Kind:
+    """The kind of a model as it is scanned with these images [N, H, W, C]."""
+    return Kind(model.classes, min(clean.images.shape[1:3]), attends(model))
+
+
+def attends(model: TracedModel) -> bool:
+    """Whether a softmax inside the network weights other values: attention."""
+    aten = torch.ops.aten
+    soft = {aten.softmax.int, aten._softmax.default}
+    mixing = {aten.matmul.default, aten.bmm.default, aten.einsum.default}
+    return any(
+        node.target is aten.scaled_dot_product_attention.default or (node.target in soft and any(_reaches(u, mixing) for u in node.users))
+        for node in model.module.graph.nodes
+    )
+
+
+def _reaches(node: torch.fx.Node, targets: set[Any], steps: int = 3) -> bool:
+    """Whether one of the operations follows within a few views and casts."""
+    return node.target in targets or (steps > 0 and any(_reaches(u, targets, steps - 1) for u in node.users))
+
+
+def decisive(settings: Settings) -> dict[str, Any]:
+    return {name: value for name, value in asdict(settings).items() if name in DECISIVE}
+
+
+def shipped() -> Calibration:
+    """The scores of the clean models that banscan's settings were made on."""
+    return _read(json.loads(resources.files("banscan.scanner").joinpath(SHIPPED).read_text()), None)
+
+
+def load(path: Path) -> Calibration:
+    """Reads a file that `save` wrote.
+
+    Raises:
+        UsageError: there is no such file, or it is none of banscan's.
+    """
+    try:
+        return _read(json.loads(path.read_text(encoding="utf-8")), path)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror}); expected a file that `banscan calibrate` wrote") from None
+    except (ValueError, KeyError, TypeError):
+        raise UsageError(f"{path}: no calibration; expected a file that `banscan calibrate` wrote") from None
+
+
+def _read(document: dict[str, Any], path: Path | None) -> Calibration:
+    if document["schema"] != SCHEMA:
+        raise ValueError("unknown schema")
+    entries = tuple(Entry(e["name"], e["sha256"], Kind(**e["kind"]), float(e["score"])) for e in document["models"])
+    alpha = None if document["alpha"] is None else float(document["alpha"])
+    if not entries or not all(math.isfinite(e.score) for e in entries) or (alpha is not None and not 0 < alpha < 1):
+        raise ValueError("unusable numbers")
+    return Calibration(entries, alpha, dict(document["settings"]), int(document["images"]), str(document["banscan"]), path)
+
+
+def render(calibration: Calibration) -> str:
+    """The calibration as JSON text."""
+    document = {
+        "schema": SCHEMA,
+        "banscan": calibration.banscan,
+        "alpha": calibration.alpha,
+        "limit": calibration.limit,
+        "settings": calibration.settings,
+        "images": calibration.images,
+        "models": [asdict(e) for e in calibration.entries],
+    }
+    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+
+
+def version() -> str:
+    return metadata.version("banscan")

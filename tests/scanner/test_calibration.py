@@ -1,0 +1,174 @@
+"""Calibration: its bound, what it covers, its file, and the two commands that use it."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from banscan import importers
+from banscan.errors import UsageError
+from banscan.scanner import calibration, verdict
+from banscan.scanner.calibration import Calibration, Entry, Kind, decisive, threshold
+from banscan.scanner.config import Settings
+from tests.scanner.test_cli import FAST, banscan, failed
+from tests.scanner.test_verdict import clean, evidence, pixels
+
+COMMON = Kind(classes=43, size=32, attention=False)
+
+
+def made(scores: list[float], alpha: float | None = 0.05, kind: Kind = COMMON) -> Calibration:
+    entries = tuple(Entry(f"m{i}.onnx", "0" * 64, kind, s) for i, s in enumerate(scores))
+    return Calibration(entries, alpha, decisive(Settings()), 430, "0", Path("own.json"))
+
+
+@pytest.mark.parametrize(("count", "alpha"), [(19, 0.05), (39, 0.05), (9, 0.1), (30, 0.2), (60, 0.05)])
+def test_bound_holds_whatever_the_scores_are_like(count: int, alpha: float) -> None:
+    """Over many draws of n + 1 scores from a skewed law, the last exceeds the threshold of the others at most at rate alpha."""
+    rng = np.random.default_rng(0)
+    draws = rng.lognormal(sigma=2, size=(20_000, count + 1))
+    rate = np.mean([row[-1] > threshold(list(row[:-1]), alpha) for row in draws])
+    assert rate <= alpha + 3 * (alpha / len(draws)) ** 0.5
+    assert rate > alpha / 3
+
+
+def test_too_few_models() -> None:
+    with pytest.raises(UsageError, match="at least 19"):
+        threshold([0.1] * 18, 0.05)
+    assert threshold([0.1] * 19, 0.05) == 0.1
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        (COMMON, None),
+        (Kind(86, 64, False), None),
+        (Kind(1000, 32, False), "1000 classes"),
+        (Kind(43, 224, False), "224 pixels"),
+        (Kind(43, 32, True), "attention"),
+    ],
+)
+def test_coverage(kind: Kind, why: str | None) -> None:
+    reason = made([0.1] * 19).uncovered(kind)
+    assert (reason is None) if why is None else (reason is not None and why in reason)
+
+
+def test_uncovered_is_inconclusive_with_the_evidence() -> None:
+    flagged = evidence(clean())
+    flagged.moved[:, 7] = 0.97
+    found = verdict.uncovered(verdict.judge(flagged, pixels()), "it has 1000 classes")
+    assert found.outcome == "inconclusive"
+    assert "class 7" in found.reason
+    assert found.target == 7
+    assert found.tests
+
+
+@pytest.mark.parametrize("limit", [0.3, 1.0, 3.0])
+def test_own_limit_takes_the_place_of_the_thresholds(limit: float) -> None:
+    calm = verdict.judge(evidence(clean()), pixels())
+    assert calm.score is not None
+    assert calm.score < 1
+    assert verdict.judge(evidence(clean()), pixels(), calm.score).outcome == "no backdoor found"
+    assert verdict.judge(evidence(clean()), pixels(), calm.score - 1e-6).outcome == "backdoored"
+    raised = evidence(clean())
+    raised.moved[:, 7] = 0.9
+    own = verdict.judge(raised, pixels(), limit)
+    assert own.score is not None
+    assert own.outcome == ("backdoored" if own.score > limit else "no backdoor found")
+
+
+def test_score_is_one_at_the_threshold() -> None:
+    for moved, outcome in ((0.4999, "no backdoor found"), (0.5, "backdoored")):
+        mapped = verdict.judge(evidence(clean()), _with_map(moved))
+        assert mapped.outcome == outcome
+    assert verdict.map_score(verdict.MAPPED) == 1
+
+
+def _with_map(moved: float):  # type: ignore[no-untyped-def]
+    from dataclasses import replace
+
+    calm = pixels()
+    assert calm.mapped is not None
+    return replace(calm, mapped=replace(calm.mapped, moved=moved))
+
+
+def test_attention_is_seen(export, model_file: Path) -> None:  # type: ignore[no-untyped-def]
+    class Attending(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed = nn.Conv2d(3, 16, 4, stride=4)
+            self.attend = nn.MultiheadAttention(16, 2, batch_first=True)
+            self.head = nn.Linear(16, 10)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            t = self.embed(x).flatten(2).transpose(1, 2)
+            return self.head((t + self.attend(t, t, t)[0]).mean(1))
+
+    assert calibration.attends(importers.load(export("attending", Attending().eval())))
+    assert not calibration.attends(importers.load(model_file))
+
+
+def test_file_round_trip(tmp_path: Path) -> None:
+    path = tmp_path / "c.json"
+    own = made([0.1, 0.5, 0.2] * 7)
+    path.write_text(calibration.render(own))
+    read = calibration.load(path)
+    assert read.entries == own.entries
+    assert read.limit == own.limit == 0.5
+    read.check(Settings())
+    with pytest.raises(UsageError, match="restarts 4, not 2"):
+        read.check(Settings(restarts=2))
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"schema": "banscan-calibration/9"}', "\x00"])
+def test_damaged_file(tmp_path: Path, text: str, model_file: Path, image_dir: Path) -> None:
+    path = tmp_path / "c.json"
+    path.write_text(text)
+    failed(banscan(model_file, "--clean-dir", image_dir, "--calibration", path), 4, "c.json: no calibration")
+
+
+def test_shipped_scores_stand_for_something() -> None:
+    shipped = calibration.shipped()
+    assert shipped.alpha is None
+    assert shipped.limit == 1
+    assert shipped.settings == decisive(Settings())
+    assert len(shipped.entries) >= 10
+    assert all(0 <= e.score < 1 for e in shipped.entries)
+
+
+def test_calibrate_resumes_and_scan_uses_it(model_file: Path, image_dir: Path, tmp_path: Path) -> None:
+    models, out = tmp_path / "models", tmp_path / "own.json"
+    models.mkdir()
+    shutil.copy(model_file, models / "a.onnx")
+    (models / "b.onnx").write_bytes(b"no model")
+    common = ("--clean-dir", image_dir, *FAST, "--no-pixels")
+    failed(banscan("calibrate", "--clean-models", models, *common, "-o", out), 4, "at least 19 for --alpha 0.05")
+    short = banscan("calibrate", "--clean-models", models, *common, "--alpha", "0.4", "-o", out)
+    failed(short, 4, "1 clean models bound the false-positive rate by 0.500")
+    assert "b.onnx: left out" in short.stderr
+    assert not out.exists()
+    other = onnx.load(str(model_file))
+    other.doc_string = "another file"
+    onnx.save(other, str(models / "b.onnx"))
+    shutil.copy(model_file, models / "c.onnx")
+    done = banscan("calibrate", "--clean-models", models, *common, "--alpha", "0.4", "-o", out)
+    assert done.returncode == 0, done.stderr
+    assert "a.onnx: score" in done.stderr
+    assert "scanned before" in done.stderr
+    assert "c.onnx: left out, a copy of a.onnx" in done.stderr
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["models", "own.json"]
+    found = json.loads(out.read_text())
+    assert [m["name"] for m in found["models"]] == ["a.onnx", "b.onnx"]
+    assert found["limit"] == found["models"][0]["score"]
+    result = banscan(model_file, *common, "--calibration", out, "--format", "json")
+    report = json.loads(result.stdout)
+    assert report["standing"]["p_value"] == 1
+    assert report["standing"]["models"] == 2
+    assert report["verdict"]["outcome"] == "no backdoor found"
+    assert result.returncode == 0
+    failed(banscan(model_file, "--clean-dir", image_dir, *FAST, "--calibration", out), 4, "made with pixels False, not True")
+    assert "own.json score as high" in " ".join(banscan(model_file, *common, "--calibration", out).stdout.split())
