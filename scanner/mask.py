@@ -9,7 +9,9 @@ from torch.nn import functional as F
 Head = Callable[[Tensor], Tensor]
 
 
-def learn(head: Head, features: Tensor, labels: Tensor, *, epochs: int = 20, lr: float = 0.01, lambda1: float = 0.75) -> Tensor:
+def learn(
+    head: Head, features: Tensor, labels: Tensor, *, seed: int = 0, epochs: int = 20, lr: float = 0.01, lambda1: float = 0.75
+) -> Tensor:
     """The mask m that keeps benign features, by Adam on Eq. 5 with the paper's settings (Appendix B.4).
 
     min over m of L(head(f * m), y) - L(head(f * (1 - m)), y) + lambda1 |m|, where |m| is the mean, so that lambda1 means the same
@@ -20,12 +22,14 @@ def learn(head: Head, features: Tensor, labels: Tensor, *, epochs: int = 20, lr:
         features: penultimate features of clean images, computed once, [N, ...].
 
     Returns:
-        m in [0, 1], shaped like one image's features; it starts from 1, where nothing is taken away.
+        m in [0, 1], shaped like one image's features. It starts at random about 1/2: from 1, where 1 - m takes everything away, it does not
+        move, since the second term has its largest value there.
     """
-    mask = torch.ones_like(features[0], requires_grad=True)
+    generator = torch.Generator().manual_seed(seed)
+    mask = ((torch.randn(features[0].shape, generator=generator).tanh() + 1) / 2).requires_grad_()
     optimizer = torch.optim.Adam([mask], lr=lr)
-    for epoch in range(epochs):
-        order = torch.randperm(len(features), generator=torch.Generator().manual_seed(epoch))
+    for _ in range(epochs):
+        order = torch.randperm(len(features), generator=generator)
         for chosen in order.split(128):
             f, y = features[chosen], labels[chosen]
             loss = objective(head, f, y, mask, lambda1)

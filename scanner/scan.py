@@ -34,7 +34,7 @@ PARITY_IMAGES = 64
 
 @dataclass(frozen=True)
 class MaskEffect:
-    """What the negative mask (Eq. 6) adds: shares [C] by the mask alone, and their mean over restarts under noise and mask."""
+    """What the negative mask (Eq. 6) adds: the masks' mean, shares [C] by a mask alone and under noise and mask, means over restarts."""
 
     size: float
     alone: Tensor
@@ -211,14 +211,14 @@ def _examine(
 
 
 def mask_effect(model: TracedModel, x: Tensor, labels: Tensor, noisy: Tensor) -> MaskEffect:
-    """Eq. 5 on cached clean features, Eq. 6 on features [K, N, ...] under untargeted noise."""
+    """Eq. 5 on cached clean features, a mask per restart; Eq. 6 on features [K, N, ...] under untargeted noise."""
     trunk, head = model.split(model.features)
     with torch.no_grad():
         features = torch.cat([trunk(part) for part in x.split(250)])
-    learnt = mask.learn(head, features, labels)
-    alone = mask.negative_shares(head, features, learnt, model.classes)
-    noised = torch.stack([mask.negative_shares(head, f.float(), learnt, model.classes) for f in noisy])
-    return MaskEffect(float(learnt.mean()), alone, noised.mean(0))
+    learnt = [mask.learn(head, features, labels, seed=k) for k in range(len(noisy))]
+    alone = torch.stack([mask.negative_shares(head, features, m, model.classes) for m in learnt])
+    noised = torch.stack([mask.negative_shares(head, f.float(), m, model.classes) for f, m in zip(noisy, learnt, strict=True)])
+    return MaskEffect(float(torch.stack(learnt).mean()), alone.mean(0), noised.mean(0))
 
 
 def environment(dtype: torch.dtype) -> dict[str, Any]:

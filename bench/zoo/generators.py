@@ -16,14 +16,14 @@ DENSITY = 0.032  # the share of an image that the mask may cover, as in the pape
 class Translator(nn.Module):
     """An image-to-image network: two halvings, two doublings."""
 
-    def __init__(self, outputs: int, width: int = 16) -> None:
+    def __init__(self, outputs: int, width: int = 16, inputs: int = 3) -> None:
         super().__init__()
 
         def step(inputs: int, out: int) -> list[nn.Module]:
             return [nn.Conv2d(inputs, out, 3, padding=1), nn.BatchNorm2d(out), nn.ReLU()]
 
         self.layers = nn.Sequential(
-            *step(3, width),
+            *step(inputs, width),
             nn.MaxPool2d(2),
             *step(width, 2 * width),
             nn.MaxPool2d(2),

@@ -31,3 +31,14 @@ def test_mask_keeps_what_the_labels_need() -> None:
 def test_negative_shares_count_predictions() -> None:
     shares = mask.negative_shares(lambda f: f, torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.2, 0.9]]), torch.tensor([1.0, 0.0]), 2)
     assert torch.allclose(shares, torch.tensor([1 / 3, 2 / 3]))
+
+
+def test_mask_moves_on_few_images() -> None:
+    """With the default settings on few images a mask splits the features instead of keeping them all."""
+    torch.manual_seed(0)
+    head = torch.nn.Linear(64, 10)
+    f, y = torch.rand(300, 64).relu(), torch.arange(300) % 10
+    first, second = (mask.learn(head, f, y, seed=seed) for seed in (0, 1))
+    assert 0.01 < float((first < 0.5).float().mean()) < 0.99
+    assert not torch.equal(first, second)
+    assert torch.equal(first, mask.learn(head, f, y, seed=0))

@@ -1,0 +1,73 @@
+"""Runs the baselines over a zoo and writes one JSON row per model and method; a second run goes on where the first stopped.
+
+python -m bench.baselines --zoo DIR/held --images DIR --out rows.jsonl
+"""
+
+import json
+import time
+from pathlib import Path
+
+import click
+import torch
+
+from banscan import importers
+from banscan.scanner import images, preprocess
+from banscan.scanner.pixels import pixel_model
+from banscan.scanner.precision import search_dtype
+from bench.baselines import BASELINES
+from bench.baselines.subject import Subject
+
+
+def subject(path: Path, folder: Path) -> Subject:
+    """A model of the zoo with the images that the scanner would see."""
+    model = importers.load(path)
+    clean = images.load(folder, model.input, model.classes)
+    chosen = preprocess.choose(model, clean.images, clean.labels).preprocess
+    plain = pixel_model(model, chosen, search_dtype("auto"))
+    if clean.labels is None:
+        raise click.ClickException(f"{folder}: the baselines need labels; expected class folders")
+    return Subject(model, plain, plain.pixels(chosen(clean.images, model.input.layout)), clean.labels)
+
+
+@click.command()
+@click.option("--zoo", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True)
+@click.option("--images", "folder", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True)
+@click.option("--out", type=click.Path(path_type=Path), required=True)
+@click.option("--only", default="*", show_default=True, help="Names of the models, with wildcards.")
+@click.option("--method", "methods", multiple=True, type=click.Choice(list(BASELINES)), default=list(BASELINES), show_default=True)
+@click.option("--seed", default=0, show_default=True)
+@click.option("--threads", default=1, show_default=True)
+def main(zoo: Path, folder: Path, out: Path, only: str, methods: tuple[str, ...], seed: int, threads: int) -> None:
+    """Append a row for every model and method that OUT does not have yet."""
+    torch.set_num_threads(threads)
+    rows = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
+    done = {(r["name"], r["method"], r["seed"]) for r in rows}
+    for manifest in sorted(zoo.glob(f"{only}.json")):
+        facts = json.loads(manifest.read_text())
+        wanted = [m for m in methods if (manifest.stem, m, seed) not in done]
+        if not wanted:
+            continue
+        own = folder / facts["recipe"]["set"]
+        given = subject(manifest.with_suffix(".onnx"), own if own.is_dir() else folder)
+        for method in wanted:
+            begin = time.perf_counter()
+            found = BASELINES[method](given, seed)
+            row = {
+                "name": manifest.stem,
+                "attack": facts["recipe"]["attack"],
+                "target": facts["recipe"]["target"],
+                "asr": facts["asr"],
+                "method": method,
+                "seed": seed,
+                "found": found.target,
+                "statistic": found.statistic,
+                "flagged": found.flagged,
+                "seconds": time.perf_counter() - begin,
+            }
+            with out.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            click.echo(f"{row['name']:44s} {method:9s} class {found.target} {found.statistic:.2f} {found.flagged} {row['seconds']:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+"""What every baseline is given and what it answers."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from banscan.importers import TracedModel
+from banscan.scanner.pixels import PixelModel
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model with clean images: pixels [N, ...] in [0, 1] and labels [N]; `pixel_model` is the model behind its preprocessing."""
+
+    model: TracedModel
+    pixel_model: PixelModel
+    pixels: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A baseline's answer.
+
+    Attributes:
+        target: the class that it holds for the target.
+        statistic: larger means more like a backdoor; `flagged` by the method's own rule.
+    """
+
+    target: int
+    statistic: float
+    flagged: bool
+
+
+Baseline = Callable[[Subject, int], Finding]
