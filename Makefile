@@ -11,7 +11,7 @@ CPU_INDEX := https://download.pytorch.org/whl/cpu
 DATA ?= data
 ZOO ?= ../zoo
 
-.PHONY: demo demo-seeds zoo detect evidence test lint bench clean
+.PHONY: demo demo-seeds zoo detect null evidence test lint bench clean
 
 demo: $(VENV)/installed ## scan the two examples: a backdoored model (exit 1) and a clean one (exit 0)
 	@$(BIN)/banscan examples/backdoored.onnx --clean-dir examples/clean; code=$$?; echo "exit $$code"; test $$code -eq 1
@@ -29,9 +29,14 @@ detect: $(VENV)/tested ## scans ZOO with the defender's images; finished rows ar
 	test -d $(ZOO)/images/gtsrb || $(BIN)/python -m bench.images --data $(DATA) --set gtsrb --out $(ZOO)/images/gtsrb
 	$(BIN)/python -m bench.detect --zoo $(ZOO)/held --images $(ZOO)/images --out bench/results/held.jsonl
 	$(BIN)/python -m bench.detect --zoo $(ZOO)/tune --images $(ZOO)/images --out bench/results/tune.jsonl
+	$(BIN)/python -m bench.ablation --zoo $(ZOO)/tune --images $(ZOO)/images --out bench/results/ablation.jsonl
+	$(BIN)/python -m bench.baselines --zoo $(ZOO)/held --images $(ZOO)/images --out bench/results/baselines.jsonl
+
+null: $(VENV)/tested ## the scores of clean models that banscan ships, from the tune rows in bench/results
+	$(BIN)/python -m bench.null bench/results/tune.jsonl --out scanner/clean_models.json
 
 evidence: $(VENV)/tested ## docs/evidence.md from the rows in bench/results
-	$(BIN)/python -m bench.tables $(addprefix bench/results/,examples.jsonl held.jsonl tune.jsonl paper.jsonl) --out docs/evidence.md
+	$(BIN)/python -m bench.tables $(addprefix bench/results/,examples.jsonl held.jsonl baselines.jsonl ablation.jsonl tune.jsonl) --out docs/evidence.md
 
 test: $(VENV)/tested ## everything that needs no GPU
 	$(BIN)/python -m pytest

@@ -19,11 +19,11 @@ from banscan.scanner.scan import Report, scan
 from banscan.scanner.verdict import statistics
 
 
-def row(manifest: Path, images: Path, settings: Settings) -> dict[str, Any]:
-    """Scans one model; what is known of its attack is only copied beside the result."""
+def row(manifest: Path, images: Path, settings: Settings, limit: int = 500) -> dict[str, Any]:
+    """Scans one model with at most `limit` images; what is known of its attack is only copied beside the result."""
     facts = json.loads(manifest.read_text())
     own = images / facts["recipe"]["set"]
-    found = scan(manifest.with_suffix(".onnx"), own if own.is_dir() else images, settings=settings)
+    found = scan(manifest.with_suffix(".onnx"), own if own.is_dir() else images, settings=settings, limit=limit)
     report = to_dict(found)
     return {
         "name": manifest.stem,

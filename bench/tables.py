@@ -68,7 +68,7 @@ def table(rows: list[Row]) -> list[str]:
         asr = "–" if first["asr"] is None else f"{first['asr']:.3f}"
         aim = "–" if first["attack"] == "none" else "all" if first["target"] is None else str(first["target"])
         columns = [_shown(own, test) for test in names]
-        maps = [r["map"]["moved"] for r in own if "moved" in (r.get("map") or {})]
+        maps = [r["map"]["moved"] for r in own if "moved" in (r["map"] or {})]
         mapped = f"{mean(maps):.0%}" if maps else "–"
         head = f"{name} | {attack(first)} | {aim} | {first['model_accuracy']:.3f} | {asr} | {counts} | {targets} | {p:.1e}"
         lines.append(f"| {head} | {' | '.join(columns)} | {mapped} |")
@@ -77,9 +77,7 @@ def table(rows: list[Row]) -> list[str]:
 
 def _shown(rows: list[Row], test: str) -> str:
     """Mean statistic of one test over the scans of a model, with the class that leads in the first."""
-    if test == "noise" and "statistic" in rows[0]["verdict"]:  # a row of a version that had this test only
-        return f"{mean(r['verdict']['statistic'] for r in rows):.1f}"
-    own = [t for r in rows for t in r["verdict"].get("tests", []) if t["name"] == test]
+    own = [t for r in rows for t in r["verdict"]["tests"] if t["name"] == test]
     return f"{mean(t['statistic'] for t in own):.1f} @{own[0]['target']}" if own else "–"
 
 
@@ -121,12 +119,57 @@ def totals(rows: list[Row]) -> list[str]:
 
 def _auc(attacked: list[Row], clean: list[Row]) -> float:
     """Probability that a backdoored model has a smaller p-value than a clean one."""
-    first, second = (torch.tensor([r["verdict"]["p_value"] or 1.0 for r in rows]) for rows in (attacked, clean))
-    apart = second[None] - first[:, None]
+    first, second = ([-(r["verdict"]["p_value"] or 1.0) for r in rows] for rows in (attacked, clean))
+    return _greater(first, second)
+
+
+def variants(rows: list[Row]) -> list[str]:
+    """What changed settings do to the noise test, over the models of `bench.ablation`."""
+    lines = [
+        "| changed | target leads | statistic of the target, mean (smallest) | largest clean statistic | strength, mean | seconds a scan |"
+    ]
+    lines.append("| --- " * 6 + "|")
+    for variant in dict.fromkeys(r["variant"] for r in rows):
+        own = [r for r in rows if r["variant"] == variant]
+        attacked = [r for r in own if r["attack"] != "none"]
+        clean = [_alone(r, "noise")[0] for r in own if r["attack"] == "none"]
+        aimed = [float(outlier(torch.tensor(r["values"]["noise"]))[r["target"]]) for r in attacked]
+        leads = sum(_alone(r, "noise")[1] == r["target"] for r in attacked)
+        lines.append(
+            f"| {variant} | {leads} of {len(attacked)} | {mean(aimed):.1f} ({min(aimed):.1f}) | {max(clean):.1f} (n = {len(clean)}) | "
+            f"{mean(r['eps'] for r in own):.2f} | {mean(r['seconds'] for r in own):.0f} |"
+        )
+    return lines
+
+
+def baselines(rows: list[Row]) -> list[str]:
+    """What the baselines answer on the same models."""
+    lines = ["| method | attack | flagged, right target | right target, flagged or not | clean flagged | AUC against clean | seconds |"]
+    lines.append("| --- " * 7 + "|")
+    for method in dict.fromkeys(r["method"] for r in rows):
+        own = [r for r in rows if r["method"] == method]
+        clean = [r for r in own if r["attack"] == "none"]
+        working = [r for r in own if works(r) and r["target"] is not None]
+        seconds = f"{median(r['seconds'] for r in own):.0f}"
+        for kind in sorted({r["attack"] for r in working}):
+            some = [r for r in working if r["attack"] == kind]
+            hits = [r["flagged"] and r["found"] == r["target"] for r in some]
+            named = [r["found"] == r["target"] for r in some]
+            lines.append(f"| {method} | {kind} | {sum(hits)} of {len(hits)} | {sum(named)} of {len(named)} | – | – | – |")
+        hits = [r["flagged"] and r["found"] == r["target"] for r in working]
+        named = [r["found"] == r["target"] for r in working]
+        auc = _greater([r["statistic"] for r in working], [r["statistic"] for r in clean])
+        lines.append(f"| {method} | all | {rate(hits)} | {rate(named)} | {rate(r['flagged'] for r in clean)} | {auc:.3f} | {seconds} |")
+    return lines
+
+
+def _greater(first: list[float], second: list[float]) -> float:
+    """Probability that one of the first is greater than one of the second, ties counted half."""
+    apart = torch.tensor(first)[:, None] - torch.tensor(second)[None]
     return float((apart > 0).double().mean() + (apart == 0).double().mean() / 2)
 
 
-def ablation(rows: list[Row]) -> list[str]:
+def separately(rows: list[Row]) -> list[str]:
     """What each test would decide alone, at the same level without paying for the others."""
     clean = [r for r in rows if r["attack"] == "none" and "values" in r]
     working = [r for r in rows if works(r) and r["target"] is not None and "values" in r]
@@ -169,8 +212,10 @@ SECTIONS = {
     "were scanned with an earlier version, which looked at neuron noise alone, while it was made.",
     "tune.jsonl": "Models that settings and statistics were tried on; not evidence of what the scan does on others. Those of the zoo that "
     "are not listed were not scanned with this version.",
-    "paper.jsonl": "The paper's own noise (Eq. 3, 4 on the folded weights of all layers) on some of the tune models, by an earlier version "
-    "that had the noise test alone (threshold 4.03).",
+    "ablation.jsonl": "One setting changed at a time: the noise test on five attacked and three clean tune models. Noise acts on the "
+    "deepest quarter of the layers, its strength is found by bisection unless given; `eps` is in units of each neuron's clean spread.",
+    "baselines.jsonl": "The inversion detectors that the paper compares with, on held-out models, with the images that the scan gets. "
+    "Neural Cleanse: 250 steps of 16 images a class; BTI-DBF: 60 epochs. What differs from the published code is said in `bench/baselines`.",
 }
 INTRODUCTION = """# Evidence
 
@@ -190,9 +235,13 @@ def main(files: tuple[Path, ...], out: Path | None) -> None:
     parts = [INTRODUCTION] if out else []
     for file in files:
         rows = [json.loads(line) for line in file.read_text().splitlines()]
-        alone = ablation(rows)
-        extra = ["### Each test alone", "", *alone, ""] if alone else []
         head = [f"## {file.stem}", "", SECTIONS.get(file.name, str(file)), ""]
+        if "variant" in rows[0] or "method" in rows[0]:
+            body = variants(rows) if "variant" in rows[0] else baselines(rows)
+            parts.append("\n".join([*head, *body, ""]))
+            continue
+        alone = separately(rows)
+        extra = ["### Each test alone", "", *alone, ""] if alone else []
         parts.append("\n".join([*head, *totals(rows), "", *extra, "### Models", "", *table(rows), ""]))
     page = "\n".join(parts)
     if out is None:
