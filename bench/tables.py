@@ -215,7 +215,7 @@ SECTIONS = {
     "ablation.jsonl": "One setting changed at a time: the noise test on five attacked and three clean tune models. Noise acts on the "
     "deepest quarter of the layers, its strength is found by bisection unless given; `eps` is in units of each neuron's clean spread.",
     "baselines.jsonl": "The inversion detectors that the paper compares with, on held-out models, with the images that the scan gets. "
-    "Neural Cleanse: 250 steps of 16 images a class; BTI-DBF: 60 epochs. What differs from the published code is said in `bench/baselines`.",
+    "Neural Cleanse: 250 steps of 16 images a class; BTI-DBF: 60 epochs. Differences to the published code: see `bench/baselines`.",
 }
 INTRODUCTION = """# Evidence
 
