@@ -1,4 +1,4 @@
-"""Image data sets packed as npz files, split so that no image of a physical object is on both sides."""
+"""Image data sets, packed as npz files or as class folders, split so that no image of a physical object is on both sides."""
 
 import io
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 Array = np.ndarray
 
@@ -30,11 +30,15 @@ class Split:
     test: Part
 
 
-def load(folder: Path, name: str) -> Split:
-    """Reads `gtsrb` or `cifar10` from a folder of npz files (arrays: jpeg, offset, label, classes and, for GTSRB, track).
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".ppm", ".bmp", ".webp"})
+
+
+def load(folder: Path, name: str, size: int = 32) -> Split:
+    """Reads `gtsrb` or `cifar10` from a folder of npz files (arrays: jpeg, offset, label, classes and, for GTSRB, track), or class folders.
 
     GTSRB is split by track, since the 30 frames of a track show one physical sign: 70 % of the tracks of every class train,
-    15 % are the defender's and 15 % test. CIFAR-10 trains on its training file; its test file is halved.
+    15 % are the defender's and 15 % test. CIFAR-10 trains on its training file; its test file is halved. Any other name is a folder of
+    class folders, whose images are cut to squares of `size` pixels and split by file, 70, 15 and 15 % of every class.
     """
     if name == "gtsrb":
         images, labels, classes, track = _unpack(folder / "gtsrb.npz")
@@ -46,8 +50,12 @@ def load(folder: Path, name: str) -> Split:
         order = np.random.default_rng(0).permutation(len(held))
         halves = [Part(held[half], held_labels[half]) for half in np.array_split(order, 2)]
         parts = [Part(images, labels), *halves]
+    elif (folder / name).is_dir():
+        images, labels, classes = _read(folder / name, size)
+        side = _sides_by_track(labels, np.arange(len(labels)))
+        parts = [Part(images[side == k], labels[side == k]) for k in range(3)]
     else:
-        raise ValueError(f"unknown data set {name!r}; expected gtsrb or cifar10")
+        raise ValueError(f"unknown data set {name!r}; expected gtsrb, cifar10 or a folder of class folders in {folder}")
     return Split(name, classes, *parts)
 
 
@@ -58,6 +66,19 @@ def _unpack(path: Path) -> tuple[Array, Array, tuple[str, ...], Array]:
     images = np.stack([np.asarray(Image.open(io.BytesIO(blob[start:end])).convert("RGB")) for start, end in pairwise(offset)])
     labels = arrays["label"].astype(np.int64)
     return images, labels, tuple(str(c) for c in arrays["classes"]), arrays.get("track", np.arange(len(labels)))
+
+
+def _read(folder: Path, size: int) -> tuple[Array, Array, tuple[str, ...]]:
+    """All images below the class folders, in the order of their names."""
+    classes = tuple(sorted(p.name for p in folder.iterdir() if p.is_dir()))
+    images, labels = [], []
+    for c, name in enumerate(classes):
+        for path in sorted((folder / name).rglob("*")):
+            if path.suffix.lower() in SUFFIXES:
+                with Image.open(path) as opened:
+                    images.append(np.asarray(ImageOps.fit(opened.convert("RGB"), (size, size))))
+                labels.append(c)
+    return np.stack(images), np.asarray(labels, dtype=np.int64), classes
 
 
 def _sides_by_track(labels: Array, track: Array) -> Array:

@@ -35,6 +35,7 @@ class Recipe:
     strength: float = 0.5
     victim: int = 1
     rate: float | None = None
+    size: int = 32
 
     @property
     def name(self) -> str:
@@ -146,7 +147,8 @@ def export(model: nn.Module, path: Path, size: int) -> None:
 @click.command()
 @click.option("--data", "folder", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True)
-@click.option("--set", "set_", type=click.Choice(["gtsrb", "cifar10"]), default="gtsrb", show_default=True)
+@click.option("--set", "set_", default="gtsrb", show_default=True, help="gtsrb, cifar10 or a folder of class folders below DATA.")
+@click.option("--size", default=32, show_default=True, help="Of the images of such a folder.")
 @click.option("--arch", type=click.Choice(sorted(models.BUILDERS)), default="resnet18", show_default=True)
 @click.option("--width", default=16, show_default=True)
 @click.option("--attack", default="none", show_default=True, help=f"none, {', '.join(attacks.RATES)}")
@@ -165,7 +167,7 @@ def main(folder: Path, out: Path, set_: str, threads: int, **settings: Any) -> N
         return
     torch.set_num_threads(threads)
     out.mkdir(parents=True, exist_ok=True)
-    split = data.load(folder, recipe.set)
+    split = data.load(folder, recipe.set, recipe.size)
     size, classes = split.train.images.shape[1], len(split.classes)
     start = time.monotonic()
     poison = None
