@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from banscan.importers import onnx
+from banscan.errors import ModelError
+from banscan.importers import archive, onnx, torchscript
 from banscan.importers.graph import Input, Neuron, Source, TracedModel
 from banscan.importers.parity import Parity, parity
 
@@ -10,5 +11,21 @@ __all__ = ["Input", "Neuron", "Parity", "Source", "TracedModel", "load", "parity
 
 
 def load(path: str | Path) -> TracedModel:
-    """Reads a model file into the normal form; see `banscan.importers.onnx.load` for what it raises."""
-    return onnx.load(Path(path))
+    """Reads a model file, ONNX or TorchScript, into the normal form; what it is tells its content, not its name.
+
+    Raises:
+        UsageError: there is no such file.
+        ModelError: the file is damaged, is refused, or holds no image classifier that can be traced.
+    """
+    path = Path(path)
+    kind = archive.kind(path)
+    if kind == "TorchScript":
+        return torchscript.load(path)
+    if kind == "pickle":
+        raise ModelError(
+            f"{path}: a pickle of weights or of a Python object, without the graph; save the model with torch.onnx.export or "
+            "torch.jit.trace(model, example).save(path)"
+        )
+    if kind == "torch.export":
+        raise ModelError(f"{path}: torch.export archives cannot be read yet; save it with torch.onnx.export")
+    return onnx.load(path)

@@ -34,12 +34,12 @@ TAIL: dict[Any, str] = {
 
 @dataclass(frozen=True)
 class Source:
-    """Where a model came from; `batch` is the batch size that the file fixes, or None."""
+    """Where a model came from; `opset` is ONNX's, `batch` the batch size that the file fixes, or None."""
 
     path: Path
     format: str
     producer: str
-    opset: int
+    opset: int | None
     sha256: str
     batch: int | None
 

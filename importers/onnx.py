@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from banscan.errors import BanscanError, ModelError
 from banscan.importers import graph, untrusted
 from banscan.importers.operators import OPERATORS, Call
+from banscan.importers.trace import export
 
 FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE, onnx.TensorProto.BFLOAT16)
 # for a model whose image size is free: large enough for every usual stem
@@ -33,13 +34,9 @@ def load(path: Path) -> graph.TracedModel:
     example = torch.zeros(2, *_image_shape(spec))
     try:
         module = Interpreter(model, name, output, batch)
-        exported = torch.export.export(module, (example,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},), strict=False)
     except BanscanError as error:
         raise ModelError(f"{path}: {error}") from error
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(f"{path}: the graph cannot be traced with a free batch ({reason}); export it with a dynamic batch axis") from error
-    traced: Any = exported.module(check_guards=False)
+    traced = export(path, module, example)
     source = graph.Source(
         path=path,
         format="ONNX",

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from banscan.importers import onnx
+from banscan.importers import onnx, torchscript
 from banscan.importers.graph import TracedModel
 
 # outputs below this are nothing to compare with
@@ -26,7 +26,7 @@ class Parity:
 @torch.no_grad()
 def parity(model: TracedModel, images: Tensor) -> Parity:
     """Compares on preprocessed images [N, ...]; outputs that were stripped off the graph are put back for the comparison."""
-    theirs = onnx.run_source(model.source.path, images.numpy(), model.source.batch)
+    theirs = RUNNERS[model.source.format](model.source.path, images.numpy(), model.source.batch)
     ours = model.logits(images[: len(theirs)])
     for name in reversed(model.stripped):
         ours = RESTORE[name](ours)
@@ -39,6 +39,8 @@ def parity(model: TracedModel, images: Tensor) -> Parity:
     return Parity(rms, float(np.abs(difference).max()) / largest, len(theirs))
 
 
+# the runtime that a file was written for
+RUNNERS = {"ONNX": onnx.run_source, "TorchScript": torchscript.run_source}
 RESTORE: dict[str, Callable[[Tensor], Tensor]] = {
     "Softmax": lambda y: torch.softmax(y, 1),
     "LogSoftmax": lambda y: torch.log_softmax(y, 1),

@@ -209,9 +209,8 @@ def _pairs(title: str) -> Table:
 def _source(model: TracedModel) -> str:
     spec, source = model.input, model.source
     size = "×".join(str(v or "free") for v in (spec.height, spec.width))
-    return escape(
-        f"{source.format} opset {source.opset} by {source.producer}, input {spec.layout} {size}×{spec.channels}, {model.classes} classes"
-    )
+    written = source.format if source.opset is None else f"{source.format} opset {source.opset}"
+    return escape(f"{written} by {source.producer}, input {spec.layout} {size}×{spec.channels}, {model.classes} classes")
 
 
 def _anatomy(model: TracedModel) -> str:

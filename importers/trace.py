@@ -1,0 +1,26 @@
+"""A module that interprets a model file, recorded as an ATen graph with a free batch."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from banscan.errors import BanscanError, ModelError
+
+
+def export(path: Path, module: nn.Module, example: Tensor) -> fx.GraphModule:
+    """Traces `module` on an example batch [2, ...] of images.
+
+    Raises:
+        ModelError: it cannot be traced, or only with the batch size of the example.
+    """
+    try:
+        exported = torch.export.export(module, (example,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},), strict=False)
+    except BanscanError as error:
+        raise ModelError(f"{path}: {error}") from error
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(f"{path}: the graph cannot be traced with a free batch ({reason}); export it with a dynamic batch axis") from error
+    traced: Any = exported.module(check_guards=False)
+    return traced  # type: ignore[no-any-return]
