@@ -5,13 +5,16 @@ from pathlib import Path
 from banscan.errors import ModelError
 from banscan.importers import archive, onnx, torchscript
 from banscan.importers.graph import Input, Neuron, Source, TracedModel
-from banscan.importers.parity import Parity, parity
+from banscan.importers.parity import RESTORE, Parity, parity
 
-__all__ = ["Input", "Neuron", "Parity", "Source", "TracedModel", "load", "parity"]
+__all__ = ["RESTORE", "Input", "Neuron", "Parity", "Source", "TracedModel", "load", "parity"]
 
 
-def load(path: str | Path) -> TracedModel:
+def load(path: str | Path, size: tuple[int, int] | None = None) -> TracedModel:
     """Reads a model file, ONNX or TorchScript, into the normal form; what it is tells its content, not its name.
+
+    Args:
+        size: height and width of the images, for a model that leaves them free; the graph then takes this size only.
 
     Raises:
         UsageError: there is no such file.
@@ -20,7 +23,7 @@ def load(path: str | Path) -> TracedModel:
     path = Path(path)
     kind = archive.kind(path)
     if kind == "TorchScript":
-        return torchscript.load(path)
+        return torchscript.load(path, size)
     if kind == "pickle":
         raise ModelError(
             f"{path}: a pickle of weights or of a Python object, without the graph; save the model with torch.onnx.export or "
@@ -28,4 +31,4 @@ def load(path: str | Path) -> TracedModel:
         )
     if kind == "torch.export":
         raise ModelError(f"{path}: torch.export archives cannot be read yet; save it with torch.onnx.export")
-    return onnx.load(path)
+    return onnx.load(path, size)

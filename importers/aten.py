@@ -57,6 +57,11 @@ def _batch_norm(x: Tensor, w: Any, b: Any, mean: Any, var: Any, training: bool, 
     return _aten("batch_norm")(x, w, b, mean, var, False, momentum, eps, False)
 
 
+def _view(x: Tensor, shape: Any) -> Any:
+    """Copies where it must: the layout in memory is not what it was in the file's own runtime."""
+    return _aten("reshape")(x, shape) if isinstance(shape, list) else _aten("view.dtype")(x, DTYPES[shape])
+
+
 def _append(values: list[Any], value: Any) -> list[Any]:
     values.append(value)
     return values
@@ -76,6 +81,7 @@ SPECIAL: dict[str, Operation] = {
     "aten::detach": lambda x: x,
     "aten::contiguous": lambda x, *_: x,
     "aten::cpu": lambda x: x,
+    "aten::view": _view,
     "aten::size": _size,
     "aten::dim": lambda x: x.dim(),
     "aten::len": lambda x: x.shape[0] if isinstance(x, Tensor) else len(x),
@@ -163,7 +169,7 @@ def call(name: str, arguments: list[Any]) -> Any:
         raise ModelError(f"operator {plain} is not supported")
     packet, _, overload = name.removeprefix("aten::").partition(".")
     # a graph in which nothing is written in place is the same for all later steps
-    if packet.endswith("_") and not packet.endswith("__") and hasattr(torch.ops.aten, packet[:-1]):
+    if in_place(name) and hasattr(torch.ops.aten, packet[:-1]):
         packet = packet[:-1]
     target = _aten(f"{packet}.{overload}")
     positional, named = [], {}
@@ -176,6 +182,12 @@ def call(name: str, arguments: list[Any]) -> Any:
         else:
             positional.append(value)
     return target(*positional, **named)
+
+
+def in_place(name: str) -> bool:
+    """Whether an operator writes its result into its first argument."""
+    plain = name.partition(".")[0]
+    return plain.endswith("_") and not plain.endswith("__")
 
 
 def _typed(name: str, value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +15,7 @@ from banscan.importers.penultimate import Anatomy
 
 aten = torch.ops.aten
 
+EXAMPLE_SIZE = 224
 CONVOLUTIONS = frozenset({aten.conv1d.default, aten.conv2d.default, aten.conv3d.default})
 KINDS: dict[Any, str] = {
     **dict.fromkeys(CONVOLUTIONS, "conv"),
@@ -53,6 +54,17 @@ class Input:
     channels: int
     height: int | None
     width: int | None
+
+    def sized(self, size: tuple[int, int] | None) -> "Input":
+        """With a size that is still free set to this one."""
+        if size is None:
+            return self
+        return replace(self, height=self.height or size[0], width=self.width or size[1])
+
+    def example(self) -> Tensor:
+        """Two black images to trace with; a free size is one that every usual stem takes."""
+        height, width = self.height or EXAMPLE_SIZE, self.width or EXAMPLE_SIZE
+        return torch.zeros(2, *((self.channels, height, width) if self.layout == "NCHW" else (height, width, self.channels)))
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,10 @@ from banscan.importers.operators import OPERATORS, Call
 from banscan.importers.trace import export
 
 FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE, onnx.TensorProto.BFLOAT16)
-# for a model whose image size is free: large enough for every usual stem
-EXAMPLE_SIZE = 224
 
 
-def load(path: Path) -> graph.TracedModel:
-    """Reads an ONNX classifier.
+def load(path: Path, size: tuple[int, int] | None) -> graph.TracedModel:
+    """Reads an ONNX classifier; `size` is for images whose size it leaves free.
 
     Raises:
         UsageError: there is no such file.
@@ -30,13 +28,13 @@ def load(path: Path) -> graph.TracedModel:
     if model.functions:
         model = onnx.inliner.inline_local_functions(model)
     name, spec, batch = _input(path, model)
+    spec = spec.sized(size)
     output = _output(path, model)
-    example = torch.zeros(2, *_image_shape(spec))
     try:
         module = Interpreter(model, name, output, batch)
     except BanscanError as error:
         raise ModelError(f"{path}: {error}") from error
-    traced = export(path, module, example)
+    traced = export(path, module, spec.example())
     source = graph.Source(
         path=path,
         format="ONNX",
@@ -74,6 +72,8 @@ class Interpreter(nn.Module):
         self.attributes: dict[str, str] = {}
         versions = {o.domain: o.version for o in model.opset_import}
         version = versions.get("", versions.get("ai.onnx", 1))
+        # factors of sizes are arithmetic on shapes, although they are no integers
+        self.factors = {i for node in model.graph.node if node.op_type in ("Resize", "Upsample") for i in node.input[1:] if i}
         for initializer in model.graph.initializer:
             try:
                 self._keep(initializer.name, onnx.numpy_helper.to_array(initializer))
@@ -97,7 +97,7 @@ class Interpreter(nn.Module):
             self.calls.append((call, list(node.input), list(node.output)))
 
     def _keep(self, name: str, array: np.ndarray) -> None:
-        if array.dtype.kind in "iub" or (array.dtype.kind == "f" and array.size <= 1):
+        if array.dtype.kind in "iub" or (array.dtype.kind == "f" and (array.size <= 1 or name in self.factors)):
             # scalars stay numbers; anything but an integer is computed in float32
             self.known[name] = array.astype(np.float32) if array.dtype.kind == "f" else array
         elif array.dtype.kind == "f" or array.dtype.name == "bfloat16":
@@ -159,11 +159,6 @@ def _input(path: Path, model: onnx.ModelProto) -> tuple[str, graph.Input, int | 
     else:
         raise ModelError(f"{path}: the input {inputs[0].name!r} has no axis of 1 or 3 channels; expected grey or RGB images")
     return inputs[0].name, spec, batch
-
-
-def _image_shape(spec: graph.Input) -> tuple[int, ...]:
-    height, width = spec.height or EXAMPLE_SIZE, spec.width or EXAMPLE_SIZE
-    return (spec.channels, height, width) if spec.layout == "NCHW" else (height, width, spec.channels)
 
 
 def _output(path: Path, model: onnx.ModelProto) -> str:

@@ -625,3 +625,21 @@ def resize(call: Call, x: Tensor, *rest: Any) -> Tensor:
     if (mode, x.dim()) in kinds and where_ in ("half_pixel", "pytorch_half_pixel", "align_corners"):
         return F.interpolate(x, size=sizes, mode=kinds[mode, x.dim()], align_corners=where_ == "align_corners")
     raise call.unsupported(f"mode {mode} with {where_}")
+
+
+@operator("Attention")
+def attention(call: Call, q: Tensor, k: Tensor, v: Tensor, mask: Any = None, *past: Any) -> Tensor:
+    """Attention of opset 23: [N, heads, length, size], or [N, length, heads * size] with the number of heads as an attribute."""
+    if any(value is not None for value in past) or call.outputs > 1 or call.get("softcap", 0.0):
+        raise call.unsupported("a cache, a second output or softcap")
+    flat = q.dim() == 3
+    if flat:
+        heads, groups = call.get("q_num_heads"), call.get("kv_num_heads")
+        q = q.unflatten(2, (heads, -1)).transpose(1, 2)
+        k, v = (value.unflatten(2, (groups, -1)).transpose(1, 2) for value in (k, v))
+    if k.shape[1] != q.shape[1]:
+        k, v = (value.repeat_interleave(q.shape[1] // value.shape[1], 1) for value in (k, v))
+    given = None if mask is None else tensor(mask)
+    causal = bool(call.get("is_causal", 0))
+    result = F.scaled_dot_product_attention(q, k, v, given, is_causal=causal, scale=call.get("scale"))
+    return result.transpose(1, 2).flatten(2) if flat else result

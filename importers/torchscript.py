@@ -12,18 +12,18 @@ from torch import Tensor, nn
 
 from banscan.errors import BanscanError, ModelError
 from banscan.importers import archive, graph, untrusted
-from banscan.importers.aten import call
+from banscan.importers.aten import call, in_place
 from banscan.importers.trace import export
 
 TIMEOUT = 300
 # sides tried where the file does not say what it was traced with; the first that a size-bound network takes is its own
-SIZES = (224, 32, 28, 64, 96, 128, 160, 192, 227, 240, 256, 299, 320, 331, 384, 448, 512)
+SIZES = (graph.EXAMPLE_SIZE, 32, 28, 64, 96, 128, 160, 192, 227, 240, 256, 299, 320, 331, 384, 448, 512)
 # a loop of more rounds is no classifier's
 ROUNDS = 10_000
 
 
-def load(path: Path) -> graph.TracedModel:
-    """Reads a TorchScript classifier, traced, scripted or frozen.
+def load(path: Path, size: tuple[int, int] | None) -> graph.TracedModel:
+    """Reads a TorchScript classifier, traced, scripted or frozen; `size` is for images whose size it leaves free.
 
     Raises:
         UsageError: there is no such file.
@@ -34,9 +34,8 @@ def load(path: Path) -> graph.TracedModel:
         module = Script(_child("read", path, None))
     except BanscanError as error:
         raise ModelError(f"{path}: {error}") from error
-    spec = _input(path, module)
-    example = torch.zeros(2, spec.channels, spec.height or SIZES[0], spec.width or SIZES[0])
-    traced = export(path, module, example)
+    spec = _input(path, module).sized(size)
+    traced = export(path, module, spec.example())
     source = graph.Source(path, "TorchScript", "PyTorch", None, untrusted.sha256(path), None)
     return graph.normalise(traced, spec, source)
 
@@ -104,8 +103,8 @@ class Script(nn.Module):
                 result = call(detail, given)
                 if outputs:
                     values.update(zip(outputs, [result] if len(outputs) == 1 else result, strict=True))
-                if detail.partition(".")[0].endswith("_") and inputs:
-                    values[inputs[0]] = result  # written in place: later steps may use either name
+                if in_place(detail):
+                    values[inputs[0]] = result  # later steps may use either name
             elif kind == "unpack":
                 parts: Any = given[0]
                 values.update(zip(outputs, parts, strict=True))

@@ -129,6 +129,10 @@ def scan(
             Path(clean_dir), model.input, model.classes, names=names, table=table, size=size, limit=limit, seed=settings.seed
         )
         progress("reading the images", 1, 1)
+    if model.input.height is None or model.input.width is None:
+        with so_far.stage("import"):
+            height, width = clean.images.shape[1:3]
+            model = importers.load(path, (height, width))
     dtype = search_dtype(precision)
     try:
         result = _examine(model, clean, settings, preprocessing, dtype, against, so_far, progress)

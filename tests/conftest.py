@@ -29,6 +29,7 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         opset: int = 17,
         dynamic: bool = True,
         shape: tuple[int, ...] = (3, SIZE, SIZE),
+        free_size: bool = False,
     ) -> Path:
         path = folder / f"{name}.onnx"
         example = torch.rand(2 if dynamic else 1, *shape)
@@ -41,6 +42,8 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
                 )
             else:
                 names = {"image": {0: "batch"}, "logits": {0: "batch"}} if dynamic else None
+                if names and free_size:
+                    names["image"] |= {2: "height", 3: "width"}
                 torch.onnx.export(
                     module.eval(),
                     (example,),

@@ -7,12 +7,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import numpy_helper
 from PIL import Image
 
@@ -72,6 +73,15 @@ def test_noise_alone(model_file: Path, image_dir: Path) -> None:
     assert report["pixels"] is None
     assert [t["name"] for t in report["verdict"]["tests"]] == ["noise", "logit", "joint"]
     assert done.returncode == {"backdoored": 1, "no backdoor found": 0}.get(report["verdict"]["outcome"], 2)
+
+
+def test_free_image_size(export: Callable[..., Path], trained: torch.nn.Module, image_dir: Path) -> None:
+    """A model that takes any size is scanned at the size of the images, or at the one asked for."""
+    path = export("free", trained, free_size=True)
+    for extra, size in (((), 16), (("--size", "24"), 24)):
+        done = banscan(path, "--clean-dir", image_dir, *FAST, "--no-pixels", "--format", "json", *extra)
+        assert done.stderr == ""
+        assert json.loads(done.stdout)["model"]["input"]["height"] == size
 
 
 def test_closed_pipe_keeps_the_exit_code(model_file: Path, image_dir: Path) -> None:

@@ -1,0 +1,166 @@
+"""Every family of classifiers through every way to write it down: does the import compute the same, and does it find the features?
+
+python -m tests.importers.matrix --out docs/importers-matrix.md
+"""
+
+import contextlib
+import io
+import tempfile
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import torch
+from torch import nn
+
+from banscan import importers
+from banscan.errors import BanscanError
+from banscan.importers import TracedModel
+from tests.importers.architectures import FAMILIES, images, make
+
+Writer = Callable[[nn.Module, Path], None]
+# relative RMS of the logits against the runtime that the file was written for, and of the image gradient against float64
+PARITY, GRADIENT = 1e-4, 1e-4
+
+
+@dataclass(frozen=True)
+class Row:
+    """One file: what was wrong, or nothing."""
+
+    family: str
+    source: str
+    parity: float | None
+    gradient: float | None
+    problem: str | None
+
+
+def legacy(opset: int) -> Writer:
+    def write(module: nn.Module, path: Path) -> None:
+        axes = {"image": {0: "batch"}, "logits": {0: "batch"}}
+        names = {"input_names": ["image"], "output_names": ["logits"], "dynamic_axes": axes}
+        torch.onnx.export(module, (images(2),), str(path), dynamo=False, opset_version=opset, **names)  # type: ignore[arg-type]
+
+    return write
+
+
+def dynamo(opset: int) -> Writer:
+    def write(module: nn.Module, path: Path) -> None:
+        shapes = ({0: torch.export.Dim("batch")},)
+        torch.onnx.export(module, (images(2),), str(path), dynamo=True, opset_version=opset, dynamic_shapes=shapes, verbose=False)
+
+    return write
+
+
+def traced(module: nn.Module, path: Path) -> None:
+    torch.jit.trace(module, images(2), check_trace=False).save(str(path))
+
+
+def scripted(module: nn.Module, path: Path) -> None:
+    torch.jit.script(module).save(str(path))
+
+
+def frozen(module: nn.Module, path: Path) -> None:
+    torch.jit.freeze(torch.jit.trace(module, images(2), check_trace=False)).save(str(path))
+
+
+SOURCES: dict[str, tuple[str, Writer]] = {
+    **{f"ONNX {opset}, old exporter": (".onnx", legacy(opset)) for opset in (11, 13, 15, 17, 20)},
+    **{f"ONNX {opset}, new exporter": (".onnx", dynamo(opset)) for opset in (18, 20, 21, 23)},
+    "TorchScript, traced": (".pt", traced),
+    "TorchScript, scripted": (".pt", scripted),
+    "TorchScript, frozen": (".pt", frozen),
+}
+
+
+def write(family: str, source: str, folder: Path) -> Path | None:
+    """The file, or None where PyTorch itself cannot write this family so."""
+    suffix, writer = SOURCES[source]
+    path = folder / f"model{suffix}"
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")
+        try:
+            writer(make(family), path)
+        except Exception:
+            return None
+    return path
+
+
+def check(family: str, source: str, path: Path) -> Row:
+    """Imports a file and compares logits, gradient and feature layer with the truth."""
+    _, shape, layers = FAMILIES[family]
+    try:
+        model = importers.load(path)
+        parity = importers.parity(model, images(5)).rms
+        gradient = gradient_error(model, make(family))
+    except BanscanError as error:
+        return Row(family, source, None, None, str(error).replace(str(path), "the file"))
+    found = tuple(model.split(model.features)[0](images(2)).shape[1:])
+    problem = None
+    if not parity <= PARITY or not gradient <= GRADIENT:
+        problem = f"parity {parity:.1e}, gradient {gradient:.1e}"
+    elif found != shape or len(model.classifier) != layers:
+        problem = f"features {found} with a classifier of {len(model.classifier)}, truly {shape} and {layers}"
+    return Row(family, source, parity, gradient, problem)
+
+
+def gradient_error(model: TracedModel, truth: nn.Module) -> float:
+    """Relative RMS difference of the image gradient of a sum of the outputs to that of the original in float64."""
+    x = images(3)
+    ours, theirs = x.clone().requires_grad_(), x.double().requires_grad_()
+    logits = model.logits(ours)
+    for name in reversed(model.stripped):
+        logits = importers.RESTORE[name](logits)
+    weight = torch.linspace(-1, 1, logits.shape[1])
+    (logits * weight).sum().backward()
+    (truth.double()(theirs) * weight.double()).sum().backward()
+    assert ours.grad is not None
+    assert theirs.grad is not None
+    return float((ours.grad - theirs.grad).norm() / theirs.grad.norm())
+
+
+def page(rows: list[Row]) -> str:
+    """The matrix as Markdown: parity of each file, a word where there is none."""
+    lines = [f"| family | {' | '.join(SOURCES)} |", "| --- " * (1 + len(SOURCES)) + "|"]
+    cells = {(r.family, r.source): r for r in rows}
+    for family in FAMILIES:
+        shown = []
+        for source in SOURCES:
+            row = cells.get((family, source))
+            shown.append("–" if row is None else f"{row.parity:.0e}" if row.problem is None else "fails")
+        lines.append(f"| {family} | {' | '.join(shown)} |")
+    failed = [r for r in rows if r.problem is not None]
+    worst = max((r.parity for r in rows if r.parity is not None and r.problem is None), default=float("nan"))
+    lines += [
+        "",
+        f"{len(rows) - len(failed)} of {len(rows)} files; largest relative RMS difference {worst:.0e}. – : PyTorch cannot write it.",
+    ]
+    lines += ["", *(f"- {r.family}, {r.source}: {r.problem}" for r in failed)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+@click.command()
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--only", default="", help="Part of a source's name.")
+def main(out: Path | None, only: str) -> None:
+    """Check every family in every source."""
+    rows = []
+    for source in SOURCES:
+        if only not in source:
+            continue
+        for family in FAMILIES:
+            with tempfile.TemporaryDirectory() as folder:
+                path = write(family, source, Path(folder))
+                if path is not None:
+                    rows.append(check(family, source, path))
+                    click.echo(f"{source:24s} {family:20s} {rows[-1].problem or 'ok'}", err=True)
+    text = page(rows)
+    if out is None:
+        click.echo(text)
+    else:
+        out.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
