@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from banscan.errors import ModelError
-from banscan.importers import archive, onnx, torchscript
+from banscan.importers import archive, exported, onnx, torchscript
 from banscan.importers.graph import Input, Neuron, Source, TracedModel
 from banscan.importers.parity import RESTORE, Parity, parity
 
@@ -11,7 +11,7 @@ __all__ = ["RESTORE", "Input", "Neuron", "Parity", "Source", "TracedModel", "loa
 
 
 def load(path: str | Path, size: tuple[int, int] | None = None) -> TracedModel:
-    """Reads a model file, ONNX or TorchScript, into the normal form; what it is tells its content, not its name.
+    """Reads a model file (ONNX, TorchScript, torch.export) into the normal form; what it is tells its content, not its name.
 
     Args:
         size: height and width of the images, for a model that leaves them free; the graph then takes this size only.
@@ -30,5 +30,5 @@ def load(path: str | Path, size: tuple[int, int] | None = None) -> TracedModel:
             "torch.jit.trace(model, example).save(path)"
         )
     if kind == "torch.export":
-        raise ModelError(f"{path}: torch.export archives cannot be read yet; save it with torch.onnx.export")
+        return exported.load(path, size)
     return onnx.load(path, size)

@@ -52,7 +52,7 @@ def check_script(path: Path) -> None:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            _check_members(path, archive)
+            check_members(path, archive)
             for info in archive.infolist():
                 if info.filename.endswith(".pkl"):
                     _check_pickle(path, info.filename, archive.read(info))
@@ -62,7 +62,8 @@ def check_script(path: Path) -> None:
         raise ModelError(f"{path}: a damaged archive ({error}); save the model again with torch.jit.save") from error
 
 
-def _check_members(path: Path, archive: zipfile.ZipFile) -> None:
+def check_members(path: Path, archive: zipfile.ZipFile) -> None:
+    """Raises ModelError for names that leave the archive and for sizes that cannot be."""
     infos = archive.infolist()
     if any(i.filename.startswith(("/", "\\")) or ".." in Path(i.filename).parts for i in infos):
         raise ModelError(f"{path}: the archive names files outside itself; refused")

@@ -24,8 +24,13 @@ class Parity:
 
 
 @torch.no_grad()
-def parity(model: TracedModel, images: Tensor) -> Parity:
-    """Compares on preprocessed images [N, ...]; outputs that were stripped off the graph are put back for the comparison."""
+def parity(model: TracedModel, images: Tensor) -> Parity | None:
+    """Compares on preprocessed images [N, ...]; outputs that were stripped off the graph are put back for the comparison.
+
+    None for a format without a second runtime.
+    """
+    if model.source.format not in RUNNERS:
+        return None
     theirs = RUNNERS[model.source.format](model.source.path, images.numpy(), model.source.batch)
     ours = model.logits(images[: len(theirs)])
     for name in reversed(model.stripped):

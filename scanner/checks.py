@@ -3,7 +3,7 @@
 few images      fewer than `min_images` were read: give more.
 few classes     the labels name one class only: the search needs images of the others too.
 weights         NaN or infinite weights: the file is damaged.
-parity          the traced graph differs from onnxruntime: the importer is wrong for this model; please report it.
+parity          differs from the file's own runtime: the importer is wrong for this model; please report it.
 constant        the same logits for every image: wrong preprocessing or a damaged file.
 accuracy        the model does not do its job on these images: wrong preprocessing, wrong label order, or other data.
 finite          NaN or infinite logits under noise: the numbers overflow; use float32 or less noise.
@@ -35,7 +35,8 @@ def check_images(count: int, classes_seen: int, minimum: int) -> None:
 def check_parity(parity: Parity) -> None:
     if not parity.rms <= PARITY:
         raise EvidenceError(
-            f"the traced graph differs from onnxruntime by {parity.rms:.1e} relative RMS (limit {PARITY:.0e}); the model was not read right"
+            f"the traced graph differs from the file's own runtime by {parity.rms:.1e} relative RMS (limit {PARITY:.0e}); "
+            "the model was not read right"
         )
 
 

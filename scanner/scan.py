@@ -177,7 +177,8 @@ def _examine(
             logits = torch.cat([model.logits(part) for part in x.split(250)])
     with so_far.stage("parity"):
         so_far.parity = importers.parity(model, x[:: max(1, len(x) // PARITY_IMAGES)][:PARITY_IMAGES])
-        checks.check_parity(so_far.parity)
+        if so_far.parity is not None:
+            checks.check_parity(so_far.parity)
     checks.check_logits(logits)
     predictions = logits.argmax(1)
     labels = predictions if clean.labels is None else clean.labels

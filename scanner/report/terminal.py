@@ -150,7 +150,8 @@ def _facts(report: Report) -> Table:
     if report.choice is not None:
         table.add_row("preprocessing", f"{report.choice.preprocess.name}: {report.choice.reason}")
     if report.parity is not None:
-        table.add_row("parity", f"{report.parity.rms:.1e} relative RMS, {report.parity.largest:.1e} at most, against onnxruntime")
+        runtime = {"ONNX": "onnxruntime"}.get(model.source.format, model.source.format)
+        table.add_row("parity", f"{report.parity.rms:.1e} relative RMS, {report.parity.largest:.1e} at most, against {runtime}")
     strength = "" if report.evidence is None else f", eps {report.evidence.eps:.2g}{'' if settings.eps else ' (found by itself)'}"
     if report.standing is not None:
         table.add_row("clean models", escape(_standing(report.standing)))

@@ -65,12 +65,17 @@ def frozen(module: nn.Module, path: Path) -> None:
     torch.jit.freeze(torch.jit.trace(module, images(2), check_trace=False)).save(str(path))
 
 
+def exported(module: nn.Module, path: Path) -> None:
+    torch.export.save(torch.export.export(module, (images(2),), dynamic_shapes=({0: torch.export.Dim("batch")},)), path)
+
+
 SOURCES: dict[str, tuple[str, Writer]] = {
     **{f"ONNX {opset}, old exporter": (".onnx", legacy(opset)) for opset in (11, 13, 15, 17, 20)},
     **{f"ONNX {opset}, new exporter": (".onnx", dynamo(opset)) for opset in (18, 20, 21, 23)},
     "TorchScript, traced": (".pt", traced),
     "TorchScript, scripted": (".pt", scripted),
     "TorchScript, frozen": (".pt", frozen),
+    "torch.export": (".pt2", exported),
 }
 
 
@@ -92,7 +97,7 @@ def check(family: str, source: str, path: Path) -> Row:
     _, shape, layers = FAMILIES[family]
     try:
         model = importers.load(path)
-        parity = importers.parity(model, images(5)).rms
+        parity = difference(model, make(family))
         gradient = gradient_error(model, make(family))
     except BanscanError as error:
         return Row(family, source, None, None, str(error).replace(str(path), "the file"))
@@ -103,6 +108,18 @@ def check(family: str, source: str, path: Path) -> Row:
     elif found != shape or len(model.classifier) != layers:
         problem = f"features {found} with a classifier of {len(model.classifier)}, truly {shape} and {layers}"
     return Row(family, source, parity, gradient, problem)
+
+
+def difference(model: TracedModel, truth: nn.Module) -> float:
+    """Relative RMS difference of the logits to the file's own runtime, or to the network that was written where there is none."""
+    compared = importers.parity(model, images(5))
+    if compared is not None:
+        return compared.rms
+    with torch.no_grad():
+        ours, theirs = model.logits(images(5)), truth(images(5))
+        for name in reversed(model.stripped):
+            ours = importers.RESTORE[name](ours)
+    return float((ours - theirs).norm() / theirs.norm())
 
 
 def gradient_error(model: TracedModel, truth: nn.Module) -> float:
