@@ -35,7 +35,10 @@ TAIL: dict[Any, str] = {
 
 @dataclass(frozen=True)
 class Source:
-    """Where a model came from; `opset` is ONNX's, `batch` the batch size that the file fixes, or None."""
+    """Where a model came from; `opset` is ONNX's, `batch` the batch size that the file fixes, or None.
+
+    `precision` is that of the file's weights: "float32", "float16", "bfloat16" or "8 bits"; the traced graph is float32 always.
+    """
 
     path: Path
     format: str
@@ -43,6 +46,7 @@ class Source:
     opset: int | None
     sha256: str
     batch: int | None
+    precision: str = "float32"
 
 
 @dataclass(frozen=True)

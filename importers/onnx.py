@@ -1,5 +1,6 @@
 """ONNX file → TracedModel: the graph is interpreted by torch calls and recorded as an ATen graph with a free batch."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from banscan.errors import BanscanError, ModelError
-from banscan.importers import graph, untrusted
+from banscan.importers import graph, quantised, untrusted
 from banscan.importers.operators import OPERATORS, Call
 from banscan.importers.trace import export
 
@@ -27,6 +28,10 @@ def load(path: Path, size: tuple[int, int] | None) -> graph.TracedModel:
     model = untrusted.read_onnx(path)
     if model.functions:
         model = onnx.inliner.inline_local_functions(model)
+    try:
+        eight_bit = quantised.dequantise(model)
+    except BanscanError as error:
+        raise ModelError(f"{path}: {error}") from error
     name, spec, batch = _input(path, model)
     spec = spec.sized(size)
     output = _output(path, model)
@@ -42,6 +47,7 @@ def load(path: Path, size: tuple[int, int] | None) -> graph.TracedModel:
         opset=max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0),
         sha256=untrusted.sha256(path),
         batch=batch,
+        precision="8 bits" if eight_bit else _precision(model),
     )
     return graph.normalise(traced, spec, source)
 
@@ -159,6 +165,17 @@ def _input(path: Path, model: onnx.ModelProto) -> tuple[str, graph.Input, int | 
     else:
         raise ModelError(f"{path}: the input {inputs[0].name!r} has no axis of 1 or 3 channels; expected grey or RGB images")
     return inputs[0].name, spec, batch
+
+
+def _precision(model: onnx.ModelProto) -> str:
+    """The type of most of the weights."""
+    counts: dict[int, int] = {}
+    for tensor in model.graph.initializer:
+        if tensor.data_type in FLOATS:
+            counts[tensor.data_type] = counts.get(tensor.data_type, 0) + math.prod(tensor.dims)
+    most = max(counts, key=counts.__getitem__, default=0)
+    names = {int(onnx.TensorProto.FLOAT16): "float16", int(onnx.TensorProto.BFLOAT16): "bfloat16"}
+    return names.get(most, "float32")
 
 
 def _output(path: Path, model: onnx.ModelProto) -> str:

@@ -16,7 +16,8 @@ from torch import Tensor
 from banscan.errors import EvidenceError
 from banscan.importers import Parity, TracedModel
 
-PARITY = 1e-3
+# relative RMS difference that the precision of a file explains
+PARITY = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 1e-1, "8 bits": 0.5}
 
 
 def check_weights(model: TracedModel) -> None:
@@ -32,10 +33,11 @@ def check_images(count: int, classes_seen: int, minimum: int) -> None:
         raise EvidenceError("all clean images belong to one class; give images of several classes")
 
 
-def check_parity(parity: Parity) -> None:
-    if not parity.rms <= PARITY:
+def check_parity(parity: Parity, precision: str) -> None:
+    limit = PARITY[precision]
+    if not parity.rms <= limit:
         raise EvidenceError(
-            f"the traced graph differs from the file's own runtime by {parity.rms:.1e} relative RMS (limit {PARITY:.0e}); "
+            f"the traced graph differs from the file's own runtime by {parity.rms:.1e} relative RMS (limit {limit:.0e}); "
             "the model was not read right"
         )
 

@@ -178,7 +178,7 @@ def _examine(
     with so_far.stage("parity"):
         so_far.parity = importers.parity(model, x[:: max(1, len(x) // PARITY_IMAGES)][:PARITY_IMAGES])
         if so_far.parity is not None:
-            checks.check_parity(so_far.parity)
+            checks.check_parity(so_far.parity, model.source.precision)
     checks.check_logits(logits)
     predictions = logits.argmax(1)
     labels = predictions if clean.labels is None else clean.labels

@@ -164,8 +164,7 @@ def _facts(report: Report) -> Table:
     table.add_row(
         "machine", f"{escape(env['processor'])}, {env['threads']} threads, kernels {env['kernels']}, search in {env['search precision']}"
     )
-    if model.stripped:
-        table.add_row("note", f"took {', '.join(model.stripped)} off the output")
+    _notes(table, model)
     return table
 
 
@@ -219,14 +218,23 @@ def _anatomy(model: TracedModel) -> str:
     return escape(f"penultimate {model.features}{spatial}, classifier {', '.join(model.classifier)}")
 
 
+def _notes(table: Table, model: TracedModel) -> None:
+    """What was changed on the way from the file to the graph."""
+    if model.stripped:
+        table.add_row("note", f"took {', '.join(model.stripped)} off the output")
+    if model.source.precision == "8 bits":
+        table.add_row(
+            "note", "weights of 8 bits are read as the numbers they stand for; activations keep their range and lose their rounding"
+        )
+
+
 def inspect(model: TracedModel, console: Console) -> None:
     """Prints what was read from a model file: input, layers of neurons, feature layer."""
     table = _pairs(escape(model.source.path.name))
     table.add_row("model", _source(model))
     table.add_row("SHA-256", model.source.sha256)
     table.add_row("features", _anatomy(model))
-    if model.stripped:
-        table.add_row("note", f"took {', '.join(model.stripped)} off the output")
+    _notes(table, model)
     console.print(table)
     title = f"{len(model.neurons)} layers, {sum(n.channels for n in model.neurons)} neurons"
     layers = Table(title=title, title_justify="left", box=None, pad_edge=False)
