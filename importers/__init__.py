@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from banscan.errors import ModelError
+from banscan.errors import ModelError, UsageError
 from banscan.importers import archive, exported, onnx, torchscript
 from banscan.importers.graph import Input, Neuron, Source, TracedModel
 from banscan.importers.parity import RESTORE, Parity, parity
@@ -10,11 +10,12 @@ from banscan.importers.parity import RESTORE, Parity, parity
 __all__ = ["RESTORE", "Input", "Neuron", "Parity", "Source", "TracedModel", "load", "parity"]
 
 
-def load(path: str | Path, size: tuple[int, int] | None = None) -> TracedModel:
+def load(path: str | Path, size: tuple[int, int] | None = None, logits: str | None = None) -> TracedModel:
     """Reads a model file (ONNX, TorchScript, torch.export) into the normal form; what it is tells its content, not its name.
 
     Args:
         size: height and width of the images, for a model that leaves them free; the graph then takes this size only.
+        logits: the output that holds them, for an ONNX file with several.
 
     Raises:
         UsageError: there is no such file.
@@ -22,6 +23,8 @@ def load(path: str | Path, size: tuple[int, int] | None = None) -> TracedModel:
     """
     path = Path(path)
     kind = archive.kind(path)
+    if logits is not None and kind is not None:
+        raise UsageError(f"{path}: --logits names an output of an ONNX file; this is none")
     if kind == "TorchScript":
         return torchscript.load(path, size)
     if kind == "pickle":
@@ -31,4 +34,4 @@ def load(path: str | Path, size: tuple[int, int] | None = None) -> TracedModel:
         )
     if kind == "torch.export":
         return exported.load(path, size)
-    return onnx.load(path, size)
+    return onnx.load(path, size, logits)

@@ -35,9 +35,13 @@ TAIL: dict[Any, str] = {
 
 @dataclass(frozen=True)
 class Source:
-    """Where a model came from; `opset` is ONNX's, `batch` the batch size that the file fixes, or None.
+    """Where a model came from.
 
-    `precision` is that of the file's weights: "float32", "float16", "bfloat16" or "8 bits"; the traced graph is float32 always.
+    Attributes:
+        opset: ONNX's; None for other formats.
+        batch: the batch size that the file fixes, or None.
+        precision: of the file's weights: "float32", "float16", "bfloat16" or "8 bits"; the traced graph is float32 always.
+        output: the name of the output that was read, in a file that names them.
     """
 
     path: Path
@@ -47,6 +51,7 @@ class Source:
     sha256: str
     batch: int | None
     precision: str = "float32"
+    output: str | None = None
 
 
 @dataclass(frozen=True)

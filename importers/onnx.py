@@ -18,8 +18,8 @@ from banscan.importers.trace import export
 FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE, onnx.TensorProto.BFLOAT16)
 
 
-def load(path: Path, size: tuple[int, int] | None) -> graph.TracedModel:
-    """Reads an ONNX classifier; `size` is for images whose size it leaves free.
+def load(path: Path, size: tuple[int, int] | None, logits: str | None) -> graph.TracedModel:
+    """Reads an ONNX classifier; `size` is for images whose size it leaves free, `logits` names one of several outputs.
 
     Raises:
         UsageError: there is no such file.
@@ -34,7 +34,7 @@ def load(path: Path, size: tuple[int, int] | None) -> graph.TracedModel:
         raise ModelError(f"{path}: {error}") from error
     name, spec, batch = _input(path, model)
     spec = spec.sized(size)
-    output = _output(path, model)
+    output = _output(path, model, logits)
     try:
         module = Interpreter(model, name, output, batch)
     except BanscanError as error:
@@ -48,23 +48,23 @@ def load(path: Path, size: tuple[int, int] | None) -> graph.TracedModel:
         sha256=untrusted.sha256(path),
         batch=batch,
         precision="8 bits" if eight_bit else _precision(model),
+        output=output,
     )
     return graph.normalise(traced, spec, source)
 
 
-def run_source(path: Path, images: np.ndarray, batch: int | None) -> np.ndarray:
-    """The file's own answer under onnxruntime: its first output for float32 images [N, ...]; a last partial batch is left out
-    where the file fixes the batch size."""
+def run_source(source: graph.Source, images: np.ndarray) -> np.ndarray:
+    """The file's own answer under onnxruntime for float32 images [N, ...]; a last partial batch is left out where the batch is fixed."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = torch.get_num_threads()
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(str(source.path), options, providers=["CPUExecutionProvider"])
     entry = session.get_inputs()[0]
     dtype = {"tensor(float16)": np.float16, "tensor(double)": np.float64, "tensor(uint8)": np.uint8}.get(entry.type, np.float32)
-    step, count = batch or 64, len(images) // (batch or 1) * (batch or 1)
-    parts = [session.run(None, {entry.name: images[i : min(i + step, count)].astype(dtype)})[0] for i in range(0, count, step)]
+    step, count = source.batch or 64, len(images) // (source.batch or 1) * (source.batch or 1)
+    parts = [session.run([source.output], {entry.name: images[i : min(i + step, count)].astype(dtype)})[0] for i in range(0, count, step)]
     return np.concatenate(parts).astype(np.float32)
 
 
@@ -178,9 +178,10 @@ def _precision(model: onnx.ModelProto) -> str:
     return names.get(most, "float32")
 
 
-def _output(path: Path, model: onnx.ModelProto) -> str:
-    outputs = list(model.graph.output)
-    if len(outputs) != 1:
-        names = ", ".join(o.name for o in outputs) or "none"
-        raise ModelError(f"{path}: {len(outputs)} outputs ({names}); expected a classifier with one output, its logits or probabilities")
-    return outputs[0].name
+def _output(path: Path, model: onnx.ModelProto, wanted: str | None) -> str:
+    names = [o.name for o in model.graph.output]
+    if wanted is not None and wanted not in names:
+        raise ModelError(f"{path}: no output {wanted!r}; it has {', '.join(names) or 'none'}")
+    if wanted is None and len(names) != 1:
+        raise ModelError(f"{path}: {len(names)} outputs ({', '.join(names) or 'none'}); say with --logits which of them holds the logits")
+    return wanted or names[0]

@@ -31,7 +31,7 @@ def parity(model: TracedModel, images: Tensor) -> Parity | None:
     """
     if model.source.format not in RUNNERS:
         return None
-    theirs = RUNNERS[model.source.format](model.source.path, images.numpy(), model.source.batch)
+    theirs = RUNNERS[model.source.format](model.source, images.numpy())
     ours = model.logits(images[: len(theirs)])
     for name in reversed(model.stripped):
         ours = RESTORE[name](ours)

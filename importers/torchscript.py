@@ -40,9 +40,9 @@ def load(path: Path, size: tuple[int, int] | None) -> graph.TracedModel:
     return graph.normalise(traced, spec, source)
 
 
-def run_source(path: Path, images: np.ndarray, batch: int | None) -> np.ndarray:
+def run_source(source: graph.Source, images: np.ndarray) -> np.ndarray:
     """The file's own answer under TorchScript, in a process of its own, for float32 images [N, ...]."""
-    answers: Tensor = _child("run", path, torch.from_numpy(images))
+    answers: Tensor = _child("run", source.path, torch.from_numpy(images))
     return answers.numpy()
 
 

@@ -68,6 +68,7 @@ SEARCH = (
         "--classes", "names", type=click.Path(path_type=Path), metavar="FILE", help="Class names, one a line, in the model's order."
     ),
     click.option("--max-images", default=500, show_default=True, type=click.IntRange(1), help="Read at most this many images."),
+    click.option("--logits", metavar="NAME", help="The output that holds the logits, in an ONNX file with several."),
     click.option("--size", type=click.IntRange(1), help="Image size, where the model leaves it free."),
     click.option(
         "--preprocess", "name", default="auto", show_default=True, metavar="NAME", help="auto, unit, raw, signed, imagenet, cifar10, …"
@@ -155,6 +156,7 @@ def _search_arguments(options: dict[str, Any]) -> dict[str, Any]:
         "size": options["size"],
         "limit": options["max_images"],
         "precision": options["precision"],
+        "logits": options["logits"],
     }
 
 
@@ -224,13 +226,14 @@ def _console(stream: Any) -> Console:
 
 @commands.command(no_args_is_help=True)
 @click.argument("model", type=click.Path(path_type=Path))
-def inspect(model: Path) -> None:
+@click.option("--logits", metavar="NAME", help="The output that holds the logits, in an ONNX file with several.")
+def inspect(model: Path, logits: str | None) -> None:
     """Show what is read from a model file; needs no images."""
     with _failures():
         from banscan import importers
         from banscan.scanner.report import terminal
 
-        traced = importers.load(model)
+        traced = importers.load(model, logits=logits)
         with _destination(None) as stream:
             terminal.inspect(traced, _console(stream))
 

@@ -95,18 +95,20 @@ def scan(
     size: int | None = None,
     limit: int = 500,
     precision: str = "auto",
+    logits: str | None = None,
     against: Calibration | None = None,
     progress: Progress = lambda stage, done, total: None,
 ) -> Report:
     """Scans one model for a backdoor.
 
     Args:
-        path: an ONNX classifier.
+        path: a classifier as ONNX, TorchScript or torch.export archive.
         clean_dir: a folder of clean images, in class folders, flat, or labelled by `table`; see `images.load`.
         settings: of the search; None for the defaults.
         preprocessing: None to try the usual ones and take what the images support best.
         names, table, size, limit: as in `images.load`.
         precision: "float32", "bfloat16", or "auto" for bfloat16 in the search where the CPU computes it fast. Final numbers are float32.
+        logits: name of the output that holds them, for an ONNX file with several.
         against: scores of own clean models, which set the threshold; None for those that banscan ships.
         progress: called with stage name, work done and work in all.
 
@@ -121,7 +123,7 @@ def scan(
     so_far = _Progressing()
     with so_far.stage("import"):
         progress("reading the model", 0, 1)
-        model = importers.load(path)
+        model = importers.load(path, logits=logits)
         progress("reading the model", 1, 1)
     with so_far.stage("images"):
         progress("reading the images", 0, 1)
@@ -132,7 +134,7 @@ def scan(
     if model.input.height is None or model.input.width is None:
         with so_far.stage("import"):
             height, width = clean.images.shape[1:3]
-            model = importers.load(path, (height, width))
+            model = importers.load(path, (height, width), logits)
     dtype = search_dtype(precision)
     try:
         result = _examine(model, clean, settings, preprocessing, dtype, against, so_far, progress)

@@ -5,15 +5,16 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import helper
 
 from banscan import ModelError, UsageError, importers
 from tests.importers.test_onnx import write
 
 
-def refused(path: Path, match: str, kind: type[Exception] = ModelError) -> None:
+def refused(path: Path, match: str, kind: type[Exception] = ModelError, logits: str | None = None) -> None:
     with pytest.raises(kind, match=match) as caught:
-        importers.load(path)
+        importers.load(path, logits=logits)
     assert "\n" not in str(caught.value)
     assert path.name in str(caught.value)
 
@@ -42,7 +43,14 @@ def test_two_outputs(tmp_path: Path, model_file: Path) -> None:
     model = onnx.load(model_file)
     model.graph.output.append(helper.make_tensor_value_info(model.graph.node[0].output[0], 1, ["n", 8, "h", "w"]))
     onnx.save(model, tmp_path / "two.onnx")
-    refused(tmp_path / "two.onnx", "2 outputs")
+    refused(tmp_path / "two.onnx", "2 outputs .*--logits")
+    refused(tmp_path / "two.onnx", "no output 'other'", logits="other")
+    named = importers.load(tmp_path / "two.onnx", logits="logits")
+    x = torch.rand(3, 3, 16, 16)
+    assert torch.equal(named.logits(x), importers.load(model_file).logits(x))
+    parity = importers.parity(named, x)
+    assert parity is not None
+    assert parity.rms < 1e-6
 
 
 def test_detection_like_output(tmp_path: Path) -> None:
