@@ -21,6 +21,8 @@ SIDES = (3, 4, 5, 6)
 # the share of the cells that a mutant changes
 CHANGED = 0.15
 FIRST, GENERATIONS, PARENTS, CHILDREN = 2048, 3, 3, 8
+# a generation has at least this many mutants, however few the classes are
+BROOD = 1032
 IMAGES, FINAL_IMAGES = 8, 48
 
 
@@ -129,7 +131,8 @@ def search_patches(
 ) -> Patches:
     """The patch that moves the images [N, ...] best to each of the targets [T].
 
-    Every generation is measured on images of its own; the best PARENTS of each class and their mutants make the next.
+    Every generation is measured on images of its own; the best PARENTS of each class and their mutants make the next. The fewer the
+    classes, the more mutants each gets.
     """
     generator = torch.Generator().manual_seed(seed)
     shape = cells(model, pixels)
@@ -140,19 +143,24 @@ def search_patches(
         progress(len(patches) * len(drawn))
         return result
 
+    children = _children(len(targets))
     patches = draw(FIRST, shape, generator)
     best = measure(patches, IMAGES).topk(PARENTS, 0).indices
     for _ in range(GENERATIONS):
         parents = patches[best.flatten().unique()]
-        children = mutate(patches[best.flatten().repeat_interleave(CHILDREN)], shape, generator)
-        patches = parents + children
+        patches = parents + mutate(patches[best.flatten().repeat_interleave(children)], shape, generator)
         best = measure(patches, IMAGES).topk(PARENTS, 0).indices
     finalists = patches[best.flatten()]
     final = measure(finalists, FINAL_IMAGES).reshape(PARENTS, len(targets), len(targets)).diagonal(dim1=1, dim2=2)
     return finalists[final.argmax(0) * len(targets) + torch.arange(len(targets))]
 
 
+def _children(targets: int) -> int:
+    """Mutants of every parent."""
+    return max(CHILDREN, BROOD // (PARENTS * targets))
+
+
 def passes(targets: int, images: int) -> int:
     """About how many images `search_patches` computes."""
-    later = GENERATIONS * PARENTS * (CHILDREN + 1) * targets
+    later = GENERATIONS * PARENTS * (_children(targets) + 1) * targets
     return (FIRST + later) * min(IMAGES, images) + PARENTS * targets * min(FINAL_IMAGES, images)
