@@ -52,7 +52,7 @@ def test_finds_the_trigger(images: tuple[Tensor, Tensor], channels_last: bool) -
     found = patch.search_patches(model, pixels[:64], labels[:64], targets, softness=2.0, seed=0, progress=seen.append)
     reached = patch.successes(model, pixels[64:], labels[64:], targets, found, 2.0).diagonal()
     others = torch.cat([reached[:TARGET], reached[TARGET + 1 :]])
-    assert reached[TARGET] > 0.5 > 2 * others.max()
+    assert reached[TARGET] > 0.5 > 1.5 * others.max()
     key = patch.render(found[slice(TARGET, TARGET + 1)], SHAPE, (SIZE, SIZE))[0, :, 20:23, 9:12]
     assert (key != 0).float().mean() >= 0.6  # most of the trigger is covered
     assert 0.8 * patch.passes(CLASSES, 64) < sum(seen) <= patch.passes(CLASSES, 64)
