@@ -11,7 +11,7 @@ CPU_INDEX := https://download.pytorch.org/whl/cpu
 DATA ?= data
 ZOO ?= ../zoo
 
-.PHONY: demo demo-seeds zoo detect null evidence test lint bench clean
+.PHONY: demo demo-seeds zoo detect null evidence matrix test lint bench clean
 
 demo: $(VENV)/installed ## scan the two examples: a backdoored model (exit 1) and a clean one (exit 0)
 	@$(BIN)/banscan examples/backdoored.onnx --clean-dir examples/clean; code=$$?; echo "exit $$code"; test $$code -eq 1
@@ -37,6 +37,9 @@ null: $(VENV)/tested ## the scores of clean models that banscan ships, from the 
 
 evidence: $(VENV)/tested ## docs/evidence.md from the rows in bench/results
 	$(BIN)/python -m bench.tables $(addprefix bench/results/,examples.jsonl held.jsonl baselines.jsonl ablation.jsonl tune.jsonl) --out docs/evidence.md
+
+matrix: $(VENV)/tested ## docs/matrix.md: every family of classifiers in every form that they are written in
+	$(BIN)/python -W ignore -m tests.importers.matrix --out docs/matrix.md
 
 test: $(VENV)/tested ## everything that needs no GPU
 	$(BIN)/python -m pytest

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import click
 import numpy as np
+import onnx
+import onnxruntime
 import torch
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_dynamic, quantize_static
 from torch import nn
@@ -27,6 +29,16 @@ Writer = Callable[[nn.Module, Path], None]
 PARITY, GRADIENT = 1e-4, 1e-4
 # what a file of less precision may differ; its gradient is compared with that of the network before it lost it
 COARSE = {"float16": (2e-2, 0.1), "8 bits": (0.3, 1.0)}
+
+
+INTRODUCTION = f"""# Families and forms
+
+Written by `make matrix` with PyTorch {torch.__version__}, onnx {onnx.__version__} and onnxruntime {onnxruntime.__version__}. A cell is
+the relative RMS difference of the logits to the runtime that the file was written for (to the network itself for torch.export), on 5
+images; at most {PARITY:.0e}, {COARSE["float16"][0]:.0e} for float16 and {COARSE["8 bits"][0]} for 8 bits. A file fails as well when its gradient
+differs from the network's in float64 by more than {GRADIENT:.0e} ({COARSE["float16"][1]} for float16, {COARSE["8 bits"][1]:.0f} for 8 bits), or when
+the feature layer or the classifier found is not the true one.
+"""
 
 
 @dataclass(frozen=True)
@@ -177,7 +189,7 @@ def gradient_error(model: TracedModel, truth: nn.Module) -> float:
 
 def page(rows: list[Row]) -> str:
     """The matrix as Markdown: parity of each file, a word where there is none."""
-    lines = [f"| family | {' | '.join(SOURCES)} |", "| --- " * (1 + len(SOURCES)) + "|"]
+    lines = [*INTRODUCTION.splitlines(), "", f"| family | {' | '.join(SOURCES)} |", "| --- " * (1 + len(SOURCES)) + "|"]
     cells = {(r.family, r.source): r for r in rows}
     for family in FAMILIES:
         shown = []
