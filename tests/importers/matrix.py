@@ -35,9 +35,9 @@ INTRODUCTION = f"""# Families and forms
 
 Written by `make matrix` with PyTorch {torch.__version__}, onnx {onnx.__version__} and onnxruntime {onnxruntime.__version__}. A cell is
 the relative RMS difference of the logits to the runtime that the file was written for (to the network itself for torch.export), on 5
-images; at most {PARITY:.0e}, {COARSE["float16"][0]:.0e} for float16 and {COARSE["8 bits"][0]} for 8 bits. A file fails as well when its gradient
-differs from the network's in float64 by more than {GRADIENT:.0e} ({COARSE["float16"][1]} for float16, {COARSE["8 bits"][1]:.0f} for 8 bits), or when
-the feature layer or the classifier found is not the true one.
+images; at most {PARITY:.0e}, {COARSE["float16"][0]:.0e} for float16 and {COARSE["8 bits"][0]} for 8 bits. A file fails as well
+when its gradient differs from the network's in float64 by more than {GRADIENT:.0e} ({COARSE["float16"][1]} for float16,
+{COARSE["8 bits"][1]:.0f} for 8 bits), or when the feature layer or the classifier found is not the true one.
 """
 
 
