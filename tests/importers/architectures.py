@@ -475,6 +475,48 @@ class MLP(nn.Module):
         return self.f(x)
 
 
+class RegBlock(nn.Module):
+    def __init__(self, i, o, st, g):
+        super().__init__()
+        self.f = nn.Sequential(cbr(i, o, 1), cbr(o, o, 3, st, g), SE(o, 4, nn.ReLU), cbr(o, o, 1, act=None))
+        self.sc = cbr(i, o, 1, st, act=None) if st != 1 or i != o else nn.Identity()
+
+    def forward(self, x):
+        return F.relu(self.sc(x) + self.f(x))
+
+
+class RegNet(nn.Module):
+    def __init__(self, n=10):
+        super().__init__()
+        self.f = nn.Sequential(cbr(3, 8, 3, 2), RegBlock(8, 16, 2, 4), RegBlock(16, 16, 1, 4), RegBlock(16, 32, 2, 8))
+        self.fc = nn.Linear(32, n)
+
+    def forward(self, x):
+        return self.fc(F.adaptive_avg_pool2d(self.f(x), 1).flatten(1))
+
+
+class ScaledConv(nn.Conv2d):
+    """Standardises its weights while it runs, as networks without batch norm do."""
+
+    def forward(self, x):
+        w = self.weight
+        w = (w - w.mean((1, 2, 3), keepdim=True)) / (w.var((1, 2, 3), keepdim=True, unbiased=False) + 1e-4).sqrt()
+        return F.conv2d(x, w * 0.3, self.bias, self.stride, self.padding)
+
+
+class NormFree(nn.Module):
+    def __init__(self, n=10):
+        super().__init__()
+        self.stem, self.a, self.b = ScaledConv(3, 16, 3, 2, 1), ScaledConv(16, 16, 3, 1, 1), ScaledConv(16, 24, 3, 2, 1)
+        self.gain = nn.Parameter(torch.tensor(0.5))
+        self.fc = nn.Linear(24, n)
+
+    def forward(self, x):
+        x = self.stem(x)
+        x = x + 0.2 * self.gain * self.a(F.gelu(x) * 1.7)
+        return self.fc(F.gelu(self.b(F.gelu(x))).mean((2, 3)))
+
+
 # family → (how it is made, shape of the true penultimate features without the batch, layers of the true classifier)
 FAMILIES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], int]] = {
     "resnet": (ResNet, (32,), 1),
@@ -496,6 +538,8 @@ FAMILIES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], int]] = {
     "mixer": (Mixer, (24,), 1),
     "swin": (Swin, (32,), 1),
     "preprocessing inside": (Normed, (32,), 1),
+    "regnet": (RegNet, (32,), 1),
+    "without norms": (NormFree, (24,), 1),
     "mlp": (MLP, (24,), 1),
 }
 

@@ -22,7 +22,7 @@ from torch import nn
 from banscan import importers
 from banscan.errors import BanscanError
 from banscan.importers import TracedModel
-from tests.importers.architectures import FAMILIES, images, make
+from tests.importers.architectures import FAMILIES, SIZE, images, make
 
 Writer = Callable[[nn.Module, Path], None]
 # relative RMS of the logits against the runtime that the file was written for, and of the image gradient against float64
@@ -145,7 +145,7 @@ def check(family: str, source: str, path: Path) -> Row:
     """Imports a file and compares logits, gradient and feature layer with the truth."""
     _, shape, layers = FAMILIES[family]
     try:
-        model = importers.load(path)
+        model = importers.load(path, size=(SIZE, SIZE))
         parity = difference(model, make(family))
         gradient = gradient_error(model, make(family))
     except BanscanError as error:
