@@ -43,7 +43,7 @@ def load(path: Path, size: tuple[int, int] | None, logits: str | None) -> graph.
     source = graph.Source(
         path=path,
         format="ONNX",
-        producer=f"{model.producer_name} {model.producer_version}".strip() or "unknown",
+        producer=f"{model.producer_name} {model.producer_version.partition(' ')[0]}".strip() or "unknown",
         opset=max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0),
         sha256=untrusted.sha256(path),
         batch=batch,
