@@ -65,11 +65,9 @@ def main(out: Path) -> None:
         model = build()
         for layer in model.layers:
             if isinstance(layer, L.BatchNormalization):
-                gamma, beta, mean, var = layer.get_weights()
-                shape = gamma.shape
-                layer.set_weights(
-                    [rng.uniform(0.5, 1.5, shape), rng.normal(0, 0.1, shape), rng.normal(0, 0.1, shape), rng.uniform(0.5, 2, shape)]
-                )
+                shape = layer.get_weights()[0].shape
+                scale, shift, mean = rng.uniform(0.5, 1.5, shape), rng.normal(0, 0.1, shape), rng.normal(0, 0.1, shape)
+                layer.set_weights([scale, shift, mean, rng.uniform(0.5, 2, shape)])
         spec = (tf.TensorSpec((None, 32, 32, 3), tf.float32, name="image"),)
         # from_keras asks sequential models for names that Keras 3 no longer gives them
         function = tf.function(lambda image, model=model: model(image, training=False), input_signature=spec)
