@@ -15,6 +15,7 @@ import torch
 from scipy.stats import binomtest
 
 from banscan.scanner.verdict import BACKDOORED, MAPPED, NAMES, outlier, outlier_p
+from bench.zoo.lists import SEEN
 
 Row = dict[str, Any]
 # an attack that works less often than this is no backdoor that a detector can be asked to find
@@ -47,6 +48,8 @@ def found(row: Row) -> bool:
 def rate(hits: Iterable[bool]) -> str:
     """Successes of trials with Wilson's 95 % interval."""
     trials = list(hits)
+    if not trials:
+        return "none"
     interval = binomtest(sum(trials), len(trials)).proportion_ci(method="wilson")
     return f"{sum(trials)} of {len(trials)} ({interval.low:.0%} to {interval.high:.0%})"
 
@@ -81,8 +84,8 @@ def _shown(rows: list[Row], test: str) -> str:
     return f"{mean(t['statistic'] for t in own):.1f} @{own[0]['target']}" if own else "–"
 
 
-def totals(rows: list[Row]) -> list[str]:
-    """Found and falsely flagged models; attacks with an ASR below WORKING are left out and listed."""
+def totals(rows: list[Row], held: bool) -> list[str]:
+    """Found and falsely flagged models, with those that no earlier version had scanned for `held` ones; attacks with an ASR below WORKING are left out and listed."""
     clean = [r for r in rows if r["attack"] == "none"]
     working = [r for r in rows if works(r)]
     weak = [r for r in rows if r["attack"] != "none" and not works(r)]
@@ -102,6 +105,13 @@ def totals(rows: list[Row]) -> list[str]:
         lines.append(f"- working attacks called backdoored with the right target or map: {rate(map(found, working))}")
     if clean:
         lines.append(f"- clean models called backdoored: {rate(r['verdict']['outcome'] == 'backdoored' for r in clean)}")
+    fresh = [r for r in rows if int(r["name"].rpartition("-s")[2] or -1) not in SEEN] if held else []
+    if fresh:
+        found_, flagged = (
+            [found(r) for r in fresh if works(r)],
+            [r["verdict"]["outcome"] == "backdoored" for r in fresh if r["attack"] == "none"],
+        )
+        lines.append(f"- of the models that no earlier version had scanned: found {rate(found_)}, clean called backdoored {rate(flagged)}")
     if working and clean:
         lines.append(f"- AUC of the p-value, all-to-one against clean: {_auc([r for r in working if r['target'] is not None], clean):.3f}")
     if weak:
@@ -208,8 +218,8 @@ def _alone(row: Row, test: str) -> tuple[float, int, float]:
 
 SECTIONS = {
     "examples.jsonl": "The two examples: two of the held-out models below, taken because the scan gets them right.",
-    "held.jsonl": "Held-out models: other seeds, targets and triggers than those that anything was tried on. A few (seeds 10 to 16) "
-    "were scanned with an earlier version, which looked at neuron noise alone, while it was made.",
+    "held.jsonl": "Held-out models: other seeds, targets and triggers than those that anything was tried on. Part of them had been scanned by "
+    "an earlier version, without the patch test, while this one was made; the others are counted once more by themselves.",
     "tune.jsonl": "Models that settings and statistics were tried on; not evidence of what the scan does on others. Those of the zoo that "
     "are not listed were not scanned with this version.",
     "ablation.jsonl": "One setting changed at a time: the noise test on five attacked and three clean tune models. Noise acts on the "
@@ -242,7 +252,7 @@ def main(files: tuple[Path, ...], out: Path | None) -> None:
             continue
         alone = separately(rows)
         extra = ["### Each test alone", "", *alone, ""] if alone else []
-        parts.append("\n".join([*head, *totals(rows), "", *extra, "### Models", "", *table(rows), ""]))
+        parts.append("\n".join([*head, *totals(rows, file.stem == "held"), "", *extra, "### Models", "", *table(rows), ""]))
     page = "\n".join(parts)
     if out is None:
         click.echo(page)
