@@ -85,7 +85,10 @@ def _shown(rows: list[Row], test: str) -> str:
 
 
 def totals(rows: list[Row], held: bool) -> list[str]:
-    """Found and falsely flagged models, with those that no earlier version had scanned for `held` ones; attacks with an ASR below WORKING are left out and listed."""
+    """Found and falsely flagged models; for `held` ones, those that no earlier version had scanned also by themselves.
+
+    Attacks with an ASR below WORKING are left out and listed.
+    """
     clean = [r for r in rows if r["attack"] == "none"]
     working = [r for r in rows if works(r)]
     weak = [r for r in rows if r["attack"] != "none" and not works(r)]
@@ -218,8 +221,8 @@ def _alone(row: Row, test: str) -> tuple[float, int, float]:
 
 SECTIONS = {
     "examples.jsonl": "The two examples: two of the held-out models below, taken because the scan gets them right.",
-    "held.jsonl": "Held-out models: other seeds, targets and triggers than those that anything was tried on. Part of them had been scanned by "
-    "an earlier version, without the patch test, while this one was made; the others are counted once more by themselves.",
+    "held.jsonl": "Held-out models: other seeds, targets and triggers than those that anything was tried on. Part of them had been "
+    "scanned by an earlier version, without the patch test, while this one was made; the others are counted once more by themselves.",
     "tune.jsonl": "Models that settings and statistics were tried on; not evidence of what the scan does on others. Those of the zoo that "
     "are not listed were not scanned with this version.",
     "ablation.jsonl": "One setting changed at a time: the noise test on five attacked and three clean tune models. Noise acts on the "
