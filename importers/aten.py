@@ -177,6 +177,8 @@ def call(name: str, arguments: list[Any]) -> Any:
         if argument.name == "device" or (argument.name in ("pin_memory", "layout") and value is None):
             continue
         value = _typed(argument.name, value)
+        if isinstance(argument.type, torch.TensorType) and isinstance(value, bool | int | float):
+            value = torch.tensor(value)
         if argument.kwarg_only:
             named[argument.name] = value
         else:

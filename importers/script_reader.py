@@ -131,6 +131,8 @@ def _constant(value: Any, name: str, tensors: dict[str, Tensor], outputs: list[s
     if isinstance(value, Tensor):
         if value.is_quantized:
             raise UnreadableError(f"{name} is quantised; export the float model, or quantise it with onnxruntime")
+        if value.dim() == 0 and not value.is_floating_point():
+            return ["value", value.item(), [], outputs]  # a size, which tracing made a tensor of
         tensors[name] = value.detach().clone()
         return ["tensor", name, [], outputs]
     if isinstance(value, torch.dtype):

@@ -97,8 +97,7 @@ class Script(nn.Module):
             if kind == "value":
                 values[outputs[0]] = detail
             elif kind == "tensor":
-                tensor = getattr(self, self.attributes[detail])
-                values[outputs[0]] = tensor.item() if tensor.dim() == 0 and not tensor.is_floating_point() else tensor
+                values[outputs[0]] = getattr(self, self.attributes[detail])
             elif kind == "call":
                 result = call(detail, given)
                 if outputs:

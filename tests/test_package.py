@@ -23,7 +23,8 @@ def test_wheel_holds_every_module(tmp_path: Path) -> None:
     held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     expected = {f"banscan/{p.name}" for p in (ROOT / "banscan").iterdir() if p.suffix == ".py" or p.name == "py.typed"}
     for room, inside in ROOMS.items():
-        expected |= {f"{inside}/{p.relative_to(ROOT / room).as_posix()}" for p in (ROOT / room).rglob("*.py")}
+        parts = [p for p in (ROOT / room).rglob("*") if p.suffix in (".py", ".json")]
+        expected |= {f"{inside}/{p.relative_to(ROOT / room).as_posix()}" for p in parts}
     assert held == expected
 
 

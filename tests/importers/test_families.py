@@ -7,7 +7,7 @@ import pytest
 from tests.importers.architectures import FAMILIES
 from tests.importers.matrix import check, write
 
-SOURCES = ("ONNX 13, old exporter", "ONNX 23, new exporter", "TorchScript, traced")
+SOURCES = ("ONNX 17, old exporter", "ONNX 23, new exporter", "TorchScript, traced")
 
 
 @pytest.mark.parametrize("source", SOURCES)
