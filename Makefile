@@ -39,7 +39,8 @@ evidence: $(VENV)/tested ## docs/evidence.md from the rows in bench/results
 	$(BIN)/python -m bench.tables $(addprefix bench/results/,examples.jsonl held.jsonl baselines.jsonl ablation.jsonl tune.jsonl) --out docs/evidence.md
 
 matrix: $(VENV)/tested ## docs/matrix.md: every family of classifiers in every form that they are written in
-	$(BIN)/python -W ignore -m tests.importers.matrix --out docs/matrix.md
+	$(BIN)/python -W ignore -m tests.importers.matrix --rows .matrix.jsonl --out docs/matrix.md
+	rm .matrix.jsonl
 
 test: $(VENV)/tested ## everything that needs no GPU
 	$(BIN)/python -m pytest

@@ -5,10 +5,11 @@ python -m tests.importers.matrix --out docs/importers-matrix.md
 
 import contextlib
 import io
+import json
 import tempfile
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import click
@@ -43,7 +44,7 @@ when its gradient differs from the network's in float64 by more than {GRADIENT:.
 
 @dataclass(frozen=True)
 class Row:
-    """One file: what was wrong, or nothing."""
+    """One file: its errors, and what was wrong with it, or nothing; without any where PyTorch cannot write it."""
 
     family: str
     source: str
@@ -195,13 +196,15 @@ def page(rows: list[Row]) -> str:
         shown = []
         for source in SOURCES:
             row = cells.get((family, source))
-            shown.append("–" if row is None else f"{row.parity:.0e}" if row.problem is None else "fails")
+            written = row is not None and (row.parity is not None or row.problem is not None)
+            shown.append("–" if not written else f"{row.parity:.0e}" if row.problem is None else "fails")
         lines.append(f"| {family} | {' | '.join(shown)} |")
     failed = [r for r in rows if r.problem is not None]
+    files = [r for r in rows if r.parity is not None or r.problem is not None]
     worst = max((r.parity for r in rows if r.parity is not None and r.problem is None), default=float("nan"))
     lines += [
         "",
-        f"{len(rows) - len(failed)} of {len(rows)} files; largest relative RMS difference {worst:.0e}. – : PyTorch cannot write it.",
+        f"{len(files) - len(failed)} of {len(files)} files; largest relative RMS difference {worst:.0e}. – : PyTorch cannot write it.",
     ]
     lines += ["", *(f"- {r.family}, {r.source}: {r.problem}" for r in failed)]
     return "\n".join(lines).rstrip() + "\n"
@@ -209,20 +212,24 @@ def page(rows: list[Row]) -> str:
 
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--rows", type=click.Path(path_type=Path, dir_okay=False), help="Keep finished rows there; a second run goes on from them.")
 @click.option("--only", default="", help="Part of a source's name.")
-def main(out: Path | None, only: str) -> None:
+def main(out: Path | None, rows: Path | None, only: str) -> None:
     """Check every family in every source."""
-    rows = []
+    done = [Row(**json.loads(line)) for line in rows.read_text().splitlines()] if rows and rows.exists() else []
     for source in SOURCES:
-        if only not in source:
-            continue
         for family in FAMILIES:
+            if only not in source or any((r.family, r.source) == (family, source) for r in done):
+                continue
             with tempfile.TemporaryDirectory() as folder:
                 path = write(family, source, Path(folder))
-                if path is not None:
-                    rows.append(check(family, source, path))
-                    click.echo(f"{source:24s} {family:20s} {rows[-1].problem or 'ok'}", err=True)
-    text = page(rows)
+                row = Row(family, source, None, None, None) if path is None else check(family, source, path)
+            done.append(row)
+            if rows:
+                with rows.open("a") as file:
+                    file.write(json.dumps(asdict(row)) + "\n")
+            click.echo(f"{source:24s} {family:20s} {row.problem or ('ok' if path else 'cannot be written')}", err=True)
+    text = page(done)
     if out is None:
         click.echo(text)
     else:
