@@ -12,6 +12,7 @@ from banscan.scanner.calibration import ALPHA, Calibration, Entry, Kind, decisiv
 from banscan.scanner.config import Settings
 from banscan.scanner.scan import Report, scan
 
+SUFFIXES = frozenset({".onnx", ".pt", ".ts", ".torchscript", ".pt2"})
 # told of every model: its file, its report (None where an earlier run scanned it), its entry (None where it is left out), why it is
 Told = Callable[[Path, Report | None, Entry | None, str], None]
 
@@ -26,7 +27,7 @@ def calibrate(
     told: Told = lambda path, report, entry, why: None,
     **options: Any,
 ) -> Calibration:
-    """Scans every ONNX file of a folder of clean models.
+    """Scans every model file of a folder.
 
     Args:
         models: classifiers known to be clean, of the kind that will be scanned.
@@ -38,18 +39,18 @@ def calibrate(
         UsageError: too few models, or the folder is none.
     """
     settings = settings or Settings()
-    files = sorted(p for p in models.glob("*.onnx") if p.is_file()) if models.is_dir() else []
+    files = sorted(p for p in models.glob("*") if p.is_file() and p.suffix in SUFFIXES) if models.is_dir() else []
     if not files:
-        raise UsageError(f"{models}: no ONNX files in it; expected a folder of clean models")
+        raise UsageError(f"{models}: no model files in it; expected a folder of clean models ({', '.join(sorted(SUFFIXES))})")
     threshold([0.0] * len(files), alpha)  # too few are told before any work
     stamp = {"clean_dir": str(Path(clean_dir).resolve()), "settings": decisive(settings), "seed": settings.seed, "banscan": version()}
     done = dict(_finished(partial, stamp))
     entries, images = list[Entry](), 0
     for path in files:
         digest = untrusted.sha256(path)
-        twin = next((e.name for e in entries if e.sha256 == digest), None)
-        if twin is not None:
-            told(path, None, None, f"a copy of {twin}")
+        twin = next((e.name for e in entries if e.sha256 == digest or Path(e.name).stem == path.stem), None)
+        if twin is not None:  # counted twice, a model would vouch for itself
+            told(path, None, None, f"the same model as {twin}")
             continue
         if digest in done:
             entry, images = done[digest]

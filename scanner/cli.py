@@ -161,7 +161,7 @@ def _search_arguments(options: dict[str, Any]) -> dict[str, Any]:
 
 
 @commands.command(no_args_is_help=True)
-@click.option("--clean-models", type=click.Path(path_type=Path), required=True, metavar="DIR", help="ONNX classifiers known to be clean.")
+@click.option("--clean-models", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Classifiers known to be clean.")
 @_search_options
 @click.option(
     "--alpha", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.05, show_default=True, help="False positives."

@@ -159,7 +159,7 @@ def test_calibrate_resumes_and_scan_uses_it(model_file: Path, image_dir: Path, t
     assert done.returncode == 0, done.stderr
     assert "a.onnx: score" in done.stderr
     assert "scanned before" in done.stderr
-    assert "c.onnx: left out, a copy of a.onnx" in done.stderr
+    assert "c.onnx: left out, the same model as a.onnx" in done.stderr
     assert sorted(p.name for p in tmp_path.iterdir()) == ["models", "own.json"]
     found = json.loads(out.read_text())
     assert [m["name"] for m in found["models"]] == ["a.onnx", "b.onnx"]
