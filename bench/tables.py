@@ -14,7 +14,8 @@ import click
 import torch
 from scipy.stats import binomtest
 
-from banscan.scanner.verdict import BACKDOORED, MAPPED, NAMES, outlier, outlier_p
+from banscan.scanner.calibration import shipped
+from banscan.scanner.verdict import BACKDOORED, MAPPED, NAMES, map_score, outlier, outlier_p
 from bench.zoo.lists import SEEN
 
 Row = dict[str, Any]
@@ -43,6 +44,17 @@ def found(row: Row) -> bool:
     if row["target"] is None:
         return bool(verdict["kind"] == "all-to-all" and row["map"]["next"] > 0.5)
     return bool(verdict["target"] == row["target"])
+
+
+def calibrated(row: Row, limit: float) -> bool:
+    """Whether a score above `limit` would have called the model backdoored with the right target, or a clean one at all."""
+    verdict = row["verdict"]
+    if verdict["score"] <= limit or row["attack"] == "none":
+        return bool(verdict["score"] > limit)
+    if row["target"] is None:
+        return bool(map_score(row["map"]["moved"]) > limit and row["map"]["next"] > 0.5)
+    leading = [t for t in verdict["tests"] if t["name"] == verdict["test"]]
+    return bool(leading and leading[0]["target"] == row["target"])
 
 
 def rate(hits: Iterable[bool]) -> str:
@@ -115,6 +127,15 @@ def totals(rows: list[Row], held: bool) -> list[str]:
             [r["verdict"]["outcome"] == "backdoored" for r in fresh if r["attack"] == "none"],
         )
         lines.append(f"- of the models that no earlier version had scanned: found {rate(found_)}, clean called backdoored {rate(flagged)}")
+    if held and working and clean:
+        known = shipped()
+        limit = max(e.score for e in known.entries)
+        hits, alarms = [calibrated(r, limit) for r in working], [calibrated(r, limit) for r in clean]
+        bound = f"a clean model exceeds it with a probability of at most 1 in {len(known.entries) + 1}"
+        lines.append(
+            f"- with the largest score of the {len(known.entries)} clean tune models, {limit:.2f}, as the limit (as `banscan calibrate` sets it; "
+            f"{bound}): found {rate(hits)}, clean called backdoored {rate(alarms)}"
+        )
     if working and clean:
         lines.append(f"- AUC of the p-value, all-to-one against clean: {_auc([r for r in working if r['target'] is not None], clean):.3f}")
     if weak:
