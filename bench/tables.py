@@ -133,8 +133,8 @@ def totals(rows: list[Row], held: bool) -> list[str]:
         hits, alarms = [calibrated(r, limit) for r in working], [calibrated(r, limit) for r in clean]
         bound = f"a clean model exceeds it with a probability of at most 1 in {len(known.entries) + 1}"
         lines.append(
-            f"- with the largest score of the {len(known.entries)} clean tune models, {limit:.2f}, as the limit (as `banscan calibrate` sets "
-            f"it; {bound}): found {rate(hits)}, clean called backdoored {rate(alarms)}"
+            f"- with the largest score of the {len(known.entries)} clean tune models, {limit:.2f}, as the limit (as `banscan calibrate` "
+            f"sets it; {bound}): found {rate(hits)}, clean called backdoored {rate(alarms)}"
         )
     if working and clean:
         lines.append(f"- AUC of the p-value, all-to-one against clean: {_auc([r for r in working if r['target'] is not None], clean):.3f}")
