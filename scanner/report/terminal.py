@@ -170,14 +170,14 @@ def _facts(report: Report) -> Table:
 
 def _standing(standing: Standing) -> str:
     """Where the model stands among clean ones."""
-    whose = "that banscan ships the scores of" if standing.source is None else f"of {standing.source}"
+    whose = f"banscan's own {standing.models}" if standing.source is None else f"the {standing.models} of {standing.source}"
     if standing.uncovered is not None:
-        return f"{standing.models} {whose} say nothing about this one: {standing.uncovered}"
+        return f"{whose} say nothing about this one: {standing.uncovered}"
     if standing.reached is None:
-        return f"{standing.models} {whose} were scanned with other settings"
+        return f"{whose} were scanned with other settings"
     bound = "" if standing.alpha is None else f", which a clean model exceeds with a probability of at most {standing.alpha:g}"
     return (
-        f"{standing.reached} of {standing.models} {whose} score as high (score {standing.score:.2f}, p {standing.p_value:.2f}); backdoored "
+        f"{standing.reached} of {whose} score as high (score {standing.score:.2f}, p {standing.p_value:.2f}); backdoored "
         f"{'from' if standing.alpha is None else 'above'} {standing.limit:.2f}{bound}"
     )
 
