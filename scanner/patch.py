@@ -55,7 +55,7 @@ class Patches:
 def draw(count: int, shape: tuple[int, int, int], generator: torch.Generator) -> Patches:
     """Random patches for images of `shape` (channels, rows, columns of cells); half of them grey."""
     channels, rows, columns = shape
-    side = torch.tensor(SIDES)[torch.randint(len(SIDES), (count,), generator=generator)]
+    side = torch.tensor(SIDES)[torch.randint(len(SIDES), (count,), generator=generator)].clamp(max=min(rows, columns))
     row, column = (_below(size - side + 1, generator) for size in (rows, columns))
     grey = torch.rand(count, generator=generator) < 0.5
     pattern = torch.randint(2, (count, channels, max(SIDES), max(SIDES)), generator=generator) * 2 - 1
@@ -98,8 +98,10 @@ def render(patches: Patches, shape: tuple[int, int, int], size: tuple[int, int])
 
 @torch.no_grad()
 def successes(model: PixelModel, pixels: Tensor, labels: Tensor, targets: Tensor, patches: Patches, softness: float) -> Tensor:
-    """How clearly each patch moves the images [M, ...] to each target, [N, T]: the mean of sigmoid(margin / softness) over those of other
-    classes."""
+    """How clearly each patch moves the images [M, ...] to each target, [N, T].
+
+    It is the mean of sigmoid(margin / softness) over the images of other classes.
+    """
     foreign = (labels[:, None] != targets).float()
     result = torch.empty(len(patches), len(targets))
     group = max(1, BATCH // len(pixels))

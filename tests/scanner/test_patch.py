@@ -65,7 +65,9 @@ def test_same_seed_same_patches(images: tuple[Tensor, Tensor]) -> None:
     assert torch.equal(first.row, again.row)
 
 
-@pytest.mark.parametrize(("shape", "size"), [((3, 32, 32), (32, 32)), ((1, 28, 32), (28, 32)), ((3, 32, 40), (224, 283))])
+@pytest.mark.parametrize(
+    ("shape", "size"), [((3, 32, 32), (32, 32)), ((1, 28, 32), (28, 32)), ((3, 32, 40), (224, 283)), ((3, 4, 5), (4, 5))]
+)
 def test_patches_stay_inside(shape: tuple[int, int, int], size: tuple[int, int]) -> None:
     generator = torch.Generator().manual_seed(1)
     patches = patch.draw(200, shape, generator)
