@@ -3,7 +3,6 @@
 python -m bench.ablation --zoo DIR/tune --images DIR --out bench/results/ablation.jsonl
 """
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import click
 import torch
 
 from banscan.scanner.config import Settings
+from bench import rows
 from bench.detect import row
 
 MODELS = (
@@ -51,15 +51,13 @@ VARIANTS: dict[str, tuple[dict[str, Any], int]] = {
 def main(zoo: Path, folder: Path, out: Path, threads: int) -> None:
     """Append a row for every variant and model that OUT does not have yet."""
     torch.set_num_threads(threads)
-    rows = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
-    done = {(r["variant"], r["name"]) for r in rows}
+    done = {(r["variant"], r["name"]) for r in rows.read(out)}
     for variant, (changes, limit) in VARIANTS.items():
         for name in MODELS:
             if (variant, name) in done:
                 continue
             result = {"variant": variant, **row(zoo / f"{name}.json", folder, replace(DEFAULT, **changes), limit)}
-            with out.open("a") as file:
-                file.write(json.dumps(result) + "\n")
+            rows.append(out, result)
             noise = result["verdict"]["tests"][0]
             click.echo(f"{variant:22s} {name:36s} noise {noise['statistic']:.2f}@{noise['target']} eps {result['eps']:.2f}")
 

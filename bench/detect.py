@@ -17,13 +17,13 @@ from banscan.scanner.pixel_evidence import Mapped
 from banscan.scanner.report.json import to_dict
 from banscan.scanner.scan import Report, scan
 from banscan.scanner.verdict import statistics
+from bench import rows
 
 
 def row(manifest: Path, images: Path, settings: Settings, limit: int = 500) -> dict[str, Any]:
     """Scans one model with at most `limit` images; what is known of its attack is only copied beside the result."""
     facts = json.loads(manifest.read_text())
-    own = images / facts["recipe"]["set"]
-    found = scan(manifest.with_suffix(".onnx"), own if own.is_dir() else images, settings=settings, limit=limit)
+    found = scan(manifest.with_suffix(".onnx"), own_images(images, facts), settings=settings, limit=limit)
     report = to_dict(found)
     return {
         "name": manifest.stem,
@@ -41,6 +41,12 @@ def row(manifest: Path, images: Path, settings: Settings, limit: int = 500) -> d
         "seconds": sum(report["seconds"].values()),
         "environment": report["environment"],
     }
+
+
+def own_images(images: Path, facts: dict[str, Any]) -> Path:
+    """The folder of a model's data set, where there is one for each."""
+    own: Path = images / facts["recipe"]["set"]
+    return own if own.is_dir() else images
 
 
 def aside(report: Report) -> dict[str, Any]:
@@ -91,15 +97,13 @@ def _next(mapping: Mapped) -> float:
 def main(zoo: Path, images: Path, out: Path, only: str, seeds: int, noise: str, restarts: int, threads: int) -> None:
     """Append a row for every model, seed and form of noise that OUT does not have yet."""
     torch.set_num_threads(threads)
-    rows = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
-    done = {(r["name"], r["settings"]["seed"], r["settings"]["noise"]) for r in rows}
+    done = {(r["name"], r["settings"]["seed"], r["settings"]["noise"]) for r in rows.read(out)}
     for manifest in sorted(zoo.glob(f"{only}.json")):
         for seed in range(seeds):
             if (manifest.stem, seed, noise) in done:
                 continue
             result = row(manifest, images, Settings(noise=noise, restarts=restarts, seed=seed))
-            with out.open("a") as file:
-                file.write(json.dumps(result) + "\n")
+            rows.append(out, result)
             verdict = result["verdict"]
             click.echo(
                 f"{result['name']:44s} {verdict['outcome']:18s} target {verdict['target']} by {verdict['test']} p {verdict['p_value']} "

@@ -3,13 +3,13 @@
 python -m bench.null bench/results/tune.jsonl --out scanner/clean_models.json
 """
 
-import json
 from pathlib import Path
 
 import click
 
 from banscan.scanner.calibration import Calibration, Entry, Kind, decisive, render, version
 from banscan.scanner.config import Settings
+from bench.rows import read
 
 
 @click.command()
@@ -18,7 +18,7 @@ from banscan.scanner.config import Settings
 def main(rows: Path, out: Path) -> None:
     """Take the clean models among ROWS that were scanned with the default settings."""
     settings = decisive(Settings())
-    clean = [r for r in map(json.loads, rows.read_text().splitlines()) if r["attack"] == "none" and r["settings"]["seed"] == 0]
+    clean = [r for r in read(rows) if r["attack"] == "none" and r["settings"]["seed"] == 0]
     usable = [r for r in clean if {key: r["settings"].get(key) for key in settings} == settings]
     entries = tuple(Entry(r["name"], r["sha256"], Kind(**r["kind"]), r["verdict"]["score"]) for r in usable)
     images = min(r["images"] for r in usable)

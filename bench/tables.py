@@ -3,7 +3,6 @@
 python -m bench.tables bench/results/held.jsonl
 """
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,6 +15,7 @@ from scipy.stats import binomtest
 
 from banscan.scanner.calibration import shipped
 from banscan.scanner.verdict import BACKDOORED, MAPPED, NAMES, map_score, outlier, outlier_p
+from bench.rows import read
 from bench.zoo.lists import SEEN
 
 Row = dict[str, Any]
@@ -268,7 +268,7 @@ def main(files: tuple[Path, ...], out: Path | None) -> None:
     """Print the table of each of FILES and its totals."""
     parts = [INTRODUCTION] if out else []
     for file in files:
-        rows = [json.loads(line) for line in file.read_text().splitlines()]
+        rows = read(file)
         head = [f"## {file.stem}", "", SECTIONS.get(file.name, str(file)), ""]
         if "variant" in rows[0] or "method" in rows[0]:
             body = variants(rows) if "variant" in rows[0] else baselines(rows)

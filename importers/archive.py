@@ -21,7 +21,7 @@ NAMESPACES = frozenset({"prim", "aten"})
 
 
 def kind(path: Path) -> str | None:
-    """ "TorchScript", "torch.export" or "pickle" for what PyTorch writes; None for any other file.
+    """What PyTorch wrote, told by content: "TorchScript", "torch.export" or "pickle"; None for any other file.
 
     Raises:
         UsageError: there is no such file.

@@ -211,9 +211,4 @@ def _input(path: Path, program: Program) -> graph.Input:
     sizes = [s.get("as_int") for s in program.sizes]
     if len(sizes) != 4:
         raise ModelError(f"{path}: the input has {len(sizes)} axes; expected one batch of images [N, channels, height, width]")
-    _, first, second, third = sizes
-    if first in (1, 3):
-        return graph.Input(program.image, "NCHW", first, second, third)
-    if third in (1, 3):
-        return graph.Input(program.image, "NHWC", third, first, second)
-    raise ModelError(f"{path}: the input has no axis of 1 or 3 channels; expected grey or RGB images")
+    return graph.image_input(path, program.image, sizes[1:])

@@ -76,6 +76,20 @@ class Input:
         return torch.zeros(2, *((self.channels, height, width) if self.layout == "NCHW" else (height, width, self.channels)))
 
 
+def image_input(path: Path, name: str, sizes: list[int | None]) -> Input:
+    """The input whose image axes have these three sizes, None for a free one.
+
+    Raises:
+        ModelError: none of the outer two can be channels.
+    """
+    first, second, third = sizes
+    if first in (1, 3):
+        return Input(name, "NCHW", int(first), second, third)
+    if third in (1, 3):
+        return Input(name, "NHWC", int(third), first, second)
+    raise ModelError(f"{path}: the input {name!r} has no axis of 1 or 3 channels; expected grey or RGB images")
+
+
 @dataclass(frozen=True)
 class Neuron:
     """A layer of neurons: one fx node with `channels` outputs on `axis`, and the activation behind it if nothing else reads it."""

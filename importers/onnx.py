@@ -22,7 +22,6 @@ def load(path: Path, size: tuple[int, int] | None, logits: str | None) -> graph.
     """Reads an ONNX classifier; `size` is for images whose size it leaves free, `logits` names one of several outputs.
 
     Raises:
-        UsageError: there is no such file.
         ModelError: the file is not ONNX, is damaged, or holds no image classifier that can be traced.
     """
     model = untrusted.read_onnx(path)
@@ -158,13 +157,7 @@ def _input(path: Path, model: onnx.ModelProto) -> tuple[str, graph.Input, int | 
             "expected one batch of images [N, channels, height, width] or [N, height, width, channels]"
         )
     batch, *image = sizes
-    if image[0] in (1, 3):
-        spec = graph.Input(inputs[0].name, "NCHW", int(image[0]), image[1], image[2])
-    elif image[2] in (1, 3):
-        spec = graph.Input(inputs[0].name, "NHWC", int(image[2]), image[0], image[1])
-    else:
-        raise ModelError(f"{path}: the input {inputs[0].name!r} has no axis of 1 or 3 channels; expected grey or RGB images")
-    return inputs[0].name, spec, batch
+    return inputs[0].name, graph.image_input(path, inputs[0].name, image), batch
 
 
 def _precision(model: onnx.ModelProto) -> str:

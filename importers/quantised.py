@@ -13,7 +13,6 @@ from onnx import helper, numpy_helper
 
 from banscan.errors import ModelError
 
-MICROSOFT = "com.microsoft"
 # name in the graph → plain operator, for those with inputs x, its scale and zero point, and those of the result
 ONE = {
     "QLinearSigmoid": "Sigmoid",
@@ -55,13 +54,13 @@ class _Rewriting:
             raise ModelError(f"operator {node.op_type} ({node.name}): a scale that is computed is not supported")
         return self.number(f"{node.input[at]}_float", dequantised(value, scale, zero, axis))
 
-    def emit(self, node: onnx.NodeProto, op: str, inputs: list[str], scale: int, attributes: dict[str, object] | None = None) -> None:
+    def emit(self, node: onnx.NodeProto, op: str, inputs: list[str], scale: int) -> None:
         """A plain operator in place of `node`, held in the range that the inputs `scale` and the next one stand for."""
         kept = {a.name: helper.get_attribute_value(a) for a in node.attribute if a.name not in FOREIGN}
         output = node.output[0]
         bounds = limits(self.constant(node, scale), self.constant(node, scale + 1))
         plain = output if bounds is None else f"{output}_unbounded"
-        self.nodes.append(helper.make_node(op, inputs, [plain], node.name or output, **(kept if attributes is None else attributes)))
+        self.nodes.append(helper.make_node(op, inputs, [plain], node.name or output, **kept))
         if bounds is not None:
             self.bound(plain, output, bounds)
 

@@ -26,7 +26,6 @@ def load(path: Path, size: tuple[int, int] | None) -> graph.TracedModel:
     """Reads a TorchScript classifier, traced, scripted or frozen; `size` is for images whose size it leaves free.
 
     Raises:
-        UsageError: there is no such file.
         ModelError: the archive is refused or damaged, or holds no image classifier that can be traced.
     """
     archive.check_script(path)

@@ -6,7 +6,7 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError
 
-from banscan.errors import ModelError, UsageError
+from banscan.errors import ModelError
 
 # beyond this no image classifier has weights, but a hostile shape may
 LARGEST_TENSOR = 1 << 33
@@ -16,13 +16,8 @@ def read_onnx(path: Path) -> onnx.ModelProto:
     """Parses an ONNX file without its external data and checks it; external data is loaded from the file's own folder only.
 
     Raises:
-        UsageError: there is no such file.
         ModelError: the file is not ONNX, is truncated, or points outside its folder.
     """
-    if not path.exists():
-        raise UsageError(f"{path}: no such file; expected the path of an ONNX model")
-    if not path.is_file():
-        raise UsageError(f"{path}: not a file; expected the path of an ONNX model")
     try:
         model = onnx.load(str(path), format="protobuf", load_external_data=False)
     except (DecodeError, ValueError, OSError) as error:

@@ -8,7 +8,7 @@ from typing import Any
 
 from banscan.errors import ModelError, UsageError
 from banscan.importers import untrusted
-from banscan.scanner.calibration import ALPHA, Calibration, Entry, Kind, decisive, kind_of, threshold, version
+from banscan.scanner.calibration import ALPHA, Calibration, Entry, decisive, kind_of, read_entry, threshold, version
 from banscan.scanner.config import Settings
 from banscan.scanner.scan import Report, scan
 
@@ -90,8 +90,8 @@ def _finished(partial: Path, stamp: dict[str, Any]) -> Iterator[tuple[str, tuple
     for line in partial.read_text(encoding="utf-8").splitlines():
         try:
             row = json.loads(line)
-            entry = row["entry"]
+            entry = read_entry(row["entry"])
             if all(row[key] == value for key, value in stamp.items()):
-                yield entry["sha256"], (Entry(entry["name"], entry["sha256"], Kind(**entry["kind"]), entry["score"]), row["images"])
+                yield entry.sha256, (entry, row["images"])
         except (ValueError, KeyError, TypeError):
             continue

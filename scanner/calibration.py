@@ -194,11 +194,16 @@ def load(path: Path) -> Calibration:
 def _read(document: dict[str, Any], path: Path | None) -> Calibration:
     if document["schema"] != SCHEMA:
         raise ValueError("unknown schema")
-    entries = tuple(Entry(e["name"], e["sha256"], Kind(**e["kind"]), float(e["score"])) for e in document["models"])
+    entries = tuple(map(read_entry, document["models"]))
     alpha = None if document["alpha"] is None else float(document["alpha"])
     if not entries or not all(math.isfinite(e.score) for e in entries) or (alpha is not None and not 0 < alpha < 1):
         raise ValueError("unusable numbers")
     return Calibration(entries, alpha, dict(document["settings"]), int(document["images"]), str(document["banscan"]), path)
+
+
+def read_entry(document: dict[str, Any]) -> Entry:
+    """One model as `asdict` wrote it."""
+    return Entry(document["name"], document["sha256"], Kind(**document["kind"]), float(document["score"]))
 
 
 def render(calibration: Calibration) -> str:

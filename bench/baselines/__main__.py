@@ -14,8 +14,10 @@ from banscan import importers
 from banscan.scanner import images, preprocess
 from banscan.scanner.pixels import pixel_model
 from banscan.scanner.precision import search_dtype
+from bench import rows
 from bench.baselines import BASELINES
 from bench.baselines.subject import Subject
+from bench.detect import own_images
 
 
 def subject(path: Path, folder: Path) -> Subject:
@@ -40,15 +42,13 @@ def subject(path: Path, folder: Path) -> Subject:
 def main(zoo: Path, folder: Path, out: Path, only: str, methods: tuple[str, ...], seed: int, threads: int) -> None:
     """Append a row for every model and method that OUT does not have yet."""
     torch.set_num_threads(threads)
-    rows = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
-    done = {(r["name"], r["method"], r["seed"]) for r in rows}
+    done = {(r["name"], r["method"], r["seed"]) for r in rows.read(out)}
     for manifest in sorted(zoo.glob(f"{only}.json")):
         facts = json.loads(manifest.read_text())
         wanted = [m for m in methods if (manifest.stem, m, seed) not in done]
         if not wanted:
             continue
-        own = folder / facts["recipe"]["set"]
-        given = subject(manifest.with_suffix(".onnx"), own if own.is_dir() else folder)
+        given = subject(manifest.with_suffix(".onnx"), own_images(folder, facts))
         for method in wanted:
             begin = time.perf_counter()
             found = BASELINES[method](given, seed)
@@ -64,8 +64,7 @@ def main(zoo: Path, folder: Path, out: Path, only: str, methods: tuple[str, ...]
                 "flagged": found.flagged,
                 "seconds": time.perf_counter() - begin,
             }
-            with out.open("a") as file:
-                file.write(json.dumps(row) + "\n")
+            rows.append(out, row)
             click.echo(f"{row['name']:44s} {method:9s} class {found.target} {found.statistic:.2f} {found.flagged} {row['seconds']:.0f} s")
 
 

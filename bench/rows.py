@@ -1,0 +1,16 @@
+"""Files of results, one JSON object a line; whoever writes one goes on where an earlier run stopped."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file; none where it does not exist yet."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def append(path: Path, row: dict[str, Any]) -> None:
+    """Adds one row."""
+    with path.open("a") as file:
+        file.write(json.dumps(row) + "\n")
