@@ -11,7 +11,7 @@ CPU_INDEX := https://download.pytorch.org/whl/cpu
 DATA ?= data
 ZOO ?= ../zoo
 
-.PHONY: demo demo-seeds zoo detect null evidence matrix test lint bench clean
+.PHONY: demo demo-seeds zoo detect null evidence matrix test test-frameworks lint bench clean
 
 demo: $(VENV)/installed ## scan the two examples: a backdoored model (exit 1) and a clean one (exit 0)
 	@$(BIN)/banscan examples/backdoored.onnx --clean-dir examples/clean; code=$$?; echo "exit $$code"; test $$code -eq 1
@@ -45,6 +45,15 @@ matrix: $(VENV)/tested ## docs/matrix.md: every family of classifiers in every f
 test: $(VENV)/tested ## everything that needs no GPU
 	$(BIN)/python -m pytest
 
+test-frameworks: $(VENV)/tested ## installs Keras, scikit-learn and Paddle, each apart, lets them write models anew and tests these
+	mkdir -p .frameworks/files
+	for name in keras sklearn paddle; do \
+	  test -d .frameworks/$$name || $(PYTHON) -m venv .frameworks/$$name || exit 1; \
+	  .frameworks/$$name/bin/pip --disable-pip-version-check --quiet install -r tests/data/$$name.txt || exit 1; \
+	  .frameworks/$$name/bin/python tests/data/write_$$name.py .frameworks/files --large || exit 1; \
+	done
+	BANSCAN_FRAMEWORKS=.frameworks/files $(BIN)/python -m pytest tests/importers/test_frameworks.py
+
 lint: $(VENV)/tested ## style, format, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -54,7 +63,7 @@ bench: $(VENV)/tested ## the stages of a scan of the example
 	$(BIN)/python -m bench.speed
 
 clean: ## remove what the other targets made
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) .frameworks build dist *.egg-info
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "banscan needs Python 3.11 or newer; set PYTHON=")'

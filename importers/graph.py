@@ -1,5 +1,6 @@
 """The one normal form: an ATen-level torch.fx graph with its neurons, its penultimate features and where it came from."""
 
+import math
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -22,6 +23,11 @@ KINDS: dict[Any, str] = {
     aten.linear.default: "linear",
     aten.batch_norm.default: "norm",
 }
+# what stands behind the logits of two classes, undone for the comparison with the source: 1 - p beside p, and one logit for both
+PAIR, ONE_LOGIT = "Concat", "one logit for two classes"
+# values per image: a ResNet50 at 224x224 has fewer than a million in its widest layer
+LARGEST_ACTIVATION = 1 << 28
+LARGEST_SIDE = 1 << 13
 IDENTITIES = frozenset({aten.clone.default, aten.detach.default, aten.alias.default, aten.contiguous.default, aten.dropout.default})
 TAIL: dict[Any, str] = {
     aten.softmax.int: "Softmax",
@@ -42,6 +48,7 @@ class Source:
         batch: the batch size that the file fixes, or None.
         precision: of the file's weights: "float32", "float16", "bfloat16" or "8 bits"; the traced graph is float32 always.
         output: the name of the output that was read, in a file that names them.
+        labels: the file's own names of the classes.
     """
 
     path: Path
@@ -52,17 +59,22 @@ class Source:
     batch: int | None
     precision: str = "float32"
     output: str | None = None
+    labels: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
 class Input:
-    """What the model takes: float images of this layout ("NCHW" or "NHWC"); a size of None is free."""
+    """What the model takes: float images of this layout ("NCHW" or "NHWC"); a size of None is free.
+
+    `flat` where the file wants the values of an image in one row; the traced graph takes images and flattens them itself.
+    """
 
     name: str
     layout: str
     channels: int
     height: int | None
     width: int | None
+    flat: bool = False
 
     def sized(self, size: tuple[int, int] | None) -> "Input":
         """With a size that is still free set to this one."""
@@ -80,14 +92,30 @@ def image_input(path: Path, name: str, sizes: list[int | None]) -> Input:
     """The input whose image axes have these three sizes, None for a free one.
 
     Raises:
-        ModelError: none of the outer two can be channels.
+        ModelError: none of the outer two can be channels, or a size that no image has.
     """
+    if any(size is not None and not 0 < size <= LARGEST_SIDE for size in sizes):
+        shown = "x".join(str(size or "?") for size in sizes)
+        raise ModelError(f"{path}: the input {name!r} is {shown}; expected images of at most {LARGEST_SIDE} pixels a side")
     first, second, third = sizes
     if first in (1, 3):
         return Input(name, "NCHW", int(first), second, third)
     if third in (1, 3):
         return Input(name, "NHWC", int(third), first, second)
     raise ModelError(f"{path}: the input {name!r} has no axis of 1 or 3 channels; expected grey or RGB images")
+
+
+def flat_input(path: Path, name: str, count: int) -> Input:
+    """Square images whose values stand in one row: grey, or RGB as numpy flattens them [height, width, 3].
+
+    Raises:
+        ModelError: no square image has this many values.
+    """
+    for channels in (1, 3):
+        side = math.isqrt(max(0, min(count, 3 * LARGEST_SIDE**2)) // channels)
+        if side * side * channels == count and side > 1:
+            return Input(name, "NHWC", channels, side, side, flat=True)
+    raise ModelError(f"{path}: the input {name!r} is a row of {count} values, which is no square grey or RGB image; expected images")
 
 
 @dataclass(frozen=True)
@@ -120,6 +148,12 @@ class TracedModel:
     stripped: tuple[str, ...]
     source: Source
 
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """The file's own names of the classes, where it has one for each."""
+        labels = self.source.labels
+        return labels if labels is not None and len(labels) == self.classes else None
+
     def logits(self, images: Tensor) -> Tensor:
         """Logits [N, classes] of preprocessed images [N, ...]."""
         return cast(Tensor, self.module(images))
@@ -147,12 +181,20 @@ def normalise(module: fx.GraphModule, spec: Input, source: Source) -> TracedMode
     module.graph.eliminate_dead_code()
     module.delete_all_unused_submodules()
     module.recompile()
-    output = cast(fx.Node, output_node(module.graph).args[0])
-    shape = penultimate.shape(output)
+    shape = penultimate.shape(output_node(module.graph).args[0])
+    if len(shape) == 2 and shape[1] == 1:
+        stripped = (*stripped, ONE_LOGIT)
+        shape = two_logits(module)
+    check_sizes(module, source.path)
     if len(shape) != 2 or not isinstance(shape[1], int) or shape[1] < 2:
         raise ModelError(
             f"{source.path}: the output has shape {penultimate.pretty(shape)}; expected logits [batch, classes] of an image classifier"
         )
+    try:
+        with torch.no_grad():
+            module(spec.example())
+    except RuntimeError as error:
+        raise ModelError(f"{source.path}: the graph cannot be computed ({str(error).strip().splitlines()[0]}); export it again") from error
     neurons = find_neurons(module)
     anatomy: Anatomy | None = penultimate.find(module.graph, {n.node for n in neurons})
     if anatomy is None:
@@ -210,7 +252,7 @@ def fuse_bias(module: fx.GraphModule) -> None:
         if node.op != "call_function" or node.target is not aten.add.Tensor or len(node.args) != 2 or node.kwargs:
             continue
         for layer, other in (node.args, node.args[::-1]):
-            value = attribute(module, other)
+            value = torch.tensor([float(other)]) if isinstance(other, int | float) else attribute(module, other)
             if value is None or not isinstance(layer, fx.Node) or len(layer.users) != 1:
                 continue
             kind = KINDS.get(layer.target)
@@ -263,11 +305,55 @@ def strip_tail(module: fx.GraphModule) -> tuple[str, ...]:
     value: Any = out.args[0]
     while isinstance(value, tuple | list):
         value = value[0]
-    while isinstance(value, fx.Node) and value.op == "call_function" and value.target in TAIL:
-        stripped.append(TAIL[value.target])
-        value = value.args[0]
+    while isinstance(value, fx.Node) and value.op == "call_function":
+        pair = _pair(module, value)
+        if pair is not None:
+            stripped.append(PAIR)
+            value = pair
+        elif value.target in TAIL:
+            stripped.append(TAIL[value.target])
+            value = value.args[0]
+        else:
+            break
     out.args = (value,)
     return tuple(stripped)
+
+
+def _pair(module: fx.GraphModule, node: fx.Node) -> fx.Node | None:
+    """The p [N, 1] of a concatenation of 1 - p and p, as scikit-learn's exporter writes two classes."""
+    if node.target is not aten.cat.default or len(cast(Any, node.args[0])) != 2:
+        return None
+    first, second = cast(tuple[fx.Node, fx.Node], node.args[0])
+    if first.target is aten.rsub.Scalar:
+        taken, one = first.args[:2]
+    elif first.target is aten.sub.Tensor:
+        one, taken = first.args[:2]
+    else:
+        return None
+    value = attribute(module, one) if isinstance(one, fx.Node) else one
+    return second if taken is second and value is not None and bool(torch.all(torch.as_tensor(value) == 1)) else None
+
+
+def two_logits(module: fx.GraphModule) -> tuple[Any, ...]:
+    """Gives a classifier of one logit z [N, 1] the two (-z/2, z/2), whose softmax is z's sigmoid; the new shape."""
+    out = output_node(module.graph)
+    logit = cast(fx.Node, out.args[0])
+    factors = constant(module, out, torch.tensor([-0.5, 0.5]), "two_logits")
+    with module.graph.inserting_before(out):
+        both = module.graph.call_function(aten.mul.Tensor, (logit, factors))
+    both.meta["val"] = logit.meta["val"].expand(-1, 2)
+    out.args = (both,)
+    module.recompile()
+    return penultimate.shape(both)
+
+
+def check_sizes(module: fx.GraphModule, path: Path) -> None:
+    """Raises ModelError where a tensor in between is larger than any classifier needs; computing it would exhaust the memory."""
+    for node in module.graph.nodes:
+        sizes = penultimate.shape(node)
+        count = math.prod(s for s in sizes if isinstance(s, int))
+        if count > LARGEST_ACTIVATION:
+            raise ModelError(f"{path}: {node.name} makes {count:,} values for an image; the file is damaged or hostile")
 
 
 def find_neurons(module: fx.GraphModule) -> tuple[Neuron, ...]:

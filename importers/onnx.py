@@ -6,16 +6,18 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx.inliner
 import torch
 from torch import Tensor, nn
 
 from banscan.errors import BanscanError, ModelError
-from banscan.importers import graph, quantised, untrusted
+from banscan.importers import graph, outputs, quantised, untrusted
 from banscan.importers.operators import OPERATORS, Call
+from banscan.importers.outputs import FLOATS
 from banscan.importers.trace import export
 
-FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE, onnx.TensorProto.BFLOAT16)
+WEIGHTED = frozenset(
+    {"Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "InstanceNormalization", "LayerNormalization", "GroupNormalization"}
+)
 
 
 def load(path: Path, size: tuple[int, int] | None, logits: str | None) -> graph.TracedModel:
@@ -24,18 +26,16 @@ def load(path: Path, size: tuple[int, int] | None, logits: str | None) -> graph.
     Raises:
         ModelError: the file is not ONNX, is damaged, or holds no image classifier that can be traced.
     """
-    model = untrusted.read_onnx(path)
-    if model.functions:
-        model = onnx.inliner.inline_local_functions(model)
+    model = untrusted.inline(path, untrusted.read_onnx(path))
     try:
         eight_bit = quantised.dequantise(model)
     except BanscanError as error:
         raise ModelError(f"{path}: {error}") from error
     name, spec, batch = _input(path, model)
     spec = spec.sized(size)
-    output = _output(path, model, logits)
+    output = outputs.find(path, model, logits)
     try:
-        module = Interpreter(model, name, output, batch)
+        module = Interpreter(model, name, output.tensor, batch, flat=spec.flat)
     except BanscanError as error:
         raise ModelError(f"{path}: {error}") from error
     traced = export(path, module, spec.example())
@@ -47,7 +47,8 @@ def load(path: Path, size: tuple[int, int] | None, logits: str | None) -> graph.
         sha256=untrusted.sha256(path),
         batch=batch,
         precision="8 bits" if eight_bit else _precision(model),
-        output=output,
+        output=output.name,
+        labels=output.labels,
     )
     return graph.normalise(traced, spec, source)
 
@@ -63,29 +64,44 @@ def run_source(source: graph.Source, images: np.ndarray) -> np.ndarray:
     entry = session.get_inputs()[0]
     dtype = {"tensor(float16)": np.float16, "tensor(double)": np.float64, "tensor(uint8)": np.uint8}.get(entry.type, np.float32)
     step, count = source.batch or 64, len(images) // (source.batch or 1) * (source.batch or 1)
+    if len(entry.shape) == 2:
+        images = images.reshape(len(images), -1)
     parts = [session.run([source.output], {entry.name: images[i : min(i + step, count)].astype(dtype)})[0] for i in range(0, count, step)]
-    return np.concatenate(parts).astype(np.float32)
+    return np.concatenate([_table(part, source.labels or ()) for part in parts]).astype(np.float32)
+
+
+def _table(answer: Any, labels: tuple[str, ...]) -> np.ndarray:
+    """Scores [N, classes]; a ZipMap answers a dictionary per image, from label to score."""
+    if not isinstance(answer, list):
+        return np.asarray(answer)
+    return np.array([[{str(k): v for k, v in row.items()}[label] for label in labels] for row in answer])
 
 
 class Interpreter(nn.Module):
     """Runs an ONNX graph with torch calls. Floating-point constants become frozen float32 parameters, integers stay in numpy."""
 
-    def __init__(self, model: onnx.ModelProto, image: str, output: str, batch: int | None) -> None:
+    def __init__(self, model: onnx.ModelProto, image: str, output: str, batch: int | None, *, flat: bool = False) -> None:
         super().__init__()
-        self.image, self.output = image, output
+        self.image, self.output, self.flat = image, output, flat
         self.known: dict[str, Any] = {}
         self.attributes: dict[str, str] = {}
         versions = {o.domain: o.version for o in model.opset_import}
         version = versions.get("", versions.get("ai.onnx", 1))
         # factors of sizes are arithmetic on shapes, although they are no integers
         self.factors = {i for node in model.graph.node if node.op_type in ("Resize", "Upsample") for i in node.input[1:] if i}
+        nodes = _needed(model, output)
+        # a weight of one value is a weight all the same
+        self.weights = {i for node in nodes if node.op_type in WEIGHTED for i in node.input[1:] if i}
+        read = {name for node in nodes for name in node.input}
         for initializer in model.graph.initializer:
+            if initializer.name not in read:
+                continue
             try:
                 self._keep(initializer.name, onnx.numpy_helper.to_array(initializer))
             except ValueError as error:
                 raise ModelError(f"the weight {initializer.name!r} has fewer values than its shape; the file is damaged") from error
         self.calls: list[tuple[Call, list[str], list[str]]] = []
-        for node in _needed(model, output):
+        for node in nodes:
             attributes = {a.name: _attribute(a) for a in node.attribute}
             if node.op_type == "Constant":
                 key, value = next(iter(attributes.items()))
@@ -93,16 +109,17 @@ class Interpreter(nn.Module):
                 array = onnx.numpy_helper.to_array(value) if key == "value" else np.array(value, kinds.get(key, np.int64))
                 self._keep(node.output[0], array)
                 continue
-            if node.domain not in ("", "ai.onnx") or node.op_type not in OPERATORS:
-                where = f"{node.domain}::" if node.domain else ""
-                raise ModelError(f"operator {where}{node.op_type} ({node.name or node.output[0]}) is not supported")
+            name = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}::{node.op_type}"
+            if name not in OPERATORS:
+                raise ModelError(f"operator {name} ({node.name or node.output[0]}) is not supported")
             constant = tuple(i in self.known or i in self.attributes for i in node.input)
             used = len([o for o in node.output if o])
-            call = Call(node.op_type, node.name or node.output[0], attributes, version, used, constant, batch)
+            call = Call(name, node.name or node.output[0], attributes, version, used, constant, batch)
             self.calls.append((call, list(node.input), list(node.output)))
 
     def _keep(self, name: str, array: np.ndarray) -> None:
-        if array.dtype.kind in "iub" or (array.dtype.kind == "f" and (array.size <= 1 or name in self.factors)):
+        number = name not in self.weights and (array.size <= 1 or name in self.factors)
+        if array.dtype.kind in "iub" or (array.dtype.kind == "f" and number):
             # scalars stay numbers; anything but an integer is computed in float32
             self.known[name] = array.astype(np.float32) if array.dtype.kind == "f" else array
         elif array.dtype.kind == "f" or array.dtype.name == "bfloat16":
@@ -119,11 +136,11 @@ class Interpreter(nn.Module):
         return getattr(self, self.attributes[name]) if name in self.attributes else self.known[name]
 
     def forward(self, image: Tensor) -> Tensor:
-        values: dict[str, Any] = {self.image: image}
-        for call, inputs, outputs in self.calls:
+        values: dict[str, Any] = {self.image: image.flatten(1) if self.flat else image}
+        for call, inputs, names in self.calls:
             result = OPERATORS[call.op](call, *(self._value(i, values) for i in inputs))
             results = result if isinstance(result, tuple) else (result,)
-            values.update((name, r) for name, r in zip(outputs, results, strict=False) if name)
+            values.update((name, r) for name, r in zip(names, results, strict=False) if name)
         final: Tensor = values[self.output]
         return final
 
@@ -150,6 +167,8 @@ def _input(path: Path, model: onnx.ModelProto) -> tuple[str, graph.Input, int | 
         raise ModelError(f"{path}: {len(inputs)} inputs ({names}); expected an image classifier with one image input")
     sizes = [d.dim_value or None for d in inputs[0].type.tensor_type.shape.dim]
     kind = inputs[0].type.tensor_type.elem_type
+    if len(sizes) == 2 and sizes[1] is not None and kind in FLOATS:
+        return inputs[0].name, graph.flat_input(path, inputs[0].name, sizes[1]), sizes[0]
     if len(sizes) != 4 or kind not in (*FLOATS, onnx.TensorProto.UINT8):
         shown = "x".join(str(s or "?") for s in sizes)
         raise ModelError(
@@ -169,12 +188,3 @@ def _precision(model: onnx.ModelProto) -> str:
     most = max(counts, key=counts.__getitem__, default=0)
     names = {int(onnx.TensorProto.FLOAT16): "float16", int(onnx.TensorProto.BFLOAT16): "bfloat16"}
     return names.get(most, "float32")
-
-
-def _output(path: Path, model: onnx.ModelProto, wanted: str | None) -> str:
-    names = [o.name for o in model.graph.output]
-    if wanted is not None and wanted not in names:
-        raise ModelError(f"{path}: no output {wanted!r}; it has {', '.join(names) or 'none'}")
-    if wanted is None and len(names) != 1:
-        raise ModelError(f"{path}: {len(names)} outputs ({', '.join(names) or 'none'}); say with --logits which of them holds the logits")
-    return wanted or names[0]

@@ -337,6 +337,13 @@ def cast(call: Call, x: Any) -> Any:
     return tensor(x).to(torch.from_numpy(np.zeros(0, to)).dtype)
 
 
+@operator("ai.onnx.ml::Scaler")
+def scaler(call: Call, x: Tensor) -> Tensor:
+    """scikit-learn's StandardScaler."""
+    offset, scale = (torch.tensor(call.get(key, [default]), dtype=torch.float32) for key, default in (("offset", 0.0), ("scale", 1.0)))
+    return (x - offset) * scale
+
+
 @operator("Identity", "Dropout")
 def identity(call: Call, x: Any, *_: Any) -> Any:
     if call.outputs > 1:
@@ -621,10 +628,14 @@ def resize(call: Call, x: Tensor, *rest: Any) -> Tensor:
     rounding = call.get("nearest_mode", "round_prefer_floor" if call.version >= 11 else "floor")
     if mode == "nearest" and where_ == "asymmetric" and rounding == "floor":
         return F.interpolate(x, size=sizes, mode="nearest")
+    # the two roundings differ only half-way between pixels, where no whole factor upwards leads
+    whole = all(isinstance(d, int) and isinstance(n, int) and n % d == 0 for n, d in zip(sizes, x.shape[2:], strict=True))
+    if mode == "nearest" and where_ == "half_pixel" and (rounding == "round_prefer_ceil" or (rounding == "round_prefer_floor" and whole)):
+        return F.interpolate(x, size=sizes, mode="nearest-exact")
     kinds = {("linear", 4): "bilinear", ("linear", 3): "linear", ("cubic", 4): "bicubic"}
     if (mode, x.dim()) in kinds and where_ in ("half_pixel", "pytorch_half_pixel", "align_corners"):
         return F.interpolate(x, size=sizes, mode=kinds[mode, x.dim()], align_corners=where_ == "align_corners")
-    raise call.unsupported(f"mode {mode} with {where_}")
+    raise call.unsupported(f"mode {mode} with {where_}{f' and {rounding}' if mode == 'nearest' else ''}")
 
 
 @operator("Attention")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from banscan.importers import onnx, torchscript
-from banscan.importers.graph import TracedModel
+from banscan.importers.graph import ONE_LOGIT, PAIR, TracedModel
 
 # outputs below this are nothing to compare with
 SMALLEST = 1e-12
@@ -51,4 +51,6 @@ RESTORE: dict[str, Callable[[Tensor], Tensor]] = {
     "LogSoftmax": lambda y: torch.log_softmax(y, 1),
     "Sigmoid": torch.sigmoid,
     "ArgMax": lambda y: y.argmax(1).float(),
+    PAIR: lambda p: torch.cat((1 - p, p), 1),
+    ONE_LOGIT: lambda y: y[:, 1:] - y[:, :1],
 }

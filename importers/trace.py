@@ -1,5 +1,6 @@
 """A module that interprets a model file, recorded as an ATen graph with a free batch."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ def export(path: Path, module: nn.Module, example: Tensor) -> fx.GraphModule:
     Raises:
         ModelError: it cannot be traced, or only with the batch size of the example.
     """
+    # torch writes tracebacks of its own for what becomes one sentence here
+    logging.getLogger("torch._subclasses.fake_tensor").setLevel(logging.CRITICAL)
     try:
         exported = torch.export.export(module, (example,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},), strict=False)
     except BanscanError as error:

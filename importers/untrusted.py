@@ -1,15 +1,18 @@
 """Model files are untrusted: what is looked at before anything in them is used."""
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
+import onnx.inliner
 from google.protobuf.message import DecodeError
 
 from banscan.errors import ModelError
 
 # beyond this no image classifier has weights, but a hostile shape may
 LARGEST_TENSOR = 1 << 33
+MOST_NODES = 1_000_000
 
 
 def read_onnx(path: Path) -> onnx.ModelProto:
@@ -40,6 +43,34 @@ def read_onnx(path: Path) -> onnx.ModelProto:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(f"{path}: not a valid ONNX model ({reason}); export it again with your framework's ONNX exporter") from error
     return model
+
+
+def inline(path: Path, model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with its functions written out, after a look at how long that makes it.
+
+    Raises:
+        ModelError: functions that call themselves, or that call each other so often that the graph would not fit.
+    """
+    if not model.functions:
+        return model
+    bodies = {(f.domain, f.name): f for f in model.functions}
+    lengths: dict[tuple[str, str], int] = {}
+
+    def length(nodes: Sequence[onnx.NodeProto], open_: frozenset[tuple[str, str]]) -> int:
+        total = 0
+        for node in nodes:
+            key = (node.domain, node.op_type)
+            if key in open_:
+                raise ModelError(f"{path}: the function {node.op_type!r} calls itself; the file is damaged or hostile")
+            if key in bodies and key not in lengths:
+                lengths[key] = length(bodies[key].node, open_ | {key})
+            total += lengths.get(key, 1)
+        return total
+
+    count = length(model.graph.node, frozenset())
+    if count > MOST_NODES:
+        raise ModelError(f"{path}: its functions write out to {count:,} nodes; the file is damaged or hostile")
+    return onnx.inliner.inline_local_functions(model)
 
 
 def _check_external(path: Path, tensor: onnx.TensorProto) -> None:

@@ -20,7 +20,8 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".ppm", ".pgm", ".bmp", ".webp"})
 class CleanSet:
     """Clean images as uint8 [N, H, W, channels] with labels [N], or None where the folder has none.
 
-    `labelled_by` says where the labels come from, `unreadable` names the files that could not be decoded, `found` counts all files.
+    `labelled_by` says where the labels come from, `unreadable` names the files that could not be decoded, `found` counts all files,
+    `names` are the classes' in the model's order where somebody gave them.
     """
 
     images: np.ndarray
@@ -28,6 +29,7 @@ class CleanSet:
     labelled_by: str
     unreadable: tuple[str, ...]
     found: int
+    names: tuple[str, ...] | None = None
 
 
 def load(
@@ -37,6 +39,7 @@ def load(
     *,
     names: Path | None = None,
     table: Path | None = None,
+    known: tuple[str, ...] | None = None,
     size: int | None = None,
     limit: int = 500,
     seed: int = 0,
@@ -46,6 +49,7 @@ def load(
     Args:
         names: a file with one class name per line, in the model's order, for folders called by class name.
         table: a CSV of file,label rows, file relative to the folder; takes the place of class folders.
+        known: the model file's own names of its classes; they count where no `names` are given and all folders are among them.
         size: height and width where the model leaves them free; the first image's otherwise.
 
     Raises:
@@ -56,7 +60,8 @@ def load(
     files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
     if not files:
         raise UsageError(f"{folder}: no images in it; expected {', '.join(sorted(s[1:] for s in SUFFIXES))} files")
-    labels, labelled_by = _labels(folder, files, classes, names, table)
+    given = known if names is None else _names(names, classes)
+    labels, labelled_by = _labels(folder, files, classes, names, table, known)
     chosen = _spread(labels, len(files), limit, seed)
     images, kept, unreadable = [], [], []
     height, width = spec.height or size, spec.width or size
@@ -77,7 +82,7 @@ def load(
     stack = np.stack(images)
     stack = stack[..., None] if stack.ndim == 3 else stack
     picked = None if labels is None else torch.tensor([labels[i] for i in kept])
-    return CleanSet(stack, picked, labelled_by, tuple(unreadable), len(files))
+    return CleanSet(stack, picked, labelled_by, tuple(unreadable), len(files), given)
 
 
 def _fit(picture: Image.Image, height: int, width: int) -> np.ndarray:
@@ -91,7 +96,9 @@ def _fit(picture: Image.Image, height: int, width: int) -> np.ndarray:
     return np.asarray(picture)
 
 
-def _labels(folder: Path, files: list[Path], classes: int, names: Path | None, table: Path | None) -> tuple[list[int] | None, str]:
+def _labels(
+    folder: Path, files: list[Path], classes: int, names: Path | None, table: Path | None, known: tuple[str, ...] | None
+) -> tuple[list[int] | None, str]:
     if table is not None:
         return _from_table(folder, files, classes, table), f"labels from {table.name}"
     folders = sorted({p.parent.relative_to(folder).parts[0] for p in files if p.parent != folder})
@@ -99,13 +106,14 @@ def _labels(folder: Path, files: list[Path], classes: int, names: Path | None, t
         return None, "no labels: the model's own predictions serve as labels"
     if any(p.parent == folder for p in files):
         raise UsageError(f"{folder}: images beside class folders; expected either class folders only or a flat folder")
+    named = {_plain(name): i for i, name in enumerate(known or ())}
     if names is not None:
-        order = {name: i for i, name in enumerate(_lines(names))}
-        unknown = [f for f in folders if f not in order]
-        if unknown or len(order) != classes:
-            what = f"the folder {unknown[0]!r} is not in it" if unknown else f"{len(order)} names for {classes} classes"
-            raise UsageError(f"{names}: {what}; expected one class name per line, in the model's order")
-        index, how = order, f"labels from folder names by {names.name}"
+        index, how = {name: i for i, name in enumerate(_names(names, classes))}, f"labels from folder names by {names.name}"
+        unknown = [f for f in folders if f not in index]
+        if unknown:
+            raise UsageError(f"{names}: the folder {unknown[0]!r} is not in it; expected one class name per line, in the model's order")
+    elif all(_plain(f) in named for f in folders):
+        index, how = {f: named[_plain(f)] for f in folders}, "labels from folder names by the model file"
     elif all(f.isdecimal() for f in folders):
         index, how = {f: int(f) for f in folders}, "labels from folder numbers"
         beyond = [f for f in folders if index[f] >= classes]
@@ -118,6 +126,19 @@ def _labels(folder: Path, files: list[Path], classes: int, names: Path | None, t
             f"{folder}: {len(folders)} class folders for a model of {classes} classes; number the folders or give --classes FILE"
         )
     return [index[p.relative_to(folder).parts[0]] for p in files], how
+
+
+def _plain(name: str) -> str:
+    """A class's name; of a number without leading zeros."""
+    return str(int(name)) if name.isdecimal() else name
+
+
+def _names(path: Path, classes: int) -> tuple[str, ...]:
+    names = tuple(_lines(path))
+    if len(names) != classes or len(set(names)) != classes:
+        what = f"{len(set(names))} names for {classes} classes"
+        raise UsageError(f"{path}: {what}; expected one class name per line, in the model's order")
+    return names
 
 
 def _lines(path: Path) -> list[str]:

@@ -128,7 +128,15 @@ def scan(
     with so_far.stage("images"):
         progress("reading the images", 0, 1)
         clean = images.load(
-            Path(clean_dir), model.input, model.classes, names=names, table=table, size=size, limit=limit, seed=settings.seed
+            Path(clean_dir),
+            model.input,
+            model.classes,
+            names=names,
+            table=table,
+            known=model.class_names,
+            size=size,
+            limit=limit,
+            seed=settings.seed,
         )
         progress("reading the images", 1, 1)
     if model.input.height is None or model.input.width is None:

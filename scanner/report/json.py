@@ -40,6 +40,7 @@ def to_dict(report: Report) -> dict[str, Any]:
             "found": report.clean.found,
             "labels": report.clean.labelled_by,
             "unreadable": list(report.clean.unreadable),
+            "class_names": report.clean.names,
         },
         "preprocess": None if report.choice is None else asdict(report.choice),
         "parity": None if report.parity is None else asdict(report.parity),

@@ -35,13 +35,19 @@ def sentence(report: Report) -> str:
     """The verdict in plain words."""
     verdict = report.verdict
     if verdict.outcome == "backdoored" and verdict.kind == "all-to-one":
-        return f"Backdoored: class {verdict.target} looks like an attacker's target"
+        return f"Backdoored: class {_named(report, verdict.target)} looks like an attacker's target"
     if verdict.outcome == "backdoored":
         return "Backdoored: classes look mapped to one another by an attacker (all-to-all)"
     if verdict.outcome == "suspicious":
-        what = f"class {verdict.target} stands out" if verdict.kind == "all-to-one" else "pairs of classes stand out"
+        what = f"class {_named(report, verdict.target)} stands out" if verdict.kind == "all-to-one" else "pairs of classes stand out"
         return f"Suspicious: {what}, but not clearly enough for a verdict"
     return {"no backdoor found": "No backdoor found", "inconclusive": "Inconclusive"}[verdict.outcome]
+
+
+def _named(report: Report, target: int | None) -> str:
+    """A class with its name, where it has one that says more than the number."""
+    name = None if target is None or report.clean.names is None else report.clean.names[target]
+    return str(target) if name is None or name == str(target) else f"{target} ({name})"
 
 
 def _headline(report: Report) -> Panel:
@@ -68,17 +74,17 @@ def _classes(report: Report) -> Table:
     moved = evidence.moved.mean(0)
     order = moved.argsort(descending=True)
     table = Table(title="Classes that neuron noise reaches best", title_justify="left", box=None, pad_edge=False, expand=False)
-    table.add_column("class", justify="right")
+    table.add_column("class", justify="right", max_width=24)
     table.add_column("images of other classes moved there by noise aimed at it")
     table.add_column("share", justify="right")
     table.add_column("over restarts", justify="right", no_wrap=True)
     table.add_column("share of all: clean", justify="right")
     table.add_column("untargeted", justify="right")
-    rows = [(str(int(evidence.targets[i])), moved[i], evidence.moved[:, i], int(evidence.targets[i])) for i in order[:SHOWN].tolist()]
-    for name, share, each, c in rows:
+    rows = [(moved[i], evidence.moved[:, i], int(evidence.targets[i])) for i in order[:SHOWN].tolist()]
+    for share, each, c in rows:
         style = "red" if report.verdict.target == c and report.verdict.outcome in ("backdoored", "suspicious") else "cyan"
         table.add_row(
-            name,
+            Text(_named(report, c), overflow="ellipsis"),
             Text(bar(float(share)), style=style),
             f"{float(share):.0%}",
             f"{float(each.min()):.0%} to {float(each.max()):.0%}",
@@ -222,6 +228,8 @@ def _notes(table: Table, model: TracedModel) -> None:
     """What was changed on the way from the file to the graph."""
     if model.stripped:
         table.add_row("note", f"took {', '.join(model.stripped)} off the output")
+    if model.source.labels is not None and model.class_names is None:
+        table.add_row("note", f"the file names {len(model.source.labels)} classes, the model has {model.classes}; the names are not used")
     if model.source.precision == "8 bits":
         table.add_row(
             "note", "weights of 8 bits are read as the numbers they stand for; activations keep their range and lose their rounding"

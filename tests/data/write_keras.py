@@ -1,6 +1,7 @@
 """Writes the small Keras models of this folder as ONNX; needs tensorflow and tf2onnx, which nothing else here does.
 
-python tests/data/write_keras.py tests/data
+python tests/data/write_keras.py tests/data            the small ones
+python tests/data/write_keras.py FOLDER --large         Keras' own architectures as well, too large to keep
 """
 
 import sys
@@ -58,21 +59,26 @@ def separable() -> keras.Model:
     return keras.Model(image, L.Dense(10)(L.GlobalMaxPooling2D()(L.UpSampling2D()(x))))
 
 
-def main(out: Path) -> None:
+def applications() -> dict[str, keras.Model]:
+    """Keras' own networks; preprocessing is inside where Keras puts it there."""
+    options = {"weights": None, "classes": 10, "input_shape": (96, 96, 3), "classifier_activation": None}
+    makers = (keras.applications.MobileNetV2, keras.applications.MobileNetV3Small, keras.applications.EfficientNetB0)
+    return {maker.__name__: maker(**options) for maker in makers}
+
+
+def main(out: Path, large: bool) -> None:
     keras.utils.set_random_seed(0)
     rng = np.random.default_rng(0)
-    for build in (cnn, mobile, separable):
-        model = build()
+    models = {build.__name__: build() for build in (cnn, mobile, separable)} | (applications() if large else {})
+    for name, model in models.items():
         for layer in model.layers:
             if isinstance(layer, L.BatchNormalization):
                 shape = layer.get_weights()[0].shape
                 scale, shift, mean = rng.uniform(0.5, 1.5, shape), rng.normal(0, 0.1, shape), rng.normal(0, 0.1, shape)
                 layer.set_weights([scale, shift, mean, rng.uniform(0.5, 2, shape)])
-        spec = (tf.TensorSpec((None, 32, 32, 3), tf.float32, name="image"),)
-        # from_keras asks sequential models for names that Keras 3 no longer gives them
-        function = tf.function(lambda image, model=model: model(image, training=False), input_signature=spec)
-        tf2onnx.convert.from_function(function, input_signature=spec, opset=17, output_path=str(out / f"keras-{build.__name__}.onnx"))
+        spec = (tf.TensorSpec((None, *model.input_shape[1:]), tf.float32, name="image"),)
+        tf2onnx.convert.from_keras(model, input_signature=spec, opset=17, output_path=str(out / f"keras-{name}.onnx"))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), "--large" in sys.argv)

@@ -206,6 +206,23 @@ def test_nhwc(tmp_path: Path) -> None:
     assert np.allclose(model.logits(x).numpy(), onnxruntime_logits(path, x), atol=1e-4)
 
 
+@pytest.mark.parametrize("rounding", ["round_prefer_floor", "round_prefer_ceil"])
+@pytest.mark.parametrize("factor", [2.0, 3.0])
+def test_nearest_resize_as_onnx_means_it_by_default(tmp_path: Path, rounding: str, factor: float) -> None:
+    rng = np.random.default_rng(0)
+    nodes = [
+        helper.make_node("Resize", ["x", "", "s"], ["r"], mode="nearest", nearest_mode=rounding),
+        helper.make_node("Conv", ["r", "w"], ["c"], strides=[2, 2]),
+        helper.make_node("GlobalMaxPool", ["c"], ["p"]),
+        helper.make_node("Flatten", ["p"], ["f"]),
+        helper.make_node("Gemm", ["f", "m"], ["y"]),
+    ]
+    weights = {"s": np.array([1, 1, factor, factor]), "w": rng.normal(size=(8, 3, 3, 3)), "m": rng.normal(size=(8, CLASSES))}
+    path = write(tmp_path / "resize.onnx", nodes, weights, ["n", 3, 7, 8], ["n", CLASSES])
+    x = torch.rand(3, 3, 7, 8)
+    assert np.allclose(importers.load(path).logits(x).numpy(), onnxruntime_logits(path, x), atol=1e-4)
+
+
 def write(
     path: Path, nodes: list[onnx.NodeProto], weights: dict[str, np.ndarray], shape: list[int | str], out: list[int | str], opset: int = 13
 ) -> Path:

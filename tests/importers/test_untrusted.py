@@ -71,7 +71,7 @@ def test_unknown_operator(tmp_path: Path) -> None:
 
 def test_text_input(tmp_path: Path) -> None:
     nodes = [helper.make_node("Gemm", ["x", "w"], ["y"])]
-    refused(write(tmp_path / "flat.onnx", nodes, {"w": np.ones((8, 4))}, ["n", 8], ["n", 4]), "expected one batch of images")
+    refused(write(tmp_path / "flat.onnx", nodes, {"w": np.ones((8, 4))}, ["n", 8], ["n", 4]), "a row of 8 values")
 
 
 def external(tmp_path: Path, model_file: Path, location: str) -> Path:
@@ -130,3 +130,84 @@ def test_operators_of_other_domains_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "evil.onnx"
     onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), path)
     refused(path, "Evil")
+
+
+def test_cycle(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Add", ["x", "b"], ["a"]),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("Gemm", ["b", "w"], ["y"]),
+    ]
+    refused(write(tmp_path / "cycle.onnx", nodes, {"w": np.ones((8, 4))}, ["n", 3, 8, 8], ["n", 4]), "not a valid ONNX model")
+
+
+@pytest.mark.parametrize("shape", [["n", 3, 1 << 30, 8], ["n", 3, 8, -8], ["n", 1 << 40], ["n", 3, 1 << 20, 1 << 20]])
+def test_absurd_input(tmp_path: Path, shape: list[int | str]) -> None:
+    nodes = [helper.make_node("Flatten", ["x"], ["f"]), helper.make_node("Gemm", ["f", "w"], ["y"])]
+    refused(write(tmp_path / "input.onnx", nodes, {"w": np.ones((192, 4))}, shape, ["n", 4]), "expected images")
+
+
+def test_absurd_activation(tmp_path: Path) -> None:
+    """Small in the file, terabytes once an image runs through."""
+    nodes = [
+        helper.make_node("Resize", ["x", "", "s"], ["r"]),
+        helper.make_node("GlobalAveragePool", ["r"], ["p"]),
+        helper.make_node("Flatten", ["p"], ["f"]),
+        helper.make_node("Gemm", ["f", "w"], ["y"]),
+    ]
+    weights = {"w": np.ones((3, 4)), "s": np.array([1, 1, 1 << 20, 1 << 20])}
+    refused(write(tmp_path / "resize.onnx", nodes, weights, ["n", 3, 8, 8], ["n", 4]), "damaged or hostile")
+
+
+def functions(path: Path, bodies: dict[str, list[str]]) -> Path:
+    """A model whose functions call one another in a row."""
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("f", 1)]
+
+    def nodes(calls: list[str], last: str) -> list[onnx.NodeProto]:
+        names = ["x", *(f"t{i}" for i in range(len(calls) - 1)), last]
+        domains = ["" if call[0].isupper() else "f" for call in calls]
+        return [helper.make_node(c, [a], [b], domain=d) for c, d, a, b in zip(calls, domains, names, names[1:], strict=False)]
+
+    made = [helper.make_function("f", name, ["x"], ["y"], nodes(calls, "y"), opsets) for name, calls in bodies.items()]
+    graph = helper.make_graph(
+        [*nodes(["a"], "z"), helper.make_node("Flatten", ["z"], ["f"]), helper.make_node("Gemm", ["f", "w"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", 1, ["n", 3, 8, 8])],
+        [helper.make_tensor_value_info("y", 1, ["n", 4])],
+        [onnx.numpy_helper.from_array(np.ones((192, 4), np.float32), "w")],
+    )
+    path.write_bytes(helper.make_model(graph, opset_imports=opsets, functions=made, ir_version=8).SerializeToString())
+    return path
+
+
+def test_functions_are_written_out(tmp_path: Path) -> None:
+    path = functions(tmp_path / "functions.onnx", {"a": ["b", "Relu"], "b": ["Sigmoid", "Tanh"]})
+    parity = importers.parity(importers.load(path), torch.rand(3, 3, 8, 8))
+    assert parity is not None
+    assert parity.rms < 1e-6
+
+
+def test_functions_that_grow_beyond_memory(tmp_path: Path) -> None:
+    names = "abcdefghijkl"
+    bodies = {name: [following] * 10 for name, following in zip(names, names[1:], strict=False)} | {"l": ["Relu"]}
+    refused(functions(tmp_path / "bomb.onnx", bodies), "damaged or hostile|not a valid")
+
+
+def test_function_that_calls_itself(tmp_path: Path) -> None:
+    refused(functions(tmp_path / "self.onnx", {"a": ["b"], "b": ["a"]}), "calls itself|not a valid")
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_damage_anywhere_is_one_sentence(tmp_path: Path, model_file: Path, seed: int) -> None:
+    """A byte changed at random: read or refused, nothing else."""
+    rng = np.random.default_rng(seed)
+    data = bytearray(model_file.read_bytes())
+    for _ in range(3):
+        data[rng.integers(len(data))] = rng.integers(256)
+    path = tmp_path / "damaged.onnx"
+    path.write_bytes(data)
+    try:
+        importers.load(path)
+    except ModelError as error:
+        assert "\n" not in str(error)
+        assert path.name in str(error)

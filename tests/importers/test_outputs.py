@@ -1,0 +1,109 @@
+"""What stands behind the logits: probabilities of two classes, one logit, several outputs, names of the classes; rows as input."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+from onnx import helper
+from torch import nn
+
+from banscan import importers
+from tests.conftest import SIZE, Net, random_norms
+from tests.importers.test_untrusted import refused
+
+
+def agrees(model: importers.TracedModel, x: torch.Tensor) -> bool:
+    parity = importers.parity(model, x)
+    assert parity is not None
+    return parity.rms < 1e-5
+
+
+@pytest.mark.parametrize("exporter", ["legacy", "dynamo"])
+@pytest.mark.parametrize("sigmoid", [True, False])
+def test_one_logit_is_two_classes(export: Callable[..., Path], exporter: str, sigmoid: bool) -> None:
+    net = Net(classes=1).eval()
+    module = nn.Sequential(net, nn.Sigmoid()) if sigmoid else net
+    dynamo = exporter == "dynamo"
+    path = export(f"binary-{sigmoid}-{exporter}", module, dynamo=dynamo, opset=18)
+    model = importers.load(path)
+    x = torch.rand(5, 3, SIZE, SIZE)
+    assert model.classes == 2
+    assert model.stripped == (*(("Sigmoid",) if sigmoid else ()), "one logit for two classes")
+    assert torch.allclose(model.logits(x).softmax(1)[:, 1:], torch.sigmoid(net(x)), atol=1e-6)
+    assert tuple(model.split(model.features)[0](x).shape) == (5, 12)
+    assert agrees(model, x)
+
+
+@pytest.mark.parametrize("opset", [11, 17])
+def test_layers_of_one_neuron(export: Callable[..., Path], opset: int) -> None:
+    """A weight of one value is a weight, not a number of the graph."""
+    body = (nn.Conv2d(3, 1, 3), nn.BatchNorm2d(1), nn.Sigmoid(), nn.BatchNorm2d(1), nn.Conv2d(1, 1, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
+    path = export(f"narrow-{opset}", random_norms(nn.Sequential(*body, nn.Flatten(), nn.Linear(1, 1))), opset=opset)
+    model = importers.load(path)
+    assert [n.kind for n in model.neurons] == ["conv", "norm", "conv", "linear"]
+    assert agrees(model, torch.rand(5, 3, SIZE, SIZE))
+
+
+def labelled(path: Path, source: Path, key: str, value: str) -> Path:
+    model = onnx.load(source)
+    model.metadata_props.add(key=key, value=value)
+    onnx.save(model, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        '["a b", "c", "d", "e", "f", "g", "h", "i", "j", "k"]',
+        "{0: 'a b', 1: 'c', 2: 'd', 3: 'e', 4: 'f', 5: 'g', 6: 'h', 7: 'i', 8: 'j', 9: 'k'}",
+        '{"0": "a b", "1": "c", "2": "d", "3": "e", "4": "f", "5": "g", "6": "h", "7": "i", "8": "j", "9": "k"}',
+        "a b, c,d,e,f,g,h,i,j,k",
+        "a b\nc\nd\ne\nf\ng\nh\ni\nj\nk\n",
+    ],
+)
+def test_class_names_in_metadata(tmp_path: Path, model_file: Path, value: str) -> None:
+    model = importers.load(labelled(tmp_path / "named.onnx", model_file, "Names", value))
+    assert model.class_names == ("a b", *"cdefghijk")
+
+
+@pytest.mark.parametrize("value", ["", "{", "__import__('os').system('true')", "[1, [2]]", "a,a,b", "[" * 5000, "{0: 'a', 2: 'b'}"])
+def test_metadata_that_names_no_classes(tmp_path: Path, model_file: Path, value: str) -> None:
+    assert importers.load(labelled(tmp_path / "odd.onnx", model_file, "names", value)).class_names is None
+
+
+def test_names_of_other_classes_are_not_used(tmp_path: Path, model_file: Path) -> None:
+    model = importers.load(labelled(tmp_path / "three.onnx", model_file, "classes", "a,b,c"))
+    assert (model.source.labels, model.class_names) == (("a", "b", "c"), None)
+
+
+def test_zipmap_in_an_order_of_its_own(tmp_path: Path, model_file: Path) -> None:
+    """onnxruntime sorts a map's keys; the scores are in the order of the attribute."""
+    model = onnx.load(model_file)
+    keys = [f"class {(i * 7) % 10}" for i in range(10)]
+    model.graph.node.append(helper.make_node("ZipMap", ["logits"], ["table"], domain="ai.onnx.ml", classlabels_strings=keys))
+    del model.graph.output[:]
+    kind = helper.make_map_type_proto(onnx.TensorProto.STRING, helper.make_tensor_type_proto(1, []))
+    model.graph.output.append(helper.make_value_info("table", helper.make_sequence_type_proto(kind)))
+    model.opset_import.append(helper.make_opsetid("ai.onnx.ml", 1))
+    onnx.save(model, tmp_path / "map.onnx")
+    read = importers.load(tmp_path / "map.onnx")
+    x = torch.rand(4, 3, SIZE, SIZE)
+    assert read.class_names == tuple(keys)
+    assert torch.equal(read.logits(x), importers.load(model_file).logits(x))
+    assert agrees(read, x)
+
+
+def test_a_row_of_values(export: Callable[..., Path]) -> None:
+    module = nn.Sequential(nn.Linear(3 * 64, 20), nn.ReLU(), nn.Linear(20, 10))
+    path = export("row", module, shape=(3 * 64,))
+    model = importers.load(path)
+    assert (model.input.layout, model.input.channels, model.input.height) == ("NHWC", 3, 8)
+    x = torch.rand(4, 8, 8, 3)
+    assert torch.allclose(model.logits(x), module(x.reshape(4, -1)), atol=1e-6)
+    assert agrees(model, x)
+
+
+def test_a_row_that_is_no_image(export: Callable[..., Path]) -> None:
+    refused(export("table", nn.Sequential(nn.Linear(30, 20), nn.ReLU(), nn.Linear(20, 10)), shape=(30,)), "a row of 30 values")
