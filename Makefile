@@ -59,8 +59,9 @@ lint: $(VENV)/tested ## style, format, types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/tested ## the stages of a scan of the example
+bench: $(VENV)/tested ## the stages of a scan of the example, and what reading large files costs (needs 8 GB of memory)
 	$(BIN)/python -m bench.speed
+	$(BIN)/python -m bench.cost
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) .frameworks build dist *.egg-info

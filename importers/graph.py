@@ -349,9 +349,9 @@ def two_logits(module: fx.GraphModule) -> tuple[Any, ...]:
 
 def check_sizes(module: fx.GraphModule, path: Path) -> None:
     """Raises ModelError where a tensor in between is larger than any classifier needs; computing it would exhaust the memory."""
-    for node in module.graph.nodes:
-        sizes = penultimate.shape(node)
-        count = math.prod(s for s in sizes if isinstance(s, int))
+    image = next(n for n in module.graph.nodes if n.op == "placeholder")
+    for node in penultimate.depends_on(module.graph, image):
+        count = math.prod(s for s in penultimate.shape(node) if isinstance(s, int))
         if count > LARGEST_ACTIVATION:
             raise ModelError(f"{path}: {node.name} makes {count:,} values for an image; the file is damaged or hostile")
 

@@ -19,6 +19,7 @@ from banscan.errors import ModelError
 
 Operator = Callable[..., Any]
 OPERATORS: dict[str, Operator] = {}
+LARGEST_TABLE = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,12 @@ def integers(call: Call, value: Any) -> list[Any]:
     if isinstance(value, Tensor):
         raise call.unsupported("a shape or axis computed from the pixels")
     return [e if isinstance(e, torch.SymInt) else int(e) for e in np.asarray(value).ravel()]
+
+
+def check_table(call: Call, count: float) -> None:
+    """Raises ModelError for more known integers than arithmetic on shapes needs; a hostile file could ask for all memory."""
+    if not count <= LARGEST_TABLE:
+        raise call.unsupported(f"a table of {count:,.0f} values")
 
 
 def axes_of(call: Call, given: Any) -> list[int] | None:
@@ -331,7 +338,7 @@ def cast(call: Call, x: Any) -> Any:
     to = onnx.helper.tensor_dtype_to_np_dtype(call.get("to"))
     if isinstance(x, np.ndarray) and to.kind in "iub":
         return x if x.dtype == object else x.astype(to)
-    if to.kind == "f":
+    if to.kind == "f" or to.name == "bfloat16":
         # the whole graph is computed in float32
         return tensor(x).float()
     return tensor(x).to(torch.from_numpy(np.zeros(0, to)).dtype)
@@ -349,6 +356,14 @@ def identity(call: Call, x: Any, *_: Any) -> Any:
     if call.outputs > 1:
         raise call.unsupported("a second output")
     return x
+
+
+@operator("If")
+def condition(call: Call, value: Any) -> bool:
+    """Which branch; what runs it is the interpreter."""
+    if not is_static(value):
+        raise call.unsupported("a condition computed from the pixels")
+    return bool(np.asarray(value).ravel()[0])
 
 
 @operator("Where")
@@ -557,15 +572,19 @@ def expand(call: Call, x: Any, target: Any) -> Any:
 @operator("Tile")
 def tile(call: Call, x: Any, repeats: Any) -> Any:
     times = integers(call, repeats)
-    return np.tile(x, times) if is_static(x) else x.repeat(times)
+    if is_static(x):
+        check_table(call, x.size * math.prod(float(t) for t in times))
+        return np.tile(x, times)
+    return x.repeat(times)
 
 
 @operator("ConstantOfShape")
 def constant_of_shape(call: Call, target: Any) -> Any:
     given = call.get("value")
-    value = np.float32(0) if given is None else onnx.numpy_helper.to_array(given).ravel()[0]
+    value = np.float32(0) if given is None else given.ravel()[0]
     sizes = integers(call, target)
     if value.dtype.kind in "iub" and all(isinstance(e, int) for e in sizes):
+        check_table(call, math.prod(float(e) for e in sizes))
         return np.full(sizes, value)
     return torch.full(sizes, value.item(), dtype=torch.from_numpy(np.array(value)).dtype)
 
@@ -574,6 +593,7 @@ def constant_of_shape(call: Call, target: Any) -> Any:
 def range_(call: Call, start: Any, limit: Any, step: Any) -> Any:
     values = [v.item() if is_static(v) else v for v in (start, limit, step)]
     if not any(isinstance(v, torch.SymInt | Tensor) for v in values):
+        check_table(call, (values[1] - values[0]) / values[2] if values[2] else math.inf)
         return np.arange(*values)
     return torch.arange(*values)
 
@@ -616,6 +636,7 @@ def space_to_depth(call: Call, x: Tensor) -> Tensor:
 def resize(call: Call, x: Tensor, *rest: Any) -> Tensor:
     scales: Any = call.get("scales")
     sizes: list[int] | None = None
+    factors: list[float] | None = None
     if len(rest) == 1:
         scales = rest[0]
     elif len(rest) > 1:
@@ -628,14 +649,44 @@ def resize(call: Call, x: Tensor, *rest: Any) -> Tensor:
     rounding = call.get("nearest_mode", "round_prefer_floor" if call.version >= 11 else "floor")
     if mode == "nearest" and where_ == "asymmetric" and rounding == "floor":
         return F.interpolate(x, size=sizes, mode="nearest")
-    # the two roundings differ only half-way between pixels, where no whole factor upwards leads
-    whole = all(isinstance(d, int) and isinstance(n, int) and n % d == 0 for n, d in zip(sizes, x.shape[2:], strict=True))
-    if mode == "nearest" and where_ == "half_pixel" and (rounding == "round_prefer_ceil" or (rounding == "round_prefer_floor" and whole)):
-        return F.interpolate(x, size=sizes, mode="nearest-exact")
     kinds = {("linear", 4): "bilinear", ("linear", 3): "linear", ("cubic", 4): "bicubic"}
     if (mode, x.dim()) in kinds and where_ in ("half_pixel", "pytorch_half_pixel", "align_corners"):
         return F.interpolate(x, size=sizes, mode=kinds[mode, x.dim()], align_corners=where_ == "align_corners")
-    raise call.unsupported(f"mode {mode} with {where_}{f' and {rounding}' if mode == 'nearest' else ''}")
+    if mode not in ("nearest", "linear") or where_ not in COORDINATES or rounding not in ROUNDINGS or call.get("antialias"):
+        raise call.unsupported(f"mode {mode} with {where_}{f' and {rounding}' if mode == 'nearest' else ''}")
+    for axis, size in enumerate(sizes, 2):
+        factor = size / int(x.shape[axis]) if factors is None else factors[axis]
+        x = _resample(
+            x, axis, COORDINATES[where_](np.arange(size), factor, int(x.shape[axis]), size), None if mode == "linear" else rounding
+        )
+    return x
+
+
+# where a pixel of the result lies in the original: index, factor, size before, size after → coordinate
+COORDINATES: dict[str, Callable[[np.ndarray, float, int, int], np.ndarray]] = {
+    "asymmetric": lambda i, factor, before, after: i / factor,
+    "half_pixel": lambda i, factor, before, after: (i + 0.5) / factor - 0.5,
+    "pytorch_half_pixel": lambda i, factor, before, after: (i + 0.5) / factor - 0.5 if after > 1 else 0.0 * i,
+    "align_corners": lambda i, factor, before, after: i * ((before - 1) / max(1, after - 1)),
+}
+ROUNDINGS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "floor": np.floor,
+    "ceil": np.ceil,
+    "round_prefer_floor": lambda c: np.ceil(c - 0.5),
+    "round_prefer_ceil": lambda c: np.floor(c + 0.5),
+}
+
+
+def _resample(x: Tensor, axis: int, coordinates: np.ndarray, rounding: str | None) -> Tensor:
+    """Values of one axis at coordinates that are no whole numbers: the one that `rounding` leads to, or between two."""
+    last = int(x.shape[axis]) - 1
+    inside = coordinates.clip(0, last)
+    if rounding is not None:
+        return x.index_select(axis, torch.from_numpy(ROUNDINGS[rounding](coordinates).clip(0, last).astype(np.int64)))
+    low = np.floor(inside).astype(np.int64)
+    share = torch.from_numpy((inside - low).astype(np.float32)).reshape(-1, *(1,) * (x.dim() - 1 - axis))
+    below, above = (x.index_select(axis, torch.from_numpy(np.minimum(i, last))) for i in (low, low + 1))
+    return below + (above - below) * share
 
 
 @operator("Attention")

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from banscan.errors import BanscanError, EvidenceError
 from banscan.importers import onnx, torchscript
 from banscan.importers.graph import ONE_LOGIT, PAIR, TracedModel
 
@@ -28,10 +29,21 @@ def parity(model: TracedModel, images: Tensor) -> Parity | None:
     """Compares on preprocessed images [N, ...]; outputs that were stripped off the graph are put back for the comparison.
 
     None for a format without a second runtime.
+
+    Raises:
+        EvidenceError: that runtime cannot run the file.
     """
     if model.source.format not in RUNNERS:
         return None
-    theirs = RUNNERS[model.source.format](model.source, images.numpy())
+    try:
+        theirs = RUNNERS[model.source.format](model.source, images.numpy())
+    except Exception as error:  # onnxruntime's own errors have no base of their own
+        if isinstance(error, BanscanError):
+            raise
+        reason = str(error).strip().partition("\n")[0]
+        raise EvidenceError(
+            f"{model.source.format}'s own runtime cannot run the file ({reason}); what was read cannot be checked"
+        ) from error
     ours = model.logits(images[: len(theirs)])
     for name in reversed(model.stripped):
         ours = RESTORE[name](ours)

@@ -84,7 +84,8 @@ def _spatial(chain: list[fx.Node], image: fx.Node) -> str | None:
         sizes = shape(node)
         if node is image:
             return None
-        if len(sizes) == 4 and any(not isinstance(s, int) or s > 1 for s in sizes[2:]):
+        # wherever its channels are, a map has more than one axis that is longer than 1
+        if len(sizes) == 4 and sum(not isinstance(s, int) or s > 1 for s in sizes[1:]) > 1:
             return node.name
     return None
 

@@ -21,10 +21,19 @@ def read_onnx(path: Path) -> onnx.ModelProto:
     Raises:
         ModelError: the file is not ONNX, is truncated, or points outside its folder.
     """
+    _check_weights(path, _parse(path))
+    # the checker reads the file itself, because bytes made of a large model would not fit protobuf's 2 GB; nothing is held meanwhile
     try:
-        model = onnx.load(str(path), format="protobuf", load_external_data=False)
-    except (DecodeError, ValueError, OSError) as error:
-        raise ModelError(f"{path}: not an ONNX model, or a truncated one; export it again with your framework's ONNX exporter") from error
+        onnx.checker.check_model(str(path))
+        model = _parse(path)
+        onnx.load_external_data_for_model(model, str(path.parent))
+    except (onnx.checker.ValidationError, ValueError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(f"{path}: not a valid ONNX model ({reason}); export it again with your framework's ONNX exporter") from error
+    return model
+
+
+def _check_weights(path: Path, model: onnx.ModelProto) -> None:
     if not model.HasField("graph") or not model.graph.node:
         raise ModelError(f"{path}: not an ONNX model, or an empty one; expected a graph with nodes")
     for tensor in model.graph.initializer:
@@ -35,14 +44,13 @@ def read_onnx(path: Path) -> onnx.ModelProto:
             raise ModelError(f"{path}: the weight {tensor.name!r} claims {count // 4:,} values; the file is damaged or hostile")
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             _check_external(path, tensor)
+
+
+def _parse(path: Path) -> onnx.ModelProto:
     try:
-        onnx.load_external_data_for_model(model, str(path.parent))
-        # the whole model as bytes would not fit protobuf's 2 GB, so large ones are checked from the path
-        onnx.checker.check_model(str(path))
-    except (onnx.checker.ValidationError, ValueError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"{path}: not a valid ONNX model ({reason}); export it again with your framework's ONNX exporter") from error
-    return model
+        return onnx.load(str(path), format="protobuf", load_external_data=False)
+    except (DecodeError, ValueError, OSError) as error:
+        raise ModelError(f"{path}: not an ONNX model, or a truncated one; export it again with your framework's ONNX exporter") from error
 
 
 def inline(path: Path, model: onnx.ModelProto) -> onnx.ModelProto:

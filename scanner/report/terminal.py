@@ -8,6 +8,7 @@ from rich.text import Text
 
 from banscan.importers import TracedModel
 from banscan.scanner.calibration import Standing
+from banscan.scanner.report.drawing import draw
 from banscan.scanner.scan import Report
 from banscan.scanner.verdict import BACKDOORED, MAPPED, NAMES, SUSPICIOUS
 
@@ -244,6 +245,7 @@ def inspect(model: TracedModel, console: Console) -> None:
     table.add_row("features", _anatomy(model))
     _notes(table, model)
     console.print(table)
+    console.print(draw(model))
     title = f"{len(model.neurons)} layers, {sum(n.channels for n in model.neurons)} neurons"
     layers = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for name in ("layer", "kind", "neurons", "activation", "weights", "role"):

@@ -102,6 +102,9 @@ def test_inspect(model_file: Path) -> None:
     assert result.returncode == 0
     assert "4 layers" in result.stdout
     assert "classifier" in result.stdout
+    drawn = [line.split()[0] for line in result.stdout.partition("From image to logits")[2].splitlines()[1:8]]
+    assert drawn == ["image", "│", "map", "│", "penultimate", "│", "logits"]
+    assert "linear (10)" in result.stdout
 
 
 def test_usage_errors(model_file: Path, image_dir: Path, tmp_path: Path) -> None:

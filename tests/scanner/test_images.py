@@ -121,3 +121,27 @@ def test_limit_is_spread_over_the_classes(tmp_path: Path) -> None:
     assert clean.found == 40
     same = images.load(tmp_path, SPEC, 3, limit=12)
     assert (same.images == clean.images).all()
+
+
+def test_names_of_the_model_file(tmp_path: Path) -> None:
+    for name in ("dog", "ant"):
+        picture(tmp_path / "imgs" / name / "a.png")
+    clean = images.load(tmp_path / "imgs", SPEC, 3, known=("dog", "cat", "ant"))
+    assert clean.labels is not None
+    assert clean.labels.tolist() == [2, 0]
+    assert (clean.labelled_by, clean.names) == ("labels from folder names by the model file", ("dog", "cat", "ant"))
+
+
+def test_numbers_that_the_model_file_calls_its_classes(tmp_path: Path) -> None:
+    """Folder 07 is the class called 7, which is not the one at index 7."""
+    for name in ("07", "9"):
+        picture(tmp_path / "imgs" / name / "a.png")
+    labels = images.load(tmp_path / "imgs", SPEC, 2, known=("9", "7")).labels
+    assert labels is not None
+    assert labels.tolist() == [1, 0]
+
+
+def test_folders_that_the_model_file_does_not_know(tmp_path: Path) -> None:
+    for name in ("0", "1"):
+        picture(tmp_path / "imgs" / name / "a.png")
+    assert images.load(tmp_path / "imgs", SPEC, 2, known=("dog", "cat")).labelled_by == "labels from folder numbers"
