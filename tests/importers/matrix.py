@@ -146,11 +146,14 @@ def write(family: str, source: str, folder: Path) -> Path | None:
             writer(make(family), path)
         except Exception:
             return None
-        return path if suffix != ".onnx" or "bfloat16" in source or _faithful(path, make(family)) else None
+        if suffix != ".onnx" or "bfloat16" in source:
+            return path
+        coarse = [most for precision, (most, _) in COARSE.items() if precision in source]
+        return path if _faithful(path, make(family), *coarse) else None
 
 
-def _faithful(path: Path, truth: nn.Module) -> bool:
-    """Is it ONNX, and roughly the network? Below opset 11 the old exporter writes operators that came later, and other resizing."""
+def _faithful(path: Path, truth: nn.Module, most: float = 1e-3) -> bool:
+    """Is it ONNX, and the network? Below opset 11 the old exporter writes operators that came later, and other resizing."""
     try:
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     except Exception:
@@ -159,7 +162,7 @@ def _faithful(path: Path, truth: nn.Module) -> bool:
     answer = session.run(None, {entry.name: images(5).numpy().astype(np.float16 if "float16" in entry.type else np.float32)})[0]
     with torch.no_grad():
         expected = truth(images(5)).numpy()
-    return bool(np.linalg.norm(answer - expected) < COARSE["8 bits"][0] * np.linalg.norm(expected))
+    return bool(np.linalg.norm(answer - expected) < most * np.linalg.norm(expected))
 
 
 def check(family: str, source: str, path: Path) -> Row:
