@@ -3,7 +3,7 @@
 import math
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -49,6 +49,7 @@ class Source:
         precision: of the file's weights: "float32", "float16", "bfloat16" or "8 bits"; the traced graph is float32 always.
         output: the name of the output that was read, in a file that names them.
         labels: the file's own names of the classes.
+        weights: what the file calls the constants of the graph that it holds, and that can be written back.
     """
 
     path: Path
@@ -60,6 +61,7 @@ class Source:
     precision: str = "float32"
     output: str | None = None
     labels: tuple[str, ...] | None = None
+    weights: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -130,12 +132,21 @@ class Neuron:
 
 
 @dataclass(frozen=True)
+class Folding:
+    """How a constant of the graph follows from others: `compute` of the `parts`, given by their names in this order."""
+
+    compute: Callable[..., Tensor]
+    parts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class TracedModel:
     """A classifier in normal form.
 
     `module` maps images [N, ...] in the input's layout to logits [N, classes], float32, N free, its parameters frozen attributes.
     `neurons` are in execution order, the classifier's own last ones included; `classifier` names those behind the features; `stripped`
-    names what was taken off behind the logits, last first.
+    names what was taken off behind the logits, last first. `foldings` holds the constants that were computed from others, in order, and
+    `statistics` the names of the running means and variances: with them `constants` follows changed weights to where the graph reads them.
     """
 
     module: fx.GraphModule
@@ -147,6 +158,16 @@ class TracedModel:
     classifier: tuple[str, ...]
     stripped: tuple[str, ...]
     source: Source
+    foldings: dict[str, Folding]
+    statistics: frozenset[str]
+
+    def constants(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The constants that differ when some of the file's own `weights` do; gradients flow back to these."""
+        known = dict(weights)
+        for name, folding in self.foldings.items():
+            if any(part in known for part in folding.parts):
+                known[name] = folding.compute(*(known[p] if p in known else attribute_named(self.module, p) for p in folding.parts))
+        return known
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
@@ -174,9 +195,10 @@ def normalise(module: fx.GraphModule, spec: Input, source: Source) -> TracedMode
     # torch.export wraps inputs and outputs in pytrees; a plain function of one tensor is all that is needed
     module.graph.set_codegen(fx.graph.CodeGen())
     drop_identities(module)
-    fold_constants(module)
-    fuse_bias(module)
-    fold_batch_norm(module)
+    foldings: dict[str, Folding] = {}
+    fold_constants(module, foldings)
+    fuse_bias(module, foldings)
+    kept = foldings, fold_batch_norm(module, foldings)
     stripped = strip_tail(module)
     module.graph.eliminate_dead_code()
     module.delete_all_unused_submodules()
@@ -199,11 +221,17 @@ def normalise(module: fx.GraphModule, spec: Input, source: Source) -> TracedMode
     anatomy: Anatomy | None = penultimate.find(module.graph, {n.node for n in neurons})
     if anatomy is None:
         raise ModelError(f"{source.path}: no linear layer or convolution leads to the output; expected an image classifier")
-    return TracedModel(module, spec, shape[1], neurons, anatomy.features, anatomy.spatial, anatomy.classifier, stripped, source)
+    return TracedModel(module, spec, shape[1], neurons, anatomy.features, anatomy.spatial, anatomy.classifier, stripped, source, *kept)
 
 
 def output_node(graph: fx.Graph) -> fx.Node:
     return cast(fx.Node, next(n for n in reversed(graph.nodes) if n.op == "output"))
+
+
+def attribute_named(module: fx.GraphModule, name: str) -> Tensor:
+    """The constant of this name."""
+    value: Tensor = operator.attrgetter(name)(module)
+    return value
 
 
 def attribute(module: fx.GraphModule, node: Any) -> Tensor | None:
@@ -233,20 +261,31 @@ def drop_identities(module: fx.GraphModule) -> None:
             module.graph.erase_node(node)
 
 
-def fold_constants(module: fx.GraphModule) -> None:
+def fold_constants(module: fx.GraphModule, foldings: dict[str, Folding]) -> None:
     """Computes once what depends on no image: transposed weights, scaled biases."""
     for node in list(module.graph.nodes):
         inputs = node.all_input_nodes
         if node.op != "call_function" or not inputs or not all(attribute(module, i) is not None for i in inputs):
             continue
-        values = fx.map_arg((node.args, node.kwargs), lambda n: attribute(module, n))
-        result = cast(Callable[..., Any], node.target)(*values[0], **values[1])
+        compute = _call(cast(Callable[..., Any], node.target), node.args, node.kwargs, inputs)
+        result = compute(*(cast(Tensor, attribute(module, i)) for i in inputs))
         if isinstance(result, Tensor):
-            node.replace_all_uses_with(constant(module, node, result, node.name))
+            folded = constant(module, node, result, node.name)
+            foldings[str(folded.target)] = Folding(compute, tuple(str(i.target) for i in inputs))
+            node.replace_all_uses_with(folded)
             module.graph.erase_node(node)
 
 
-def fuse_bias(module: fx.GraphModule) -> None:
+def _call(function: Callable[..., Any], args: Any, kwargs: Any, inputs: list[fx.Node]) -> Callable[..., Any]:
+    def compute(*values: Tensor) -> Any:
+        given = dict(zip(inputs, values, strict=True))
+        placed = fx.map_arg((args, kwargs), lambda n: given[n])
+        return function(*placed[0], **placed[1])
+
+    return compute
+
+
+def fuse_bias(module: fx.GraphModule, foldings: dict[str, Folding]) -> None:
     """A constant added to a layer that has no bias is its bias; some exporters write it so."""
     for node in list(module.graph.nodes):
         if node.op != "call_function" or node.target is not aten.add.Tensor or len(node.args) != 2 or node.kwargs:
@@ -264,38 +303,75 @@ def fuse_bias(module: fx.GraphModule) -> None:
             flat = value.reshape(value.shape[: value.dim() - trailing]) if value.shape[value.dim() - trailing :].numel() == 1 else None
             if flat is None or flat.numel() != channels or (flat.dim() and flat.shape[-1] != channels):
                 continue
-            layer.args = (*layer.args[:2], constant(module, layer, flat.reshape(channels), node.name), *layer.args[3:])
+            bias = constant(module, layer, flat.reshape(channels), node.name)
+            if isinstance(other, fx.Node):
+                foldings[str(bias.target)] = Folding(torch.flatten, (str(other.target),))
+            layer.args = (*layer.args[:2], bias, *layer.args[3:])
             node.replace_all_uses_with(layer)
             module.graph.erase_node(node)
             break
 
 
-def fold_batch_norm(module: fx.GraphModule) -> None:
+def fold_batch_norm(module: fx.GraphModule, foldings: dict[str, Folding]) -> frozenset[str]:
     """A batch norm that alone reads a convolution or linear layer goes into its weights.
 
-    So a model gives the same verdict whether its exporter folded the batch norm or not. Others stay and are neurons of their own.
+    So a model gives the same verdict whether its exporter folded the batch norm or not. Others stay and are neurons of their own. Returns
+    the names of all running means and variances.
     """
+    statistics: set[str] = set()
     for node in list(module.graph.nodes):
         if node.op != "call_function" or node.target is not aten.batch_norm.default:
             continue
+        statistics.update(str(a.target) for a in node.args[3:5] if isinstance(a, fx.Node))
         layer = cast(fx.Node, node.args[0])
         if layer.op != "call_function" or KINDS.get(layer.target) not in ("conv", "linear") or len(layer.users) != 1:
             continue
-        weight = attribute(module, layer.args[1])
-        bias = attribute(module, layer.args[2]) if len(layer.args) > 2 else None
-        values = [attribute(module, a) if isinstance(a, fx.Node) else None for a in node.args[1:5]]
-        gamma, beta, mean, var = values
-        if weight is None or mean is None or var is None:
+        bias = layer.args[2] if len(layer.args) > 2 else None
+        parts = (layer.args[1], bias, *node.args[1:5])
+        values = [attribute(module, a) for a in parts]
+        if values[0] is None or values[4] is None or values[5] is None:
             continue
-        scale = (var + cast(float, node.args[7])).rsqrt()
-        scale = scale if gamma is None else scale * gamma
-        shift = -mean * scale if bias is None else (bias - mean) * scale
-        shift = shift if beta is None else shift + beta
-        folded = weight * scale.reshape(-1, *(1,) * (weight.dim() - 1))
-        new = constant(module, layer, folded, f"{layer.name}_weight"), constant(module, layer, shift, f"{layer.name}_bias")
+        there = tuple(i for i, value in enumerate(values) if value is not None)
+        names = tuple(str(cast(fx.Node, parts[i]).target) for i in there)
+        new = []
+        for what, function in (("weight", _scaled), ("bias", _shifted)):
+            compute = _given(function, there, cast(float, node.args[7]))
+            folded = constant(module, layer, compute(*(v for v in values if v is not None)), f"{layer.name}_{what}")
+            foldings[str(folded.target)] = Folding(compute, names)
+            new.append(folded)
         layer.args = (layer.args[0], *new, *layer.args[3:])
         node.replace_all_uses_with(layer)
         module.graph.erase_node(node)
+    return frozenset(statistics)
+
+
+def _given(function: Callable[..., Tensor], there: tuple[int, ...], eps: float) -> Callable[..., Tensor]:
+    """`function` of the six tensors of a layer and its batch norm, of which only those at the places `there` exist."""
+
+    def compute(*values: Tensor) -> Tensor:
+        every: list[Tensor | None] = [None] * 6
+        for i, value in zip(there, values, strict=True):
+            every[i] = value
+        return function(*every, eps)
+
+    return compute
+
+
+def _scaled(
+    weight: Tensor, bias: Tensor | None, gamma: Tensor | None, beta: Tensor | None, mean: Tensor, var: Tensor, eps: float
+) -> Tensor:
+    scale = (var + eps).rsqrt()
+    scale = scale if gamma is None else scale * gamma
+    return weight * scale.reshape(-1, *(1,) * (weight.dim() - 1))
+
+
+def _shifted(
+    weight: Tensor, bias: Tensor | None, gamma: Tensor | None, beta: Tensor | None, mean: Tensor, var: Tensor, eps: float
+) -> Tensor:
+    scale = (var + eps).rsqrt()
+    scale = scale if gamma is None else scale * gamma
+    shift = -mean * scale if bias is None else (bias - mean) * scale
+    return shift if beta is None else shift + beta
 
 
 def strip_tail(module: fx.GraphModule) -> tuple[str, ...]:

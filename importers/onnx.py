@@ -51,6 +51,7 @@ def load(path: Path, size: tuple[int, int] | None, logits: str | None) -> graph.
         precision="8 bits" if eight_bit else _precision(model),
         output=output.name,
         labels=output.labels,
+        weights={attribute: name for name, attribute in module.attributes.items()},
     )
     del model  # as large as the weights that the module holds now
     return graph.normalise(export(path, module, spec.example()), spec, source)

@@ -15,8 +15,8 @@ LARGEST_TENSOR = 1 << 33
 MOST_NODES = 1_000_000
 
 
-def read_onnx(path: Path) -> onnx.ModelProto:
-    """Parses an ONNX file without its external data and checks it; external data is loaded from the file's own folder only.
+def read_onnx(path: Path, *, outside: bool = True) -> onnx.ModelProto:
+    """Parses an ONNX file and checks it; data outside the file is loaded from its own folder only, and not at all without `outside`.
 
     Raises:
         ModelError: the file is not ONNX, is truncated, or points outside its folder.
@@ -26,7 +26,8 @@ def read_onnx(path: Path) -> onnx.ModelProto:
     try:
         onnx.checker.check_model(str(path))
         model = _parse(path)
-        onnx.load_external_data_for_model(model, str(path.parent))
+        if outside:
+            onnx.load_external_data_for_model(model, str(path.parent))
     except (onnx.checker.ValidationError, ValueError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(f"{path}: not a valid ONNX model ({reason}); export it again with your framework's ONNX exporter") from error

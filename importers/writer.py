@@ -1,0 +1,115 @@
+"""TracedModel → file: the original ONNX file with other values in its weights, and nothing else changed."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto
+from torch import Tensor
+
+from banscan.errors import ModelError, UsageError
+from banscan.importers import quantised, untrusted
+from banscan.importers.graph import TracedModel
+
+Make = Callable[[Path], Path]
+
+
+def check_writable(model: TracedModel, *, dequantise: bool) -> None:
+    """Raises ModelError for a file whose weights cannot be replaced, before any work is done on them."""
+    source = model.source
+    if source.format != "ONNX":
+        raise ModelError(f"{source.path}: only ONNX files can be written back; export the model with torch.onnx.export and repair that")
+    if source.precision == "8 bits" and not dequantise:
+        raise ModelError(
+            f"{source.path}: its weights have 8 bits, which fine-tuning would leave; with --dequantize a float32 model is written"
+        )
+
+
+def write(model: TracedModel, weights: dict[str, Tensor], path: Path) -> None:
+    """Writes the model's own file with these `weights` in it, under their names in the traced graph, to `path`.
+
+    Nodes, names, metadata, inputs, outputs and types stay; external data stays external, in a file beside `path`. Both appear under their
+    names when they are whole.
+
+    Raises:
+        ModelError: a weight that is not held by the file itself.
+        UsageError: the file cannot be written.
+    """
+    source = model.source
+    given = {source.weights[name]: value.detach().numpy() for name, value in weights.items()}
+    eight_bit = source.precision == "8 bits"
+    proto = untrusted.read_onnx(source.path, outside=eight_bit)
+    if eight_bit:
+        quantised.dequantise(proto)
+    tensors = dict(_tensors(proto.graph))
+    try:
+        with _places(path) as make:
+            _move_outside(list(tensors.values()), source.path, path, make)
+            for name, value in given.items():
+                if name not in tensors:
+                    raise ModelError(f"{source.path}: the weight {name!r} is computed or lies in a function; cannot write it back")
+                _replace(tensors[name], value, path, make)
+            make(path).write_bytes(proto.SerializeToString())
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written ({error.strerror or error}); nothing was changed") from error
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[tuple[str, TensorProto]]:
+    """The graph's own weights by name: initializers, and constants written as nodes."""
+    for tensor in graph.initializer:
+        yield tensor.name, tensor
+    for node in graph.node:
+        if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
+            yield node.output[0], node.attribute[0].t
+
+
+@contextlib.contextmanager
+def _places(path: Path) -> Iterator[Make]:
+    """Temporary files beside their final names, renamed together at the end, the model last; none is left behind."""
+    made: dict[Path, Path] = {}
+
+    def make(final: Path) -> Path:
+        if final not in made:
+            handle, name = tempfile.mkstemp(dir=final.parent, prefix=f".{final.name}.")
+            os.close(handle)
+            made[final] = Path(name)
+        return made[final]
+
+    try:
+        yield make
+        for final, temporary in sorted(made.items(), key=lambda pair: pair[0] == path):
+            temporary.chmod(0o644)
+            temporary.replace(final)
+    finally:
+        for temporary in made.values():
+            temporary.unlink(missing_ok=True)
+
+
+def _move_outside(tensors: list[TensorProto], source: Path, path: Path, make: Make) -> None:
+    """Copies the files with external data beside the new model and points the tensors there."""
+    moved: dict[str, Path] = {}
+    for tensor in tensors:
+        for entry in tensor.external_data if tensor.data_location == TensorProto.EXTERNAL else ():
+            if entry.key == "location":
+                if entry.value not in moved:
+                    moved[entry.value] = path.with_name(f"{path.name}{f'.{len(moved)}' if moved else ''}.data")
+                    shutil.copyfile(source.parent / entry.value, make(moved[entry.value]))
+                entry.value = moved[entry.value].name
+
+
+def _replace(tensor: TensorProto, value: np.ndarray, path: Path, make: Make) -> None:
+    """Puts values into a tensor in its own type, where it lies."""
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    data = onnx.numpy_helper.from_array(np.ascontiguousarray(value.reshape(tuple(tensor.dims))).astype(dtype), tensor.name)
+    if tensor.data_location != TensorProto.EXTERNAL:
+        tensor.CopyFrom(data)
+        return
+    entries = {e.key: e.value for e in tensor.external_data}
+    with make(path.with_name(entries["location"])).open("r+b") as stream:
+        stream.seek(int(entries.get("offset", 0)))
+        stream.write(data.raw_data)
