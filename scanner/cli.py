@@ -1,4 +1,4 @@
-"""The command line: `banscan MODEL --clean-dir DIR`, `banscan inspect MODEL`, `banscan calibrate`."""
+"""The command line: `banscan MODEL --clean-dir DIR`, `banscan inspect MODEL`, `banscan calibrate`, `banscan repair`."""
 
 import os
 import sys
@@ -45,6 +45,7 @@ def commands() -> None:
     banscan MODEL --clean-dir DIR    scan (the same as: banscan scan MODEL ...)
     banscan inspect MODEL            show the layers that a scan would work on
     banscan calibrate ...            set the threshold by clean models of your own
+    banscan repair MODEL ... -o FILE take the backdoor out
 
     \b
     Exit codes:
@@ -201,6 +202,64 @@ def _calibrate(clean_models: Path, clean_dir: Path, alpha: float, output: Path, 
         f"{len(scores)} clean models score {scores[0]:.2f} to {scores[-1]:.2f}; above {found.limit:.2f} a model is called backdoored, "
         f"a further clean one with a probability of at most {alpha:g}"
     )
+
+
+@commands.command(no_args_is_help=True)
+@click.argument("model", type=click.Path(path_type=Path))
+@_search_options
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE", help="The repaired model.")
+@click.option("--method", default="ban", show_default=True, metavar="NAME", help="ban, or finetune for the same without noise.")
+@click.option("--epochs", type=click.IntRange(1), help="Passes over the images.  [default: 25]")
+@click.option("--lr", type=click.FloatRange(0, 1, min_open=True), help="Learning rate.")
+@click.option("--lambda2", type=click.FloatRange(0), help="Weight of the loss under noise (Eq. 8).  [default: 0.5]")
+@click.option("--max-accuracy-drop", default=0.05, show_default=True, type=click.FloatRange(0, 1), help="Write nothing beyond this loss.")
+@click.option("--force", is_flag=True, help="Repair a model that the scan does not flag.")
+@click.option("--dequantize", is_flag=True, help="Write a float32 model for one of 8 bits.")
+@click.option("--format", "format_", type=click.Choice(["terminal", "json"]), default="terminal", show_default=True)
+def repair(model: Path, clean_dir: Path, output: Path, **options: Any) -> None:
+    """Take the backdoor out of a model file.
+
+    Scans MODEL, fine-tunes it on four fifths of the clean images against neuron noise, writes it to FILE with everything but the values of
+    its weights as it was, compares the file with the tuned model, and scans it again. Exit codes are those of the second scan. A run that
+    was stopped goes on from its last epoch.
+    """
+    with _failures():
+        outcome = _repair(model, clean_dir, output, options)
+    sys.exit(EXIT[outcome])
+
+
+def _repair(model: Path, clean_dir: Path, output: Path, options: dict[str, Any]) -> str:
+    _check_writable(output)
+    from banscan.scanner.repair import repair as run
+    from banscan.scanner.report import repaired
+    from banscan.scanner.tuning import Tuning
+
+    def told(epoch: int, clean: float, noisy: float, accuracy: float) -> None:
+        under = "" if noisy != noisy else f", under noise {noisy:.3f}"
+        click.echo(f"epoch {epoch}: loss {clean:.3f}{under}, accuracy {accuracy:.1%} on the images kept", err=True)
+
+    given = {"epochs": options["epochs"], "lr": options["lr"], "weight": options["lambda2"], "seed": options["seed"]}
+    arguments = _search_arguments(options)
+    with _bars() as progress:
+        done = run(
+            model,
+            clean_dir,
+            output,
+            method=options["method"],
+            settings=Tuning(**{key: value for key, value in given.items() if value is not None}),
+            max_drop=options["max_accuracy_drop"],
+            force=options["force"],
+            dequantise=options["dequantize"],
+            progress=progress,
+            told=told,
+            **arguments,
+        )
+    with _destination(None) as stream:
+        if options["format_"] == "json":
+            stream.write(repaired.render(done))
+        else:
+            repaired.show(done, _console(stream))
+    return done.after.verdict.outcome
 
 
 def _check_writable(output: Path | None) -> None:

@@ -5,7 +5,7 @@ follow from them at every step (`TracedModel.constants`), so what was tuned can 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -57,6 +57,27 @@ class State:
     epoch: int = 0
 
 
+def plain(settings: Tuning) -> Tuning:
+    """The same without noise: plain fine-tuning."""
+    return replace(settings, weight=0.0)
+
+
+def suited(settings: Tuning, model: TracedModel, images: Tensor, labels: Tensor, most: float) -> Tuning:
+    """The same with mirroring where the model loses at most `most` of its accuracy on mirror images, as on most data but signs and text."""
+    axis = 3 if model.input.layout == "NCHW" else 2
+    with torch.no_grad():
+        own, mirrored = (
+            torch.cat([model.logits(part).argmax(1) for part in x.split(250)]).eq(labels).double().mean()
+            for x in (images, images.flip(axis))
+        )
+    return replace(settings, flip=bool(mirrored >= own - most))
+
+
+def finished(model: TracedModel, state: State, images: Tensor) -> dict[str, Tensor]:
+    """The file's weights after the last epoch."""
+    return state.weights
+
+
 def roles(model: TracedModel, neuron: Neuron) -> tuple[str, str | None]:
     """Names of the constants that are a neuron layer's weight and bias in the graph."""
     node = next(n for n in model.module.graph.nodes if n.name == neuron.node)
@@ -70,20 +91,30 @@ def trainable(model: TracedModel) -> dict[str, Tensor]:
     Raises:
         ModelError: a weight that two layers share, which noise and fine-tuning cannot tell apart.
     """
-    owners: dict[str, str] = {}
+    readers: dict[str, dict[str, list[str]]] = {}
     for neuron in model.neurons:
-        own = {part for name in roles(model, neuron) if name is not None for part in _parts(model, name)} - model.statistics
-        for name in own:
-            if name in owners:
-                told = model.source.weights.get(name, name)
-                raise ModelError(
-                    f"{model.source.path}: the layers {owners[name]} and {neuron.node} share the weight {told!r}; cannot repair it"
-                )
-            owners[name] = neuron.node
-    names = [name for name in owners if name in model.source.weights]
-    if not names:
+        for name in roles(model, neuron):
+            for part in () if name is None else _parts(model, name) - model.statistics:
+                readers.setdefault(part, {}).setdefault(neuron.node, []).append(str(name))
+    weights = {name: attribute_named(model.module, name).detach().clone() for name in readers if name in model.source.weights}
+    if not weights:
         raise ModelError(f"{model.source.path}: none of its weights can be written back; cannot repair it")
-    return {name: attribute_named(model.module, name).detach().clone() for name in names}
+    for name, layers in readers.items():
+        if len(layers) > 1 and _overlap(model, name, list(layers.values())):
+            told = f"the layers {' and '.join(list(layers)[:2])} share the weight {model.source.weights.get(name, name)!r}"
+            raise ModelError(f"{model.source.path}: {told}, which cannot be tuned for one of them alone; cannot repair it")
+    return weights
+
+
+def _overlap(model: TracedModel, name: str, readers: list[list[str]]) -> bool:
+    """Do two layers read the same values of a weight? One tensor may hold the weights of several layers, each in a part of its own."""
+    leaf = attribute_named(model.module, name).detach().clone().requires_grad_()
+    read = torch.zeros(leaf.shape)
+    for constants in readers:
+        known = model.constants({name: leaf})
+        (gradient,) = torch.autograd.grad(sum(known[c].sum() for c in constants), leaf)  # type: ignore[arg-type]
+        read += gradient != 0
+    return bool((read > 1).any())
 
 
 def _parts(model: TracedModel, name: str) -> set[str]:
@@ -187,6 +218,8 @@ def epoch(
     Every epoch draws from its own seed, so a training that was interrupted goes on as if it had not been.
     """
     generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + state.epoch)
+    # of its own, so that plain fine-tuning sees the same batches and crops
+    starts = torch.Generator().manual_seed(settings.seed * 1_000_003 + state.epoch)
     layers = noisy_layers(model)
     clean_sum, noisy_sum, seen = 0.0, 0.0, 0
     for batch in torch.randperm(len(images), generator=generator).split(settings.batch):
@@ -196,7 +229,7 @@ def epoch(
         clean = F.cross_entropy(_Pass(model, constants, layers, None, stats).run(x), y)
         loss, noisy = clean, torch.tensor(float("nan"))
         if settings.weight:
-            noise = search(model, constants, stats, x, y, settings, generator)
+            noise = search(model, constants, stats, x, y, settings, starts)
             noisy = F.cross_entropy(_Pass(model, constants, layers, noise, stats).run(x), y)
             loss = clean + settings.weight * noisy
         gradients = torch.autograd.grad(loss, list(leaves.values()))

@@ -1,0 +1,219 @@
+"""One repair from a flagged model file to a file of the same format without the backdoor: scan, tune, write, compare, scan again."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from banscan import importers
+from banscan.errors import BanscanError, EvidenceError, UsageError
+from banscan.importers import Parity, TracedModel, writer
+from banscan.scanner import checks, images, tuning
+from banscan.scanner.images import CleanSet
+from banscan.scanner.progress import Counter, Progress
+from banscan.scanner.scan import PARITY_IMAGES, Report, scan
+from banscan.scanner.tuning import State, Tuning
+
+METHODS = ("ban", "finetune")
+# every so many images of a class is kept from the tuning, to measure on
+HELD = 5
+# mirroring is suited to data whose mirror images the model knows nearly as well
+MIRRORED = 0.02
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What a repair did, and the proof of it.
+
+    Attributes:
+        before, after: the scans of the file that was given and of the one that was written.
+        held, accuracy: images kept from the tuning, and the benign accuracy on them before and after.
+        losses: per epoch, on clean images and under noise (NaN where there is none).
+        parity: of the written file under its own runtime with the tuned graph.
+    """
+
+    output: Path
+    method: str
+    settings: Tuning
+    before: Report
+    after: Report
+    tuned: int
+    held: int
+    accuracy: tuple[float, float]
+    losses: tuple[tuple[float, float], ...]
+    parity: Parity
+
+
+def repair(
+    path: str | Path,
+    clean_dir: str | Path,
+    output: str | Path,
+    *,
+    method: str = "ban",
+    settings: Tuning | None = None,
+    max_drop: float = 0.05,
+    most: int = 5000,
+    force: bool = False,
+    dequantise: bool = False,
+    progress: Progress = lambda stage, done, total: None,
+    told: Callable[[int, float, float, float], None] = lambda epoch, clean, noisy, accuracy: None,
+    **options: Any,
+) -> Repair:
+    """Takes a backdoor out by fine-tuning on clean images against neuron noise (Eq. 8) and writes the model to `output`.
+
+    Args:
+        path: an ONNX classifier; the written file is this one with other values in its weights.
+        clean_dir: clean images as in `scan`; a fifth of them is kept from the tuning to measure on.
+        method: "ban", or "finetune" for lambda_2 = 0.
+        max_drop: the loss of benign accuracy, on the images kept, above which nothing is written.
+        most: tune on at most so many images.
+        force: repair a model that the scan does not flag.
+        dequantise: write a float32 model for one of 8 bits.
+        told: called after every epoch with its number, the losses and the accuracy on the images kept.
+        options: those of `scan`.
+
+    Raises:
+        UsageError: paths or settings that cannot be, or a model that is not flagged.
+        ModelError: the file cannot be read, or its weights cannot be written back.
+        EvidenceError: too few images, or more accuracy lost than `max_drop`; nothing was written.
+    """
+    path, output = Path(path), Path(output)
+    settings = _settings(method, settings or Tuning())
+    _check_paths(path, output)
+    before = scan(path, clean_dir, progress=progress, **options)
+    model = before.model
+    writer.check_writable(model, dequantise=dequantise)
+    weights = tuning.trainable(model)
+    if before.choice is None or (not force and before.verdict.outcome not in ("backdoored", "suspicious")):
+        why = before.verdict.reason if before.verdict.outcome == "inconclusive" else before.verdict.outcome
+        raise UsageError(f"{path}: not flagged ({why}); repair costs accuracy, so give --force to repair it all the same")
+    clean = _images(clean_dir, before, most, options)
+    x = before.choice.preprocess(clean.images, model.input.layout)
+    y = _labels(model, x) if clean.labels is None else clean.labels
+    kept = _kept(y)
+    checks.check_images(int((~kept).sum()), len(y[~kept].unique()), before.settings.min_images)
+    settings = tuning.suited(settings, model, x[~kept], y[~kept], MIRRORED)
+    at_first = _accuracy(model, weights, x[kept], y[kept])
+    checkpoint = output.with_name(f"{output.name}.partial")
+    key = _key(model, settings, y, clean)
+    state, losses = _resume(checkpoint, key, weights)
+    while state.epoch < settings.epochs:
+        count, stage = int((~kept).sum()), f"epoch {state.epoch + 1} of {settings.epochs}"
+        losses.append(tuning.epoch(model, state, x[~kept], y[~kept], settings, Counter(progress, stage, count)))
+        told(state.epoch, *losses[-1], _accuracy(model, state.weights, x[kept], y[kept]))
+        _keep(checkpoint, key, state, losses)
+    tuned = tuning.finished(model, state, x[~kept])
+    at_last = _accuracy(model, tuned, x[kept], y[kept])
+    if not at_first - at_last <= max_drop:
+        checkpoint.unlink(missing_ok=True)
+        raise EvidenceError(
+            f"{path}: the benign accuracy fell from {at_first:.1%} to {at_last:.1%} on {int(kept.sum())} images kept from the tuning, more "
+            f"than --max-accuracy-drop {max_drop:g} allows; nothing was written"
+        )
+    parity = _write(model, tuned, output, x)
+    checkpoint.unlink(missing_ok=True)
+    after = scan(output, clean_dir, progress=progress, **options)
+    return Repair(output, method, settings, before, after, int((~kept).sum()), int(kept.sum()), (at_first, at_last), tuple(losses), parity)
+
+
+def _settings(method: str, settings: Tuning) -> Tuning:
+    if method not in METHODS:
+        raise UsageError(f"--method {method}: unknown; expected {' or '.join(METHODS)}")
+    return tuning.plain(settings) if method == "finetune" else settings
+
+
+def _check_paths(path: Path, output: Path) -> None:
+    if output.is_dir() or not output.parent.is_dir() or not os.access(output.parent, os.W_OK):
+        raise UsageError(f"{output}: cannot be written; expected a file in a folder that exists and may be written to")
+    if output.exists() and path.exists() and output.samefile(path):
+        raise UsageError(f"{output}: is the model itself; give the repaired one another name")
+
+
+def _images(clean_dir: str | Path, before: Report, most: int, options: dict[str, Any]) -> CleanSet:
+    """All clean images up to `most`, where the scan took fewer."""
+    chosen = {key: options[key] for key in ("names", "table") if key in options}
+    spec = before.model.input
+    return images.load(Path(clean_dir), spec, before.model.classes, known=before.model.class_names, limit=most, **chosen)
+
+
+@torch.no_grad()
+def _labels(model: TracedModel, x: Tensor) -> Tensor:
+    return torch.cat([model.logits(part).argmax(1) for part in x.split(250)])
+
+
+def _kept(labels: Tensor) -> Tensor:
+    """True for every fifth image of a class: those that the tuning does not see."""
+    kept = torch.zeros(len(labels), dtype=torch.bool)
+    for c in labels.unique():
+        kept[(labels == c).nonzero()[HELD // 2 :: HELD, 0]] = True
+    return kept
+
+
+@torch.no_grad()
+def _accuracy(model: TracedModel, weights: dict[str, Tensor], x: Tensor, y: Tensor) -> float:
+    hits = [tuning.logits(model, weights, part).argmax(1) == own for part, own in zip(x.split(250), y.split(250), strict=True)]
+    return float(torch.cat(hits).double().mean())
+
+
+def _write(model: TracedModel, weights: dict[str, Tensor], output: Path, x: Tensor) -> Parity:
+    """Writes, reads again and compares with the tuned graph; a file that differs does not stay."""
+    writer.write(model, weights, output)
+    height, width = x.shape[2:4] if model.input.layout == "NCHW" else x.shape[1:3]
+    written = importers.load(output, (height, width), model.source.output)
+    shown = x[:PARITY_IMAGES]
+    own = importers.parity(written, shown)
+    with torch.no_grad():
+        tuned, read = tuning.logits(model, weights, shown), written.logits(shown)
+    difference = float((tuned - read).norm() / tuned.norm())
+    if own is None or not max(own.rms, difference) <= checks.PARITY[written.source.precision]:
+        output.unlink()
+        raise BanscanError(f"{output}: the written file differs from the tuned model by {difference:.1e} relative RMS; it was removed")
+    return own
+
+
+def _key(model: TracedModel, settings: Tuning, labels: Tensor, clean: CleanSet) -> str:
+    """What a checkpoint must agree on to be gone on from."""
+    seen = hashlib.sha256(clean.images.tobytes() + labels.numpy().tobytes()).hexdigest()
+    return json.dumps([model.source.sha256, asdict(settings), seen])
+
+
+def _keep(path: Path, key: str, state: State, losses: list[tuple[float, float]]) -> None:
+    """The state after an epoch, under its name when it is whole."""
+    arrays = {"key": np.array(key), "losses": np.array(losses)}
+    arrays |= {f"weights/{name}": value.numpy() for name, value in state.weights.items()}
+    arrays |= {f"momenta/{name}": value.numpy() for name, value in state.momenta.items()}
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with open(handle, "wb") as stream:
+            np.savez(stream, **arrays)  # type: ignore[arg-type]
+        os.replace(name, path)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written ({error.strerror or error})") from error
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def _resume(path: Path, key: str, weights: dict[str, Tensor]) -> tuple[State, list[tuple[float, float]]]:
+    """Where an earlier run of the same repair stopped, or the start."""
+    if path.exists():
+        try:
+            with np.load(path, allow_pickle=False) as data:
+                if str(data["key"]) == key:
+                    parts: dict[str, dict[str, Tensor]] = {"weights": {}, "momenta": {}}
+                    for name in data.files:
+                        kind, _, own = name.partition("/")
+                        if kind in parts:
+                            parts[kind][own] = torch.from_numpy(data[name])
+                    losses = [(float(a), float(b)) for a, b in data["losses"]]
+                    return State(parts["weights"], parts["momenta"], len(losses)), losses
+        except (OSError, ValueError, KeyError, EOFError) as error:
+            raise UsageError(f"{path}: not the checkpoint of a repair ({error}); remove it") from error
+    return State(weights, {}), []

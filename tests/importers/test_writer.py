@@ -1,0 +1,155 @@
+"""Changed weights written back: the same file but for the values, read by onnxruntime as the tuned graph."""
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from banscan import ModelError, UsageError, importers
+from banscan.importers import writer
+from banscan.scanner import tuning
+from tests.conftest import SIZE, Net, random_norms
+from tests.importers import matrix
+from tests.importers.architectures import FAMILIES, images
+
+
+def saved(family: str, source: str, folder: Path) -> Path:
+    path = matrix.write(family, source, folder)
+    assert path is not None
+    return path
+
+
+def changed(model: importers.TracedModel, seed: int = 0) -> dict[str, torch.Tensor]:
+    """All that can be trained, moved a little."""
+    generator = torch.Generator().manual_seed(seed)
+    return {name: value + 0.05 * torch.randn(value.shape, generator=generator) for name, value in tuning.trainable(model).items()}
+
+
+def agrees(path: Path, model: importers.TracedModel, weights: dict[str, torch.Tensor], x: torch.Tensor, most: float = 1e-5) -> None:
+    read = importers.load(path)
+    tuned = tuning.logits(model, weights, x)
+    assert float((read.logits(x) - tuned).norm() / tuned.norm()) < most
+    assert float((model.logits(x) - tuned).norm() / tuned.norm()) > 10 * most
+    parity = importers.parity(read, x)
+    assert parity is not None
+    assert parity.rms < most
+
+
+def skeleton(path: Path) -> bytes:
+    """The file without the values of its weights."""
+    model = onnx.load(path, load_external_data=False)
+    for tensor in model.graph.initializer:
+        tensor.ClearField("raw_data")
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = "weights"
+    for node in model.graph.node:
+        if node.op_type == "Constant":
+            node.attribute[0].t.ClearField("raw_data")
+    data: bytes = model.SerializeToString(deterministic=True)
+    return data
+
+
+@pytest.mark.parametrize("source", ["ONNX 11, old exporter", "ONNX 18, new exporter", "ONNX 23, new exporter"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family(tmp_path: Path, family: str, source: str) -> None:
+    path = matrix.write(family, source, tmp_path)
+    if path is None:
+        pytest.skip("PyTorch cannot write it")
+    model = importers.load(path)
+    weights = changed(model)
+    writer.write(model, weights, tmp_path / "written.onnx")
+    agrees(tmp_path / "written.onnx", model, weights, images(3))
+    assert skeleton(tmp_path / "written.onnx") == skeleton(path)
+
+
+@pytest.mark.parametrize("fold", [True, False])
+def test_batch_norm_stays_as_it_was(export: Callable[..., Path], tmp_path: Path, fold: bool) -> None:
+    """Unfolded: the running statistics keep their values, and the graph its batch norms."""
+    net = random_norms(Net())
+    path = tmp_path / "net.onnx"
+    keep: dict[str, Any] = {} if fold else {"training": torch.onnx.TrainingMode.PRESERVE, "do_constant_folding": False}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(net, (torch.rand(2, 3, SIZE, SIZE),), str(path), dynamo=False, opset_version=17, **keep)
+    model = importers.load(path)
+    assert bool(model.statistics) != fold
+    weights = changed(model)
+    writer.write(model, weights, tmp_path / "written.onnx")
+    agrees(tmp_path / "written.onnx", model, weights, torch.rand(4, 3, SIZE, SIZE))
+    old, new = ({t.name: onnx.numpy_helper.to_array(t) for t in onnx.load(p).graph.initializer} for p in (path, tmp_path / "written.onnx"))
+    for name, value in old.items():
+        assert np.array_equal(value, new[name]) == ("running" in name or value.dtype != np.float32)
+
+
+def test_data_beside_the_file_stays_there(tmp_path: Path, model_file: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "out").mkdir()
+    path, written = tmp_path / "in" / "apart.onnx", tmp_path / "out" / "fixed.onnx"
+    onnx.save(onnx.load(model_file), path, save_as_external_data=True, location="apart.data", size_threshold=0)
+    before = (path.read_bytes(), (tmp_path / "in" / "apart.data").read_bytes())
+    model = importers.load(path)
+    weights = changed(model)
+    writer.write(model, weights, written)
+    assert sorted(p.name for p in written.parent.iterdir()) == ["fixed.onnx", "fixed.onnx.data"]
+    assert (path.read_bytes(), (tmp_path / "in" / "apart.data").read_bytes()) == before
+    agrees(written, model, weights, torch.rand(4, 3, SIZE, SIZE))
+    assert skeleton(written) == skeleton(path)
+
+
+@pytest.mark.parametrize("source", ["ONNX 18, float16", "ONNX 23, bfloat16"])
+def test_reduced_precision_keeps_its_type(tmp_path: Path, source: str) -> None:
+    path = saved("vgg", source, tmp_path)
+    model = importers.load(path)
+    weights = changed(model)
+    writer.write(model, weights, tmp_path / "written.onnx")
+    agrees(tmp_path / "written.onnx", model, weights, images(3), 2e-2)
+    types = [sorted((t.name, t.data_type) for t in onnx.load(p).graph.initializer) for p in (path, tmp_path / "written.onnx")]
+    assert types[0] == types[1]
+
+
+def test_eight_bits_only_on_demand(tmp_path: Path) -> None:
+    path = saved("vgg", "ONNX 17, 8 bits QDQ", tmp_path)
+    model = importers.load(path)
+    with pytest.raises(ModelError, match="--dequantize"):
+        writer.check_writable(model, dequantise=False)
+    weights = changed(model)
+    writer.write(model, weights, tmp_path / "written.onnx")
+    assert importers.load(tmp_path / "written.onnx").source.precision == "float32"
+    agrees(tmp_path / "written.onnx", model, weights, images(3))
+
+
+def test_other_formats_are_not_written(tmp_path: Path) -> None:
+    path = saved("vgg", "TorchScript, traced", tmp_path)
+    with pytest.raises(ModelError, match="only ONNX"):
+        writer.check_writable(importers.load(path), dequantise=False)
+
+
+def test_shared_weights_are_refused(export: Callable[..., Path]) -> None:
+    """Told apart from one tensor of which every layer reads its own part, as in nn.MultiheadAttention."""
+    layer = nn.Conv2d(8, 8, 3, padding=1)
+    body = (nn.Conv2d(3, 8, 3), nn.ReLU(), layer, nn.ReLU(), layer, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10))
+    with pytest.raises(ModelError, match="share the weight"):
+        tuning.trainable(importers.load(export("shared", nn.Sequential(*body))))
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path: Path, model_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = importers.load(model_file)
+    written = tmp_path / "written.onnx"
+    written.write_bytes(b"old")
+
+    def full(self: Path, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(UsageError, match="No space left"):
+        writer.write(model, changed(model), written)
+    monkeypatch.undo()
+    assert written.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["written.onnx"]
