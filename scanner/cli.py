@@ -234,9 +234,9 @@ def _repair(model: Path, clean_dir: Path, output: Path, options: dict[str, Any])
     from banscan.scanner.report import repaired
     from banscan.scanner.tuning import Tuning
 
-    def told(epoch: int, clean: float, noisy: float, accuracy: float) -> None:
+    def told(epoch: int, clean: float, noisy: float) -> None:
         under = "" if noisy != noisy else f", under noise {noisy:.3f}"
-        click.echo(f"epoch {epoch}: loss {clean:.3f}{under}, accuracy {accuracy:.1%} on the images kept", err=True)
+        click.echo(f"epoch {epoch}: loss {clean:.3f} on clean images{under}", err=True)
 
     given = {"epochs": options["epochs"], "lr": options["lr"], "weight": options["lambda2"], "seed": options["seed"]}
     arguments = _search_arguments(options)

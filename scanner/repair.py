@@ -64,7 +64,7 @@ def repair(
     force: bool = False,
     dequantise: bool = False,
     progress: Progress = lambda stage, done, total: None,
-    told: Callable[[int, float, float, float], None] = lambda epoch, clean, noisy, accuracy: None,
+    told: Callable[[int, float, float], None] = lambda epoch, clean, noisy: None,
     **options: Any,
 ) -> Repair:
     """Takes a backdoor out by fine-tuning on clean images against neuron noise (Eq. 8) and writes the model to `output`.
@@ -77,7 +77,7 @@ def repair(
         most: tune on at most so many images.
         force: repair a model that the scan does not flag.
         dequantise: write a float32 model for one of 8 bits.
-        told: called after every epoch with its number, the losses and the accuracy on the images kept.
+        told: called after every epoch with its number and the losses, on clean images and under noise.
         options: those of `scan`.
 
     Raises:
@@ -91,7 +91,7 @@ def repair(
     before = scan(path, clean_dir, progress=progress, **options)
     model = before.model
     writer.check_writable(model, dequantise=dequantise)
-    weights = tuning.trainable(model)
+    tuning.check_invertible(model)
     if before.choice is None or (not force and before.verdict.outcome not in ("backdoored", "suspicious")):
         why = before.verdict.reason if before.verdict.outcome == "inconclusive" else before.verdict.outcome
         raise UsageError(f"{path}: not flagged ({why}); repair costs accuracy, so give --force to repair it all the same")
@@ -101,17 +101,18 @@ def repair(
     kept = _kept(y)
     checks.check_images(int((~kept).sum()), len(y[~kept].unique()), before.settings.min_images)
     settings = tuning.suited(settings, model, x[~kept], y[~kept], MIRRORED)
-    at_first = _accuracy(model, weights, x[kept], y[kept])
+    at_first = tuning.accuracy(model, {}, x[kept], y[kept])
+    aims = _aims(before)
     checkpoint = output.with_name(f"{output.name}.partial")
     key = _key(model, settings, y, clean)
-    state, losses = _resume(checkpoint, key, weights)
+    state, losses = _resume(checkpoint, key, lambda: tuning.start(model, x[~kept]))
     while state.epoch < settings.epochs:
         count, stage = int((~kept).sum()), f"epoch {state.epoch + 1} of {settings.epochs}"
-        losses.append(tuning.epoch(model, state, x[~kept], y[~kept], settings, Counter(progress, stage, count)))
-        told(state.epoch, *losses[-1], _accuracy(model, state.weights, x[kept], y[kept]))
+        losses.append(tuning.epoch(model, state, x[~kept], y[~kept], settings, aims, Counter(progress, stage, count)))
+        told(state.epoch, *losses[-1])
         _keep(checkpoint, key, state, losses)
     tuned = tuning.finished(model, state, x[~kept])
-    at_last = _accuracy(model, tuned, x[kept], y[kept])
+    at_last = tuning.accuracy(model, tuned, x[kept], y[kept])
     if not at_first - at_last <= max_drop:
         checkpoint.unlink(missing_ok=True)
         raise EvidenceError(
@@ -149,18 +150,20 @@ def _labels(model: TracedModel, x: Tensor) -> Tensor:
     return torch.cat([model.logits(part).argmax(1) for part in x.split(250)])
 
 
+def _aims(report: Report) -> Tensor | None:
+    """Where the scan says that a trigger sends the images of each class [classes]; None where it says nothing of it."""
+    mapped = None if report.pixels is None else report.pixels.mapped
+    if report.verdict.kind == "all-to-one" and report.verdict.target is not None:
+        return torch.full((report.model.classes,), report.verdict.target)
+    return torch.tensor(mapped.attacked) if report.verdict.kind is not None and mapped is not None else None
+
+
 def _kept(labels: Tensor) -> Tensor:
     """True for every fifth image of a class: those that the tuning does not see."""
     kept = torch.zeros(len(labels), dtype=torch.bool)
     for c in labels.unique():
         kept[(labels == c).nonzero()[HELD // 2 :: HELD, 0]] = True
     return kept
-
-
-@torch.no_grad()
-def _accuracy(model: TracedModel, weights: dict[str, Tensor], x: Tensor, y: Tensor) -> float:
-    hits = [tuning.logits(model, weights, part).argmax(1) == own for part, own in zip(x.split(250), y.split(250), strict=True)]
-    return float(torch.cat(hits).double().mean())
 
 
 def _write(model: TracedModel, weights: dict[str, Tensor], output: Path, x: Tensor) -> Parity:
@@ -188,7 +191,7 @@ def _key(model: TracedModel, settings: Tuning, labels: Tensor, clean: CleanSet) 
 def _keep(path: Path, key: str, state: State, losses: list[tuple[float, float]]) -> None:
     """The state after an epoch, under its name when it is whole."""
     arrays = {"key": np.array(key), "losses": np.array(losses)}
-    arrays |= {f"weights/{name}": value.numpy() for name, value in state.weights.items()}
+    arrays |= {f"values/{name}": value.numpy() for name, value in state.values.items()}
     arrays |= {f"momenta/{name}": value.numpy() for name, value in state.momenta.items()}
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -201,19 +204,19 @@ def _keep(path: Path, key: str, state: State, losses: list[tuple[float, float]])
         Path(name).unlink(missing_ok=True)
 
 
-def _resume(path: Path, key: str, weights: dict[str, Tensor]) -> tuple[State, list[tuple[float, float]]]:
+def _resume(path: Path, key: str, begin: Callable[[], State]) -> tuple[State, list[tuple[float, float]]]:
     """Where an earlier run of the same repair stopped, or the start."""
     if path.exists():
         try:
             with np.load(path, allow_pickle=False) as data:
                 if str(data["key"]) == key:
-                    parts: dict[str, dict[str, Tensor]] = {"weights": {}, "momenta": {}}
+                    parts: dict[str, dict[str, Tensor]] = {"values": {}, "momenta": {}}
                     for name in data.files:
                         kind, _, own = name.partition("/")
                         if kind in parts:
                             parts[kind][own] = torch.from_numpy(data[name])
                     losses = [(float(a), float(b)) for a, b in data["losses"]]
-                    return State(parts["weights"], parts["momenta"], len(losses)), losses
+                    return State(parts["values"], parts["momenta"], len(losses)), losses
         except (OSError, ValueError, KeyError, EOFError) as error:
             raise UsageError(f"{path}: not the checkpoint of a repair ({error}); remove it") from error
-    return State(weights, {}), []
+    return begin(), []

@@ -1,12 +1,15 @@
-"""Fine-tuning against neuron noise (BAN, Eq. 8), on the file's own weights.
+"""Fine-tuning against neuron noise (BAN, Eq. 8) on a traced model, and back to the weights that the file holds.
 
-The graph reads folded constants, the file holds what they were folded from. What is trained are the file's weights, and the constants
-follow from them at every step (`TracedModel.constants`), so what was tuned can be written back without inverting anything.
+Exported models have their batch norm folded away, and folded weights cannot be tuned as the paper tunes: at its learning rate accuracy
+falls at once, and noise on many layers multiplies up. So every neuron layer below the classifier gets its batch norm back: its weights
+keep their direction, and what clean images show of its pre-activations becomes a scale and a shift, which the noise acts on ((1 + delta)
+scale, (1 + xi) shift, Eq. 3). Training uses the statistics of the batch, as the paper does; at the end all of it is folded again.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from math import cos, pi
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx
@@ -17,42 +20,47 @@ from banscan.errors import ModelError
 from banscan.importers import Neuron, TracedModel
 from banscan.importers.graph import attribute_named
 
-# per layer: mean and deviation [C] of the pre-activations, and delta and xi [C]
-Stats = dict[str, tuple[Tensor, Tensor]]
-Noise = dict[str, tuple[Tensor, Tensor]]
-# keeps the deviation of a channel that never moves, and its gradient, finite
-SMALLEST = 1e-8
+# variance that keeps a channel that never moves finite, as batch norm does
+SMALLEST = 1e-5
+# a deviation below this share of the layer's largest counts as no movement
+STILL = 1e-3
 # a crop after padding by this share of the side, as training uses it
 CROP = 8
+# images at once where no gradient is needed
+MANY = 250
+
+Noise = dict[str, tuple[Tensor, Tensor]]
+Stats = dict[str, tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """Settings of Eq. 8; the defaults are the paper's (Appendix B.4) except where they say otherwise.
+    """Settings of Eq. 8; where they are not the paper's (Appendix B.4), docs/method.md says why.
 
     Attributes:
+        lr: at the start; it falls to 0 along half a cosine.
         weight: lambda_2, the weight of the loss under noise; 0 is plain fine-tuning.
-        eps, steps: bound of the noise (Eq. 3) and PGD steps that search it anew for every batch.
+        eps, steps: bound of delta and xi, and the PGD steps that search them anew for every batch.
         flip: mirror images at random.
     """
 
     epochs: int = 25
-    lr: float = 0.005
+    lr: float = 0.01
     momentum: float = 0.9
     weight_decay: float = 5e-4
     weight: float = 0.5
-    eps: float = 0.3
-    steps: int = 1
-    batch: int = 128
+    eps: float = 0.6
+    steps: int = 3
+    batch: int = 64
     flip: bool = False
     seed: int = 0
 
 
 @dataclass
 class State:
-    """Where a training is: the file's weights, the momentum of each, the epochs done."""
+    """Where a training is: what is trained and its momentum, by name, and the epochs done."""
 
-    weights: dict[str, Tensor]
+    values: dict[str, Tensor]
     momenta: dict[str, Tensor]
     epoch: int = 0
 
@@ -62,34 +70,42 @@ def plain(settings: Tuning) -> Tuning:
     return replace(settings, weight=0.0)
 
 
+@torch.no_grad()
 def suited(settings: Tuning, model: TracedModel, images: Tensor, labels: Tensor, most: float) -> Tuning:
     """The same with mirroring where the model loses at most `most` of its accuracy on mirror images, as on most data but signs and text."""
     axis = 3 if model.input.layout == "NCHW" else 2
-    with torch.no_grad():
-        own, mirrored = (
-            torch.cat([model.logits(part).argmax(1) for part in x.split(250)]).eq(labels).double().mean()
-            for x in (images, images.flip(axis))
-        )
-    return replace(settings, flip=bool(mirrored >= own - most))
+    own, mirrored = (accuracy(model, {}, x, labels) for x in (images, images.flip(axis)))
+    return replace(settings, flip=mirrored >= own - most)
 
 
-def finished(model: TracedModel, state: State, images: Tensor) -> dict[str, Tensor]:
-    """The file's weights after the last epoch."""
-    return state.weights
+@torch.no_grad()
+def accuracy(model: TracedModel, weights: dict[str, Tensor], images: Tensor, labels: Tensor) -> float:
+    """Share of images [N, ...] that get their label with these of the file's weights in place of its own."""
+    hits = [logits(model, weights, x).argmax(1) == y for x, y in zip(images.split(MANY), labels.split(MANY), strict=True)]
+    return float(torch.cat(hits).double().mean())
+
+
+def logits(model: TracedModel, weights: dict[str, Tensor], images: Tensor) -> Tensor:
+    """Logits [N, classes] with these of the file's weights in place of its own."""
+    result: Tensor = functional_call(model.module, model.constants(weights), (images,))
+    return result
 
 
 def roles(model: TracedModel, neuron: Neuron) -> tuple[str, str | None]:
     """Names of the constants that are a neuron layer's weight and bias in the graph."""
     node = next(n for n in model.module.graph.nodes if n.name == neuron.node)
     bias = node.args[2] if len(node.args) > 2 else None
-    return str(node.args[1].target), str(bias.target) if isinstance(bias, fx.Node) else None
+    return str(cast(fx.Node, node.args[1]).target), str(bias.target) if isinstance(bias, fx.Node) else None
 
 
-def trainable(model: TracedModel) -> dict[str, Tensor]:
+# --- what the file holds ------------------------------------------------------------------------------------------------------
+
+
+def writable(model: TracedModel) -> dict[str, Tensor]:
     """Copies of the file's weights that neuron layers are made of; running statistics and everything else stay as they are.
 
     Raises:
-        ModelError: a weight that two layers share, which noise and fine-tuning cannot tell apart.
+        ModelError: a weight that two layers share, which cannot be tuned for one of them alone, or none that can be written back.
     """
     readers: dict[str, dict[str, list[str]]] = {}
     for neuron in model.neurons:
@@ -106,15 +122,19 @@ def trainable(model: TracedModel) -> dict[str, Tensor]:
     return weights
 
 
-def _overlap(model: TracedModel, name: str, readers: list[list[str]]) -> bool:
-    """Do two layers read the same values of a weight? One tensor may hold the weights of several layers, each in a part of its own."""
-    leaf = attribute_named(model.module, name).detach().clone().requires_grad_()
-    read = torch.zeros(leaf.shape)
-    for constants in readers:
-        known = model.constants({name: leaf})
-        (gradient,) = torch.autograd.grad(sum(known[c].sum() for c in constants), leaf)  # type: ignore[arg-type]
-        read += gradient != 0
-    return bool((read > 1).any())
+def check_invertible(model: TracedModel) -> None:
+    """Raises ModelError where a layer's weights follow from the file's in a way that changed ones cannot be led back through."""
+    generator = torch.Generator().manual_seed(0)
+    names = [name for neuron in model.neurons for name in roles(model, neuron) if name is not None and name not in model.statistics]
+    own = {name: attribute_named(model.module, name) for name in names}
+    wanted = {name: value * (1 + 0.1 * torch.rand(value.shape, generator=generator)) for name, value in own.items()}
+    reached = model.constants(written(model, wanted))
+    for neuron in model.neurons:
+        name = roles(model, neuron)[0]
+        if name in wanted and not torch.allclose(
+            reached.get(name, own[name]), wanted[name], rtol=1e-3, atol=1e-5 * float(wanted[name].abs().max())
+        ):
+            raise ModelError(f"{model.source.path}: the weight of {neuron.node} is computed from others in the graph; cannot write it back")
 
 
 def _parts(model: TracedModel, name: str) -> set[str]:
@@ -124,73 +144,177 @@ def _parts(model: TracedModel, name: str) -> set[str]:
     return {leaf for part in model.foldings[name].parts for leaf in _parts(model, part)}
 
 
-def logits(model: TracedModel, weights: dict[str, Tensor], images: Tensor) -> Tensor:
-    """Logits [N, classes] with these of the file's weights in place of its own."""
-    result: Tensor = functional_call(model.module, model.constants(weights), (images,))
-    return result
+def _overlap(model: TracedModel, name: str, readers: list[list[str]]) -> bool:
+    """Do two layers read the same values of a weight? One tensor may hold the weights of several layers, each in a part of its own."""
+    leaf = attribute_named(model.module, name).detach().clone()
+    read = sum(
+        (_pulled(model, name, leaf, {c: torch.ones_like(attribute_named(model.module, c)) for c in group}) != 0) for group in readers
+    )
+    return bool((cast(Tensor, read) > 1).any())
+
+
+def _pulled(model: TracedModel, name: str, leaf: Tensor, against: dict[str, Tensor]) -> Tensor:
+    """The gradient of sum(constant * against) over these constants with respect to a weight of the file."""
+    leaf = leaf.detach().requires_grad_()
+    known = model.constants({name: leaf})
+    total = torch.stack([(known[c] * value).sum() for c, value in against.items()]).sum()
+    (gradient,) = torch.autograd.grad(total, leaf)
+    return gradient
+
+
+def written(model: TracedModel, constants: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The file's weights that fold into these constants of the graph, or as near to them as the file can hold.
+
+    A constant follows from one weight by scaling and moving its values, so that weight is found from the transposed map; of several that
+    lead to the same bias the one with the largest effect is taken. Channels whose scale is 0 in the file stay as they are.
+    """
+    weights = writable(model)
+    for which in (0, 1):  # biases depend on nothing that is changed for the weights before them
+        wanted: dict[str, list[str]] = {}
+        for neuron in model.neurons:
+            name = roles(model, neuron)[which]
+            leaf = None if name is None or name not in constants else _leaf(model, name, weights)
+            if leaf is not None:
+                wanted.setdefault(leaf, []).append(str(name))
+        for leaf, names in wanted.items():
+            now = model.constants(weights)
+            ones = {n: torch.ones_like(constants[n]) for n in names}
+            scale = _pulled(model, leaf, weights[leaf], ones)
+            missing = _pulled(model, leaf, weights[leaf], {n: constants[n] - now.get(n, attribute_named(model.module, n)) for n in names})
+            # the map scales every value by itself: once by pulling the difference back, once more by its square
+            alive = scale.abs() > 1e-12
+            weights[leaf] = weights[leaf] + torch.where(alive, missing / torch.where(alive, scale, 1.0) ** 2, 0.0)
+    return weights
+
+
+def _leaf(model: TracedModel, name: str, weights: dict[str, Tensor]) -> str | None:
+    """The file's weight that a constant's values can be set by."""
+    shape = attribute_named(model.module, name)
+    found: tuple[float, str] | None = None
+    for part in _parts(model, name):
+        if part in weights and weights[part].numel() >= shape.numel():
+            effect = _pulled(model, part, weights[part], {name: torch.ones_like(shape)}).abs()
+            if int((effect > 0).sum()) <= shape.numel():
+                found = max(found or (0.0, ""), (float(effect[effect > 0].median()) if (effect > 0).any() else 0.0, part))
+    return None if found is None or found[0] == 0 else found[1]
+
+
+# --- training -----------------------------------------------------------------------------------------------------------------
 
 
 class _Pass(fx.Interpreter):
-    """One pass through the graph with other constants: notes the layers' statistics, or puts noise on them in the normalised form.
+    """One pass through the graph with its layers in normalised form, by the statistics of the batch.
 
-    Under noise a layer's pre-activation z is brought to the mean and deviation that it has without, times (1 + delta) and plus xi
-    deviations: what batch norm in training mode does in the paper, and what keeps the noise of many layers from multiplying up.
+    With `seen`, those of every layer are noted there; with `noise`, scale and shift carry it.
     """
 
-    def __init__(self, model: TracedModel, constants: dict[str, Tensor], layers: dict[str, int], noise: Noise | None, stats: Stats) -> None:
+    def __init__(
+        self,
+        model: TracedModel,
+        values: dict[str, Tensor],
+        noise: Noise | None = None,
+        fixed: Stats | None = None,
+        seen: Stats | None = None,
+    ) -> None:
         super().__init__(model.module)
-        self.constants, self.layers, self.noise, self.stats = constants, layers, noise, stats
+        self.values, self.noise, self.seen = values, noise or {}, seen
+        self.axes = {n.node: n.axis for n in model.neurons}
 
     def fetch_attr(self, target: str) -> Any:
-        return self.constants[target] if target in self.constants else super().fetch_attr(target)
+        return self.values[target] if target in self.values else super().fetch_attr(target)
 
     def run_node(self, n: fx.Node) -> Any:
-        value = super().run_node(n)
-        if n.name not in self.layers:
-            return value
-        axis = self.layers[n.name]
-        flat = value if axis == 1 else value.flatten(0, -2)
-        if self.noise is None:
-            var, mean = torch.var_mean(flat, [d for d in range(flat.dim()) if d != 1], correction=0)
-            self.stats[n.name] = mean, (var + SMALLEST).sqrt()
-            return value
-        mean, deviation = self.stats[n.name]
-        delta, xi = self.noise[n.name]
-        return F.batch_norm(flat, None, None, deviation * (1 + delta), mean + deviation * xi, True, 0.0, SMALLEST).reshape(value.shape)
+        if f"scale/{n.name}" not in self.values:
+            return super().run_node(n)
+        args, kwargs = self.fetch_args_kwargs_from_env(n)
+        z = cast(Callable[..., Tensor], n.target)(*args[:2], None, *args[3:], **kwargs)
+        flat = z if self.axes[n.name] == 1 else z.flatten(0, -2)
+        if self.seen is not None:
+            self.seen[n.name] = _moments(flat)
+        scale, shift = self.values[f"scale/{n.name}"], self.values[f"shift/{n.name}"]
+        if n.name in self.noise:
+            delta, xi = self.noise[n.name]
+            scale, shift = scale * (1 + delta), shift * (1 + xi)
+        return F.batch_norm(flat, None, None, scale, shift, True, 0.0, SMALLEST).reshape(z.shape)
 
 
-def noisy_layers(model: TracedModel) -> dict[str, int]:
-    """The neuron layers below the classifier (Eq. 6) and the axis of their neurons."""
-    return {n.node: n.axis for n in model.neurons if n.node not in model.classifier}
+def _moments(flat: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance [C] over everything but axis 1."""
+    var, mean = torch.var_mean(flat, [d for d in range(flat.dim()) if d != 1], correction=0)
+    return mean, var
+
+
+@torch.no_grad()
+def start(model: TracedModel, images: Tensor) -> State:
+    """The model in the form that is trained: layers below the classifier that have a bias get a scale and a shift of their own."""
+    values: dict[str, Tensor] = {}
+    below = [n for n in model.neurons if n.node not in model.classifier]
+    for neuron in model.neurons:
+        for name in roles(model, neuron):
+            if name is not None and name not in model.statistics:
+                values[name] = attribute_named(model.module, name).detach().clone()
+    stats: Stats = {}
+
+    class Watch(fx.Interpreter):
+        def run_node(self, n: fx.Node) -> Any:
+            value = super().run_node(n)
+            if n.name in axes:
+                stats[n.name] = _moments(value if axes[n.name] == 1 else value.flatten(0, -2))
+            return value
+
+    # the exporter may let a batch norm of its own share tensors with its statistics
+    axes = {n.node: n.axis for n in below if roles(model, n)[1] in values and n.kind != "norm"}
+    Watch(model.module).run(images[: 4 * MANY])
+    for neuron in below:
+        weight, bias = roles(model, neuron)
+        if neuron.node in stats and bias is not None:
+            mean, var = stats[neuron.node]
+            deviation = var.sqrt().clamp(min=STILL * float(var.max()) ** 0.5 + SMALLEST)
+            values[weight] = values[weight] / deviation.reshape(-1, *(1,) * (values[weight].dim() - 1))
+            del values[bias]
+            values[f"scale/{neuron.node}"], values[f"shift/{neuron.node}"] = deviation, mean
+    return State(values, {})
+
+
+@torch.no_grad()
+def finished(model: TracedModel, state: State, images: Tensor) -> dict[str, Tensor]:
+    """The file's weights after training: statistics over all images are folded in."""
+    seen: list[Stats] = []
+    for part in images.split(MANY):
+        seen.append({})
+        _Pass(model, state.values, seen=seen[-1]).run(part)
+    constants = {name: value for name, value in state.values.items() if "/" not in name}
+    for neuron in model.neurons:
+        if f"scale/{neuron.node}" not in state.values:
+            continue
+        weight, bias = roles(model, neuron)
+        mean, var = (torch.stack([s[neuron.node][i] for s in seen]).mean(0) for i in (0, 1))
+        factor = state.values[f"scale/{neuron.node}"] * (var + SMALLEST).rsqrt()
+        constants[weight] = constants[weight] * factor.reshape(-1, *(1,) * (constants[weight].dim() - 1))
+        constants[cast(str, bias)] = state.values[f"shift/{neuron.node}"] - mean * factor
+    with torch.enable_grad():
+        return written(model, constants)
 
 
 def search(
-    model: TracedModel,
-    constants: dict[str, Tensor],
-    stats: Stats,
-    images: Tensor,
-    labels: Tensor,
-    settings: Tuning,
-    generator: torch.Generator,
+    model: TracedModel, values: dict[str, Tensor], images: Tensor, goal: Tensor, sign: float, settings: Tuning, generator: torch.Generator
 ) -> Noise:
-    """Eq. 4 for one batch: sign steps of 2 eps / steps from a random start, clipped to the bound."""
-    layers = noisy_layers(model)
-    still = {name: value.detach() for name, value in constants.items()}
-    fixed = {name: (mean.detach(), deviation.detach()) for name, (mean, deviation) in stats.items()}
-    sizes = [len(fixed[name][0]) for name in layers]
-    eps = settings.eps
-    flat = (torch.rand(2 * sum(sizes), generator=generator) * 2 - 1) * eps
+    """Eq. 4 for one batch: noise that raises (`sign` 1) or lowers (-1) the loss towards `goal`; sign steps from a random start."""
+    still = {name: value.detach() for name, value in values.items()}
+    names = [name.removeprefix("scale/") for name in values if name.startswith("scale/")]
+    sizes = [len(values[f"scale/{name}"]) for name in names]
+    flat = (torch.rand(2 * sum(sizes), generator=generator) * 2 - 1) * settings.eps
+
+    def views() -> Noise:
+        delta, xi = flat.chunk(2)
+        return dict(zip(names, zip(delta.split(sizes), xi.split(sizes), strict=True), strict=True))
+
     for _ in range(settings.steps):
-        flat = flat.detach().requires_grad_()
-        loss = F.cross_entropy(_Pass(model, still, layers, _views(layers, sizes, flat), fixed).run(images), labels)
+        flat.requires_grad_()
+        loss = sign * F.cross_entropy(_Pass(model, still, views()).run(images), goal)
         (gradient,) = torch.autograd.grad(loss, flat)
-        flat = (flat + 2 * eps / settings.steps * gradient.sign()).clamp(-eps, eps).detach()
-    return _views(layers, sizes, flat)
-
-
-def _views(layers: dict[str, int], sizes: list[int], flat: Tensor) -> Noise:
-    half = len(flat) // 2
-    return dict(zip(layers, zip(flat[:half].split(sizes), flat[half:].split(sizes), strict=True), strict=True))
+        flat = (flat.detach() + 2 * settings.eps / settings.steps * gradient.sign()).clamp(-settings.eps, settings.eps)
+    return views()
 
 
 def augment(images: Tensor, flip: bool, generator: torch.Generator, layout: str) -> Tensor:
@@ -211,34 +335,42 @@ def augment(images: Tensor, flip: bool, generator: torch.Generator, layout: str)
 
 
 def epoch(
-    model: TracedModel, state: State, images: Tensor, labels: Tensor, settings: Tuning, told: Callable[[int], None] = lambda n: None
+    model: TracedModel,
+    state: State,
+    images: Tensor,
+    labels: Tensor,
+    settings: Tuning,
+    aims: Tensor | None = None,
+    told: Callable[[int], None] = lambda n: None,
 ) -> tuple[float, float]:
     """One pass over the images, in place on `state`; the mean loss on clean images and under noise (NaN with lambda_2 = 0).
 
     Every epoch draws from its own seed, so a training that was interrupted goes on as if it had not been.
+
+    Args:
+        aims: [classes], where the noise pulls the images of each class; None for noise that raises the loss, as Eq. 4 has it.
+        told: called with the number of images done.
     """
-    generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + state.epoch)
-    # of its own, so that plain fine-tuning sees the same batches and crops
-    starts = torch.Generator().manual_seed(settings.seed * 1_000_003 + state.epoch)
-    layers = noisy_layers(model)
-    clean_sum, noisy_sum, seen = 0.0, 0.0, 0
-    for batch in torch.randperm(len(images), generator=generator).split(settings.batch):
+    generator, starts = (torch.Generator().manual_seed(settings.seed * 1_000_003 + state.epoch + offset) for offset in (0, 1 << 40))
+    batches = torch.randperm(len(images), generator=generator).tensor_split(max(1, round(len(images) / settings.batch)))
+    clean_sum, noisy_sum = 0.0, 0.0
+    for number, batch in enumerate(batches):
+        lr = settings.lr * 0.5 * (1 + cos(pi * (state.epoch + number / len(batches)) / settings.epochs))
         x, y = augment(images[batch], settings.flip, generator, model.input.layout), labels[batch]
-        leaves = {name: value.requires_grad_() for name, value in state.weights.items()}
-        constants, stats = model.constants(leaves), Stats()
-        clean = F.cross_entropy(_Pass(model, constants, layers, None, stats).run(x), y)
+        values = {name: value.requires_grad_() for name, value in state.values.items()}
+        clean = F.cross_entropy(_Pass(model, values).run(x), y)
         loss, noisy = clean, torch.tensor(float("nan"))
         if settings.weight:
-            noise = search(model, constants, stats, x, y, settings, starts)
-            noisy = F.cross_entropy(_Pass(model, constants, layers, noise, stats).run(x), y)
+            noise = search(model, values, x, y if aims is None else aims[y], 1.0 if aims is None else -1.0, settings, starts)
+            noisy = F.cross_entropy(_Pass(model, values, noise).run(x), y)
             loss = clean + settings.weight * noisy
-        gradients = torch.autograd.grad(loss, list(leaves.values()))
+        gradients = torch.autograd.grad(loss, list(values.values()))
         with torch.no_grad():
-            for (name, value), gradient in zip(leaves.items(), gradients, strict=True):
+            for (name, value), gradient in zip(values.items(), gradients, strict=True):
                 momentum = state.momenta.setdefault(name, torch.zeros_like(value))
                 momentum.mul_(settings.momentum).add_(gradient + settings.weight_decay * value)
-                state.weights[name] = (value - settings.lr * momentum).detach()
-        clean_sum, noisy_sum, seen = clean_sum + float(clean) * len(y), noisy_sum + float(noisy) * len(y), seen + len(y)
+                state.values[name] = (value - lr * momentum).detach()
+        clean_sum, noisy_sum = clean_sum + float(clean.detach()) * len(y), noisy_sum + float(noisy.detach()) * len(y)
         told(len(y))
     state.epoch += 1
-    return clean_sum / seen, noisy_sum / seen
+    return clean_sum / len(images), noisy_sum / len(images)

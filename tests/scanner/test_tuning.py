@@ -1,0 +1,162 @@
+"""Fine-tuning of Eq. 8: the form that is trained is the model, noise is Eq. 3, lambda_2 = 0 is plain, an interruption changes nothing."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from banscan import ModelError, importers
+from banscan.importers import TracedModel
+from banscan.scanner import tuning
+from banscan.scanner.tuning import State, Tuning
+from tests.conftest import random_norms
+from tests.importers import matrix
+from tests.importers.architectures import FAMILIES
+from tests.importers.architectures import images as pictures
+
+QUICK = Tuning(epochs=2, batch=40, lr=0.01)
+
+
+@pytest.fixture(scope="module")
+def model(model_file: Path) -> TracedModel:
+    return importers.load(model_file)
+
+
+@pytest.fixture(scope="module")
+def data(patterns: tuple[np.ndarray, np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.from_numpy(patterns[0]).permute(0, 3, 1, 2).float() / 255, torch.from_numpy(patterns[1])
+
+
+def trained(model: TracedModel, data: tuple[torch.Tensor, torch.Tensor], settings: Tuning, aims: torch.Tensor | None = None) -> State:
+    state = tuning.start(model, data[0])
+    for _ in range(settings.epochs):
+        tuning.epoch(model, state, *data, settings, aims)
+    return state
+
+
+def test_the_form_that_is_trained_is_the_model(model: TracedModel, data: tuple[torch.Tensor, torch.Tensor]) -> None:
+    """One batch holds all images, so its statistics are those that scale and shift come from."""
+    x = data[0]
+    values = tuning.start(model, x).values
+    own = tuning._Pass(model, values).run(x)
+    assert float((own - model.logits(x)).norm() / own.norm()) < 1e-3
+
+
+@pytest.mark.parametrize("source", ["ONNX 11, old exporter", "ONNX 18, new exporter"])
+@pytest.mark.parametrize("family", sorted(set(FAMILIES) - {"vit_token", "vit_multihead", "vit_pooled"}))
+def test_untrained_weights_come_back(tmp_path: Path, family: str, source: str) -> None:
+    """Into the trained form and back through the file's own weights: the same model."""
+    path = matrix.write(family, source, tmp_path)
+    if path is None:
+        pytest.skip("PyTorch cannot write it")
+    model, x = importers.load(path), pictures(16)
+    if family == "without norms":
+        with pytest.raises(ModelError, match="computed from others"):  # its weights are standardised inside the graph
+            tuning.check_invertible(model)
+        return
+    tuning.check_invertible(model)
+    weights = tuning.finished(model, tuning.start(model, x), x)
+    assert weights.keys() == tuning.writable(model).keys()
+    own, back = model.logits(x), tuning.logits(model, weights, x)
+    assert float((own - back).norm() / own.norm()) < 1e-2
+
+
+def test_constants_of_a_training_are_reached(model: TracedModel, data: tuple[torch.Tensor, torch.Tensor]) -> None:
+    """`written` finds weights that fold into given constants, for batch norms beside their convolutions too."""
+    generator = torch.Generator().manual_seed(0)
+    constants = {}
+    for neuron in model.neurons:
+        for name in tuning.roles(model, neuron):
+            if name is not None:
+                value = importers.graph.attribute_named(model.module, name)
+                constants[name] = value + 0.1 * torch.randn(value.shape, generator=generator)
+    reached = model.constants(tuning.written(model, constants))
+    for name, value in constants.items():
+        assert torch.allclose(reached[name], value, atol=1e-5), name
+
+
+def test_noise_acts_on_scale_and_shift(model: TracedModel, data: tuple[torch.Tensor, torch.Tensor]) -> None:
+    """(1 + delta) scale and (1 + xi) shift (Eq. 3), against the same with scale and shift moved by hand."""
+    x = data[0][:20]
+    values = tuning.start(model, x).values
+    name = next(n.removeprefix("scale/") for n in values if n.startswith("scale/"))
+    delta, xi = 0.3 * torch.randn(2, len(values[f"scale/{name}"]))
+    moved = dict(values)
+    moved[f"scale/{name}"], moved[f"shift/{name}"] = values[f"scale/{name}"] * (1 + delta), values[f"shift/{name}"] * (1 + xi)
+    assert torch.equal(tuning._Pass(model, values, {name: (delta, xi)}).run(x), tuning._Pass(model, moved).run(x))
+    assert not torch.allclose(tuning._Pass(model, values).run(x), tuning._Pass(model, moved).run(x), atol=1e-2)
+
+
+@pytest.mark.parametrize("aimed", [True, False])
+def test_search_stays_in_its_bound_and_pays(model: TracedModel, data: tuple[torch.Tensor, torch.Tensor], aimed: bool) -> None:
+    x, y = data
+    values = tuning.start(model, x).values
+    goal, sign = (torch.full_like(y, 3), -1.0) if aimed else (y, 1.0)
+    settings = replace(QUICK, eps=0.4, steps=4)
+    found = tuning.search(model, values, x, goal, sign, settings, torch.Generator().manual_seed(0))
+    assert max(float(v.abs().max()) for pair in found.values() for v in pair) <= 0.4 + 1e-6
+    before, after = (float(F.cross_entropy(tuning._Pass(model, values, n).run(x), goal)) for n in ({}, found))
+    assert sign * after > sign * before
+
+
+def test_without_weight_it_is_plain_fine_tuning(model: TracedModel, data: tuple[torch.Tensor, torch.Tensor]) -> None:
+    """lambda_2 = 0, whatever the noise: the same numbers as a loop that knows of none."""
+    one = trained(model, data, replace(QUICK, weight=0.0, eps=0.1))
+    other = trained(model, data, replace(QUICK, weight=0.0, eps=0.9, steps=7), torch.full((10,), 3))
+    assert all(torch.equal(value, other.values[name]) for name, value in one.values.items())
+    noisy = trained(model, data, QUICK)
+    assert not all(torch.equal(value, noisy.values[name]) for name, value in one.values.items())
+
+
+def test_an_interruption_changes_nothing(model: TracedModel, data: tuple[torch.Tensor, torch.Tensor]) -> None:
+    whole = trained(model, data, QUICK)
+    state = tuning.start(model, data[0])
+    tuning.epoch(model, state, *data, QUICK)
+    state = State({k: v.clone() for k, v in state.values.items()}, {k: v.clone() for k, v in state.momenta.items()}, 1)
+    tuning.epoch(model, state, *data, QUICK)
+    assert all(torch.equal(value, state.values[name]) for name, value in whole.values.items())
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_augmented_images_are_crops(layout: str) -> None:
+    x = torch.arange(2 * 3 * 16 * 16, dtype=torch.float32).reshape(2, 3, 16, 16)
+    x = x if layout == "NCHW" else x.movedim(1, -1)
+    y = tuning.augment(x, False, torch.Generator().manual_seed(1), layout)
+    assert y.shape == x.shape
+    own = y if layout == "NCHW" else y.movedim(-1, 1)
+    assert torch.equal(own[:, 1] - own[:, 0], torch.full((2, 16, 16), 256.0))
+
+
+def test_mirroring_only_where_it_is_suited(model: TracedModel, data: tuple[torch.Tensor, torch.Tensor]) -> None:
+    x, y = data
+    symmetric = (x + x.flip(3)) / 2
+    known = model.logits(symmetric).argmax(1)
+    assert tuning.suited(QUICK, model, symmetric, known, 0.02).flip
+    assert not tuning.suited(QUICK, model, x, y, 0.02).flip
+
+
+def test_layers_of_a_transformer(tmp_path: Path) -> None:
+    path = matrix.write("vit_plain", "ONNX 18, new exporter", tmp_path)
+    assert path is not None
+    model, x = importers.load(path), pictures(32)
+    y = model.logits(x).argmax(1)
+    state = tuning.start(model, x)
+    first = tuning.epoch(model, state, x, y, replace(QUICK, batch=16))
+    assert all(np.isfinite(first))
+
+
+def test_net_with_norms_of_its_own(export: Callable[..., Path]) -> None:
+    """A batch norm that cannot be folded is tuned as it stands."""
+    net = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10))
+    path = export("norms", random_norms(net))
+    model, x = importers.load(path), torch.rand(40, 3, 16, 16)
+    assert model.neurons[0].kind == "norm"
+    state = tuning.start(model, x)
+    tuning.epoch(model, state, x, torch.arange(40) % 10, QUICK)
+    weights = tuning.finished(model, state, x)
+    assert float((tuning.logits(model, weights, x) - model.logits(x)).norm()) > 0
