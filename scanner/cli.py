@@ -246,7 +246,7 @@ def _repair(model: Path, clean_dir: Path, output: Path, options: dict[str, Any])
             clean_dir,
             output,
             method=options["method"],
-            settings=Tuning(**{key: value for key, value in given.items() if value is not None}),
+            how=Tuning(**{key: value for key, value in given.items() if value is not None}),
             max_drop=options["max_accuracy_drop"],
             force=options["force"],
             dequantise=options["dequantize"],

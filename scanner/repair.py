@@ -30,12 +30,12 @@ MIRRORED = 0.02
 
 
 @dataclass(frozen=True)
-class Repair:
-    """What a repair did, and the proof of it.
+class Mended:
+    """What the tuning did.
 
     Attributes:
-        before, after: the scans of the file that was given and of the one that was written.
-        held, accuracy: images kept from the tuning, and the benign accuracy on them before and after.
+        tuned, held: images tuned on, and images kept from it to measure on.
+        accuracy: the benign accuracy on those, before and after.
         losses: per epoch, on clean images and under noise (NaN where there is none).
         parity: of the written file under its own runtime with the tuned graph.
     """
@@ -43,13 +43,20 @@ class Repair:
     output: Path
     method: str
     settings: Tuning
-    before: Report
-    after: Report
     tuned: int
     held: int
     accuracy: tuple[float, float]
     losses: tuple[tuple[float, float], ...]
     parity: Parity
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What a repair did, and the proof of it: the scans of the file that was given and of the one that was written."""
+
+    mended: Mended
+    before: Report
+    after: Report
 
 
 def repair(
@@ -58,7 +65,7 @@ def repair(
     output: str | Path,
     *,
     method: str = "ban",
-    settings: Tuning | None = None,
+    how: Tuning | None = None,
     max_drop: float = 0.05,
     most: int = 5000,
     force: bool = False,
@@ -73,6 +80,7 @@ def repair(
         path: an ONNX classifier; the written file is this one with other values in its weights.
         clean_dir: clean images as in `scan`; a fifth of them is kept from the tuning to measure on.
         method: "ban", or "finetune" for lambda_2 = 0.
+        how: settings of the tuning; None for the defaults.
         max_drop: the loss of benign accuracy, on the images kept, above which nothing is written.
         most: tune on at most so many images.
         force: repair a model that the scan does not flag.
@@ -86,43 +94,61 @@ def repair(
         EvidenceError: too few images, or more accuracy lost than `max_drop`; nothing was written.
     """
     path, output = Path(path), Path(output)
-    settings = _settings(method, settings or Tuning())
+    how = _settings(method, how or Tuning())
     _check_paths(path, output)
     before = scan(path, clean_dir, progress=progress, **options)
-    model = before.model
-    writer.check_writable(model, dequantise=dequantise)
-    tuning.check_invertible(model)
     if before.choice is None or (not force and before.verdict.outcome not in ("backdoored", "suspicious")):
         why = before.verdict.reason if before.verdict.outcome == "inconclusive" else before.verdict.outcome
         raise UsageError(f"{path}: not flagged ({why}); repair costs accuracy, so give --force to repair it all the same")
-    clean = _images(clean_dir, before, most, options)
+    writer.check_writable(before.model, dequantise=dequantise)
+    chosen = {key: options[key] for key in ("names", "table") if key in options}
+    clean = images.load(Path(clean_dir), before.model.input, before.model.classes, known=before.model.class_names, limit=most, **chosen)
+    mended = mend(before, clean, output, method=method, how=how, max_drop=max_drop, progress=progress, told=told)
+    return Repair(mended, before, scan(output, clean_dir, progress=progress, **options))
+
+
+def mend(
+    before: Report,
+    clean: CleanSet,
+    output: Path,
+    *,
+    method: str,
+    how: Tuning,
+    max_drop: float,
+    progress: Progress = lambda stage, done, total: None,
+    told: Callable[[int, float, float], None] = lambda epoch, clean, noisy: None,
+) -> Mended:
+    """The tuning and the writing, for a model that was scanned; arguments and errors are those of `repair`.
+
+    With "ban", the noise pulls the images where the scan says that a trigger sends them, and raises the loss (Eq. 4) where it says nothing.
+    """
+    model, how = before.model, _settings(method, how)
+    tuning.check_invertible(model)
+    assert before.choice is not None
     x = before.choice.preprocess(clean.images, model.input.layout)
     y = _labels(model, x) if clean.labels is None else clean.labels
     kept = _kept(y)
     checks.check_images(int((~kept).sum()), len(y[~kept].unique()), before.settings.min_images)
-    settings = tuning.suited(settings, model, x[~kept], y[~kept], MIRRORED)
-    at_first = tuning.accuracy(model, {}, x[kept], y[kept])
+    how = tuning.suited(how, model, x[~kept], y[~kept], MIRRORED)
     aims = _aims(before)
     checkpoint = output.with_name(f"{output.name}.partial")
-    key = _key(model, settings, y, clean)
+    key = _key(model, how, y, clean)
     state, losses = _resume(checkpoint, key, lambda: tuning.start(model, x[~kept]))
-    while state.epoch < settings.epochs:
-        count, stage = int((~kept).sum()), f"epoch {state.epoch + 1} of {settings.epochs}"
-        losses.append(tuning.epoch(model, state, x[~kept], y[~kept], settings, aims, Counter(progress, stage, count)))
+    while state.epoch < how.epochs:
+        counter = Counter(progress, f"epoch {state.epoch + 1} of {how.epochs}", int((~kept).sum()))
+        losses.append(tuning.epoch(model, state, x[~kept], y[~kept], how, aims, counter))
         told(state.epoch, *losses[-1])
         _keep(checkpoint, key, state, losses)
-    tuned = tuning.finished(model, state, x[~kept])
-    at_last = tuning.accuracy(model, tuned, x[kept], y[kept])
-    if not at_first - at_last <= max_drop:
-        checkpoint.unlink(missing_ok=True)
-        raise EvidenceError(
-            f"{path}: the benign accuracy fell from {at_first:.1%} to {at_last:.1%} on {int(kept.sum())} images kept from the tuning, more "
-            f"than --max-accuracy-drop {max_drop:g} allows; nothing was written"
-        )
-    parity = _write(model, tuned, output, x)
+    weights = tuning.finished(model, state, x[~kept])
+    first, last = (tuning.accuracy(model, w, x[kept], y[kept]) for w in ({}, weights))
     checkpoint.unlink(missing_ok=True)
-    after = scan(output, clean_dir, progress=progress, **options)
-    return Repair(output, method, settings, before, after, int((~kept).sum()), int(kept.sum()), (at_first, at_last), tuple(losses), parity)
+    if not first - last <= max_drop:
+        raise EvidenceError(
+            f"{model.source.path}: the benign accuracy fell from {first:.1%} to {last:.1%} on {int(kept.sum())} images kept from the "
+            f"tuning, more than --max-accuracy-drop {max_drop:g} allows; nothing was written"
+        )
+    parity = _write(model, weights, output, x)
+    return Mended(output, method, how, int((~kept).sum()), int(kept.sum()), (first, last), tuple(losses), parity)
 
 
 def _settings(method: str, settings: Tuning) -> Tuning:
@@ -136,13 +162,6 @@ def _check_paths(path: Path, output: Path) -> None:
         raise UsageError(f"{output}: cannot be written; expected a file in a folder that exists and may be written to")
     if output.exists() and path.exists() and output.samefile(path):
         raise UsageError(f"{output}: is the model itself; give the repaired one another name")
-
-
-def _images(clean_dir: str | Path, before: Report, most: int, options: dict[str, Any]) -> CleanSet:
-    """All clean images up to `most`, where the scan took fewer."""
-    chosen = {key: options[key] for key in ("names", "table") if key in options}
-    spec = before.model.input
-    return images.load(Path(clean_dir), spec, before.model.classes, known=before.model.class_names, limit=most, **chosen)
 
 
 @torch.no_grad()

@@ -22,28 +22,28 @@ PROOF = (
 
 def show(repair: Repair, console: Console) -> None:
     """Prints verdict, score and accuracy before and after, and what they prove."""
-    before, after = repair.before.verdict, repair.after.verdict
+    before, after, mended = repair.before.verdict, repair.after.verdict, repair.mended
     headline = {
-        "no backdoor found": f"Repaired: nothing is found in {repair.output.name} any more",
-        "backdoored": f"Not repaired: {repair.output.name} still looks backdoored",
-        "suspicious": f"Not fully repaired: {repair.output.name} is still suspicious",
-        "inconclusive": f"Written, but the scan of {repair.output.name} is inconclusive",
+        "no backdoor found": f"Repaired: nothing is found in {mended.output.name} any more",
+        "backdoored": f"Not repaired: {mended.output.name} still looks backdoored",
+        "suspicious": f"Not fully repaired: {mended.output.name} is still suspicious",
+        "inconclusive": f"Written, but the scan of {mended.output.name} is inconclusive",
     }[after.outcome]
-    console.print(Panel(Text(headline, style=STYLES[after.outcome]), title=escape(repair.output.name), title_align="left", padding=(0, 1)))
+    console.print(Panel(Text(headline, style=STYLES[after.outcome]), title=escape(mended.output.name), title_align="left", padding=(0, 1)))
     table = Table(box=None, pad_edge=False)
     for name in ("", "before", "after"):
         table.add_column(name, justify="left" if not name else "right")
     table.add_row("verdict", _outcome(before.outcome, before.target), _outcome(after.outcome, after.target))
     table.add_row("score (1 is the threshold)", _number(before.score), _number(after.score))
-    accuracy = [f"{value:.1%}" for value in repair.accuracy]
-    table.add_row(f"benign accuracy on the {repair.held} images kept from the tuning", *accuracy)
+    accuracy = [f"{value:.1%}" for value in mended.accuracy]
+    table.add_row(f"benign accuracy on the {mended.held} images kept from the tuning", *accuracy)
     console.print(table)
-    settings = repair.settings
+    settings = mended.settings
     how = f"lambda_2 {settings.weight:g}, noise up to {settings.eps:g}" if settings.weight else "no noise"
     console.print(
         Text(
-            f"Tuned on {repair.tuned} images for {settings.epochs} epochs ({repair.method}: {how}, learning rate {settings.lr:g}). "
-            f"onnxruntime agrees with the tuned model to {repair.parity.rms:.1e} relative RMS.",
+            f"Tuned on {mended.tuned} images for {settings.epochs} epochs ({mended.method}: {how}, learning rate {settings.lr:g}). "
+            f"onnxruntime agrees with the tuned model to {mended.parity.rms:.1e} relative RMS.",
             style="dim",
         )
     )
@@ -60,15 +60,16 @@ def _number(value: float | None) -> str:
 
 def render(repair: Repair) -> str:
     """The repair as JSON text, with both scans whole."""
+    mended = repair.mended
     document: dict[str, Any] = {
         "schema": "banscan-repair/1",
-        "output": str(repair.output),
-        "method": repair.method,
-        "settings": asdict(repair.settings),
-        "images": {"tuned": repair.tuned, "held": repair.held},
-        "accuracy": {"before": repair.accuracy[0], "after": repair.accuracy[1]},
-        "losses": [[clean, None if noisy != noisy else noisy] for clean, noisy in repair.losses],
-        "parity": asdict(repair.parity),
+        "output": str(mended.output),
+        "method": mended.method,
+        "settings": asdict(mended.settings),
+        "images": {"tuned": mended.tuned, "held": mended.held},
+        "accuracy": {"before": mended.accuracy[0], "after": mended.accuracy[1]},
+        "losses": [[clean, None if noisy != noisy else noisy] for clean, noisy in mended.losses],
+        "parity": asdict(mended.parity),
         "before": scanned.to_dict(repair.before),
         "after": scanned.to_dict(repair.after),
     }

@@ -34,7 +34,7 @@ def failed(result: subprocess.CompletedProcess[str], code: int, match: str) -> N
 
 
 def test_help_fits_80_columns() -> None:
-    for arguments in (["--help"], ["scan", "--help"], ["inspect", "--help"]):
+    for arguments in (["--help"], ["scan", "--help"], ["inspect", "--help"], ["repair", "--help"], ["calibrate", "--help"]):
         result = banscan(*arguments)
         assert result.returncode == 0
         assert max(map(len, result.stdout.splitlines())) <= 80

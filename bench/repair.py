@@ -1,0 +1,123 @@
+"""Repairs the models of a zoo and tries their triggers before and after; one row per model and method.
+
+The trigger is used to measure, never to tune: what the repair knows is the scan's own verdict.
+
+python -m bench.repair --zoo ZOO/held --data DATA --images IMAGES --out bench/results/repair.jsonl
+"""
+
+import json
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from statistics import mean, pstdev
+from typing import Any
+
+import click
+import torch
+from torch import Tensor
+
+from banscan import importers
+from banscan.errors import BanscanError
+from banscan.importers import TracedModel
+from banscan.scanner import images as clean_images
+from banscan.scanner import tuning
+from banscan.scanner.repair import METHODS, mend
+from banscan.scanner.scan import scan
+from banscan.scanner.tuning import Tuning
+from bench import rows
+from bench.detect import own_images
+from bench.zoo import attacks, data
+from bench.zoo.train import Recipe, tensors
+
+# their triggers are networks that were trained with the model and not kept
+GENERATED = ("iad", "ssdt")
+
+
+def trial(manifest: Path, folder: Path) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Test images and labels, and triggered ones with the labels that the attacker wants."""
+    facts = json.loads(manifest.read_text())["recipe"]
+    recipe = Recipe(**{key: value for key, value in facts.items() if key in Recipe.__dataclass_fields__ and key != "lr"})
+    split = data.load(folder, recipe.set, recipe.size)
+    first = tensors(data.Part(split.train.images[::8], split.train.labels[::8]))[0]
+    choice: dict[str, Any] = {"strength": recipe.strength, "victim": recipe.victim, "rate": recipe.rate, "images": first}
+    attack = attacks.build(recipe.attack, size=recipe.size, target=recipe.target, seed=recipe.seed + 1000, **choice)
+    x, y = tensors(split.test)
+    aim = attack.relabel(y, len(split.classes))
+    moved = aim != y
+    with torch.no_grad():
+        triggered = torch.cat([attack.trigger(part) for part in x[moved].split(500)])
+    return x, y, triggered, aim[moved]
+
+
+def measured(model: TracedModel, parts: tuple[Tensor, Tensor, Tensor, Tensor]) -> dict[str, float]:
+    x, y, triggered, aim = parts
+    return {"accuracy": tuning.accuracy(model, {}, x, y), "asr": tuning.accuracy(model, {}, triggered, aim)}
+
+
+def table(results: list[dict[str, Any]]) -> list[str]:
+    """Markdown: mean and spread over the models of an attack, by method."""
+    lines = [
+        "| attack | method | models | benign accuracy before | after | ASR before | after |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in results:
+        kind = row["recipe"]["attack"] + (", all-to-all" if row["recipe"]["target"] is None else "")
+        for group in (kind, "all"):
+            groups.setdefault((group, row["method"]), []).append(row)
+    for (kind, method), members in sorted(groups.items(), key=lambda pair: (pair[0][0] == "all", pair[0])):
+        cells = [_spread([m[when][what] for m in members]) for what in ("accuracy", "asr") for when in ("before", "after")]
+        lines.append(f"| {kind} | {method} | {len(members)} | {' | '.join(cells)} |")
+    return lines
+
+
+def _spread(values: list[float]) -> str:
+    return f"{mean(values):.1%}" + (f" ± {100 * pstdev(values):.1f}" if len(values) > 1 else "")
+
+
+@click.command()
+@click.option("--zoo", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True)
+@click.option("--data", "folder", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True)
+@click.option("--images", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True, help="The defender's clean images.")
+@click.option("--out", type=click.Path(path_type=Path), required=True)
+@click.option("--only", default="*", show_default=True, help="Names of the models, with wildcards.")
+@click.option("--threads", default=1, show_default=True)
+def main(zoo: Path, folder: Path, images: Path, out: Path, only: str, threads: int) -> None:
+    """Append a row for every backdoored model and method that OUT does not have yet, and print the table."""
+    torch.set_num_threads(threads)
+    done = {(r["name"], r["method"]) for r in rows.read(out)}
+    for manifest in sorted(zoo.glob(f"{only}.json")):
+        facts = json.loads(manifest.read_text())
+        left = [m for m in METHODS if (manifest.stem, m) not in done]
+        if facts["recipe"]["attack"] in ("none", *GENERATED) or facts["asr"] < 0.9 or not left:
+            continue
+        parts = trial(manifest, folder)
+        own = own_images(images, facts)
+        report = scan(manifest.with_suffix(".onnx"), own)
+        clean = clean_images.load(own, report.model.input, report.model.classes, limit=5000)
+        for method in left:
+            with tempfile.TemporaryDirectory() as place:
+                output = Path(place) / "fixed.onnx"
+                row: dict[str, Any] = {"name": manifest.stem, "recipe": facts["recipe"], "method": method}
+                try:
+                    mended = mend(report, clean, output, method=method, how=Tuning(), max_drop=1.0)
+                    after = scan(output, own).verdict if method == "ban" else None
+                except BanscanError as error:
+                    raise click.ClickException(f"{manifest.stem}: {error}") from error
+                row |= {"before": measured(report.model, parts), "after": measured(importers.load(output), parts)}
+            row |= {
+                "found": [report.verdict.outcome, report.verdict.target],
+                "after_scan": None if after is None else [after.outcome, after.target, after.score],
+                "score": report.verdict.score,
+                "images": mended.tuned,
+                "kept": list(mended.accuracy),
+                "settings": asdict(mended.settings),
+                "environment": report.environment,
+            }
+            rows.append(out, row)
+            click.echo(f"{row['name']} {method}: {row['before']} {row['after']} {row['after_scan']}", err=True)
+    click.echo("\n".join(table(rows.read(out))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""Repair from file to file: what is written, what is refused, and what is left behind."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from banscan import EvidenceError, UsageError, importers
+from banscan.scanner import images
+from banscan.scanner.config import Settings
+from banscan.scanner.repair import Mended, mend, repair
+from banscan.scanner.scan import Report, scan
+from banscan.scanner.tuning import Tuning
+from tests.scanner.test_cli import banscan, failed
+
+QUICK = Settings(restarts=1, steps=2, pixels=False)
+HOW = Tuning(epochs=3, steps=1)
+FAST = ("--restarts", "1", "--steps", "2", "--no-pixels", "--epochs", "2")
+
+
+@pytest.fixture(scope="module")
+def before(model_file: Path, image_dir: Path) -> Report:
+    return scan(model_file, image_dir, settings=QUICK)
+
+
+def mended(before: Report, image_dir: Path, output: Path, how: Tuning = HOW, method: str = "ban", **more: object) -> Mended:
+    clean = images.load(image_dir, before.model.input, before.model.classes)
+    return mend(before, clean, output, method=method, how=how, max_drop=1.0, **more)  # type: ignore[arg-type]
+
+
+def test_command(model_file: Path, image_dir: Path, tmp_path: Path) -> None:
+    output = tmp_path / "fixed.onnx"
+    arguments = ("repair", model_file, "--clean-dir", image_dir, "-o", output, *FAST)
+    failed(banscan(*arguments), 4, "--force")
+    assert list(tmp_path.iterdir()) == []
+    done = banscan(*arguments, "--force")
+    assert done.returncode in (0, 2), done.stderr
+    assert "benign accuracy on the 40 images kept" in done.stdout
+    assert "does not prove" in done.stdout
+    assert [p.name for p in tmp_path.iterdir()] == ["fixed.onnx"]
+    assert banscan("inspect", output).returncode == 0
+    assert output.read_bytes() != model_file.read_bytes()
+
+
+def test_usage(model_file: Path, image_dir: Path, tmp_path: Path) -> None:
+    own = tmp_path / "model.onnx"
+    own.write_bytes(model_file.read_bytes())
+    failed(banscan("repair", own, "--clean-dir", image_dir, "-o", own), 4, "another name")
+    failed(banscan("repair", own, "--clean-dir", image_dir, "-o", tmp_path / "none" / "x.onnx"), 4, "cannot be written")
+    failed(banscan("repair", own, "--clean-dir", image_dir, "-o", tmp_path / "x.onnx", "--method", "magic"), 4, "magic")
+    failed(banscan("repair", own, "--clean-dir", image_dir), 4, "--output")
+
+
+def test_numbers_of_a_repair(model_file: Path, image_dir: Path, tmp_path: Path) -> None:
+    result = repair(model_file, image_dir, tmp_path / "fixed.onnx", how=HOW, force=True, settings=QUICK)
+    assert (result.mended.tuned, result.mended.held) == (160, 40)
+    assert len(result.mended.losses) == HOW.epochs
+    assert result.mended.parity.rms < 1e-5
+    assert result.after.model.source.sha256 == importers.load(tmp_path / "fixed.onnx").source.sha256
+    assert result.before.model.source.sha256 != result.after.model.source.sha256
+
+
+def test_plain_fine_tuning_is_lambda_2_of_0(before: Report, image_dir: Path, tmp_path: Path) -> None:
+    mended(before, image_dir, tmp_path / "a.onnx", method="finetune")
+    mended(before, image_dir, tmp_path / "b.onnx", replace(HOW, weight=0.0))
+    assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
+    mended(before, image_dir, tmp_path / "c.onnx")
+    assert (tmp_path / "a.onnx").read_bytes() != (tmp_path / "c.onnx").read_bytes()
+
+
+def test_an_interrupted_repair_goes_on(before: Report, image_dir: Path, tmp_path: Path) -> None:
+    mended(before, image_dir, tmp_path / "whole.onnx")
+    seen = []
+
+    def stop(epoch: int, clean: float, noisy: float) -> None:
+        if epoch == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        mended(before, image_dir, tmp_path / "parts.onnx", told=stop)
+    assert [p.name for p in sorted(tmp_path.iterdir())] == ["parts.onnx.partial", "whole.onnx"]
+    mended(before, image_dir, tmp_path / "parts.onnx", told=lambda epoch, clean, noisy: seen.append(epoch))
+    assert seen == [3]
+    assert (tmp_path / "whole.onnx").read_bytes() == (tmp_path / "parts.onnx").read_bytes()
+    assert [p.name for p in sorted(tmp_path.iterdir())] == ["parts.onnx", "whole.onnx"]
+
+
+def test_a_checkpoint_of_something_else(before: Report, image_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "fixed.onnx.partial").write_bytes(b"nothing of the kind")
+    with pytest.raises(UsageError, match="not the checkpoint"):
+        mended(before, image_dir, tmp_path / "fixed.onnx")
+
+
+def test_lost_accuracy_writes_nothing(before: Report, image_dir: Path, tmp_path: Path) -> None:
+    clean = images.load(image_dir, before.model.input, before.model.classes)
+    with pytest.raises(EvidenceError, match="benign accuracy fell"):
+        mend(before, clean, tmp_path / "x.onnx", method="ban", how=replace(HOW, lr=5.0), max_drop=0.05)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_too_few_images(before: Report, image_dir: Path, tmp_path: Path) -> None:
+    clean = images.load(image_dir, before.model.input, before.model.classes, limit=55)
+    with pytest.raises(EvidenceError, match="too few"):
+        mend(before, clean, tmp_path / "x.onnx", method="ban", how=HOW, max_drop=1.0)
+
+
+def test_kept_images_are_spread_over_the_classes(before: Report, image_dir: Path, tmp_path: Path) -> None:
+    from banscan.scanner.repair import _kept
+
+    kept = _kept(torch.arange(200) % 10)
+    assert np.bincount((torch.arange(200) % 10)[kept].numpy()).tolist() == [4] * 10
