@@ -11,7 +11,7 @@ CPU_INDEX := https://download.pytorch.org/whl/cpu
 DATA ?= data
 ZOO ?= ../zoo
 
-.PHONY: demo demo-seeds zoo detect null evidence matrix test test-frameworks lint bench clean
+.PHONY: demo demo-seeds zoo detect repairs null evidence matrix test test-frameworks lint bench clean
 
 demo: $(VENV)/installed ## scan the two examples: a backdoored model (exit 1) and a clean one (exit 0)
 	@$(BIN)/banscan examples/backdoored.onnx --clean-dir examples/clean; code=$$?; echo "exit $$code"; test $$code -eq 1
@@ -32,11 +32,14 @@ detect: $(VENV)/tested ## scans ZOO with the defender's images; finished rows ar
 	$(BIN)/python -m bench.ablation --zoo $(ZOO)/tune --images $(ZOO)/images --out bench/results/ablation.jsonl
 	$(BIN)/python -m bench.baselines --zoo $(ZOO)/held --images $(ZOO)/images --out bench/results/baselines.jsonl
 
+repairs: $(VENV)/tested ## repairs the held models of ZOO and tries their triggers from DATA before and after
+	$(BIN)/python -m bench.repair --zoo $(ZOO)/held --data $(DATA) --images $(ZOO)/images --out bench/results/repair.jsonl
+
 null: $(VENV)/tested ## the scores of clean models that banscan ships, from the tune rows in bench/results
 	$(BIN)/python -m bench.null bench/results/tune.jsonl --out scanner/clean_models.json
 
 evidence: $(VENV)/tested ## docs/evidence.md from the rows in bench/results
-	$(BIN)/python -m bench.tables $(wildcard $(addprefix bench/results/,examples.jsonl held.jsonl baselines.jsonl ablation.jsonl tune.jsonl)) --out docs/evidence.md
+	$(BIN)/python -m bench.tables $(wildcard $(addprefix bench/results/,examples.jsonl held.jsonl repair.jsonl baselines.jsonl ablation.jsonl tune.jsonl)) --out docs/evidence.md
 
 matrix: $(VENV)/tested ## docs/matrix.md: every family of classifiers in every form that they are written in
 	$(BIN)/python -W ignore -m tests.importers.matrix --rows .matrix.jsonl --out docs/matrix.md

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from banscan.importers import TracedModel, load
     from banscan.scanner.config import Settings
     from banscan.scanner.preprocess import Preprocess
+    from banscan.scanner.repair import Repair, repair
     from banscan.scanner.scan import Report, scan
     from banscan.scanner.verdict import Verdict
 
@@ -20,22 +21,26 @@ __all__ = [
     "EvidenceError",
     "ModelError",
     "Preprocess",
+    "Repair",
     "Report",
     "Settings",
     "TracedModel",
     "UsageError",
     "Verdict",
     "load",
+    "repair",
     "scan",
 ]
 
 _HOMES = {
     "Preprocess": "banscan.scanner.preprocess",
+    "Repair": "banscan.scanner.repair",
     "Report": "banscan.scanner.scan",
     "Settings": "banscan.scanner.config",
     "TracedModel": "banscan.importers",
     "Verdict": "banscan.scanner.verdict",
     "load": "banscan.importers",
+    "repair": "banscan.scanner.repair",
     "scan": "banscan.scanner.scan",
 }
 

@@ -71,6 +71,23 @@ def table(results: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
+def page(results: list[dict[str, Any]]) -> list[str]:
+    """The table, then model by model what became of it."""
+    lines = [
+        *table(results),
+        "",
+        "| model | method | accuracy | ASR | score before | second scan |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in sorted(results, key=lambda r: (r["name"], r["method"])):
+        moved = [f"{row['before'][what]:.1%} → {row['after'][what]:.1%}" for what in ("accuracy", "asr")]
+        again = row["after_scan"]
+        second = "–" if again is None else again[0] if again[2] is None else f"{again[0]} (score {again[2]:.2f})"
+        score = "–" if row["score"] is None else f"{row['score']:.2f}"
+        lines.append(f"| {row['name']} | {row['method']} | {' | '.join(moved)} | {score} | {second} |")
+    return lines
+
+
 def _spread(values: list[float]) -> str:
     return f"{mean(values):.1%}" + (f" ± {100 * pstdev(values):.1f}" if len(values) > 1 else "")
 

@@ -15,6 +15,7 @@ from scipy.stats import binomtest
 
 from banscan.scanner.calibration import shipped
 from banscan.scanner.verdict import BACKDOORED, MAPPED, NAMES, map_score, outlier, outlier_p
+from bench import repair
 from bench.rows import read
 from bench.zoo.lists import SEEN
 
@@ -250,6 +251,10 @@ SECTIONS = {
     "deepest quarter of the layers, its strength is found by bisection unless given; `eps` is in units of each neuron's clean spread.",
     "baselines.jsonl": "The inversion detectors that the paper compares with, on held-out models, with the images that the scan gets. "
     "Neural Cleanse: 250 steps of 16 images a class; BTI-DBF: 60 epochs. Differences to the published code: see `bench/baselines`.",
+    "repair.jsonl": "Repairs of held-out models with the settings of `banscan repair`, which were chosen on two tune models, and plain "
+    "fine-tuning (lambda_2 = 0) with the same images, batches and learning rate. 344 of the 430 clean images are tuned on, 2 % of the "
+    "training data (the paper has 5 %). Accuracy and ASR are those on all test images; the repair knows the scan's verdict and no trigger. "
+    "± is the standard deviation over the models. IAD and SSDT are left out: their triggers are networks that the zoo does not keep.",
 }
 INTRODUCTION = """# Evidence
 
@@ -271,7 +276,7 @@ def main(files: tuple[Path, ...], out: Path | None) -> None:
         rows = read(file)
         head = [f"## {file.stem}", "", SECTIONS.get(file.name, str(file)), ""]
         if "variant" in rows[0] or "method" in rows[0]:
-            body = variants(rows) if "variant" in rows[0] else baselines(rows)
+            body = repair.page(rows) if "after_scan" in rows[0] else variants(rows) if "variant" in rows[0] else baselines(rows)
             parts.append("\n".join([*head, *body, ""]))
             continue
         alone = separately(rows)
