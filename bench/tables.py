@@ -22,6 +22,8 @@ from bench.zoo.lists import SEEN
 Row = dict[str, Any]
 # an attack that works less often than this is no backdoor that a detector can be asked to find
 WORKING = 0.9
+# a model that is this far behind the best on its data has not learnt its task
+BEHIND = 0.1
 
 
 def attack(row: Row) -> str:
@@ -31,6 +33,15 @@ def attack(row: Row) -> str:
 def arch(row: Row) -> str:
     """Data set and architecture, from the model's name."""
     return " ".join(row["name"].split("-")[:2])
+
+
+def learnt(rows: list[Row]) -> tuple[list[Row], list[Row]]:
+    """Models that know their task, and those that failed to learn it, whatever was planted in them."""
+    best: dict[str, float] = defaultdict(float)
+    for row in rows:
+        best[row["name"].split("-")[0]] = max(best[row["name"].split("-")[0]], row["model_accuracy"])
+    fit = [r for r in rows if r["model_accuracy"] >= best[r["name"].split("-")[0]] - BEHIND]
+    return fit, [r for r in rows if r not in fit]
 
 
 def works(row: Row) -> bool:
@@ -279,9 +290,12 @@ def main(files: tuple[Path, ...], out: Path | None) -> None:
             body = repair.page(rows) if "after_scan" in rows[0] else variants(rows) if "variant" in rows[0] else baselines(rows)
             parts.append("\n".join([*head, *body, ""]))
             continue
+        rows, poor = learnt(rows)
+        listed = ", ".join(f"{r['name']} ({r['model_accuracy']:.0%}: {r['verdict']['outcome']})" for r in poor)
+        left_out = [f"- left out, the training failed (accuracy): {listed}"] if poor else []
         alone = separately(rows)
         extra = ["### Each test alone", "", *alone, ""] if alone else []
-        parts.append("\n".join([*head, *totals(rows, file.stem == "held"), "", *extra, "### Models", "", *table(rows), ""]))
+        parts.append("\n".join([*head, *totals(rows, file.stem == "held"), *left_out, "", *extra, "### Models", "", *table(rows), ""]))
     page = "\n".join(parts)
     if out is None:
         click.echo(page)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -16,6 +17,8 @@ import pytest
 import torch
 from onnx import numpy_helper
 from PIL import Image
+
+from tests.importers.test_onnx import Tokens
 
 FAST = ("--restarts", "2", "--steps", "2", "--threads", "1")
 
@@ -230,3 +233,38 @@ def test_grey_images_become_rgb(model_file: Path, image_dir: Path, tmp_path: Pat
         (tmp_path / str(i % 10)).mkdir(exist_ok=True)
         Image.fromarray(rng.integers(0, 256, (16, 16), dtype=np.uint8)).save(tmp_path / str(i % 10) / f"{i}.png")
     inconclusive(banscan(model_file, "--clean-dir", tmp_path, "--preprocess", "unit", *FAST), "accuracy")
+
+
+def test_scan_of_a_transformer_as_torchscript(patterns: tuple[np.ndarray, np.ndarray], image_dir: Path, tmp_path: Path) -> None:
+    """From the file alone; no clean model with attention was measured, so the evidence comes without a verdict."""
+    torch.manual_seed(0)
+    net = Tokens()
+    x, y = torch.from_numpy(patterns[0]).permute(0, 3, 1, 2).float() / 255, torch.from_numpy(patterns[1])
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
+    for _ in range(80):
+        loss = torch.nn.functional.cross_entropy(net(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    path = tmp_path / "tokens.pt"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.trace(net.eval(), x[:2]).save(str(path))
+    result = banscan(path, "--clean-dir", image_dir, *FAST, "--format", "json")
+    assert result.returncode == 2, result.stderr
+    report = json.loads(result.stdout)
+    assert report["model"]["format"] == "TorchScript"
+    assert report["accuracy"] > 0.9
+    assert "attention" in report["verdict"]["reason"]
+    assert len(report["verdict"]["tests"]) == 6
+
+
+def test_scan_of_a_keras_network(tmp_path: Path) -> None:
+    """Its weights are random, so it does not do its job on any images; that is what the report must say."""
+    for i in range(60):
+        pixels = np.random.default_rng(i).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+    result = banscan(Path(__file__).parent.parent / "data" / "keras-cnn.onnx", "--clean-dir", tmp_path, *FAST, "--preprocess", "raw")
+    assert result.returncode == 2, result.stderr
+    assert "Inconclusive" in result.stdout
+    assert "tf2onnx" in result.stdout
