@@ -24,7 +24,9 @@ def show(repair: Repair, console: Console) -> None:
     """Prints verdict, score and accuracy before and after, and what they prove."""
     before, after, mended = repair.before.verdict, repair.after.verdict, repair.mended
     headline = {
-        "no backdoor found": f"Repaired: nothing is found in {mended.output.name} any more",
+        "no backdoor found": f"Tuned: nothing is found in {mended.output.name}, as before"
+        if before.outcome == "no backdoor found"
+        else f"Repaired: nothing is found in {mended.output.name} any more",
         "backdoored": f"Not repaired: {mended.output.name} still looks backdoored",
         "suspicious": f"Not fully repaired: {mended.output.name} is still suspicious",
         "inconclusive": f"Written, but the scan of {mended.output.name} is inconclusive",
