@@ -96,11 +96,15 @@ def repair(
     path, output = Path(path), Path(output)
     how = _settings(method, how or Tuning())
     _check_paths(path, output)
+    model = importers.load(path, logits=options.get("logits"))
+    writer.check_writable(model, dequantise=dequantise)
+    tuning.check_invertible(model)
     before = scan(path, clean_dir, progress=progress, **options)
-    if before.choice is None or (not force and before.verdict.outcome not in ("backdoored", "suspicious")):
-        why = before.verdict.reason if before.verdict.outcome == "inconclusive" else before.verdict.outcome
+    why = before.verdict.reason if before.verdict.outcome == "inconclusive" else before.verdict.outcome
+    if before.choice is None:
+        raise EvidenceError(f"{path}: cannot be tuned ({why})")
+    if not force and before.verdict.outcome not in ("backdoored", "suspicious"):
         raise UsageError(f"{path}: not flagged ({why}); repair costs accuracy, so give --force to repair it all the same")
-    writer.check_writable(before.model, dequantise=dequantise)
     chosen = {key: options[key] for key in ("names", "table") if key in options}
     clean = images.load(Path(clean_dir), before.model.input, before.model.classes, known=before.model.class_names, limit=most, **chosen)
     mended = mend(before, clean, output, method=method, how=how, max_drop=max_drop, progress=progress, told=told)
@@ -118,12 +122,11 @@ def mend(
     progress: Progress = lambda stage, done, total: None,
     told: Callable[[int, float, float], None] = lambda epoch, clean, noisy: None,
 ) -> Mended:
-    """The tuning and the writing, for a model that was scanned; arguments and errors are those of `repair`.
+    """The tuning and the writing, for a model that was scanned and can be written; arguments and errors are those of `repair`.
 
     With "ban", the noise pulls the images where the scan says that a trigger sends them, and raises the loss (Eq. 4) where it says nothing.
     """
     model, how = before.model, _settings(method, how)
-    tuning.check_invertible(model)
     assert before.choice is not None
     x = before.choice.preprocess(clean.images, model.input.layout)
     y = _labels(model, x) if clean.labels is None else clean.labels

@@ -13,6 +13,7 @@ from banscan.scanner.config import Settings
 from banscan.scanner.repair import Mended, mend, repair
 from banscan.scanner.scan import Report, scan
 from banscan.scanner.tuning import Tuning
+from tests.importers import matrix
 from tests.scanner.test_cli import banscan, failed
 
 QUICK = Settings(restarts=1, steps=2, pixels=False)
@@ -111,3 +112,10 @@ def test_kept_images_are_spread_over_the_classes(before: Report, image_dir: Path
 
     kept = _kept(torch.arange(200) % 10)
     assert np.bincount((torch.arange(200) % 10)[kept].numpy()).tolist() == [4] * 10
+
+
+def test_what_cannot_be_written_is_said_before_any_work(image_dir: Path, tmp_path: Path) -> None:
+    path = matrix.write("vgg", "TorchScript, traced", tmp_path)
+    failed(banscan("repair", path, "--clean-dir", image_dir, "-o", tmp_path / "x.onnx"), 3, "only ONNX files")
+    path = matrix.write("vgg", "ONNX 17, 8 bits QDQ", tmp_path)
+    failed(banscan("repair", path, "--clean-dir", image_dir, "-o", tmp_path / "x.onnx"), 3, "--dequantize")
