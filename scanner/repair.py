@@ -15,7 +15,7 @@ from torch import Tensor
 
 from banscan import importers
 from banscan.errors import BanscanError, EvidenceError, UsageError
-from banscan.importers import Parity, TracedModel, writer
+from banscan.importers import Parity, TracedModel, weights, writer
 from banscan.scanner import checks, images, tuning
 from banscan.scanner.images import CleanSet
 from banscan.scanner.progress import Counter, Progress
@@ -98,7 +98,7 @@ def repair(
     _check_paths(path, output)
     model = importers.load(path, logits=options.get("logits"))
     writer.check_writable(model, dequantise=dequantise)
-    tuning.check_invertible(model)
+    weights.check_invertible(model)
     before = scan(path, clean_dir, progress=progress, **options)
     why = before.verdict.reason if before.verdict.outcome == "inconclusive" else before.verdict.outcome
     if before.choice is None:
@@ -142,15 +142,15 @@ def mend(
         losses.append(tuning.epoch(model, state, x[~kept], y[~kept], how, aims, counter))
         told(state.epoch, *losses[-1])
         _keep(checkpoint, key, state, losses)
-    weights = tuning.finished(model, state, x[~kept])
-    first, last = (tuning.accuracy(model, w, x[kept], y[kept]) for w in ({}, weights))
+    tuned = tuning.finished(model, state, x[~kept])
+    first, last = (tuning.accuracy(model, w, x[kept], y[kept]) for w in ({}, tuned))
     checkpoint.unlink(missing_ok=True)
     if not first - last <= max_drop:
         raise EvidenceError(
             f"{model.source.path}: the benign accuracy fell from {first:.1%} to {last:.1%} on {int(kept.sum())} images kept from the "
             f"tuning, more than --max-accuracy-drop {max_drop:g} allows; nothing was written"
         )
-    parity = _write(model, weights, output, x)
+    parity = _write(model, tuned, output, x)
     return Mended(output, method, how, int((~kept).sum()), int(kept.sum()), (first, last), tuple(losses), parity)
 
 
@@ -188,15 +188,15 @@ def _kept(labels: Tensor) -> Tensor:
     return kept
 
 
-def _write(model: TracedModel, weights: dict[str, Tensor], output: Path, x: Tensor) -> Parity:
+def _write(model: TracedModel, values: dict[str, Tensor], output: Path, x: Tensor) -> Parity:
     """Writes, reads again and compares with the tuned graph; a file that differs does not stay."""
-    writer.write(model, weights, output)
+    writer.write(model, values, output)
     height, width = x.shape[2:4] if model.input.layout == "NCHW" else x.shape[1:3]
     written = importers.load(output, (height, width), model.source.output)
     shown = x[:PARITY_IMAGES]
     own = importers.parity(written, shown)
     with torch.no_grad():
-        tuned, read = tuning.logits(model, weights, shown), written.logits(shown)
+        tuned, read = tuning.logits(model, values, shown), written.logits(shown)
     difference = float((tuned - read).norm() / tuned.norm())
     if own is None or not max(own.rms, difference) <= checks.PARITY[written.source.precision]:
         output.unlink()

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from banscan import ModelError, UsageError, importers
+from banscan.importers import weights as held
 from banscan.importers import writer
 from banscan.scanner import tuning
 from tests.conftest import SIZE, Net, random_norms
@@ -28,7 +29,7 @@ def saved(family: str, source: str, folder: Path) -> Path:
 def changed(model: importers.TracedModel, seed: int = 0) -> dict[str, torch.Tensor]:
     """All that can be trained, moved a little."""
     generator = torch.Generator().manual_seed(seed)
-    return {name: value + 0.05 * torch.randn(value.shape, generator=generator) for name, value in tuning.writable(model).items()}
+    return {name: value + 0.05 * torch.randn(value.shape, generator=generator) for name, value in held.writable(model).items()}
 
 
 def agrees(path: Path, model: importers.TracedModel, weights: dict[str, torch.Tensor], x: torch.Tensor, most: float = 1e-5) -> None:
@@ -66,7 +67,7 @@ def test_every_family(tmp_path: Path, family: str, source: str) -> None:
     if family == "vit_multihead" and "new" in source:
         # this exporter writes equal tensors once, here the biases of two layers that were never trained
         with pytest.raises(ModelError, match="share the weight"):
-            tuning.writable(model)
+            held.writable(model)
         return
     weights = changed(model)
     writer.write(model, weights, tmp_path / "written.onnx")
@@ -141,7 +142,7 @@ def test_shared_weights_are_refused(export: Callable[..., Path]) -> None:
     layer = nn.Conv2d(8, 8, 3, padding=1)
     body = (nn.Conv2d(3, 8, 3), nn.ReLU(), layer, nn.ReLU(), layer, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10))
     with pytest.raises(ModelError, match="share the weight"):
-        tuning.writable(importers.load(export("shared", nn.Sequential(*body))))
+        held.writable(importers.load(export("shared", nn.Sequential(*body))))
 
 
 def test_a_full_disk_leaves_the_old_file(tmp_path: Path, model_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

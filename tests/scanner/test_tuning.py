@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from banscan import ModelError, importers
-from banscan.importers import TracedModel
+from banscan.importers import TracedModel, weights
 from banscan.scanner import tuning
 from banscan.scanner.tuning import State, Tuning
 from tests.conftest import random_norms
@@ -57,13 +57,13 @@ def test_untrained_weights_come_back(tmp_path: Path, family: str, source: str) -
     model, x = importers.load(path), pictures(16)
     if family == "without norms" and "old" in source:
         with pytest.raises(ModelError, match="computed from others"):  # its weights are standardised inside the graph
-            tuning.check_invertible(model)
+            weights.check_invertible(model)
         return
-    tuning.check_invertible(model)
-    weights = tuning.finished(model, tuning.start(model, x), x)
-    assert weights.keys() == tuning.writable(model).keys()
-    own, back = model.logits(x), tuning.logits(model, weights, x)
-    assert float((own - back).norm() / own.norm()) < 1e-2
+    weights.check_invertible(model)
+    back = tuning.finished(model, tuning.start(model, x), x)
+    assert back.keys() == weights.writable(model).keys()
+    own, again = model.logits(x), tuning.logits(model, back, x)
+    assert float((own - again).norm() / own.norm()) < 1e-2
 
 
 def test_constants_of_a_training_are_reached(model: TracedModel, data: tuple[torch.Tensor, torch.Tensor]) -> None:
@@ -71,11 +71,11 @@ def test_constants_of_a_training_are_reached(model: TracedModel, data: tuple[tor
     generator = torch.Generator().manual_seed(0)
     constants = {}
     for neuron in model.neurons:
-        for name in tuning.roles(model, neuron):
+        for name in weights.roles(model, neuron):
             if name is not None:
                 value = importers.graph.attribute_named(model.module, name)
                 constants[name] = value + 0.1 * torch.randn(value.shape, generator=generator)
-    reached = model.constants(tuning.written(model, constants))
+    reached = model.constants(weights.written(model, constants))
     for name, value in constants.items():
         assert torch.allclose(reached[name], value, atol=1e-5), name
 
@@ -158,5 +158,5 @@ def test_net_with_norms_of_its_own(export: Callable[..., Path]) -> None:
     assert model.neurons[0].kind == "norm"
     state = tuning.start(model, x)
     tuning.epoch(model, state, x, torch.arange(40) % 10, QUICK)
-    weights = tuning.finished(model, state, x)
-    assert float((tuning.logits(model, weights, x) - model.logits(x)).norm()) > 0
+    tuned = tuning.finished(model, state, x)
+    assert float((tuning.logits(model, tuned, x) - model.logits(x)).norm()) > 0
