@@ -57,7 +57,7 @@ def skeleton(path: Path) -> bytes:
     return data
 
 
-@pytest.mark.parametrize("source", ["ONNX 11, old exporter", "ONNX 18, new exporter", "ONNX 23, new exporter"])
+@pytest.mark.parametrize("source", ["ONNX 11, old exporter", "ONNX 23, new exporter"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family(tmp_path: Path, family: str, source: str) -> None:
     path = matrix.write(family, source, tmp_path)
