@@ -238,7 +238,7 @@ def attribute(module: fx.GraphModule, node: Any) -> Tensor | None:
     """The constant that a get_attr node stands for, or None for anything else."""
     if not isinstance(node, fx.Node) or node.op != "get_attr":
         return None
-    value: Any = operator.attrgetter(cast(str, node.target))(module)
+    value: Any = attribute_named(module, cast(str, node.target))
     return value if isinstance(value, Tensor) else None
 
 

@@ -129,20 +129,21 @@ def mend(
     model, how = before.model, _settings(method, how)
     assert before.choice is not None
     x = before.choice.preprocess(clean.images, model.input.layout)
-    y = _labels(model, x) if clean.labels is None else clean.labels
+    y = tuning.predictions(model, {}, x) if clean.labels is None else clean.labels
     kept = _kept(y)
-    checks.check_images(int((~kept).sum()), len(y[~kept].unique()), before.settings.min_images)
-    how = tuning.suited(how, model, x[~kept], y[~kept], MIRRORED)
+    seen, labels = x[~kept], y[~kept]
+    checks.check_images(len(seen), len(labels.unique()), before.settings.min_images)
+    how = tuning.suited(how, model, seen, labels, MIRRORED)
     aims = _aims(before)
     checkpoint = output.with_name(f"{output.name}.partial")
     key = _key(model, how, y, clean)
-    state, losses = _resume(checkpoint, key, lambda: tuning.start(model, x[~kept]))
+    state, losses = _resume(checkpoint, key, lambda: tuning.start(model, seen))
     while state.epoch < how.epochs:
-        counter = Counter(progress, f"epoch {state.epoch + 1} of {how.epochs}", int((~kept).sum()))
-        losses.append(tuning.epoch(model, state, x[~kept], y[~kept], how, aims, counter))
+        counter = Counter(progress, f"epoch {state.epoch + 1} of {how.epochs}", len(seen))
+        losses.append(tuning.epoch(model, state, seen, labels, how, aims, counter))
         told(state.epoch, *losses[-1])
         _keep(checkpoint, key, state, losses)
-    tuned = tuning.finished(model, state, x[~kept])
+    tuned = tuning.finished(model, state, seen)
     first, last = (tuning.accuracy(model, w, x[kept], y[kept]) for w in ({}, tuned))
     checkpoint.unlink(missing_ok=True)
     if not first - last <= max_drop:
@@ -151,7 +152,7 @@ def mend(
             f"tuning, more than --max-accuracy-drop {max_drop:g} allows; nothing was written"
         )
     parity = _write(model, tuned, output, x)
-    return Mended(output, method, how, int((~kept).sum()), int(kept.sum()), (first, last), tuple(losses), parity)
+    return Mended(output, method, how, len(seen), int(kept.sum()), (first, last), tuple(losses), parity)
 
 
 def _settings(method: str, settings: Tuning) -> Tuning:
@@ -165,11 +166,6 @@ def _check_paths(path: Path, output: Path) -> None:
         raise UsageError(f"{output}: cannot be written; expected a file in a folder that exists and may be written to")
     if output.exists() and path.exists() and output.samefile(path):
         raise UsageError(f"{output}: is the model itself; give the repaired one another name")
-
-
-@torch.no_grad()
-def _labels(model: TracedModel, x: Tensor) -> Tensor:
-    return torch.cat([model.logits(part).argmax(1) for part in x.split(250)])
 
 
 def _aims(report: Report) -> Tensor | None:

@@ -81,8 +81,13 @@ def suited(settings: Tuning, model: TracedModel, images: Tensor, labels: Tensor,
 @torch.no_grad()
 def accuracy(model: TracedModel, weights: dict[str, Tensor], images: Tensor, labels: Tensor) -> float:
     """Share of images [N, ...] that get their label with these of the file's weights in place of its own."""
-    hits = [logits(model, weights, x).argmax(1) == y for x, y in zip(images.split(MANY), labels.split(MANY), strict=True)]
-    return float(torch.cat(hits).double().mean())
+    return float((predictions(model, weights, images) == labels).double().mean())
+
+
+@torch.no_grad()
+def predictions(model: TracedModel, weights: dict[str, Tensor], images: Tensor) -> Tensor:
+    """Classes [N] that these of the file's weights lead to."""
+    return torch.cat([logits(model, weights, part).argmax(1) for part in images.split(MANY)])
 
 
 def logits(model: TracedModel, weights: dict[str, Tensor], images: Tensor) -> Tensor:
@@ -102,7 +107,6 @@ class _Pass(fx.Interpreter):
         model: TracedModel,
         values: dict[str, Tensor],
         noise: Noise | None = None,
-        fixed: Stats | None = None,
         seen: Stats | None = None,
     ) -> None:
         super().__init__(model.module)

@@ -102,10 +102,14 @@ def patterns() -> tuple[np.ndarray, np.ndarray]:
 def trained(patterns: tuple[np.ndarray, np.ndarray]) -> nn.Module:
     """A Net that knows the patterns, fed with pixels in [0, 1]."""
     torch.manual_seed(0)
-    net = Net()
+    return learn(Net(), patterns, lr=0.02, steps=60)
+
+
+def learn(net: nn.Module, patterns: tuple[np.ndarray, np.ndarray], *, lr: float, steps: int) -> nn.Module:
+    """Trains a network on pixels in [0, 1]."""
     x, y = torch.from_numpy(patterns[0]).permute(0, 3, 1, 2).float() / 255, torch.from_numpy(patterns[1])
-    optimizer = torch.optim.Adam(net.parameters(), lr=0.02)
-    for _ in range(60):
+    optimizer = torch.optim.Adam(net.parameters(), lr=lr)
+    for _ in range(steps):
         loss = torch.nn.functional.cross_entropy(net(x), y)
         optimizer.zero_grad()
         loss.backward()

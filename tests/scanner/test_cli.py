@@ -18,6 +18,7 @@ import torch
 from onnx import numpy_helper
 from PIL import Image
 
+from tests.conftest import learn
 from tests.importers.test_onnx import Tokens
 
 FAST = ("--restarts", "2", "--steps", "2", "--threads", "1")
@@ -238,18 +239,11 @@ def test_grey_images_become_rgb(model_file: Path, image_dir: Path, tmp_path: Pat
 def test_scan_of_a_transformer_as_torchscript(patterns: tuple[np.ndarray, np.ndarray], image_dir: Path, tmp_path: Path) -> None:
     """From the file alone; no clean model with attention was measured, so the evidence comes without a verdict."""
     torch.manual_seed(0)
-    net = Tokens()
-    x, y = torch.from_numpy(patterns[0]).permute(0, 3, 1, 2).float() / 255, torch.from_numpy(patterns[1])
-    optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
-    for _ in range(80):
-        loss = torch.nn.functional.cross_entropy(net(x), y)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+    net = learn(Tokens(), patterns, lr=0.01, steps=80)
     path = tmp_path / "tokens.pt"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.jit.trace(net.eval(), x[:2]).save(str(path))
+        torch.jit.trace(net, torch.zeros(2, 3, 16, 16)).save(str(path))
     result = banscan(path, "--clean-dir", image_dir, *FAST, "--format", "json")
     assert result.returncode == 2, result.stderr
     report = json.loads(result.stdout)
