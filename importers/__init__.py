@@ -6,8 +6,9 @@ from banscan.errors import ModelError, UsageError
 from banscan.importers import archive, exported, onnx, torchscript
 from banscan.importers.graph import Input, Neuron, Source, TracedModel
 from banscan.importers.parity import RESTORE, Parity, parity
+from banscan.importers.placement import place
 
-__all__ = ["RESTORE", "Input", "Neuron", "Parity", "Source", "TracedModel", "load", "parity"]
+__all__ = ["RESTORE", "Input", "Neuron", "Parity", "Source", "TracedModel", "load", "parity", "place"]
 
 
 def load(path: str | Path, size: tuple[int, int] | None = None, logits: str | None = None) -> TracedModel:

@@ -175,9 +175,14 @@ class TracedModel:
         labels = self.source.labels
         return labels if labels is not None and len(labels) == self.classes else None
 
+    @property
+    def device(self) -> torch.device:
+        """Where the constants are."""
+        return next((value.device for value in (*self.module.parameters(), *self.module.buffers())), torch.device("cpu"))
+
     def logits(self, images: Tensor) -> Tensor:
-        """Logits [N, classes] of preprocessed images [N, ...]."""
-        return cast(Tensor, self.module(images))
+        """Logits [N, classes] of preprocessed images [N, ...], on the model's device."""
+        return cast(Tensor, self.module(images.to(self.device)))
 
     def split(self, node: str) -> tuple[fx.GraphModule, fx.GraphModule]:
         """The graph cut at a node that every path to the logits runs through: images → node, node → logits."""

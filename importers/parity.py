@@ -44,7 +44,7 @@ def parity(model: TracedModel, images: Tensor) -> Parity | None:
         raise EvidenceError(
             f"{model.source.format}'s own runtime cannot run the file ({reason}); what was read cannot be checked"
         ) from error
-    ours = model.logits(images[: len(theirs)])
+    ours = model.logits(images[: len(theirs)]).cpu()
     for name in reversed(model.stripped):
         ours = RESTORE[name](ours)
     if theirs.size == 0:

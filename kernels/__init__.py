@@ -1,6 +1,7 @@
 """Noise-carrying layers: tensors in, tensors out; nothing of models is known here."""
 
-from banscan.kernels.dispatch import backend
-from banscan.kernels.noisy import noisy_conv2d, noisy_linear, perturb
+from banscan.kernels.dispatch import backend, chosen
+from banscan.kernels.noisy import noisy_conv, noisy_linear, perturb
+from banscan.kernels.reference import units
 
-__all__ = ["backend", "noisy_conv2d", "noisy_linear", "perturb"]
+__all__ = ["backend", "chosen", "noisy_conv", "noisy_linear", "perturb", "units"]

@@ -26,27 +26,44 @@ def perturb(
     *,
     axis: int = 1,
     shared: bool = False,
+    residual: Tensor | None = None,
 ) -> Tensor:
-    """As `reference.perturb`; z float32 or bfloat16, everything else float32."""
+    """As `reference.perturb`; z and residual float32 or bfloat16, everything else float32."""
     if act not in (None, "relu"):
         raise ValueError(f"unknown activation {act!r}; expected 'relu' or None")
-    # torch's kernels are right for [N, C] and for [N, C, H, W] in either memory format; a token tensor becomes [N * T, C]
+    rows = _suited(z, axis)
+    added = None if residual is None else _suited(residual, axis)
+    y: Tensor = _Perturb.apply(rows, bias, delta, xi, stats, act, shared, added)  # type: ignore[no-untyped-call]
     if axis in (-1, z.ndim - 1):
-        rows = z.reshape(-1, z.shape[-1])
-        y: Tensor = _Perturb.apply(rows, bias, delta, xi, stats, act, shared)  # type: ignore[no-untyped-call]
         return y.reshape(-1, *z.shape[1:])
-    moved = z.movedim(axis, 1)
+    return y.reshape(-1, *z.movedim(axis, 1).shape[1:]).movedim(1, axis)
+
+
+def _suited(x: Tensor, axis: int) -> Tensor:
+    """As torch's kernels take it: [N, C] with the rows of a token tensor in one, or [N, C, H, W] in either memory format."""
+    if axis in (-1, x.ndim - 1):
+        return x.reshape(-1, x.shape[-1])
+    moved = x.movedim(axis, 1)
     maps = moved.flatten(2)[..., None] if moved.ndim != 4 else moved
-    if not maps.is_contiguous(memory_format=torch.channels_last):
-        maps = maps.contiguous()
-    y = _Perturb.apply(maps, bias, delta, xi, stats, act, shared)  # type: ignore[no-untyped-call]
-    return y.reshape(-1, *moved.shape[1:]).movedim(1, axis)
+    return maps if maps.is_contiguous(memory_format=torch.channels_last) else maps.contiguous()
+
+
+def _format(x: Tensor) -> torch.memory_format:
+    return torch.channels_last if x.ndim == 4 and not x.is_contiguous() else torch.contiguous_format
 
 
 class _Perturb(torch.autograd.Function):
     @staticmethod
     def forward(  # type: ignore[override]
-        ctx: Any, z: Tensor, bias: Tensor | None, delta: Tensor, xi: Tensor, stats: Tensor | None, act: str | None, shared: bool
+        ctx: Any,
+        z: Tensor,
+        bias: Tensor | None,
+        delta: Tensor,
+        xi: Tensor,
+        stats: Tensor | None,
+        act: str | None,
+        shared: bool,
+        residual: Tensor | None,
     ) -> Tensor:
         restarts, channels = delta.shape
         count = z.shape[0] if shared else z.shape[0] // restarts
@@ -54,18 +71,13 @@ class _Perturb(torch.autograd.Function):
             own = torch.zeros_like(delta[0]) if bias is None else bias
             weight, shift = 1 + delta, (1 + xi) * own
             factors = torch.ones_like(own), own
-            mean, inverse = torch.zeros_like(own), torch.ones_like(own)
-            moments = [(mean, inverse)] * restarts
+            moments = [(torch.zeros_like(own), torch.ones_like(own))] * restarts
         else:
-            own, std = stats
-            # the kernel's epsilon is one number for all channels; dividing z by s beforehand makes it relative to the clean variance
-            unit = torch.where(std > 0, std, torch.ones_like(std))
-            z = z / unit.to(z.dtype).reshape(1, channels, *(1,) * (z.ndim - 2))
-            weight, shift = std * (1 + delta), own + std * xi
+            mean, std = stats
+            weight, shift = std * (1 + delta), mean + std * xi
             factors = std, std
             moments = []
-        memory = torch.channels_last if z.ndim == 4 and not z.is_contiguous() else torch.contiguous_format
-        y = torch.empty((restarts * count, *z.shape[1:]), dtype=z.dtype).contiguous(memory_format=memory)
+        y = torch.empty((restarts * count, *z.shape[1:]), dtype=z.dtype, memory_format=_format(z))
         for k in range(restarts):
             part, out = (z if shared else z[k * count : (k + 1) * count]), y[k * count : (k + 1) * count]
             running: tuple[Tensor | None, Tensor | None]
@@ -79,11 +91,12 @@ class _Perturb(torch.autograd.Function):
             aten.native_batch_norm.out(
                 part, weight[k], shift[k], *running, training, 0.0, eps, out=out, save_mean=saved[0], save_invstd=saved[1]
             )
+        if residual is not None:
+            y += residual
         if act == "relu":
             y.relu_()
         ctx.save_for_backward(z, y if act == "relu" else None, weight, *factors, *(m for pair in moments for m in pair))
         ctx.settings = restarts, count, shared, stats is not None
-        ctx.unit = None if stats is None else unit
         return y
 
     @staticmethod
@@ -91,6 +104,8 @@ class _Perturb(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         z, y, weight, d_factor, x_factor, *flat = ctx.saved_tensors
         restarts, count, shared, normalised = ctx.settings
+        # torch's kernels are ten times slower on tensors that lie differently
+        g = g.contiguous(memory_format=_format(z))
         if y is not None:
             g = aten.threshold_backward(g, y, 0)
         need_z = ctx.needs_input_grad[0]
@@ -106,6 +121,5 @@ class _Perturb(torch.autograd.Function):
             )
             if need_z:
                 dz[part] = dz[part] + own if shared else own
-        if need_z and ctx.unit is not None:
-            dz /= ctx.unit.to(dz.dtype).reshape(1, -1, *(1,) * (dz.ndim - 2))
-        return (dz if need_z else None), None, d_weight * d_factor, d_shift * x_factor, None, None, None
+        need_r = ctx.needs_input_grad[7]
+        return (dz if need_z else None), None, d_weight * d_factor, d_shift * x_factor, None, None, None, (g if need_r else None)

@@ -1,9 +1,11 @@
 """Convolutions and linear layers that carry neuron noise."""
 
+from typing import Any
+
 from torch import Tensor
 from torch.nn import functional as F
 
-from banscan.kernels.dispatch import BACKENDS, backend
+from banscan.kernels.dispatch import chosen
 
 
 def perturb(
@@ -16,12 +18,13 @@ def perturb(
     *,
     axis: int = 1,
     shared: bool = False,
+    residual: Tensor | None = None,
 ) -> Tensor:
-    """`reference.perturb` on the fastest backend for z's device, for neurons that are neither convolution nor linear."""
-    return BACKENDS[backend(z.device)](z, bias, delta, xi, stats, act, axis=axis, shared=shared)
+    """`reference.perturb` on the fastest backend for z's device, for pre-activations that are there already."""
+    return chosen(z.device).perturb(z, bias, delta, xi, stats, act, axis=axis, shared=shared, residual=residual)
 
 
-def noisy_conv2d(
+def noisy_conv(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None,
@@ -34,15 +37,30 @@ def noisy_conv2d(
     padding: int | str | list[int] = 0,
     dilation: int | list[int] = 1,
     groups: int = 1,
+    transposed: bool = False,
+    output_padding: int | list[int] = 0,
     shared: bool = False,
+    residual: Tensor | None = None,
 ) -> Tensor:
-    """A convolution under noise; x is [K * N, C', H', W'], or [N, C', H', W'] when `shared`, and the rest as in `reference.perturb`.
+    """A convolution under noise in one, two or three dimensions.
 
-    Returns [K * N, C, H, W]. Gradients reach x, delta and xi; the weights are meant to be frozen (requires_grad False), so that
-    none is computed for them.
+    Args:
+        x: [K * N, C', ...], or [N, C', ...] when `shared`.
+        weight: [C, C' / groups, ...], or [C', C / groups, ...] when `transposed`; with `stats` in units of s (`reference.units`).
+        bias, delta, xi, stats, act, residual: as in `reference.perturb`.
+
+    Returns:
+        [K * N, C, ...]. Gradients reach x, delta, xi and residual; the weights are meant to be frozen (requires_grad False), so that none
+        is computed for them.
     """
-    z = F.conv2d(x, weight, None, stride, padding, dilation, groups)  # type: ignore[arg-type]
-    return perturb(z, bias, delta, xi, stats, act, axis=1, shared=shared)
+    dims = weight.dim() - 2
+    if transposed:
+        turned: Any = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[dims - 1]
+        z = turned(x, weight, None, stride, padding, output_padding, groups, dilation)
+    else:
+        straight: Any = (F.conv1d, F.conv2d, F.conv3d)[dims - 1]
+        z = straight(x, weight, None, stride, padding, dilation, groups)
+    return perturb(z, bias, delta, xi, stats, act, axis=1, shared=shared, residual=residual)
 
 
 def noisy_linear(
@@ -55,6 +73,7 @@ def noisy_linear(
     act: str | None = None,
     *,
     shared: bool = False,
+    residual: Tensor | None = None,
 ) -> Tensor:
     """A linear layer on the last axis under noise; x is [K * N, ..., C'], or [N, ..., C'] when `shared`. Returns [K * N, ..., C]."""
-    return perturb(F.linear(x, weight), bias, delta, xi, stats, act, axis=-1, shared=shared)
+    return perturb(F.linear(x, weight), bias, delta, xi, stats, act, axis=-1, shared=shared, residual=residual)

@@ -3,8 +3,10 @@
 import torch
 from torch import Tensor
 
-# Relative to the clean variance: keeps gradients finite where the noise further up has made a channel constant.
+# In units of the clean variance: keeps gradients finite where the noise further up has made a channel constant.
 EPS = 1e-5
+# of the ascent in the L2 ball; a gradient shorter than TINY is taken for none
+MOMENTUM, TINY = 0.5, 1e-12
 
 
 def perturb(
@@ -17,6 +19,7 @@ def perturb(
     *,
     axis: int = 1,
     shared: bool = False,
+    residual: Tensor | None = None,
 ) -> Tensor:
     """Noise on the neurons whose pre-activations without bias are `z`.
 
@@ -24,19 +27,22 @@ def perturb(
         z: [K * N, ...] with the restarts outermost, or [N, ...] when `shared`: all K restarts then see the same pre-activations.
         bias: [C] or None. The normalised form does not read it: the batch mean takes it out again.
         delta, xi: [K, C], the multiplicative noise on weights and biases (BAN, Eq. 3).
-        stats: None for Eq. 3, y = act((1 + delta) z + (1 + xi) b). Otherwise [2, C], the clean mean m and standard deviation s of
-            z + b, for the normalised form y = act(m + s (xi + (1 + delta) (z - mu) / sigma)) with mu and sigma of each restart's batch.
+        stats: None for Eq. 3, y = act((1 + delta) z + (1 + xi) b). Otherwise [2, C], the clean mean m and standard deviation s of the
+            pre-activations with bias, for the normalised form y = act(m + s (xi + (1 + delta) (z - mu) / sigma)) with mu and sigma of
+            each restart's batch; z is then in units of s: see `units`.
         act: "relu" or None.
         axis: where the C channels are in z.
+        residual: shaped like the result, added in front of the activation.
 
     Returns:
-        [K * N, ...]. In the normalised form a channel with s = 0 stays at m.
+        [K * N, ...] in the type of z; computed in that of delta. In the normalised form a channel with s = 0 stays at m.
 
     Raises:
         ValueError: for an unknown activation.
     """
     restarts, channels = delta.shape
-    z = z.movedim(axis, 1)
+    given = z.dtype
+    z = z.to(delta.dtype).movedim(axis, 1)
     z = z[None].expand(restarts, *z.shape) if shared else z.unflatten(0, (restarts, -1))
     per_channel = (1, 1, channels, *(1,) * (z.ndim - 3))
     per_restart = (restarts, *per_channel[1:])
@@ -49,10 +55,15 @@ def perturb(
         mean, std = (row.reshape(per_channel) for row in stats)
         dims = [d for d in range(1, z.ndim) if d != 2]
         var, mu = torch.var_mean(z, dims, correction=0, keepdim=True)
-        # where s = 0 any positive floor does: the term is multiplied by s
-        floor = torch.where(std > 0, EPS * std**2, torch.ones_like(std))
-        y = mean + std * (xi.reshape(per_restart) + scale * (z - mu) / (var + floor).sqrt())
-    return activate(y.flatten(0, 1).movedim(1, axis), act)
+        y = mean + std * (xi.reshape(per_restart) + scale * (z - mu) / (var + EPS).sqrt())
+    y = y.flatten(0, 1).movedim(1, axis)
+    return activate(y if residual is None else y + residual, act).to(given)
+
+
+def units(weight: Tensor, stats: Tensor) -> Tensor:
+    """Weights [C, ...] whose pre-activations are in units of the clean deviation s in stats [2, C]; channels with s = 0 stay."""
+    std = torch.where(stats[1] > 0, stats[1], torch.ones_like(stats[1]))
+    return weight / std.reshape(-1, *(1,) * (weight.dim() - 1))
 
 
 def activate(y: Tensor, act: str | None) -> Tensor:
@@ -62,3 +73,28 @@ def activate(y: Tensor, act: str | None) -> Tensor:
     if act == "relu":
         return y.relu()
     raise ValueError(f"unknown activation {act!r}; expected 'relu' or None")
+
+
+def ascend(noise: Tensor, gradient: Tensor, momentum: Tensor, *, eps: Tensor, steps: int, ball: str) -> None:
+    """One ascent step on noise [K, D] in place, then the projection; `momentum` [K, D] is the state between steps.
+
+    "linf": eps / steps along the sign, clipped to [-eps, eps] (BAN, Eq. 4 by PGD). "l2": twice the radius / steps along the gradient with
+    momentum 0.5, then back to the ball of radius eps sqrt(D). eps is a tensor of one value, so that nothing waits for it.
+
+    Raises:
+        ValueError: for an unknown ball.
+    """
+    if ball == "linf":
+        noise.add_(gradient.sign() * (eps / steps)).clamp_(-eps, eps)
+    elif ball == "l2":
+        radius = eps * noise.shape[1] ** 0.5
+        momentum.mul_(MOMENTUM).add_(gradient / _length(gradient))
+        noise.add_(momentum * (2 * radius / steps / _length(momentum)))
+        noise.mul_((radius / _length(noise)).clamp(max=1))
+    else:
+        raise ValueError(f"unknown ball {ball!r}; expected 'linf' or 'l2'")
+
+
+def _length(rows: Tensor) -> Tensor:
+    norm: Tensor = rows.norm(dim=1, keepdim=True)
+    return norm.clamp(min=TINY)

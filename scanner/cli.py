@@ -89,6 +89,7 @@ SEARCH = (
     click.option(
         "--precision", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto", show_default=True, help="Of the search."
     ),
+    click.option("--device", default="auto", show_default=True, metavar="NAME", help="auto (a GPU where there is one), cpu, cuda, cuda:N."),
     click.option("--threads", type=click.IntRange(1), help="CPU threads; all that this process may use by default."),
 )
 
@@ -157,6 +158,7 @@ def _search_arguments(options: dict[str, Any]) -> dict[str, Any]:
         "size": options["size"],
         "limit": options["max_images"],
         "precision": options["precision"],
+        "device": options["device"],
         "logits": options["logits"],
     }
 

@@ -26,10 +26,10 @@ def learn(
         move, since the second term has its largest value there.
     """
     generator = torch.Generator().manual_seed(seed)
-    mask = ((torch.randn(features[0].shape, generator=generator).tanh() + 1) / 2).requires_grad_()
+    mask = ((torch.randn(features[0].shape, generator=generator).tanh() + 1) / 2).to(features.device).requires_grad_()
     optimizer = torch.optim.Adam([mask], lr=lr)
     for _ in range(epochs):
-        order = torch.randperm(len(features), generator=generator)
+        order = torch.randperm(len(features), generator=generator).to(features.device)
         for chosen in order.split(128):
             f, y = features[chosen], labels[chosen]
             loss = objective(head, f, y, mask, lambda1)
@@ -50,5 +50,5 @@ def objective(head: Head, features: Tensor, labels: Tensor, mask: Tensor, lambda
 @torch.no_grad()
 def negative_shares(head: Head, features: Tensor, mask: Tensor, classes: int) -> Tensor:
     """Shares [classes] of the predictions when only the masked-out features 1 - m remain (Eq. 6), for features [N, ...]."""
-    predictions = head(features * (1 - mask)).argmax(1)
+    predictions = head(features * (1 - mask)).argmax(1).cpu()
     return torch.bincount(predictions, minlength=classes).float() / len(predictions)

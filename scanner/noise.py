@@ -5,15 +5,18 @@ carries none, as in Eq. 6: there, noise would move a class's logit directly and 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
 from torch import Tensor, fx
 
 from banscan.importers import Neuron, TracedModel
-from banscan.kernels import noisy_conv2d, noisy_linear, perturb
+from banscan.importers.graph import attribute_named
+from banscan.kernels import noisy_conv, noisy_linear, perturb, units
+from banscan.scanner import memory
 from banscan.scanner.precision import convert
+from banscan.scanner.recorded import Recordings
 
 aten = torch.ops.aten
 
@@ -24,7 +27,8 @@ class NoisyModel:
 
     `before` maps images [N, ...] to what does not depend on the noise and is computed once per scan; `behind` maps that and noise [K, D]
     to logits and features. `size` is D, twice the number of neurons; `stats` holds [2, C] per layer, the clean mean and standard
-    deviation, or is None (Eq. 3).
+    deviation, or is None (Eq. 3). `at_once` is the number of images that memory has room for, those of all restarts
+    together; `recorded` are the steps of the search on a GPU.
     """
 
     before: fx.GraphModule
@@ -33,11 +37,14 @@ class NoisyModel:
     stats: tuple[Tensor, ...] | None
     size: int
     dtype: torch.dtype
+    device: torch.device
+    at_once: int
+    recorded: Recordings = field(default_factory=dict)
 
     @torch.no_grad()
     def prepare(self, images: Tensor, batch: int = 250) -> tuple[Tensor, ...]:
         """The part of the network in front of the noise, for preprocessed images [N, ...] in the model's layout."""
-        parts = [self.before(_channels_last(part.to(self.dtype))) for part in images.split(batch)]
+        parts = [self.before(_channels_last(part.to(self.device, self.dtype))) for part in images.split(batch)]
         return tuple(_channels_last(torch.cat(column)) for column in zip(*parts, strict=True))
 
     def run(self, prepared: tuple[Tensor, ...], noise: Tensor) -> tuple[Tensor, Tensor]:
@@ -76,10 +83,12 @@ def attach(
 ) -> NoisyModel:
     """Gives neuron layers their noise: normalised with the `stats` of `measure`, or Eq. 3 without.
 
-    Weights and activations are of `dtype`; noise, statistics and sums stay float32.
+    Weights and activations are of `dtype`; noise, statistics and sums stay float32. All of it is on the model's device.
     """
-    before, behind = _cut(model, neurons)
-    return NoisyModel(convert(before, dtype), convert(behind, dtype), neurons, stats, 2 * sum(n.channels for n in neurons), dtype)
+    before, behind, moving = _cut(model, neurons, stats)
+    size = 2 * sum(n.channels for n in neurons)
+    at_once = memory.images(moving, dtype, model.device)
+    return NoisyModel(convert(before, dtype), convert(behind, dtype), neurons, stats, size, dtype, model.device, at_once)
 
 
 @torch.no_grad()
@@ -99,7 +108,7 @@ def measure(model: TracedModel, neurons: tuple[Neuron, ...], images: Tensor, bat
             return value
 
     for part in images.split(batch):
-        Watch(model.module).run(part)
+        Watch(model.module).run(part.to(model.device))
     result = []
     for neuron in neurons:
         mean, square = sums[neuron.node] / counts[neuron.node]
@@ -110,11 +119,19 @@ def measure(model: TracedModel, neurons: tuple[Neuron, ...], images: Tensor, bat
     return tuple(result)
 
 
-def _cut(model: TracedModel, neurons: tuple[Neuron, ...]) -> tuple[fx.GraphModule, fx.GraphModule]:
-    """The graph in two: image → what the noisy part reads, and (noise, that) → (logits, features)."""
+def _cut(
+    model: TracedModel, neurons: tuple[Neuron, ...], stats: tuple[Tensor, ...] | None
+) -> tuple[fx.GraphModule, fx.GraphModule, set[fx.Node]]:
+    """The graph in two: image → what the noisy part reads, and (noise, that) → (logits, features); and the nodes that the noise moves.
+
+    Where a layer reads nothing that moves, its convolution or product is in front, and only the noise on it behind.
+    """
     layers = {n.node: (i, n) for i, n in enumerate(neurons)}
     nodes = list(model.module.graph.nodes)
     moving = _moving(nodes, set(layers))
+    sums = _sums(nodes, {name for name, (_, n) in layers.items() if n.act is None})
+    inside = {layer for layer, _ in sums.values()}
+    constants = {str(n.target): attribute_named(model.module, str(n.target)) for n in nodes if n.op == "get_attr"}
     before, behind = fx.Graph(), fx.Graph()
     front: dict[fx.Node, fx.Node] = {}
     for node in nodes:
@@ -122,7 +139,13 @@ def _cut(model: TracedModel, neurons: tuple[Neuron, ...]) -> tuple[fx.GraphModul
             front[node] = before.node_copy(node, lambda n: front[n])
     noise = behind.placeholder("noise")
     known: dict[fx.Node, fx.Node] = {}
-    border: dict[fx.Node, fx.Node] = {}  # tensors without noise that the noisy part reads
+    border: dict[fx.Node, fx.Node] = {}  # tensors of the front part, and what stands for them behind
+
+    def across(node: fx.Node) -> fx.Node:
+        if node not in border:
+            with behind.inserting_after(next(reversed([noise, *border.values()]))):
+                border[node] = behind.placeholder(f"border_{len(border)}")
+        return border[node]
 
     def still(node: fx.Node, *, plain: bool) -> fx.Node:
         """A node without noise, seen from the noisy part: a constant, a size, or a tensor once per restart unless `plain`."""
@@ -133,35 +156,76 @@ def _cut(model: TracedModel, neurons: tuple[Neuron, ...]) -> tuple[fx.GraphModul
                 else:
                     known[node] = behind.node_copy(node, lambda n: still(n, plain=False))
             return known[node]
-        if node not in border:
-            with behind.inserting_after(next(reversed([noise, *border.values()]))):
-                border[node] = behind.placeholder(f"border_{len(border)}")
         if plain:
-            return border[node]
+            return across(front[node])
         if node not in known:
-            known[node] = behind.call_function(_spread, (border[node], noise))
+            known[node] = behind.call_function(_spread, (across(front[node]), noise))
         return known[node]
 
-    for node in nodes:
-        if node not in moving:
-            continue
-        if node.name in layers:
-            index, neuron = layers[node.name]
-            source = cast(fx.Node, node.args[0])
+    def seen(node: fx.Node) -> fx.Node:
+        return known[node] if node in moving else still(node, plain=False)
+
+    def noisy(node: fx.Node, act: str | None, residual: fx.Node | None) -> fx.Node:
+        index, neuron = layers[node.name]
+        source = cast(fx.Node, node.args[0])
+        settings: dict[str, Any] = {"act": act, "shared": source not in moving, "residual": residual and seen(residual)}
+        if neuron.kind == "norm":
             x = known[source] if source in moving else still(source, plain=True)
-            rest = fx.map_arg(node.args[1:], lambda n: still(n, plain=True))
-            settings: dict[str, Any] = {"act": neuron.act, "shared": source not in moving}
-            known[node] = behind.call_function(_LAYERS[neuron.kind], (noise, index, x, *rest), settings)
-        elif any(i.name in layers and layers[i.name][1].act for i in node.all_input_nodes):
-            known[node] = known[node.all_input_nodes[0]]  # the activation is inside the layer
+            return behind.call_function(_norm, (noise, index, x, *fx.map_arg(node.args[1:], lambda n: still(n, plain=True))), settings)
+        name, rest = str(cast(fx.Node, node.args[1]).target), node.args[2:]
+        if stats is not None:
+            constants[f"units_{index}"] = units(constants[name], stats[index])
+            name = f"units_{index}"
+        if source in moving:
+            given = fx.map_arg(rest, lambda n: still(n, plain=True))
+            return behind.call_function(_LAYERS[neuron.kind], (noise, index, known[source], behind.get_attr(name), *given), settings)
+        bias, *others = rest or (None,)
+        z = before.call_function(cast(Callable[..., Any], node.target), (front[source], before.get_attr(name), None, *others), node.kwargs)
+        held = None if bias is None else still(cast(fx.Node, bias), plain=True)
+        return behind.call_function(_shared, (noise, index, across(z), held), {**settings, "axis": neuron.axis})
+
+    for node in nodes:
+        if node not in moving or node in inside:
+            continue
+        read = node.all_input_nodes[0]
+        if node.name in layers:
+            known[node] = noisy(node, layers[node.name][1].act, None)
+        elif node in sums:
+            layer, residual = sums[node]
+            known[node] = noisy(layer, "relu" if _relu_behind(node) else None, residual)
+        elif (read in sums and _relu_behind(read)) or (read.name in layers and layers[read.name][1].act):
+            known[node] = known[read]  # the activation is inside the layer
         else:
-            known[node] = behind.node_copy(node, lambda n: known[n] if n in moving else still(n, plain=False))
+            known[node] = behind.node_copy(node, seen)
     logits = next(n for n in reversed(nodes) if n.op == "output").args[0]
     features = next(n for n in nodes if n.name == model.features)
     behind.output((known[logits], known[features]))
-    before.output(tuple(front[n] for n in border))
+    before.output(tuple(border))
     before.eliminate_dead_code()
-    return fx.GraphModule(model.module, before), fx.GraphModule(model.module, behind)
+    return _module(constants, before), _module(constants, behind), moving
+
+
+def _module(constants: dict[str, Tensor], graph: fx.Graph) -> fx.GraphModule:
+    return fx.GraphModule({str(n.target): constants[str(n.target)] for n in graph.nodes if n.op == "get_attr"}, graph)
+
+
+def _sums(nodes: list[fx.Node], layers: set[str]) -> dict[fx.Node, tuple[fx.Node, fx.Node]]:
+    """Additions that can be computed with the layer in front of them: {sum: (layer, what is added to it)}."""
+    place = {node: i for i, node in enumerate(nodes)}
+    found = {}
+    for node in nodes:
+        if node.op != "call_function" or node.target is not aten.add.Tensor or node.kwargs or len(node.all_input_nodes) != 2:
+            continue
+        # the other one is there already when the later of the two is computed
+        other, layer = sorted(node.all_input_nodes, key=place.__getitem__)
+        if layer.name in layers and len(layer.users) == 1 and str(layer.meta["val"].shape) == str(other.meta["val"].shape):
+            found[node] = layer, other
+    return found
+
+
+def _relu_behind(node: fx.Node) -> bool:
+    users = list(node.users)
+    return len(users) == 1 and users[0].op == "call_function" and users[0].target in (aten.relu.default, aten.relu_.default)
 
 
 def _is_data(node: fx.Node) -> bool:
@@ -196,22 +260,19 @@ def _conv(
     padding: Any = 0,
     dilation: Any = 1,
     groups: int = 1,
-    *,
-    act: str | None,
-    shared: bool,
+    **settings: Any,
 ) -> Tensor:
-    delta, xi, stats = noise[layer]
-    own = None if bias is None else bias.float()
-    if weight.dim() == 4:
-        settings: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-        return noisy_conv2d(x, weight, own, delta, xi, stats, act, shared=shared, **settings)
-    convolve: Any = torch.nn.functional.conv1d if weight.dim() == 3 else torch.nn.functional.conv3d
-    return perturb(convolve(x, weight, None, stride, padding, dilation, groups), own, delta, xi, stats, act, shared=shared)
+    settings |= {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    return noisy_conv(x, weight, _single(bias), *noise[layer], **settings)
 
 
-def _linear(noise: _Views, layer: int, x: Tensor, weight: Tensor, bias: Tensor | None = None, *, act: str | None, shared: bool) -> Tensor:
-    own = None if bias is None else bias.float()
-    return noisy_linear(x, weight, own, *noise[layer], act, shared=shared)
+def _linear(noise: _Views, layer: int, x: Tensor, weight: Tensor, bias: Tensor | None = None, **settings: Any) -> Tensor:
+    return noisy_linear(x, weight, _single(bias), *noise[layer], **settings)
+
+
+def _shared(noise: _Views, layer: int, z: Tensor, bias: Tensor | None, **settings: Any) -> Tensor:
+    """A layer whose pre-activations are the same for all restarts and steps."""
+    return perturb(z, _single(bias), *noise[layer], **settings)
 
 
 def _norm(
@@ -226,15 +287,19 @@ def _norm(
     momentum: float,
     eps: float,
     cudnn: bool,
-    *,
-    act: str | None,
-    shared: bool,
+    **settings: Any,
 ) -> Tensor:
     """A batch norm that stands alone: its scale is the neuron's weight, its shift the neuron's bias."""
+    delta, xi, stats = noise[layer]
     scale = (var.float() + eps).rsqrt() * (1 if weight is None else weight.float())
     shift = -mean.float() * scale + (0 if bias is None else bias.float())
-    z = x * scale.to(x.dtype).reshape(1, -1, *(1,) * (x.dim() - 2))
-    return perturb(z, shift, *noise[layer], act, shared=shared)
+    factor = scale if stats is None else units(scale, stats)
+    z = x * factor.to(x.dtype).reshape(1, -1, *(1,) * (x.dim() - 2))
+    return perturb(z, shift, delta, xi, stats, **settings)
 
 
-_LAYERS: dict[str, Callable[..., Tensor]] = {"conv": _conv, "linear": _linear, "norm": _norm}
+def _single(bias: Tensor | None) -> Tensor | None:
+    return None if bias is None else bias.float()
+
+
+_LAYERS: dict[str, Callable[..., Tensor]] = {"conv": _conv, "linear": _linear}

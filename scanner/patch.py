@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from banscan.scanner.pixels import BATCH, PixelModel, all_margins
+from banscan.scanner.pixels import PixelModel, all_margins
 
 # a patch is a square of cells, black or white in every channel; this many cells make the shorter side of an image
 CELLS = 32
@@ -104,12 +104,12 @@ def successes(model: PixelModel, pixels: Tensor, labels: Tensor, targets: Tensor
     """
     foreign = (labels[:, None] != targets).float()
     result = torch.empty(len(patches), len(targets))
-    group = max(1, BATCH // len(pixels))
+    group = max(1, model.at_once // len(pixels))
     for first in range(0, len(patches), group):
         part = patches[slice(first, first + group)]
-        change = model.from_channels_first(render(part, cells(model, pixels), model.size(pixels)))
+        change = model.from_channels_first(render(part, cells(model, pixels), model.size(pixels)).to(model.device))
         logits = model.logits((pixels[None] + change[:, None]).clamp(0, 1).flatten(0, 1))
-        clear = torch.sigmoid(all_margins(logits)[:, targets] / softness).reshape(len(part), len(pixels), -1)
+        clear = torch.sigmoid(all_margins(logits.cpu())[:, targets] / softness).reshape(len(part), len(pixels), -1)
         result[first : first + group] = (clear * foreign).sum(1) / foreign.sum(0).clamp(min=1)
     return result
 

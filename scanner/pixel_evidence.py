@@ -130,7 +130,7 @@ def search_map(
     classes = model.classes
     searching = _two_thirds(labels, seed)
     x, y = pixels[searching], labels[searching]
-    change = torch.zeros(1, *pixels.shape[1:])
+    change = torch.zeros(1, *pixels.shape[1:], device=model.device)
     best = Mapped(tuple(range(classes)), 0.0, 0.0)
     attacked, score = best_map(_margin_table(model, x, y, change))
     for stage, steps in enumerate(MAP_STEPS):
@@ -178,7 +178,7 @@ def _two_thirds(labels: Tensor, seed: int) -> Tensor:
 @torch.no_grad()
 def _margin_table(model: PixelModel, pixels: Tensor, labels: Tensor, change: Tensor) -> Tensor:
     """The margins [C, S] of every class over the images of every source class, under one perturbation."""
-    logits = torch.cat([model.logits((part + change).clamp(0, 1)) for part in pixels.split(250)])
+    logits = torch.cat([model.logits((part + change).clamp(0, 1)) for part in pixels.split(model.at_once)]).cpu()
     return margin_table(logits[None].expand(model.classes, -1, -1), torch.arange(model.classes), labels, model.classes)
 
 

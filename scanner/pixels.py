@@ -7,18 +7,20 @@ import torch
 from torch import Tensor, fx
 
 from banscan.importers import TracedModel
+from banscan.scanner import memory
 from banscan.scanner.precision import convert
 from banscan.scanner.preprocess import Preprocess
 
-# images computed at once; much larger groups fall out of a CPU's cache
-BATCH = 384
 # of the ascent
 MOMENTUM = 0.8
 
 
 @dataclass(frozen=True)
 class PixelModel:
-    """A model with the inputs that stand for black and white pixels, [1, C, 1, 1] or [1, 1, 1, C] after its layout; `axis` is C's."""
+    """A model with the inputs that stand for black and white pixels, [1, C, 1, 1] or [1, 1, 1, C] after its layout; `axis` is C's.
+
+    `at_once` is the number of images that memory has room for.
+    """
 
     module: fx.GraphModule
     low: Tensor
@@ -26,6 +28,11 @@ class PixelModel:
     classes: int
     dtype: torch.dtype
     axis: int
+    at_once: int = 512
+
+    @property
+    def device(self) -> torch.device:
+        return self.low.device
 
     def size(self, pixels: Tensor) -> tuple[int, int]:
         """Height and width of images in this model's layout."""
@@ -50,12 +57,14 @@ class PixelModel:
 
 
 def pixel_model(model: TracedModel, preprocess: Preprocess, dtype: torch.dtype) -> PixelModel:
-    """The model behind its preprocessing, with weights in `dtype`."""
+    """The model behind its preprocessing, with weights in `dtype`, on its own device."""
     channels = model.input.channels
-    low, high = (preprocess(np.full((1, 1, 1, channels), v, dtype=np.uint8), model.input.layout) for v in (0, 255))
+    low, high = (preprocess(np.full((1, 1, 1, channels), v, dtype=np.uint8), model.input.layout).to(model.device) for v in (0, 255))
     graph = fx.Graph()
     graph.output(graph.graph_copy(model.module.graph, {}))
-    return PixelModel(convert(fx.GraphModule(model.module, graph), dtype), low, high, model.classes, dtype, model.input.layout.index("C"))
+    at_once = memory.images(model.module.graph.nodes, dtype, model.device)
+    axis = model.input.layout.index("C")
+    return PixelModel(convert(fx.GraphModule(model.module, graph), dtype), low, high, model.classes, dtype, axis, at_once)
 
 
 def margins(logits: Tensor, target: Tensor) -> Tensor:

@@ -1,12 +1,15 @@
-"""The number format of the search: bfloat16 where the CPU has it, float32 elsewhere and for final numbers."""
+"""The number format of the search: bfloat16 where the machine has it, float32 elsewhere and for final numbers."""
 
 import torch
 from torch import fx
 
 
-def search_dtype(precision: str) -> torch.dtype:
-    """bfloat16 where the CPU multiplies it in hardware, unless told otherwise."""
-    fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+def search_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """bfloat16 where the device multiplies it in hardware, unless told otherwise."""
+    if device.type == "cuda":
+        fast = torch.cuda.get_device_capability(device) >= (8, 0)
+    else:
+        fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return torch.bfloat16 if precision == "bfloat16" or (precision == "auto" and fast) else torch.float32
 
 

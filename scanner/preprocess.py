@@ -104,7 +104,7 @@ def choose(model: TracedModel, images: np.ndarray, labels: Tensor | None, limit:
     picked = np.linspace(0, len(images) - 1, min(limit, len(images))).astype(int)
     images, labels = images[picked], None if labels is None else labels[torch.from_numpy(picked)]
     candidates = [c for c in CANDIDATES if not (c.bgr and images.shape[-1] == 1)]
-    logits = {c.name: model.logits(c(images, model.input.layout)) for c in candidates}
+    logits = {c.name: model.logits(c(images, model.input.layout)).cpu() for c in candidates}
     table = [support(name, y, labels) for name, y in logits.items()]
     table.sort(key=lambda s: (-_score(s), -s.information))
     best = table[0]

@@ -127,6 +127,7 @@ def mend(
     With "ban", the noise pulls the images where the scan says that a trigger sends them, and raises the loss (Eq. 4) where it says nothing.
     """
     model, how = before.model, _settings(method, how)
+    importers.place(model, torch.device("cpu"))  # the scan may have been on a GPU
     assert before.choice is not None
     x = before.choice.preprocess(clean.images, model.input.layout)
     y = tuning.predictions(model, {}, x) if clean.labels is None else clean.labels

@@ -19,6 +19,7 @@ from banscan.kernels import backend
 from banscan.scanner import calibration, checks, images, mask, preprocess, verdict
 from banscan.scanner.calibration import Calibration, Standing
 from banscan.scanner.config import Settings
+from banscan.scanner.device import find, repeatable
 from banscan.scanner.evidence import Evidence, Inputs, gather
 from banscan.scanner.images import CleanSet
 from banscan.scanner.noise import attach, layers, measure
@@ -97,6 +98,7 @@ def scan(
     precision: str = "auto",
     logits: str | None = None,
     against: Calibration | None = None,
+    device: str = "auto",
     progress: Progress = lambda stage, done, total: None,
 ) -> Report:
     """Scans one model for a backdoor.
@@ -107,8 +109,9 @@ def scan(
         settings: of the search; None for the defaults.
         preprocessing: None to try the usual ones and take what the images support best.
         names, table, size, limit: as in `images.load`.
-        precision: "float32", "bfloat16", or "auto" for bfloat16 in the search where the CPU computes it fast. Final numbers are float32.
+        precision: "float32", "bfloat16", or "auto" for bfloat16 in the search where it is fast. Final numbers are float32.
         logits: name of the output that holds them, for an ONNX file with several.
+        device: "auto" for a GPU where there is one, "cpu", "cuda" or "cuda:N".
         against: scores of own clean models, which set the threshold; None for those that banscan ships.
         progress: called with stage name, work done and work in all.
 
@@ -119,7 +122,8 @@ def scan(
     settings = settings or Settings()
     if against is not None:
         against.check(settings)
-    backend(torch.device("cpu"))  # a wrong BANSCAN_KERNELS is told before any work
+    where = find(device)
+    backend(where)  # a wrong BANSCAN_KERNELS is told before any work
     so_far = _Progressing()
     with so_far.stage("import"):
         progress("reading the model", 0, 1)
@@ -143,9 +147,11 @@ def scan(
         with so_far.stage("import"):
             height, width = clean.images.shape[1:3]
             model = importers.load(path, (height, width), logits)
-    dtype = search_dtype(precision)
+    importers.place(model, where)
+    dtype = search_dtype(precision, where)
     try:
-        result = _examine(model, clean, settings, preprocessing, dtype, against, so_far, progress)
+        with repeatable(where):
+            result = _examine(model, clean, settings, preprocessing, dtype, against, so_far, progress)
     except EvidenceError as error:
         result = inconclusive(str(error))
     return Report(
@@ -161,7 +167,7 @@ def scan(
         so_far.pixels,
         so_far.mask,
         so_far.standing,
-        environment(dtype),
+        environment(dtype, where),
         so_far.seconds,
     )
 
@@ -184,7 +190,7 @@ def _examine(
             so_far.choice = Choice(preprocessing, "given", ())
         x = so_far.choice.preprocess(clean.images, model.input.layout)
         with torch.no_grad():
-            logits = torch.cat([model.logits(part) for part in x.split(250)])
+            logits = torch.cat([model.logits(part).cpu() for part in x.split(250)])
     with so_far.stage("parity"):
         so_far.parity = importers.parity(model, x[:: max(1, len(x) // PARITY_IMAGES)][:PARITY_IMAGES])
         if so_far.parity is not None:
@@ -215,7 +221,9 @@ def _examine(
     if settings.pixels:
         with so_far.stage("pixels"):
             plain = pixel_model(model, so_far.choice.preprocess, dtype)
-            so_far.pixels = gather_pixels(plain, plain.pixels(x), labels, logits, so_far.evidence.targets, settings, progress)
+            so_far.pixels = gather_pixels(
+                plain, plain.pixels(x.to(model.device)), labels, logits, so_far.evidence.targets, settings, progress
+            )
             checks.check_finite(so_far.pixels.largest)
     result = verdict.judge(so_far.evidence, so_far.pixels, None if against is None else against.limit)
     if result.score is None:
@@ -229,21 +237,22 @@ def mask_effect(model: TracedModel, x: Tensor, labels: Tensor, noisy: Tensor) ->
     """Eq. 5 on cached clean features, a mask per restart; Eq. 6 on features [K, N, ...] under untargeted noise."""
     trunk, head = model.split(model.features)
     with torch.no_grad():
-        features = torch.cat([trunk(part) for part in x.split(250)])
+        features = torch.cat([trunk(part.to(model.device)) for part in x.split(250)])
+    labels = labels.to(model.device)
     learnt = [mask.learn(head, features, labels, seed=k) for k in range(len(noisy))]
     alone = torch.stack([mask.negative_shares(head, features, m, model.classes) for m in learnt])
     noised = torch.stack([mask.negative_shares(head, f.float(), m, model.classes) for f, m in zip(noisy, learnt, strict=True)])
     return MaskEffect(float(torch.stack(learnt).mean()), alone.mean(0), noised.mean(0))
 
 
-def environment(dtype: torch.dtype) -> dict[str, Any]:
+def environment(dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
     """What a reader needs to repeat the numbers."""
     packages = ("banscan", "torch", "onnx", "onnxruntime", "numpy")
     return {
-        "device": "cpu",
-        "processor": _processor(),
+        "device": str(device),
+        "processor": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
         "threads": torch.get_num_threads(),
-        "kernels": backend(torch.device("cpu")),
+        "kernels": backend(device),
         "search precision": str(dtype).removeprefix("torch."),
         "python": platform.python_version(),
         **{name: metadata.version(name) for name in packages},

@@ -1,16 +1,15 @@
-"""PGD over neuron noise (BAN, Eq. 4): all restarts as one batch, start, step, projection."""
+"""PGD over neuron noise (BAN, Eq. 4): all restarts as one batch, or as many of them as memory has room for."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from banscan.scanner.ball import length, project
+from banscan.kernels import chosen
 from banscan.scanner.noise import NoisyModel
-
-# images of all restarts together that are computed at once; much larger groups fall out of a CPU's cache
-BATCH = 512
+from banscan.scanner.recorded import replay
 
 
 def start(model: NoisyModel, restarts: int, eps: float, seed: int, ball: str) -> Tensor:
@@ -26,22 +25,7 @@ def start(model: NoisyModel, restarts: int, eps: float, seed: int, ball: str) ->
         else:
             direction = torch.randn(model.size, generator=generator)
             rows.append(direction * (0.5 * eps * model.size**0.5 / direction.norm()))
-    return torch.stack(rows)
-
-
-def step(noise: Tensor, gradient: Tensor, momentum: Tensor, *, eps: float, steps: int, ball: str) -> None:
-    """One ascent step on noise [K, D] in place, then the projection.
-
-    "linf": eps / steps along the sign, clipped to [-eps, eps] (Eq. 4 by PGD). "l2": twice the radius / steps along the gradient with
-    momentum 0.5, then back to the ball of radius eps sqrt(D).
-    """
-    if ball == "linf":
-        noise.add_(gradient.sign(), alpha=eps / steps).clamp_(-eps, eps)
-        return
-    radius = eps * noise.shape[1] ** 0.5
-    momentum.mul_(0.5).add_(gradient / length(gradient))
-    noise.add_(momentum / length(momentum), alpha=2 * radius / steps)
-    project(noise, radius)
+    return torch.stack(rows).to(model.device)
 
 
 def search(
@@ -70,35 +54,51 @@ def search(
         Noise [K, D].
     """
     generator = torch.Generator().manual_seed(seed)
-    noise, momentum = noise.clone(), torch.zeros_like(noise)
+    noise, momentum = noise.to(model.device, copy=True), torch.zeros(noise.shape, device=model.device)
+    bound = torch.tensor(eps, device=model.device)
+    goals = (labels if target is None else target).to(model.device)
     count = min(batch, len(labels))
-    group = max(1, BATCH // count)
+    group = max(1, model.at_once // count)
+    advance = partial(_advance, model, sign=1.0 if target is None else -1.0, steps=steps, ball=ball)
     order = torch.empty(0, dtype=torch.int64)
     for _ in range(steps):
         if len(order) < count:
             order = torch.randperm(len(labels), generator=generator)
-        chosen, order = order[:count], order[count:]
+        chosen, order = order[:count].to(model.device), order[count:]
         drawn = tuple(p[chosen] for p in prepared)
         for first in range(0, len(noise), group):
             rows = slice(first, first + group)
-            part = noise[rows].detach().requires_grad_()
-            logits, _ = model.run(drawn, part)
-            if target is None:
-                goal, sign = labels[chosen].repeat(len(part)), 1.0
-            else:
-                goal, sign = target[rows].repeat_interleave(count), -1.0
-            loss = sign * F.cross_entropy(logits, goal, reduction="sum")
-            (gradient,) = torch.autograd.grad(loss, part)
-            step(noise[rows], gradient, momentum[rows], eps=eps, steps=steps, ball=ball)
-            progress(len(part) * count)
+            own = noise[rows]
+            goal = goals[chosen].repeat(len(own)) if target is None else goals[rows].repeat_interleave(count)
+            replay(model.recorded, advance, (target is None, steps, ball), (own, momentum[rows]), (bound, goal, *drawn))
+            progress(len(own) * count)
     return noise
+
+
+def _advance(
+    model: NoisyModel,
+    noise: Tensor,
+    momentum: Tensor,
+    eps: Tensor,
+    goal: Tensor,
+    *drawn: Tensor,
+    sign: float,
+    steps: int,
+    ball: str,
+) -> None:
+    """One step of `search` for some restarts, noise and momentum in place; nothing in here waits for the device."""
+    part = noise.detach().requires_grad_()
+    logits, _ = model.run(drawn, part)
+    loss = sign * F.cross_entropy(logits, goal, reduction="sum")
+    (gradient,) = torch.autograd.grad(loss, part)
+    chosen(model.device).ascend(noise, gradient, momentum, eps=eps, steps=steps, ball=ball)
 
 
 @torch.no_grad()
 def logits_under(model: NoisyModel, prepared: tuple[Tensor, ...], noise: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits [K, N, classes] and features [K, N, ...] of N prepared images under noise [K, D].
+    """Logits [K, N, classes], on the CPU, and features [K, N, ...] of N prepared images under noise [K, D].
 
     Every restart sees all images as one batch, as the statistics of the normalised form ask for.
     """
     results = [model.run(prepared, row) for row in noise.split(1)]
-    return torch.stack([y for y, _ in results]), torch.stack([f for _, f in results])
+    return torch.stack([y.cpu() for y, _ in results]), torch.stack([f for _, f in results])

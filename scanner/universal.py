@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from banscan.scanner.ball import length, project
-from banscan.scanner.pixels import BATCH, MOMENTUM, PixelModel, margins
+from banscan.scanner.pixels import MOMENTUM, PixelModel, margins
 
 # a start of this share of the radius; more would have to be unlearnt
 START = 0.2
@@ -44,17 +44,17 @@ def universal(
     """
     generator = torch.Generator().manual_seed(seed)
     bound = radius * pixels[0].numel() ** 0.5
-    found = torch.randn(len(goals), *pixels.shape[1:], generator=generator)
+    found = torch.randn(len(goals), *pixels.shape[1:], generator=generator).to(model.device)
     found *= START * bound / length(found)
     momentum = torch.zeros_like(found)
     count = min(batch, len(labels))
-    group = max(1, BATCH // count)
+    group = max(1, model.at_once // count)
     for _ in range(steps):
         drawn = torch.randperm(len(labels), generator=generator)[:count]
         for first in range(0, len(goals), group):
             rows = slice(first, first + group)
             part = found[rows].detach().requires_grad_()
-            goal = goals[rows][:, labels[drawn]].flatten()
+            goal = goals[rows][:, labels[drawn]].flatten().to(model.device)
             moved = (pixels[drawn][None] + part[:, None]).clamp(0, 1).flatten(0, 1)
             success = torch.sigmoid(margins(model.logits(moved), goal.clamp(min=0)) / softness)
             (gradient,) = torch.autograd.grad((success * (goal >= 0)).sum(), part)
@@ -71,6 +71,6 @@ def margins_under(model: PixelModel, pixels: Tensor, labels: Tensor, goals: Tens
     result = torch.empty(len(goals), len(labels))
     for r, (goal, change) in enumerate(zip(goals, found, strict=True)):
         own = goal[labels]
-        logits = torch.cat([model.logits((part + change).clamp(0, 1)) for part in pixels.split(BATCH)])
+        logits = torch.cat([model.logits((part + change).clamp(0, 1)) for part in pixels.split(model.at_once)]).cpu()
         result[r] = margins(logits, own.clamp(min=0)).where(own >= 0, torch.nan)
     return result

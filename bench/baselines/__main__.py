@@ -25,7 +25,7 @@ def subject(path: Path, folder: Path) -> Subject:
     model = importers.load(path)
     clean = images.load(folder, model.input, model.classes)
     chosen = preprocess.choose(model, clean.images, clean.labels).preprocess
-    plain = pixel_model(model, chosen, search_dtype("auto"))
+    plain = pixel_model(model, chosen, search_dtype("auto", model.device))
     if clean.labels is None:
         raise click.ClickException(f"{folder}: the baselines need labels; expected class folders")
     return Subject(model, plain, plain.pixels(chosen(clean.images, model.input.layout)), clean.labels)

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from banscan.scanner.pixels import BATCH
 from bench.baselines.subject import Finding, Subject
 
 # of the paper and its code; STEPS and IMAGES are what a CPU allows
@@ -73,7 +72,7 @@ def mask_norms(subject: Subject, seed: int) -> Tensor:
         torch.zeros(classes, dtype=torch.long),
     )
     targets = torch.arange(classes)
-    group = max(1, BATCH // IMAGES)
+    group = max(1, model.at_once // IMAGES)
     hits = torch.zeros(classes)
     for step in range(STEPS):
         x = pixels[torch.randperm(len(pixels), generator=generator)[:IMAGES]]

@@ -1,72 +1,143 @@
 """Every backend against the reference in float64: values and gradients."""
 
 import itertools
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from banscan import UsageError
-from banscan.kernels import backend, cpu, noisy_conv2d, noisy_linear, reference
+from banscan.kernels import backend, chosen, cpu, epilogue, noisy_conv, noisy_linear, reference
 
-SHAPES = [((7, 5, 9, 3), 1), ((5, 5, 1, 1), 1), ((63, 5), -1), ((6, 4, 5), -1), ((6, 5, 7), 1)]
+# images of a restart, channels and places, and where the channels are
+SHAPES = [((7, 5, 9, 3), 1), ((5, 5, 1, 1), 1), ((63, 5), -1), ((6, 4, 5), -1), ((6, 5, 7), 1), ((3, 65, 3, 2), 1)]
+NAMES = ("y", "grad z", "grad delta", "grad xi", "grad residual")
+Case = dict[str, Tensor | None]
 
 
-def case(shape: tuple[int, ...], axis: int, restarts: int, shared: bool, normalised: bool, layout: str) -> dict[str, Tensor | None]:
+def case(shape: tuple[int, ...], axis: int, restarts: int, shared: bool, normalised: bool, layout: str, residual: bool) -> Case:
     torch.manual_seed(hash((shape, restarts, shared)) % 1000)
-    count = shape[0] if shared else restarts * shape[0]
+    count, channels = shape[0] if shared else restarts * shape[0], shape[axis]
     z = torch.randn(count, *shape[1:], dtype=torch.float64) * 3 + 1
-    z.select(axis, 2).fill_(0.3)  # a constant channel
+    if layout == "slice":
+        z.select(axis, 2).fill_(0.3)  # a constant channel
     if layout == "channels_last" and z.dim() == 4:
         z = z.contiguous(memory_format=torch.channels_last)
     if layout == "slice":
         wide = torch.stack((z, z + 100), -1)
         z = wide[..., 0]
-    stats = torch.stack((torch.randn(5), torch.rand(5) + 0.1)).double() if normalised else None
+    stats = torch.stack((torch.randn(channels), torch.rand(channels) + 0.1)).double() if normalised else None
     if stats is not None:
         stats[1, 3] = 0
-    delta, xi = (torch.rand(restarts, 5).double() - 0.5 for _ in range(2))
-    return {"z": z, "bias": torch.randn(5).double(), "delta": delta, "xi": xi, "stats": stats}
+    delta, xi = (torch.rand(restarts, channels).double() - 0.5 for _ in range(2))
+    added = torch.randn(restarts * shape[0], *shape[1:], dtype=torch.float64) if residual else None
+    return {"z": z, "bias": torch.randn(channels).double(), "delta": delta, "xi": xi, "stats": stats, "residual": added}
 
 
-def run(function, values, dtype, act, axis, shared):  # type: ignore[no-untyped-def]
-    leaves = {k: None if v is None else v.to(dtype).detach() for k, v in values.items()}
-    for name in ("z", "delta", "xi"):
+def run(
+    function: Callable[..., Tensor],
+    values: Case,
+    dtype: torch.dtype,
+    act: str | None,
+    axis: int,
+    shared: bool,
+    device: str = "cpu",
+    narrow: torch.dtype | None = None,
+) -> dict[str, Tensor]:
+    """Values and gradients with everything in `dtype`, but z and residual in `narrow`."""
+    leaves: dict[str, Any] = {}
+    for name, value in values.items():
+        kind = narrow if narrow is not None and name in ("z", "residual") else dtype
+        leaves[name] = None if value is None else value.to(device, kind).detach()
+    wanted = [name for name in ("z", "delta", "xi", "residual") if leaves[name] is not None]
+    for name in wanted:
         leaves[name] = leaves[name].requires_grad_()
     y = function(**leaves, act=act, axis=axis, shared=shared)
-    weight = torch.cos(torch.arange(y.numel(), dtype=torch.float64)).reshape(y.shape).to(y.dtype)
-    grads = torch.autograd.grad((y * weight).sum(), [leaves["z"], leaves["delta"], leaves["xi"]])
-    return dict(zip(("y", "grad z", "grad delta", "grad xi"), (y.detach(), *grads), strict=True))
+    # powers of two: products with them are exact in every type
+    weight = torch.tensor([1.0, -0.5, 0.25], dtype=dtype, device=device)[torch.arange(y.numel(), device=device) % 3].reshape(y.shape)
+    grads = torch.autograd.grad((y * weight.to(y.dtype)).sum(), [leaves[name] for name in wanted])
+    return dict(zip(NAMES, (y.detach().cpu(), *(g.cpu() for g in grads)), strict=False))
 
 
 def relative(a: Tensor, b: Tensor) -> float:
     return float((a.double() - b.double()).norm() / b.double().norm().clamp(min=1e-9))
 
 
+@pytest.fixture
+def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory that is not written shows."""
+    empty, like = torch.empty, torch.empty_like
+    monkeypatch.setattr(torch, "empty", lambda *a, **k: empty(*a, **k).fill_(torch.nan))
+    monkeypatch.setattr(torch, "empty_like", lambda *a, **k: like(*a, **k).fill_(torch.nan))
+
+
+def compare(function: Callable[..., Tensor], shape: tuple[int, ...], axis: int, restarts: int, layout: str, **where: Any) -> None:
+    # a constant channel divides rounding errors by sqrt(EPS)
+    limit = {None: 1e-3 if layout == "slice" else 1e-5, torch.float16: 4e-3, torch.bfloat16: 4e-2}[where.get("narrow")]
+    for shared, normalised, act, residual in itertools.product((False, True), (False, True), (None, "relu"), (False, True)):
+        if normalised and shape[0] == 1:
+            continue
+        values = case(shape, axis, restarts, shared, normalised, layout, residual)
+        if where.get("narrow") is not None:
+            # what a narrow type makes of z is the caller's; a constant channel would only show its rounding
+            values["z"].select(axis, 2).normal_()  # type: ignore[union-attr]
+            values |= {
+                name: None if v is None else v.to(where["narrow"]).double() for name, v in values.items() if name in ("z", "residual")
+            }
+        truth = run(reference.perturb, values, torch.float64, act, axis, shared)
+        ours = run(function, values, torch.float32, act, axis, shared, **where)
+        for name, expected in truth.items():
+            assert relative(ours[name], expected) < limit, (name, shared, normalised, act, residual)
+
+
+@pytest.mark.usefixtures("poisoned")
 @pytest.mark.parametrize(("shape", "axis"), SHAPES)
 @pytest.mark.parametrize("restarts", [1, 5])
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last", "slice"])
 def test_cpu_matches_reference(shape: tuple[int, ...], axis: int, restarts: int, layout: str) -> None:
-    for shared, normalised, act in itertools.product((False, True), (False, True), (None, "relu")):
-        if normalised and restarts * shape[0] == restarts and len(shape) == 2:
-            continue
-        values = case(shape, axis, restarts, shared, normalised, layout)
-        truth = run(reference.perturb, values, torch.float64, act, axis, shared)
-        ours = run(cpu.perturb, values, torch.float32, act, axis, shared)
-        for name, expected in truth.items():
-            # the constant channel divides rounding errors by sqrt(EPS)
-            assert relative(ours[name], expected) < 1e-4, (name, shared, normalised, act)
+    compare(cpu.perturb, shape, axis, restarts, layout)
+
+
+@pytest.mark.usefixtures("poisoned")
+@pytest.mark.parametrize("narrow", [None, torch.float16, pytest.param(torch.bfloat16, marks=pytest.mark.gpu)])
+@pytest.mark.parametrize(("shape", "axis"), SHAPES)
+@pytest.mark.parametrize(("restarts", "layout"), [(1, "channels_last"), (5, "channels_last"), (5, "slice")])
+def test_triton_matches_reference(
+    shape: tuple[int, ...], axis: int, restarts: int, layout: str, narrow: torch.dtype | None, device: str
+) -> None:
+    compare(epilogue.perturb, shape, axis, restarts, layout, device=device, narrow=narrow)
+
+
+@pytest.mark.parametrize("normalised", [False, True])
+def test_triton_over_many_tiles(normalised: bool, device: str) -> None:
+    """Several programs a channel, the last one of them not full."""
+    values = case((2, 33, 37, 31), 1, 2, False, normalised, "channels_last", True)
+    truth = run(reference.perturb, values, torch.float64, "relu", 1, False)
+    first, second = (run(epilogue.perturb, values, torch.float32, "relu", 1, False, device) for _ in range(2))
+    for name, expected in truth.items():
+        assert relative(first[name], expected) < 1e-4, name
+        assert torch.equal(first[name], second[name]), f"{name} differs between two runs"
+
+
+def test_moments_far_from_zero(device: str) -> None:
+    """A spread of one around a thousand: a difference of sums of squares would lose it."""
+    values = case((5, 5, 6, 6), 1, 2, False, True, "channels_last", False)
+    values["z"] = torch.randn_like(values["z"]) + 1000  # type: ignore[arg-type]
+    truth = run(reference.perturb, values, torch.float64, None, 1, False)
+    ours = run(epilogue.perturb, values, torch.float32, None, 1, False, device)
+    assert relative(ours["y"], truth["y"]) < 1e-3
 
 
 def test_bfloat16_stays_close() -> None:
-    values = case((16, 5, 8, 8), 1, 4, False, True, "channels_last")
+    values = case((16, 5, 8, 8), 1, 4, False, True, "channels_last", False)
     values["z"].select(1, 2).normal_()  # type: ignore[union-attr]
     truth = run(reference.perturb, values, torch.float64, "relu", 1, False)
-    leaves = {k: None if v is None else v.float() for k, v in values.items()}
-    leaves["z"] = leaves["z"].bfloat16()  # type: ignore[union-attr]
-    y = cpu.perturb(**leaves, act="relu", axis=1)  # type: ignore[arg-type]
-    assert y.dtype == torch.bfloat16
-    assert relative(y, truth["y"]) < 2e-2
+    ours = run(cpu.perturb, values, torch.float32, "relu", 1, False, narrow=torch.bfloat16)
+    assert ours["y"].dtype == torch.bfloat16
+    for name, expected in truth.items():
+        assert relative(ours[name], expected) < 4e-2, name
 
 
 def test_formulas() -> None:
@@ -75,8 +146,10 @@ def test_formulas() -> None:
     delta, xi = torch.tensor([[0.5]]), torch.tensor([[-0.25]])
     assert torch.allclose(reference.perturb(z, bias, delta, xi, axis=-1), 1.5 * z + 0.75 * 2)
     stats = torch.tensor([[10.0], [4.0]])
-    expected = 10 + 4 * (-0.25 + 1.5 * (z - 2) / (1 + 1e-5 * 16) ** 0.5)
+    expected = 10 + 4 * (-0.25 + 1.5 * (z - 2) / (1 + 1e-5) ** 0.5)
     assert torch.allclose(reference.perturb(z, bias, delta, xi, stats, axis=-1), expected)
+    added = torch.tensor([[-100.0], [1.0]])
+    assert torch.allclose(reference.perturb(z, bias, delta, xi, stats, "relu", axis=-1, residual=added), (expected + added).relu())
 
 
 def test_no_noise_is_the_layer_itself() -> None:
@@ -86,9 +159,33 @@ def test_no_noise_is_the_layer_itself() -> None:
     plain = torch.nn.functional.conv2d(x, w, b, stride=2, padding=1)
     stats = torch.stack((plain.mean((0, 2, 3)), plain.std((0, 2, 3), correction=0)))
     for given in (None, stats):
-        assert torch.allclose(noisy_conv2d(x, w, b, none, none, given, stride=2, padding=1), plain, atol=1e-4)
+        weight = w if given is None else reference.units(w, given)
+        assert torch.allclose(noisy_conv(x, weight, b, none, none, given, stride=2, padding=1), plain, atol=1e-4)
     v = torch.randn(5, 3)
     assert torch.allclose(noisy_linear(v, w[:, :, 0, 0], b, none, none), torch.nn.functional.linear(v, w[:, :, 0, 0], b), atol=1e-6)
+
+
+@pytest.mark.parametrize("dims", [1, 2, 3])
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_convolutions_of_every_kind(dims: int, transposed: bool, groups: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stride, padding, dilation, groups, transposed, on every backend: values and gradients."""
+    torch.manual_seed(0)
+    x = torch.randn(6, 4, *(7, 6, 5)[:dims], dtype=torch.float64)
+    w = torch.randn(4, 6 // groups, *(3,) * dims, dtype=torch.float64) if transposed else torch.randn(6, 4 // groups, *(3,) * dims).double()
+    noise = torch.rand(2, 6, dtype=torch.float64) - 0.5
+    how: dict[str, Any] = {"stride": 2, "padding": 1, "dilation": 1, "groups": groups, "transposed": transposed}
+    how |= {"output_padding": 1} if transposed else {"dilation": 2}
+    results = {}
+    for name in ("reference", "cpu", "triton"):
+        monkeypatch.setenv("BANSCAN_KERNELS", name)
+        dtype = torch.float64 if name == "reference" else torch.float32
+        leaves = [t.to(dtype).requires_grad_() for t in (x, noise)]
+        y = noisy_conv(leaves[0], w.to(dtype), torch.ones(6, dtype=dtype), leaves[1], leaves[1] * 0.5, None, "relu", **how)
+        results[name] = (y, *torch.autograd.grad(y.square().sum(), leaves))
+    for name in ("cpu", "triton"):
+        for ours, truth in zip(results[name], results["reference"], strict=True):
+            assert relative(ours.detach(), truth.detach()) < 1e-5, name
 
 
 @pytest.mark.parametrize("groups", [1, 2, 4])
@@ -105,29 +202,60 @@ def test_convolution_gradients_by_differences(groups: int) -> None:
     assert torch.autograd.gradcheck(loss, delta)
 
 
-def test_weights_get_no_gradient_and_double_backward_raises() -> None:
-    x, w = torch.randn(4, 3, 5, 5, requires_grad=True), torch.randn(4, 3, 3, 3)
-    delta = torch.zeros(2, 4, requires_grad=True)
-    y = noisy_conv2d(x, w, None, delta, torch.zeros(2, 4))
+@pytest.mark.parametrize("name", ["cpu", "triton"])
+def test_weights_get_no_gradient_and_double_backward_raises(name: str, monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    monkeypatch.setenv("BANSCAN_KERNELS", name)
+    where = device if name == "triton" else "cpu"
+    x, w = torch.randn(4, 3, 5, 5, requires_grad=True, device=where), torch.randn(4, 3, 3, 3, device=where)
+    delta = torch.zeros(2, 4, requires_grad=True, device=where)
+    y = noisy_conv(x, w, None, delta, torch.zeros(2, 4, device=where))
     (grad,) = torch.autograd.grad(y.square().sum(), delta, create_graph=True)
-    with pytest.raises(RuntimeError):
-        torch.autograd.grad(grad.sum(), delta)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        grad.sum().backward()
+
+
+@pytest.mark.parametrize("name", ["cpu", "triton"])
+def test_changing_what_is_kept_raises(name: str, monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    """The backward pass reads the output: whoever changes it in place is told."""
+    monkeypatch.setenv("BANSCAN_KERNELS", name)
+    where = device if name == "triton" else "cpu"
+    z, delta = torch.randn(4, 3, device=where), torch.zeros(2, 3, requires_grad=True, device=where)
+    y = chosen(torch.device(where)).perturb(z, None, delta, delta * 2, None, "relu", axis=-1)
+    y.mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()
 
 
 def test_unknown_activation() -> None:
-    for function in (reference.perturb, cpu.perturb):
+    for function in (reference.perturb, cpu.perturb, epilogue.perturb):
         with pytest.raises(ValueError, match="gelu"):
             function(torch.ones(2, 1), None, torch.zeros(1, 1), torch.zeros(1, 1), act="gelu", axis=-1)
 
 
 def test_choice_of_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = torch.device("cpu")
     monkeypatch.delenv("BANSCAN_KERNELS", raising=False)
-    assert backend(torch.device("cpu")) == "cpu"
+    assert backend(here) == "cpu"
     monkeypatch.setenv("BANSCAN_KERNELS", "reference")
-    assert backend(torch.device("cpu")) == "reference"
+    assert backend(here) == "reference"
+    assert chosen(here).perturb is reference.perturb
     monkeypatch.setenv("BANSCAN_KERNELS", "cpu")
     with pytest.raises(UsageError, match="cannot run"):
         backend(torch.device("cuda"))
     monkeypatch.setenv("BANSCAN_KERNELS", "magic")
     with pytest.raises(UsageError, match="magic"):
+        backend(here)
+
+
+def test_triton_needs_a_gpu_or_its_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BANSCAN_KERNELS", "triton")
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    assert backend(torch.device("cpu")) == "triton"
+    monkeypatch.delenv("TRITON_INTERPRET")
+    with pytest.raises(UsageError, match="no GPU"):
         backend(torch.device("cpu"))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UsageError, match="not installed"):
+        backend(torch.device("cuda"))
+    monkeypatch.delenv("BANSCAN_KERNELS")
+    assert backend(torch.device("cuda")) == "reference"  # the automatic choice falls back

@@ -1,0 +1,47 @@
+"""How many images fit into memory at once; by the machine, not by what is free now, so that the same machine gives the same numbers."""
+
+import math
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from torch import fx
+
+# the share of the memory that may be taken, in a machine that runs other things and on a GPU
+SHARE = {"cpu": 0.25, "cuda": 0.4}
+# more at once falls out of a CPU's cache, and gains nothing where a GPU is full
+MOST = {"cpu": 512, "cuda": 1 << 15}
+# what is kept for the gradient, and the gradient itself
+COPIES = 2
+# images that graphs are traced with
+TRACED = 2
+LIMIT = Path("/sys/fs/cgroup/memory.max")
+
+
+def images(nodes: Iterable[fx.Node], dtype: torch.dtype, device: torch.device) -> int:
+    """Images whose gradients can be computed at once, where every one leaves the tensors of these nodes behind."""
+    each = COPIES * dtype.itemsize * sum(_values(node) for node in nodes) // TRACED
+    kind = "cuda" if device.type == "cuda" else "cpu"
+    return max(1, min(MOST[kind], int(SHARE[kind] * _total(device)) // max(1, each)))
+
+
+def _values(node: fx.Node) -> int:
+    """Values of a node's tensor when the graph was traced. Asking a free size for its number would fix it."""
+    value = node.meta.get("val")
+    if node.op == "get_attr" or not isinstance(value, torch.Tensor):
+        return 0
+    return math.prod(size.node.hint if isinstance(size, torch.SymInt) else size for size in value.shape)
+
+
+def _total(device: torch.device) -> int:
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    try:
+        here = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        here = 4 << 30
+    try:
+        return min(here, int(LIMIT.read_text()))
+    except (OSError, ValueError):
+        return here
