@@ -11,7 +11,7 @@ CPU_INDEX := https://download.pytorch.org/whl/cpu
 DATA ?= data
 ZOO ?= ../zoo
 
-.PHONY: demo demo-seeds zoo detect repairs null evidence matrix test test-frameworks lint bench clean
+.PHONY: demo demo-seeds zoo detect repairs null evidence matrix test test-frameworks lint bench bench-gpu clean
 
 demo: $(VENV)/installed ## scan the two examples: a backdoored model (exit 1) and a clean one (exit 0)
 	@$(BIN)/banscan examples/backdoored.onnx --clean-dir examples/clean; code=$$?; echo "exit $$code"; test $$code -eq 1
@@ -62,9 +62,14 @@ lint: $(VENV)/tested ## style, format, types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/tested ## the stages of a scan of the example, and what reading large files costs (needs 8 GB of memory)
-	$(BIN)/python -m bench.speed
+bench: $(VENV)/tested ## the search beside other ways to write it, the stages of a scan, what reading large files costs (8 GB of memory)
+	$(BIN)/python -m bench.speed --device cpu
+	$(BIN)/python -m bench.stages
 	$(BIN)/python -m bench.cost
+
+bench-gpu: $(VENV)/tested ## the same on a GPU, full width, kernel tests included; under 8 minutes
+	$(BIN)/python -m pytest tests/kernels
+	$(BIN)/python -m bench.speed --device cuda
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) .frameworks build dist *.egg-info

@@ -1,6 +1,6 @@
-"""Times the stages of a scan of the backdoored example, process start included, and appends a row to bench/results/speed.jsonl.
+"""Times the stages of a scan of the backdoored example, process start included, and appends a row to bench/results/stages.jsonl.
 
-python -m bench.speed --runs 3
+python -m bench.stages --runs 3
 """
 
 import json
@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-RESULTS = Path("bench/results/speed.jsonl")
+RESULTS = Path("bench/results/stages.jsonl")
 
 
 def timed(model: Path, images: Path, threads: int) -> tuple[float, dict[str, Any]]:

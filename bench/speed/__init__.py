@@ -1,0 +1,1 @@
+"""How fast the search is beside other ways to write it, and beside what the machine can do."""

@@ -1,0 +1,157 @@
+"""Times the search and the whole detection beside other ways to write them; appends rows, so that a run that was stopped goes on.
+
+python -m bench.speed                         on a CPU, networks of 1/4 width
+python -m bench.speed --device cuda           on a GPU, full width, under 8 minutes
+python -m bench.speed --print                 the tables from the rows alone
+"""
+
+import os
+import platform
+import subprocess
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+
+from banscan.kernels import backend
+from banscan.scanner.config import Settings
+from banscan.scanner.device import find, repeatable
+from banscan.scanner.scan import environment
+from bench import rows
+from bench.speed import cells, machine, whole
+from bench.speed.subject import subject
+from bench.speed.table import tables
+
+RESULTS = Path("bench/results/speed.jsonl")
+NETWORKS = {
+    "resnet18-10": ("resnet18", 32, 10),
+    "resnet18-43": ("resnet18", 32, 43),
+    "vgg16": ("vgg16", 32, 43),
+    "densenet121": ("densenet121", 32, 43),
+    "resnet18-64": ("resnet18", 64, 200),
+    "resnet18-224": ("resnet18", 224, 200),
+}
+WIDTH = {"cpu": 16, "cuda": 64}
+# restarts; images of a step. (a) does one restart after the other, so that its time grows with them exactly
+RESTARTS, IMAGES, STEPS = (1, 8, 32), 64, 2
+DETECTED = 430
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One row to be: a network, a contender, and how much it does."""
+
+    what: str
+    network: str
+    contender: str
+    layers: str
+    dtype: str
+    restarts: int
+    images: int
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        return tuple(vars(self).values())
+
+
+def planned(kind: str) -> list[Cell]:
+    """The cells of a CPU or a GPU."""
+    fast = "bfloat16"
+    found = []
+    for network in NETWORKS:
+        # on a CPU a step on large images takes half a minute
+        large, only = network == "resnet18-224" and kind == "cpu", (1,)
+        for where in ("deepest quarter", "all layers"):
+            for restarts in only if large else RESTARTS:
+                if restarts != 32 or where == "deepest quarter" or kind == "cuda":
+                    found += [Cell("search", network, "ours", where, dtype, restarts, IMAGES) for dtype in ("float32", fast)]
+                if restarts == 1 or (restarts == 8 and network == "resnet18-43"):
+                    found.append(Cell("search", network, "eager", where, "float32", restarts, IMAGES))
+            if network == "resnet18-43":
+                found.append(Cell("search", network, "compiled", where, "float32", 8, IMAGES))
+    for restarts in RESTARTS[: 2 if kind == "cpu" else 3]:
+        found.append(Cell("search", "resnet18-10", "ours", "all layers", fast, restarts, 500))
+    found.append(Cell("detection", "resnet18-10", "published", "all layers", "float32", 1, DETECTED))
+    found += [Cell("detection", "resnet18-10", "ours", where, fast, restarts, DETECTED) for where in cells.LAYERS for restarts in (1, 4)]
+    own = "cpu" if kind == "cpu" else "triton"
+    default = Settings()
+    for name in ("backdoored", "clean"):
+        for kernels, dtype in ((own, fast), (own, "float32"), ("reference", "float32")):
+            found.append(Cell("verdict", name, kernels, "deepest quarter", dtype, default.restarts, DETECTED))
+        found.append(Cell("scan", name, own, "deepest quarter", fast, default.restarts, DETECTED))
+    return found
+
+
+def work(cell: Cell, width: int, device: torch.device) -> cells.Work:
+    network = subject(*NETWORKS[cell.network], width, device)
+    dtype = getattr(torch, cell.dtype)
+    if cell.what == "detection":
+        if cell.contender == "published":
+            return cells.detection(network, cell.images)
+        return cells.our_detection(network, cell.layers, dtype, cell.images, cell.restarts)
+    if cell.contender == "ours":
+        return cells.ours(network, cell.layers, dtype, cell.restarts, cell.images, STEPS)
+    return cells.plain(network, cell.layers, cell.restarts, cell.images, STEPS, compiled=cell.contender == "compiled")
+
+
+def measured(cell: Cell, width: int, device: torch.device, runs: int) -> dict[str, Any]:
+    """One row: the seconds of every run behind one that warms up, and the most memory that a further one took."""
+    if cell.what in ("verdict", "scan"):
+        found = [whole.examined(cell.network, cell.contender, cell.dtype, str(device), pixels=cell.what == "scan") for _ in range(2)]
+        return {**vars(cell), **found[-1]}
+    todo = work(cell, width, device)
+    seconds = machine.seconds(todo.run, 1 if cell.contender == "published" and device.type == "cpu" else runs, device)
+    return {
+        **vars(cell),
+        "width": width,
+        "steps": STEPS,
+        "passes": todo.passes,
+        "operations": todo.operations,
+        "bytes": todo.bytes,
+        "seconds": [round(s, 5) for s in seconds],
+        "peak_bytes": machine.peak(todo.run, device),
+    }
+
+
+def stamp(device: torch.device) -> dict[str, Any]:
+    """Hardware and versions; the rates that the machine reaches at most."""
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+    versions = {name: metadata.version(name) for name in ("triton",) if device.type == "cuda"}
+    both = {name: machine.rates(getattr(torch, name), device) for name in ("float32", "bfloat16")}
+    own = environment(torch.bfloat16, device)
+    return {"commit": commit, "rates": both, "platform": platform.platform(), **versions, **own, "kernels": backend(device)}
+
+
+@click.command()
+@click.option("--device", "name", default="auto", show_default=True)
+@click.option("--only", default="", help="Part of a network's name.")
+@click.option("--runs", default=5, show_default=True)
+@click.option("--threads", type=int, help="CPU threads.")
+@click.option("--print", "only_print", is_flag=True, help="The tables from the rows that are there.")
+@click.option("--out", type=click.Path(path_type=Path), default=RESULTS, show_default=True)
+def main(name: str, only: str, runs: int, threads: int | None, only_print: bool, out: Path) -> None:
+    """Append a row for every cell that OUT does not have for this machine and commit, and print the tables."""
+    if not only_print:
+        torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
+        device = find(name)
+        with repeatable(device):
+            machine_ = stamp(device)
+            known = {
+                tuple(r[f] for f in Cell.__annotations__)
+                for r in rows.read(out)
+                if all(r["machine"][f] == machine_[f] for f in ("commit", "processor", "threads"))
+            }
+            for cell in planned(device.type):
+                if only not in cell.network or cell.key in known:
+                    continue
+                row = measured(cell, WIDTH[device.type], device, runs)
+                rows.append(out, {**row, "machine": machine_})
+                click.echo(f"{' '.join(map(str, cell.key))}: {min(row['seconds']):.3f} s", err=True)
+    click.echo(tables(rows.read(out)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""The rows of `bench.speed` as Markdown."""
+
+from statistics import median
+from typing import Any
+
+Row = dict[str, Any]
+WHO = {
+    "eager": "(a) eager PyTorch",
+    "compiled": "(b) torch.compile of (a)",
+    "published": "(c) the published procedure",
+    "ours": "(d) banscan",
+}
+
+
+def tables(rows: list[Row]) -> str:
+    """Searches and detections of every machine, the last row of each kind."""
+    parts = []
+    for machine in dict.fromkeys(_machine(r) for r in rows):
+        own = list({_key(r): r for r in rows if _machine(r) == machine}.values())
+        commits = sorted({r["machine"]["commit"] for r in own})
+        rates = own[-1]["machine"]["rates"]
+        reached = "; ".join(f"{name} {ops / 1e12:.3g} TFLOP/s" for name, (ops, _) in rates.items())
+        parts.append(f"### {machine}, width {own[0]['width']}, commit {', '.join(commits)}\n")
+        parts.append(f"A large matrix product reaches: {reached}; a copy {rates['float32'][1] / 1e9:.3g} GB/s.\n")
+        parts += [_searches([r for r in own if r["what"] == "search"]), _detections([r for r in own if r["what"] == "detection"])]
+        parts.append(_scans([r for r in own if r["what"] in ("verdict", "scan")]))
+    return "\n".join(parts)
+
+
+def _machine(row: Row) -> str:
+    m = row["machine"]
+    threads = f", {m['threads']} threads" if m["device"] == "cpu" else f", triton {m['triton']}"
+    return f"{m['processor']}{threads}, torch {m['torch']}"
+
+
+def _key(row: Row) -> tuple[Any, ...]:
+    return tuple(row[f] for f in ("what", "network", "contender", "layers", "dtype", "restarts", "images"))
+
+
+def _searches(rows: list[Row]) -> str:
+    lines = [
+        "| network | noise on | restarts × images | | | ms a pass (range) | against (a) | peak memory | share of the roofline |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in sorted(
+        rows, key=lambda r: (r["network"], r["layers"], r["restarts"], r["images"], list(WHO).index(r["contender"]), r["dtype"])
+    ):
+        alike = [r for r in rows if (r["network"], r["layers"], r["contender"]) == (row["network"], row["layers"], "eager")]
+        # (a) does its restarts one after the other: a pass of one costs what a pass of many does
+        base = next((r for r in alike if r["restarts"] == row["restarts"]), alike[0] if alike else None)
+        ratio = "" if base is None or base is row else f"{_each(base) / _each(row):.1f}"
+        low, high = (1e3 * f(row["seconds"]) / row["passes"] for f in (min, max))
+        peak = "" if row["peak_bytes"] is None else f"{row['peak_bytes'] / 1e6:.0f} MB"
+        cells = (
+            row["network"],
+            row["layers"],
+            f"{row['restarts']} × {row['images']}",
+            WHO[row["contender"]],
+            row["dtype"],
+            f"{_each(row) * 1e3:.3g} ({low:.3g} to {high:.3g})",
+            ratio,
+            peak,
+            _share(row),
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _place(row: Row) -> tuple[Any, ...]:
+    return (*(row[f] for f in ("network", "layers", "restarts", "images")), list(WHO).index(row["contender"]), row["dtype"])
+
+
+def _each(row: Row) -> float:
+    seconds: float = median(row["seconds"])
+    return seconds / float(row["passes"])
+
+
+def _share(row: Row) -> str:
+    """The least time that operations or bytes take at the machine's own rates, over the time that it took."""
+    if row["operations"] is None:
+        return ""
+    product, copy = row["machine"]["rates"][row["dtype"]]
+    return f"{max(row['operations'] / product, row['bytes'] / copy) / median(row['seconds']):.0%}"
+
+
+def _scans(rows: list[Row]) -> str:
+    lines = [
+        "| example | searches | kernels | | verdict | test of the noise | over restarts | s, start-up not counted |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in rows:
+        searches = "noise alone" if row["what"] == "verdict" else "all"
+        spread = f"{min(row['over_restarts']):.2f} to {max(row['over_restarts']):.2f}"
+        statistic = f"{row['statistic']:.2f}, class {row['target']}"
+        cells = (row["network"], searches, row["contender"], row["dtype"], row["outcome"], statistic, spread, f"{row['seconds'][0]:.1f}")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _detections(rows: list[Row]) -> str:
+    lines = ["| detection, images to shares | noise on | restarts | median s (range) | against (c) |", "| --- | --- | --- | --- | --- |"]
+    base = next((r for r in rows if r["contender"] == "published"), None)
+    for row in rows:
+        ratio = "" if base is None or row is base else f"{median(base['seconds']) / median(row['seconds']):.1f}"
+        spread = f"{median(row['seconds']):.2f} ({min(row['seconds']):.2f} to {max(row['seconds']):.2f})"
+        lines.append(f"| {WHO[row['contender']]} | {row['layers']} | {row['restarts']} | {spread} | {ratio} |")
+    return "\n".join(lines) + "\n"

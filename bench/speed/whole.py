@@ -1,0 +1,35 @@
+"""Whole scans of the examples: how long they take, and what every backend says of them."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from banscan.scanner.config import Settings
+from banscan.scanner.scan import scan
+
+EXAMPLES = Path("examples")
+
+
+def examined(name: str, kernels: str, dtype: str, device: str, *, pixels: bool) -> dict[str, Any]:
+    """One scan with these kernels: verdict, and the test of the noise with its range over the restarts."""
+    before = os.environ.get("BANSCAN_KERNELS")
+    os.environ["BANSCAN_KERNELS"] = kernels
+    try:
+        settings = replace(Settings(), pixels=pixels)
+        report = scan(EXAMPLES / f"{name}.onnx", EXAMPLES / "clean", settings=settings, precision=dtype, device=device)
+    finally:
+        if before is None:
+            del os.environ["BANSCAN_KERNELS"]
+        else:
+            os.environ["BANSCAN_KERNELS"] = before
+    noise = report.verdict.tests[0]
+    return {
+        "outcome": report.verdict.outcome,
+        "target": noise.target,
+        "statistic": round(noise.statistic, 4),
+        "over_restarts": [round(s, 4) for s in noise.restarts],
+        "eps": None if report.evidence is None else round(report.evidence.eps, 5),
+        "seconds": [round(sum(report.seconds.values()), 3)],
+        "stages": {stage: round(s, 3) for stage, s in report.seconds.items()},
+    }
