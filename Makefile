@@ -63,13 +63,13 @@ lint: $(VENV)/tested ## style, format, types
 	$(BIN)/mypy
 
 bench: $(VENV)/tested ## the search beside other ways to write it, the stages of a scan, what reading large files costs (8 GB of memory)
-	$(BIN)/python -m bench.speed --device cpu
+	$(BIN)/python -m bench.speed --device cpu --doc docs/speed.md
 	$(BIN)/python -m bench.stages
 	$(BIN)/python -m bench.cost
 
 bench-gpu: $(VENV)/tested ## the same on a GPU, full width, kernel tests included; under 8 minutes
 	$(BIN)/python -m pytest tests/kernels
-	$(BIN)/python -m bench.speed --device cuda
+	$(BIN)/python -m bench.speed --device cuda --doc docs/speed.md
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) .frameworks build dist *.egg-info

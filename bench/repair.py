@@ -23,7 +23,6 @@ from banscan.scanner import images as clean_images
 from banscan.scanner import tuning
 from banscan.scanner.repair import METHODS, mend
 from banscan.scanner.scan import scan
-from banscan.scanner.tuning import Tuning
 from bench import rows
 from bench.detect import own_images
 from bench.zoo import attacks, data
@@ -117,7 +116,7 @@ def main(zoo: Path, folder: Path, images: Path, out: Path, only: str, threads: i
                 output = Path(place) / "fixed.onnx"
                 row: dict[str, Any] = {"name": manifest.stem, "recipe": facts["recipe"], "method": method}
                 try:
-                    mended = mend(report, clean, output, method=method, how=Tuning(), max_drop=1.0)
+                    mended = mend(report, clean, output, method=method, max_drop=1.0)
                     after = scan(output, own).verdict if method == "ban" else None
                 except BanscanError as error:
                     raise click.ClickException(f"{manifest.stem}: {error}") from error

@@ -2,13 +2,15 @@
 
 python -m banscan.importers.script_reader read MODEL OUT     the graph as plain lists and tensors
 python -m banscan.importers.script_reader run MODEL IMAGES   its own answers; IMAGES is replaced by them
+python -m banscan.importers.script_reader write MODEL OUT    OUT, values by name, is replaced by the model with these in its weights
 
-Nothing of the file's code runs while it is read. Running it, to compare, happens here only.
+Nothing of the file's code runs while it is read or written. Running it, to compare, happens here only.
 """
 
 import contextlib
 import resource
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +29,15 @@ class UnreadableError(Exception):
 
 
 def main(mode: str, model: Path, other: Path) -> None:
-    """Reads or runs one model."""
+    """Reads, runs or writes one model."""
     limit(model.stat().st_size)
-    script = torch.jit.load(str(model), map_location="cpu", _restore_shapes=True).eval()
+    script = torch.jit.load(str(model), map_location="cpu", _restore_shapes=True)
+    if mode == "write":
+        replace(script, torch.load(other, weights_only=True))
+        script.save(str(other))
+        carry(model, other)
+        return
+    script = script.eval()
     if mode == "run":
         images = torch.load(other, weights_only=True)
         with torch.no_grad():
@@ -37,6 +45,27 @@ def main(mode: str, model: Path, other: Path) -> None:
         torch.save(torch.cat(answers), other)
     else:
         torch.save(read(script), other)
+
+
+def replace(script: Any, values: dict[str, Tensor]) -> None:
+    """Puts values into parameters and buffers, in their own types."""
+    known = {**dict(script.named_parameters()), **dict(script.named_buffers())}
+    with torch.no_grad():
+        for name, value in values.items():
+            if name not in known:
+                raise UnreadableError(f"the weight {name!r} is part of its code; save it without torch.jit.freeze")
+            known[name].copy_(value.reshape(known[name].shape))
+
+
+def carry(before: Path, after: Path) -> None:
+    """What saving again leaves out: the shapes that the file was traced with, and files that its author added."""
+    with zipfile.ZipFile(before) as old, zipfile.ZipFile(after, "a", zipfile.ZIP_STORED) as new:
+        root = new.namelist()[0].partition("/")[0]
+        present = {name.partition("/")[2] for name in new.namelist()}
+        for name in old.namelist():
+            own = name.partition("/")[2]
+            if own not in present and own.startswith(("traced_inputs", "extra/")):
+                new.writestr(f"{root}/{own}", old.read(name))
 
 
 def limit(size: int) -> None:

@@ -35,7 +35,8 @@ def load(path: Path, size: tuple[int, int] | None) -> graph.TracedModel:
         raise ModelError(f"{path}: {error}") from error
     spec = _input(path, module).sized(size)
     traced = export(path, module, spec.example())
-    source = graph.Source(path, "TorchScript", "PyTorch", None, untrusted.sha256(path), None)
+    names = {attribute: name for name, attribute in module.attributes.items()}
+    source = graph.Source(path, "TorchScript", "PyTorch", None, untrusted.sha256(path), None, weights=names)
     return graph.normalise(traced, spec, source)
 
 
@@ -45,7 +46,19 @@ def run_source(source: graph.Source, images: np.ndarray) -> np.ndarray:
     return answers.numpy()
 
 
-def _child(mode: str, path: Path, given: Tensor | None) -> Any:
+def write_source(source: graph.Source, weights: dict[str, Tensor], path: Path) -> None:
+    """Writes the file with other values in these of its weights, given by the file's own names, to `path`.
+
+    Raises:
+        ModelError: a weight that the file does not hold as one.
+    """
+    try:
+        path.write_bytes(_child("write", source.path, weights))
+    except BanscanError as error:
+        raise ModelError(f"{source.path}: {error}") from error
+
+
+def _child(mode: str, path: Path, given: Tensor | dict[str, Tensor] | None) -> Any:
     """What `script_reader` answers; it gets its own folder and an environment without anything of the user's."""
     with tempfile.TemporaryDirectory(prefix="banscan-") as folder:
         other = Path(folder) / "data"
@@ -60,7 +73,7 @@ def _child(mode: str, path: Path, given: Tensor | None) -> Any:
             lines = done.stderr.strip().splitlines()
             reason = lines[-1] if lines else f"its reader ended with {done.returncode}"
             raise ModelError(f"not a TorchScript model that can be read ({reason}); export it again with torch.jit.trace")
-        return torch.load(other, weights_only=True)
+        return other.read_bytes() if mode == "write" else torch.load(other, weights_only=True)
 
 
 class Script(nn.Module):

@@ -73,7 +73,8 @@ def _pulled(model: TracedModel, name: str, leaf: Tensor, against: dict[str, Tens
     leaf = leaf.detach().requires_grad_()
     known = model.constants({name: leaf})
     total = torch.stack([(known[c] * value).sum() for c, value in against.items()]).sum()
-    (gradient,) = torch.autograd.grad(total, leaf)
+    # a batch norm's shift has no part in the weight that it is folded into
+    (gradient,) = torch.autograd.grad(total, leaf) if total.requires_grad else (torch.zeros_like(leaf),)
     return gradient
 
 

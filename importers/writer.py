@@ -1,4 +1,4 @@
-"""TracedModel → file: the original ONNX file with other values in its weights, and nothing else changed."""
+"""TracedModel → file: the original ONNX or TorchScript file with other values in its weights, and nothing else changed."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ from onnx import TensorProto
 from torch import Tensor
 
 from banscan.errors import ModelError, UsageError
-from banscan.importers import quantised, untrusted
+from banscan.importers import quantised, torchscript, untrusted
 from banscan.importers.graph import TracedModel
 
 Make = Callable[[Path], Path]
@@ -22,8 +22,8 @@ Make = Callable[[Path], Path]
 def check_writable(model: TracedModel, *, dequantise: bool) -> None:
     """Raises ModelError for a file whose weights cannot be replaced, before any work is done on them."""
     source = model.source
-    if source.format != "ONNX":
-        raise ModelError(f"{source.path}: only ONNX files can be written back; export the model with torch.onnx.export and repair that")
+    if source.format not in ("ONNX", "TorchScript"):
+        raise ModelError(f"{source.path}: a {source.format} file cannot be written back; export the model as ONNX and repair that")
     if source.precision == "8 bits" and not dequantise:
         raise ModelError(
             f"{source.path}: its weights have 8 bits, which fine-tuning would leave; with --dequantize a float32 model is written"
@@ -41,22 +41,29 @@ def write(model: TracedModel, weights: dict[str, Tensor], path: Path) -> None:
         UsageError: the file cannot be written.
     """
     source = model.source
-    given = {source.weights[name]: value.detach().numpy() for name, value in weights.items()}
+    try:
+        with _places(path) as make:
+            if source.format == "TorchScript":
+                torchscript.write_source(source, {source.weights[n]: v.detach() for n, v in weights.items()}, make(path))
+            else:
+                _write_onnx(model, {source.weights[n]: v.detach().numpy() for n, v in weights.items()}, path, make)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written ({error.strerror or error}); nothing was changed") from error
+
+
+def _write_onnx(model: TracedModel, given: dict[str, np.ndarray], path: Path, make: Make) -> None:
+    source = model.source
     eight_bit = source.precision == "8 bits"
     proto = untrusted.read_onnx(source.path, outside=eight_bit)
     if eight_bit:
         quantised.dequantise(proto)
     tensors = dict(_tensors(proto.graph))
-    try:
-        with _places(path) as make:
-            _move_outside(list(tensors.values()), source.path, path, make)
-            for name, value in given.items():
-                if name not in tensors:
-                    raise ModelError(f"{source.path}: the weight {name!r} is computed or lies in a function; cannot write it back")
-                _replace(tensors[name], value, path, make)
-            make(path).write_bytes(proto.SerializeToString())
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be written ({error.strerror or error}); nothing was changed") from error
+    _move_outside(list(tensors.values()), source.path, path, make)
+    for name, value in given.items():
+        if name not in tensors:
+            raise ModelError(f"{source.path}: the weight {name!r} is computed or lies in a function; cannot write it back")
+        _replace(tensors[name], value, path, make)
+    make(path).write_bytes(proto.SerializeToString())
 
 
 def _tensors(graph: onnx.GraphProto) -> Iterator[tuple[str, TensorProto]]:

@@ -210,7 +210,7 @@ def _calibrate(clean_models: Path, clean_dir: Path, alpha: float, output: Path, 
 @click.argument("model", type=click.Path(path_type=Path))
 @_search_options
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE", help="The repaired model.")
-@click.option("--method", default="ban", show_default=True, metavar="NAME", help="ban, or finetune for the same without noise.")
+@click.option("--method", default="ban", show_default=True, metavar="NAME", help="ban, finetune (no noise) or anp (neurons pruned).")
 @click.option("--epochs", type=click.IntRange(1), help="Passes over the images.  [default: 25]")
 @click.option("--lr", type=click.FloatRange(0, 1, min_open=True), help="Learning rate.")
 @click.option("--lambda2", type=click.FloatRange(0), help="Weight of the loss under noise (Eq. 8).  [default: 0.5]")
@@ -232,15 +232,18 @@ def repair(model: Path, clean_dir: Path, output: Path, **options: Any) -> None:
 
 def _repair(model: Path, clean_dir: Path, output: Path, options: dict[str, Any]) -> str:
     _check_writable(output)
+    from dataclasses import replace
+
+    from banscan.scanner.repair import METHODS
     from banscan.scanner.repair import repair as run
     from banscan.scanner.report import repaired
-    from banscan.scanner.tuning import Tuning
 
     def told(epoch: int, clean: float, noisy: float) -> None:
         under = "" if noisy != noisy else f", under noise {noisy:.3f}"
         click.echo(f"epoch {epoch}: loss {clean:.3f} on clean images{under}", err=True)
 
     given = {"epochs": options["epochs"], "lr": options["lr"], "weight": options["lambda2"], "seed": options["seed"]}
+    base = METHODS.get(options["method"])
     arguments = _search_arguments(options)
     with _bars() as progress:
         done = run(
@@ -248,7 +251,7 @@ def _repair(model: Path, clean_dir: Path, output: Path, options: dict[str, Any])
             clean_dir,
             output,
             method=options["method"],
-            how=Tuning(**{key: value for key, value in given.items() if value is not None}),
+            how=None if base is None else replace(base, **{key: value for key, value in given.items() if value is not None}),
             max_drop=options["max_accuracy_drop"],
             force=options["force"],
             dequantise=options["dequantize"],

@@ -15,7 +15,7 @@ from banscan.scanner.search import logits_under, search, start
 
 # `strength`: the share of images to move, the strengths between which it is sought, in how many steps and for how many targets
 REACH = 0.4
-STRENGTHS = (0.02, 2.0)
+STRENGTHS = {"l2": (0.02, 2.0), "linf": (0.02, 0.95)}
 BISECTIONS = 7
 SAMPLE = 16
 
@@ -132,7 +132,7 @@ def strength(inputs: Inputs, targets: Tensor, settings: Settings, progress: Prog
     """
     drawn = torch.randperm(len(targets), generator=torch.Generator().manual_seed(settings.seed))[:SAMPLE]
     sample = targets[drawn.sort().values]
-    low, high = (math.log(eps) for eps in STRENGTHS)
+    low, high = (math.log(eps) for eps in STRENGTHS[settings.ball])
     for tried in range(BISECTIONS):
         progress("finding the strength of the noise", tried, BISECTIONS)
         eps = math.exp((low + high) / 2)

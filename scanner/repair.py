@@ -22,7 +22,7 @@ from banscan.scanner.progress import Counter, Progress
 from banscan.scanner.scan import PARITY_IMAGES, Report, scan
 from banscan.scanner.tuning import State, Tuning
 
-METHODS = ("ban", "finetune")
+METHODS = {"ban": Tuning(), "finetune": tuning.plain(Tuning()), "anp": tuning.ANP}
 # every so many images of a class is kept from the tuning, to measure on
 HELD = 5
 # mirroring is suited to data whose mirror images the model knows nearly as well
@@ -77,10 +77,10 @@ def repair(
     """Takes a backdoor out by fine-tuning on clean images against neuron noise (Eq. 8) and writes the model to `output`.
 
     Args:
-        path: an ONNX classifier; the written file is this one with other values in its weights.
+        path: an ONNX or TorchScript classifier; the written file is this one with other values in its weights.
         clean_dir: clean images as in `scan`; a fifth of them is kept from the tuning to measure on.
-        method: "ban", or "finetune" for lambda_2 = 0.
-        how: settings of the tuning; None for the defaults.
+        method: "ban", "finetune" for lambda_2 = 0, or "anp" for adversarial neuron pruning (Wu and Wang, NeurIPS 2021).
+        how: settings of the tuning; None for those of the method.
         max_drop: the loss of benign accuracy, on the images kept, above which nothing is written.
         most: tune on at most so many images.
         force: repair a model that the scan does not flag.
@@ -94,7 +94,7 @@ def repair(
         EvidenceError: too few images, or more accuracy lost than `max_drop`; nothing was written.
     """
     path, output = Path(path), Path(output)
-    how = _settings(method, how or Tuning())
+    how = _settings(method, how)
     _check_paths(path, output)
     model = importers.load(path, logits=options.get("logits"))
     writer.check_writable(model, dequantise=dequantise)
@@ -117,14 +117,15 @@ def mend(
     output: Path,
     *,
     method: str,
-    how: Tuning,
+    how: Tuning | None = None,
     max_drop: float,
     progress: Progress = lambda stage, done, total: None,
     told: Callable[[int, float, float], None] = lambda epoch, clean, noisy: None,
 ) -> Mended:
     """The tuning and the writing, for a model that was scanned and can be written; arguments and errors are those of `repair`.
 
-    With "ban", the noise pulls the images where the scan says that a trigger sends them, and raises the loss (Eq. 4) where it says nothing.
+    With "ban", the noise pulls the images where the scan says that a trigger sends them, and raises the loss (Eq. 4) where it says nothing,
+    as it always does with "anp".
     """
     model, how = before.model, _settings(method, how)
     importers.place(model, torch.device("cpu"))  # the scan may have been on a GPU
@@ -135,10 +136,10 @@ def mend(
     seen, labels = x[~kept], y[~kept]
     checks.check_images(len(seen), len(labels.unique()), before.settings.min_images)
     how = tuning.suited(how, model, seen, labels, MIRRORED)
-    aims = _aims(before)
+    aims = None if method == "anp" else _aims(before)
     checkpoint = output.with_name(f"{output.name}.partial")
-    key = _key(model, how, y, clean)
-    state, losses = _resume(checkpoint, key, lambda: tuning.start(model, seen))
+    key = _key(model, method, how, aims, y, clean)
+    state, losses = _resume(checkpoint, key, lambda: tuning.start(model, seen, masked=method == "anp"))
     while state.epoch < how.epochs:
         counter = Counter(progress, f"epoch {state.epoch + 1} of {how.epochs}", len(seen))
         losses.append(tuning.epoch(model, state, seen, labels, how, aims, counter))
@@ -156,10 +157,11 @@ def mend(
     return Mended(output, method, how, len(seen), int(kept.sum()), (first, last), tuple(losses), parity)
 
 
-def _settings(method: str, settings: Tuning) -> Tuning:
+def _settings(method: str, settings: Tuning | None) -> Tuning:
     if method not in METHODS:
-        raise UsageError(f"--method {method}: unknown; expected {' or '.join(METHODS)}")
-    return tuning.plain(settings) if method == "finetune" else settings
+        raise UsageError(f"--method {method}: unknown; expected {', '.join(METHODS)}")
+    given = settings or METHODS[method]
+    return tuning.plain(given) if method == "finetune" else given
 
 
 def _check_paths(path: Path, output: Path) -> None:
@@ -201,10 +203,10 @@ def _write(model: TracedModel, values: dict[str, Tensor], output: Path, x: Tenso
     return own
 
 
-def _key(model: TracedModel, settings: Tuning, labels: Tensor, clean: CleanSet) -> str:
+def _key(model: TracedModel, method: str, settings: Tuning, aims: Tensor | None, labels: Tensor, clean: CleanSet) -> str:
     """What a checkpoint must agree on to be gone on from."""
     seen = hashlib.sha256(clean.images.tobytes() + labels.numpy().tobytes()).hexdigest()
-    return json.dumps([model.source.sha256, asdict(settings), seen])
+    return json.dumps([model.source.sha256, method, asdict(settings), None if aims is None else aims.tolist(), seen])
 
 
 def _keep(path: Path, key: str, state: State, losses: list[tuple[float, float]]) -> None:

@@ -64,12 +64,12 @@ def search(
     for _ in range(steps):
         if len(order) < count:
             order = torch.randperm(len(labels), generator=generator)
-        chosen, order = order[:count].to(model.device), order[count:]
-        drawn = tuple(p[chosen] for p in prepared)
+        images, order = order[:count].to(model.device), order[count:]
+        drawn = tuple(p[images] for p in prepared)
         for first in range(0, len(noise), group):
             rows = slice(first, first + group)
             own = noise[rows]
-            goal = goals[chosen].repeat(len(own)) if target is None else goals[rows].repeat_interleave(count)
+            goal = goals[images].repeat(len(own)) if target is None else goals[rows].repeat_interleave(count)
             replay(model.recorded, advance, (target is None, steps, ball), (own, momentum[rows]), (bound, goal, *drawn))
             progress(len(own) * count)
     return noise

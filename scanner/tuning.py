@@ -26,6 +26,8 @@ SMALLEST = 1e-5
 STILL = 1e-3
 # a crop after padding by this share of the side, as training uses it
 CROP = 8
+# ANP prunes neurons whose mask has fallen below this
+PRUNED = 0.2
 # images at once where no gradient is needed
 MANY = 250
 
@@ -68,6 +70,11 @@ class State:
 def plain(settings: Tuning) -> Tuning:
     """The same without noise: plain fine-tuning."""
     return replace(settings, weight=0.0)
+
+
+# adversarial neuron pruning with the settings of its authors (Wu and Wang, NeurIPS 2021): alpha L + (1 - alpha) L under noise with alpha
+# = 0.2 and a rate of 0.2 is alpha times this loss; they run 2000 batches
+ANP = Tuning(lr=0.04, weight=4.0, weight_decay=0.0, eps=0.4, steps=1, batch=128)
 
 
 @torch.no_grad()
@@ -125,9 +132,11 @@ class _Pass(fx.Interpreter):
         if self.seen is not None:
             self.seen[n.name] = _moments(flat)
         scale, shift = self.values[f"scale/{n.name}"], self.values[f"shift/{n.name}"]
+        kept = self.values.get(f"mask/{n.name}", torch.ones(()))
         if n.name in self.noise:
             delta, xi = self.noise[n.name]
-            scale, shift = scale * (1 + delta), shift * (1 + xi)
+            kept, shift = kept + delta, shift * (1 + xi)
+        scale = scale * kept
         return F.batch_norm(flat, None, None, scale, shift, True, 0.0, SMALLEST).reshape(z.shape)
 
 
@@ -138,8 +147,11 @@ def _moments(flat: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def start(model: TracedModel, images: Tensor) -> State:
-    """The model in the form that is trained: layers below the classifier that have a bias get a scale and a shift of their own."""
+def start(model: TracedModel, images: Tensor, *, masked: bool = False) -> State:
+    """The model in the form that is trained: layers below the classifier that have a bias get a scale and a shift of their own.
+
+    With `masked`, every neuron gets a mask of 1 as well, and nothing else is trained (ANP).
+    """
     values: dict[str, Tensor] = {}
     below = [n for n in model.neurons if n.node not in model.classifier]
     for neuron in model.neurons:
@@ -166,25 +178,28 @@ def start(model: TracedModel, images: Tensor) -> State:
             values[weight] = values[weight] / deviation.reshape(-1, *(1,) * (values[weight].dim() - 1))
             del values[bias]
             values[f"scale/{neuron.node}"], values[f"shift/{neuron.node}"] = deviation, mean
+            if masked:
+                values[f"mask/{neuron.node}"] = torch.ones_like(mean)
     return State(values, {})
 
 
 @torch.no_grad()
 def finished(model: TracedModel, state: State, images: Tensor) -> dict[str, Tensor]:
-    """The file's weights after training: statistics over all images are folded in."""
+    """The file's weights after training: neurons with a small mask are pruned, and statistics over all images are folded in."""
+    values = {n: (v >= PRUNED).to(v.dtype) if n.startswith("mask/") else v for n, v in state.values.items()}
     seen: list[Stats] = []
     for part in images.split(MANY):
         seen.append({})
-        _Pass(model, state.values, seen=seen[-1]).run(part)
-    constants = {name: value for name, value in state.values.items() if "/" not in name}
+        _Pass(model, values, seen=seen[-1]).run(part)
+    constants = {name: value for name, value in values.items() if "/" not in name}
     for neuron in model.neurons:
-        if f"scale/{neuron.node}" not in state.values:
+        if f"scale/{neuron.node}" not in values:
             continue
         weight, bias = roles(model, neuron)
         mean, var = (torch.stack([s[neuron.node][i] for s in seen]).mean(0) for i in (0, 1))
-        factor = state.values[f"scale/{neuron.node}"] * (var + SMALLEST).rsqrt()
+        factor = values[f"scale/{neuron.node}"] * values.get(f"mask/{neuron.node}", torch.ones(())) * (var + SMALLEST).rsqrt()
         constants[weight] = constants[weight] * factor.reshape(-1, *(1,) * (constants[weight].dim() - 1))
-        constants[cast(str, bias)] = state.values[f"shift/{neuron.node}"] - mean * factor
+        constants[cast(str, bias)] = values[f"shift/{neuron.node}"] - mean * factor
     with torch.enable_grad():
         return written(model, constants)
 
@@ -250,19 +265,22 @@ def epoch(
     for number, batch in enumerate(batches):
         lr = settings.lr * 0.5 * (1 + cos(pi * (state.epoch + number / len(batches)) / settings.epochs))
         x, y = augment(images[batch], settings.flip, generator, model.input.layout), labels[batch]
-        values = {name: value.requires_grad_() for name, value in state.values.items()}
+        masks = [name for name in state.values if name.startswith("mask/")]
+        trained = {name: state.values[name].requires_grad_() for name in masks or state.values}
+        values = {**state.values, **trained}
         clean = F.cross_entropy(_Pass(model, values).run(x), y)
         loss, noisy = clean, torch.tensor(float("nan"))
         if settings.weight:
             noise = search(model, values, x, y if aims is None else aims[y], 1.0 if aims is None else -1.0, settings, starts)
             noisy = F.cross_entropy(_Pass(model, values, noise).run(x), y)
             loss = clean + settings.weight * noisy
-        gradients = torch.autograd.grad(loss, list(values.values()))
+        gradients = torch.autograd.grad(loss, list(trained.values()))
         with torch.no_grad():
-            for (name, value), gradient in zip(values.items(), gradients, strict=True):
+            for (name, value), gradient in zip(trained.items(), gradients, strict=True):
                 momentum = state.momenta.setdefault(name, torch.zeros_like(value))
                 momentum.mul_(settings.momentum).add_(gradient + settings.weight_decay * value)
-                state.values[name] = (value - lr * momentum).detach()
+                stepped = (value - lr * momentum).detach()
+                state.values[name] = stepped.clamp(0, 1) if masks else stepped
         clean_sum, noisy_sum = clean_sum + float(clean.detach()) * len(y), noisy_sum + float(noisy.detach()) * len(y)
         told(len(y))
     state.epoch += 1

@@ -23,7 +23,7 @@ from banscan.scanner.scan import environment
 from bench import rows
 from bench.speed import cells, machine, whole
 from bench.speed.subject import subject
-from bench.speed.table import tables
+from bench.speed.table import INTRO, tables
 
 RESULTS = Path("bench/results/speed.jsonl")
 NETWORKS = {
@@ -131,8 +131,9 @@ def stamp(device: torch.device) -> dict[str, Any]:
 @click.option("--runs", default=5, show_default=True)
 @click.option("--threads", type=int, help="CPU threads.")
 @click.option("--print", "only_print", is_flag=True, help="The tables from the rows that are there.")
+@click.option("--doc", type=click.Path(path_type=Path), help="Write the tables to this page.")
 @click.option("--out", type=click.Path(path_type=Path), default=RESULTS, show_default=True)
-def main(name: str, only: str, runs: int, threads: int | None, only_print: bool, out: Path) -> None:
+def main(name: str, only: str, runs: int, threads: int | None, only_print: bool, doc: Path | None, out: Path) -> None:
     """Append a row for every cell that OUT does not have for this machine and commit, and print the tables."""
     if not only_print:
         torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
@@ -150,7 +151,11 @@ def main(name: str, only: str, runs: int, threads: int | None, only_print: bool,
                 row = measured(cell, WIDTH[device.type], device, runs)
                 rows.append(out, {**row, "machine": machine_})
                 click.echo(f"{' '.join(map(str, cell.key))}: {min(row['seconds']):.3f} s", err=True)
-    click.echo(tables(rows.read(out)))
+    found = tables(rows.read(out))
+    if doc is None:
+        click.echo(found)
+    else:
+        doc.write_text(f"{INTRO}\n{found}")
 
 
 if __name__ == "__main__":

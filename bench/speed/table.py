@@ -4,6 +4,28 @@ from statistics import median
 from typing import Any
 
 Row = dict[str, Any]
+INTRO = """# Speed
+
+What `make bench` (on a CPU) and `make bench-gpu` measured, from the rows in `bench/results/speed.jsonl`; both write this page.
+
+The search for noise (Eq. 4 in the normalised form, untargeted, L2 ball, 2 steps) by four contenders, on the same network with random
+weights, the same images, layers, steps and restarts. A *pass* is one image forward and backward under one restart's noise.
+
+- (a) eager PyTorch, as one would write it: the whole network from the image at every step, the noise in plain operations behind every
+  layer, one restart after the other, channels first, weights frozen, float32.
+- (b) the network of (a) through `torch.compile`; the time that it compiles is not counted.
+- (c) the published detection from its description (Eq. 4 to 6, Appendix B.4): batch norm in training mode, gradients of all weights, a
+  random start and 30 steps for every batch of 128, a mask that is learnt through the whole network for 20 epochs.
+- (d) banscan: what does not depend on the noise computed once, restarts as one batch, noise, residual and activation in one pass behind
+  the convolution, no weight gradients. bfloat16 is what a scan uses where the machine multiplies it; float32 is what it reports.
+
+*Noise on the deepest quarter* of the layers is what a scan does; *all layers* is what the paper does. The share of the roofline is the
+least time that the operations of the noisy part or its bytes can take at the rates that the machine reached in the same run, over the
+time that it took; it can exceed 100 % in float32, where a convolution may need fewer operations than are counted (Winograd). In a
+detection, (d) does with the same images, steps and restarts what (c) does: noise, mask, shares of the classes under both. A scan does
+more (a search for every class, searches over pixels): its time is in the last table, which also shows that all kernels come to the same
+verdict.
+"""
 WHO = {
     "eager": "(a) eager PyTorch",
     "compiled": "(b) torch.compile of (a)",

@@ -41,11 +41,12 @@ def show(repair: Repair, console: Console) -> None:
     table.add_row(f"benign accuracy on the {mended.held} images kept from the tuning", *accuracy)
     console.print(table)
     settings = mended.settings
+    runtime = "onnxruntime" if repair.before.model.source.format == "ONNX" else "TorchScript"
     how = f"lambda_2 {settings.weight:g}, noise up to {settings.eps:g}" if settings.weight else "no noise"
     console.print(
         Text(
             f"Tuned on {mended.tuned} images for {settings.epochs} epochs ({mended.method}: {how}, learning rate {settings.lr:g}). "
-            f"onnxruntime agrees with the tuned model to {mended.parity.rms:.1e} relative RMS.",
+            f"{runtime} agrees with the tuned model to {mended.parity.rms:.1e} relative RMS.",
             style="dim",
         )
     )

@@ -32,8 +32,15 @@ def changed(model: importers.TracedModel, seed: int = 0) -> dict[str, torch.Tens
     return {name: value + 0.05 * torch.randn(value.shape, generator=generator) for name, value in held.writable(model).items()}
 
 
-def agrees(path: Path, model: importers.TracedModel, weights: dict[str, torch.Tensor], x: torch.Tensor, most: float = 1e-5) -> None:
-    read = importers.load(path)
+def agrees(
+    path: Path,
+    model: importers.TracedModel,
+    weights: dict[str, torch.Tensor],
+    x: torch.Tensor,
+    most: float = 1e-5,
+    size: tuple[int, int] | None = None,
+) -> None:
+    read = importers.load(path, size)
     tuned = tuning.logits(model, weights, x)
     assert float((read.logits(x) - tuned).norm() / tuned.norm()) < most
     assert float((model.logits(x) - tuned).norm() / tuned.norm()) > 10 * most
@@ -131,9 +138,40 @@ def test_eight_bits_only_on_demand(tmp_path: Path) -> None:
     agrees(tmp_path / "written.onnx", model, weights, images(3))
 
 
+@pytest.mark.parametrize(
+    ("family", "source"),
+    [
+        *((family, "TorchScript, traced") for family in ("resnet", "vgg", "densenet", "regnet", "vit_token")),
+        *((family, "TorchScript, scripted") for family in ("resnet", "vgg", "densenet")),
+    ],
+)
+def test_torchscript(tmp_path: Path, family: str, source: str) -> None:
+    """The same code and names, read by TorchScript itself as the tuned graph."""
+    path = saved(family, source, tmp_path)
+    x = images(3)
+    size = None if "traced" in source else (x.shape[2], x.shape[3])
+    model = importers.load(path, size)
+    weights = changed(model)
+    written = tmp_path / "written.pt"
+    writer.write(model, weights, written)
+    agrees(written, model, weights, x, size=size)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        before, after = (torch.jit.load(str(p)) for p in (path, written))
+    assert before.code == after.code
+    assert list(before.state_dict()) == list(after.state_dict())
+
+
+def test_frozen_torchscript_is_refused(tmp_path: Path) -> None:
+    model = importers.load(saved("vgg", "TorchScript, frozen", tmp_path))
+    with pytest.raises(ModelError, match=r"save it without torch\.jit\.freeze"):
+        writer.write(model, changed(model), tmp_path / "written.pt")
+    assert not (tmp_path / "written.pt").exists()
+
+
 def test_other_formats_are_not_written(tmp_path: Path) -> None:
-    path = saved("vgg", "TorchScript, traced", tmp_path)
-    with pytest.raises(ModelError, match="only ONNX"):
+    path = saved("vgg", "torch.export", tmp_path)
+    with pytest.raises(ModelError, match=r"a torch\.export file cannot be written back"):
         writer.check_writable(importers.load(path), dequantise=False)
 
 

@@ -1,5 +1,6 @@
 """Repair from file to file: what is written, what is refused, and what is left behind."""
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,9 @@ import pytest
 import torch
 
 from banscan import EvidenceError, UsageError, importers
-from banscan.scanner import images
+from banscan.importers import weights
+from banscan.importers.graph import attribute_named
+from banscan.scanner import images, tuning
 from banscan.scanner.config import Settings
 from banscan.scanner.repair import Mended, mend, repair
 from banscan.scanner.scan import Report, scan
@@ -71,6 +74,35 @@ def test_plain_fine_tuning_is_lambda_2_of_0(before: Report, image_dir: Path, tmp
     assert (tmp_path / "a.onnx").read_bytes() != (tmp_path / "c.onnx").read_bytes()
 
 
+def test_a_torchscript_model(trained: torch.nn.Module, image_dir: Path, tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.save(torch.jit.trace(trained, torch.zeros(1, 3, 16, 16)), str(tmp_path / "model.pt"))
+    result = repair(tmp_path / "model.pt", image_dir, tmp_path / "fixed.pt", how=HOW, force=True, settings=QUICK)
+    assert result.mended.parity.rms < 1e-5
+    assert result.after.model.source.format == "TorchScript"
+    assert {p.name for p in tmp_path.iterdir()} == {"model.pt", "fixed.pt"}
+
+
+def test_pruning(before: Report, image_dir: Path, tmp_path: Path) -> None:
+    """ANP trains masks alone: some neurons are gone afterwards, all others are what they were up to the statistics folded in."""
+    done = mended(before, image_dir, tmp_path / "pruned.onnx", replace(tuning.ANP, epochs=20, lr=0.5), method="anp")
+    assert done.accuracy[1] > 0.5
+    old, new = (importers.load(p) for p in (before.model.source.path, tmp_path / "pruned.onnx"))
+    gone, left = 0, 0
+    for neuron in old.neurons:
+        name = weights.roles(old, neuron)[0]
+        if neuron.node in old.classifier:
+            continue
+        first, second = (attribute_named(m.module, name).flatten(1) for m in (old, new))
+        dead = second.abs().sum(1) == 0
+        gone, left = gone + int(dead.sum()), left + int((~dead).sum())
+        alike = torch.cosine_similarity(first[~dead], second[~dead], 1)
+        assert float(alike.min()) > 0.999
+    assert gone > 0
+    assert left > 0
+
+
 def test_an_interrupted_repair_goes_on(before: Report, image_dir: Path, tmp_path: Path) -> None:
     mended(before, image_dir, tmp_path / "whole.onnx")
     seen = []
@@ -115,7 +147,7 @@ def test_kept_images_are_spread_over_the_classes(before: Report, image_dir: Path
 
 
 def test_what_cannot_be_written_is_said_before_any_work(image_dir: Path, tmp_path: Path) -> None:
-    path = matrix.write("vgg", "TorchScript, traced", tmp_path)
-    failed(banscan("repair", path, "--clean-dir", image_dir, "-o", tmp_path / "x.onnx"), 3, "only ONNX files")
+    path = matrix.write("vgg", "torch.export", tmp_path)
+    failed(banscan("repair", path, "--clean-dir", image_dir, "-o", tmp_path / "x.pt2"), 3, "cannot be written back")
     path = matrix.write("vgg", "ONNX 17, 8 bits QDQ", tmp_path)
     failed(banscan("repair", path, "--clean-dir", image_dir, "-o", tmp_path / "x.onnx"), 3, "--dequantize")

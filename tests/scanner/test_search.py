@@ -130,3 +130,29 @@ def test_chunks_give_the_same_result(traced: TracedModel, images: torch.Tensor) 
         results.append(search.search(model, prepared, labels, noise, eps=0.1, steps=2, batch=12, seed=0, ball="l2"))
     for other in results[1:]:
         assert float((results[0] - other).norm() / results[0].norm()) < 1e-3
+
+
+@pytest.mark.parametrize(("form", "ball"), [("normalised", "l2"), ("paper", "linf")])
+def test_backends_agree(model_file: Path, patterns, form: str, ball: str, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    """The same noise from every backend, Triton's in its interpreter where there is no GPU."""
+    model = importers.load(model_file)
+    x = torch.from_numpy(patterns[0][:12]).permute(0, 3, 1, 2).float() / 255
+    noisy = build(model, x, form, 0.0)
+    results = {}
+    for name in ("reference", "cpu", "triton"):
+        monkeypatch.setenv("BANSCAN_KERNELS", name)
+        noise = search.start(noisy, 3, 0.1, 0, ball)
+        labels = torch.from_numpy(patterns[1][:12])
+        found = search.search(noisy, noisy.prepare(x), labels, noise, eps=0.1, steps=3, batch=12, seed=0, ball=ball)
+        results[name] = search.logits_under(noisy, noisy.prepare(x), found)[0]
+    for name in ("cpu", "triton"):
+        assert float((results[name] - results["reference"]).norm() / results["reference"].norm()) < 1e-2
+
+
+def test_sums_are_computed_with_their_layer(model_file: Path, images: torch.Tensor) -> None:
+    """The residual sum and the ReLU behind it leave the graph: nothing but the noisy layers, the pooling and the head is left."""
+    noisy = build(importers.load(model_file), images, "normalised", 0.0)
+    called = [n.target for n in noisy.behind.graph.nodes if n.op == "call_function"]
+    assert not {torch.ops.aten.add.Tensor, torch.ops.aten.relu.default} & set(called)
+    # the first convolution reads the image alone: it is in front, and only its noise is computed again
+    assert sum(n.target is torch.ops.aten.conv2d.default for n in noisy.before.graph.nodes) == 1

@@ -47,6 +47,25 @@ def test_the_form_that_is_trained_is_the_model(model: TracedModel, data: tuple[t
     assert float((own - model.logits(x)).norm() / own.norm()) < 1e-3
 
 
+def test_masks_are_those_of_anp(model: TracedModel, data: tuple[torch.Tensor, torch.Tensor]) -> None:
+    """(m + delta) on the scale, (1 + xi) on the shift (Wu and Wang, Eq. 6), m in [0, 1]; nothing else is trained."""
+    x, y = data
+    state = tuning.start(model, x, masked=True)
+    before = {name: value.clone() for name, value in state.values.items()}
+    node = next(name.removeprefix("mask/") for name in before if name.startswith("mask/"))
+    noise = {node: (torch.full_like(before[f"mask/{node}"], 0.3), torch.full_like(before[f"mask/{node}"], -0.2))}
+    values = {**before, f"mask/{node}": torch.full_like(before[f"mask/{node}"], 0.5)}
+    scaled = {**before, f"scale/{node}": before[f"scale/{node}"] * 0.8, f"shift/{node}": before[f"shift/{node}"] * 0.8}
+    assert torch.allclose(tuning._Pass(model, values, noise).run(x), tuning._Pass(model, scaled).run(x), atol=1e-4)
+    for _ in range(3):
+        tuning.epoch(model, state, x, y, replace(tuning.ANP, lr=0.5, batch=40))
+    for name, value in state.values.items():
+        if name.startswith("mask/"):
+            assert 0 <= float(value.min()) < 1 >= float(value.max())
+        else:
+            assert torch.equal(value, before[name]), name
+
+
 @pytest.mark.parametrize("source", ["ONNX 11, old exporter", "ONNX 18, new exporter"])
 @pytest.mark.parametrize("family", sorted(set(FAMILIES) - {"vit_token", "vit_multihead", "vit_pooled"}))
 def test_untrained_weights_come_back(tmp_path: Path, family: str, source: str) -> None:

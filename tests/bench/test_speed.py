@@ -1,0 +1,75 @@
+"""The contenders of the benchmark do the same work, and its tables say what the rows say."""
+
+import pytest
+import torch
+
+from banscan.scanner import search
+from banscan.scanner.noise import attach, layers, measure
+from bench.speed import cells, eager, published
+from bench.speed.__main__ import Cell, planned
+from bench.speed.subject import Subject, subject
+from bench.speed.table import tables
+
+HERE = torch.device("cpu")
+
+
+@pytest.fixture(scope="module", params=["resnet18", "densenet121"])
+def network(request: pytest.FixtureRequest) -> Subject:
+    return subject(request.param, 32, 10, 4, HERE)
+
+
+@pytest.mark.parametrize("where", list(cells.LAYERS))
+def test_plain_pytorch_searches_the_same(network: Subject, where: str) -> None:
+    x, labels = network.images(12)
+    neurons = layers(network.model, cells.LAYERS[where])
+    stats = measure(network.model, neurons, x)
+    model = attach(network.model, neurons, stats)
+    start = search.start(model, 2, 0.1, 0, "l2")
+    ours = search.search(model, model.prepare(x), labels, start, eps=0.1, steps=2, batch=12, seed=0, ball="l2")
+    theirs = eager.search(eager.perturbed(network.model, neurons, stats), x, labels, start, eps=0.1, steps=2, batch=12)
+    assert float((ours - theirs).norm() / theirs.norm()) < 1e-2
+
+
+def test_published_procedure(network: Subject) -> None:
+    """Shares of classes; every batch norm carries noise, and all weights get a gradient, as in training code."""
+    x, labels = network.images(8)
+    shares = published.detect(network.module, x, labels)
+    assert float(shares.sum()) == pytest.approx(1)
+    noisy = [m for m in network.module.modules() if isinstance(m, published._Noisy)]
+    assert len(noisy) == sum(isinstance(m, torch.nn.BatchNorm2d) for m in network.module.modules())
+    assert all(0 < float(m.delta.detach().abs().max()) <= published.EPS + 1e-6 for m in noisy)
+    assert all(p.grad is not None for p in network.module.parameters())
+
+
+def test_work_is_counted(network: Subject) -> None:
+    work = cells.ours(network, "all layers", torch.float32, 2, 4, 3)
+    assert work.passes == 2 * 4 * 3
+    # forward, and backward to the features but not to the weights: twice the operations of the network, less the first layer
+    assert work.operations is not None
+    assert work.bytes is not None
+    assert 1e6 < work.operations < 1e12
+
+
+def test_cells_are_told_apart() -> None:
+    for kind in ("cpu", "cuda"):
+        keys = [c.key for c in planned(kind)]
+        assert len(set(keys)) == len(keys)
+
+
+def test_tables() -> None:
+    machine = {"processor": "P", "threads": 2, "device": "cpu", "torch": "t", "commit": "c", "rates": {"float32": [1e12, 1e10]}}
+    base = {"network": "n", "layers": "all layers", "dtype": "float32", "restarts": 1, "images": 64, "width": 16, "machine": machine}
+    base |= {"operations": None, "bytes": None, "peak_bytes": None, "passes": 100, "what": "search"}
+    rows = [
+        {**base, "contender": "eager", "seconds": [9.0, 1.0, 2.0]},
+        {**base, "contender": "ours", "seconds": [0.5], "operations": 1e11, "bytes": 1e9},
+        {**base, "contender": "ours", "restarts": 8, "passes": 800, "seconds": [2.0]},
+        {**base, "contender": "published", "what": "detection", "seconds": [60.0]},
+        {**base, "contender": "ours", "what": "detection", "seconds": [3.0]},
+    ]
+    shown = tables(rows)
+    assert "| n | all layers | 1 × 64 | (a) eager PyTorch | float32 | 20 (10 to 90) |  |  |  |" in shown
+    assert "| n | all layers | 1 × 64 | (d) banscan | float32 | 5 (5 to 5) | 4.0 |  | 20% |" in shown
+    assert "| n | all layers | 8 × 64 | (d) banscan | float32 | 2.5 (2.5 to 2.5) | 8.0 |  |  |" in shown
+    assert "| (d) banscan | all layers | 1 | 3.00 (3.00 to 3.00) | 20.0 |" in shown
+    assert Cell("search", "n", "ours", "all layers", "float32", 1, 64).key == ("search", "n", "ours", "all layers", "float32", 1, 64)
