@@ -308,7 +308,10 @@ def _failures() -> Iterator[None]:
         yield
     except BanscanError as error:
         raise Failure(error) from None
-    except MemoryError:
+    except (MemoryError, RuntimeError) as error:
+        # torch has no exception of its own for a CPU's memory
+        if not isinstance(error, MemoryError) and not any(told in str(error) for told in ("out of memory", "can't allocate memory")):
+            raise
         raise Failure(BanscanError("out of memory; give fewer images with --max-images")) from None
 
 

@@ -18,6 +18,7 @@ import torch
 from onnx import numpy_helper
 from PIL import Image
 
+from banscan.scanner import cli
 from tests.conftest import learn
 from tests.importers.test_onnx import Tokens
 
@@ -126,6 +127,27 @@ def test_usage_errors(model_file: Path, image_dir: Path, tmp_path: Path) -> None
 def test_unknown_kernels(model_file: Path, image_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BANSCAN_KERNELS", "magic")
     failed(banscan(model_file, "--clean-dir", image_dir), 4, "BANSCAN_KERNELS is 'magic'")
+    monkeypatch.setenv("BANSCAN_KERNELS", "triton")
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    failed(banscan(model_file, "--clean-dir", image_dir, "--device", "cpu"), 4, "BANSCAN_KERNELS is 'triton', which cannot run")
+    failed(banscan(model_file, "--clean-dir", image_dir, "--device", "tpu"), 4, "--device tpu: unknown")
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("CUDA out of memory. Tried to allocate"), RuntimeError("can't allocate memory")]
+)
+def test_too_little_memory(error: Exception) -> None:
+    with pytest.raises(cli.Failure, match="--max-images"), cli._failures():
+        raise error
+    with pytest.raises(RuntimeError, match="something else"), cli._failures():
+        raise RuntimeError("something else")
+
+
+@pytest.mark.parametrize("name", ["cpu", "reference"])
+def test_the_report_says_which_kernels_ran(name: str, model_file: Path, image_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BANSCAN_KERNELS", name)
+    done = banscan(model_file, "--clean-dir", image_dir, *FAST, "--no-pixels")
+    assert f"kernels {name}" in done.stdout
 
 
 def test_markup_in_names_is_printed_as_it_is(model_file: Path, image_dir: Path, tmp_path: Path) -> None:
