@@ -131,6 +131,8 @@ def _cut(
     moving = _moving(nodes, set(layers))
     sums = _sums(nodes, {name for name, (_, n) in layers.items() if n.act is None})
     inside = {layer for layer, _ in sums.values()}
+    # activations that are computed with the layer or sum in front of them, unless that is what the features are read from
+    acting = {next(iter(n.users)) for n in nodes if _acts(n, layers, sums) and n.name != model.features}
     constants = {str(n.target): attribute_named(model.module, str(n.target)) for n in nodes if n.op == "get_attr"}
     before, behind = fx.Graph(), fx.Graph()
     front: dict[fx.Node, fx.Node] = {}
@@ -187,14 +189,13 @@ def _cut(
     for node in nodes:
         if node not in moving or node in inside:
             continue
-        read = node.all_input_nodes[0]
+        act = "relu" if acting & set(node.users) else None
         if node.name in layers:
-            known[node] = noisy(node, layers[node.name][1].act, None)
+            known[node] = noisy(node, act, None)
         elif node in sums:
-            layer, residual = sums[node]
-            known[node] = noisy(layer, "relu" if _relu_behind(node) else None, residual)
-        elif (read in sums and _relu_behind(read)) or (read.name in layers and layers[read.name][1].act):
-            known[node] = known[read]  # the activation is inside the layer
+            known[node] = noisy(sums[node][0], act, sums[node][1])
+        elif node in acting:
+            known[node] = known[node.all_input_nodes[0]]
         else:
             known[node] = behind.node_copy(node, seen)
     logits = next(n for n in reversed(nodes) if n.op == "output").args[0]
@@ -223,9 +224,12 @@ def _sums(nodes: list[fx.Node], layers: set[str]) -> dict[fx.Node, tuple[fx.Node
     return found
 
 
-def _relu_behind(node: fx.Node) -> bool:
-    users = list(node.users)
-    return len(users) == 1 and users[0].op == "call_function" and users[0].target in (aten.relu.default, aten.relu_.default)
+def _acts(node: fx.Node, layers: dict[str, tuple[int, Neuron]], sums: dict[fx.Node, tuple[fx.Node, fx.Node]]) -> bool:
+    """Is nothing but a ReLU behind this layer or sum?"""
+    if node in sums:
+        users = list(node.users)
+        return len(users) == 1 and users[0].op == "call_function" and users[0].target in (aten.relu.default, aten.relu_.default)
+    return node.name in layers and layers[node.name][1].act is not None
 
 
 def _is_data(node: fx.Node) -> bool:
