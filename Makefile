@@ -68,7 +68,7 @@ bench: $(VENV)/tested ## the search beside other ways to write it, the stages of
 	$(BIN)/python -m bench.cost
 
 bench-gpu: $(VENV)/tested ## the same on a GPU, full width, kernel tests included; under 8 minutes
-	$(BIN)/python -m pytest tests/kernels
+	$(BIN)/python -m pytest tests/kernels tests/scanner/test_device.py
 	$(BIN)/python -m bench.speed --device cuda --doc docs/speed.md
 
 clean: ## remove what the other targets made

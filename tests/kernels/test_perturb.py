@@ -101,7 +101,7 @@ def test_cpu_matches_reference(shape: tuple[int, ...], axis: int, restarts: int,
 
 
 @pytest.mark.usefixtures("poisoned")
-@pytest.mark.parametrize("narrow", [None, torch.float16, pytest.param(torch.bfloat16, marks=pytest.mark.gpu)])
+@pytest.mark.parametrize("narrow", [None, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize(("shape", "axis"), SHAPES)
 @pytest.mark.parametrize(("restarts", "layout"), [(1, "channels_last"), (5, "channels_last"), (5, "slice")])
 def test_triton_matches_reference(

@@ -1,5 +1,6 @@
 """Where a scan runs. The meta device stands for a GPU: it takes no tensor from another device, and nothing can wait for its values."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,8 @@ import torch
 from banscan import UsageError, importers
 from banscan.importers import TracedModel
 from banscan.scanner import mask, search
-from banscan.scanner.device import find
+from banscan.scanner.config import Settings
+from banscan.scanner.device import find, repeatable
 from banscan.scanner.margin import largest_margins
 from banscan.scanner.noise import attach, layers, measure
 from banscan.scanner.pixels import pixel_model
@@ -81,3 +83,39 @@ def test_no_gpu_is_told(model_file: Path, image_dir: Path) -> None:
 
     with pytest.raises(UsageError, match="sees no GPU here; use --device cpu"):
         scan(model_file, image_dir, device="cuda")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("form", "ball"), [("normalised", "l2"), ("paper", "linf")])
+def test_a_gpu_searches_as_a_cpu_does(model_file: Path, form: str, ball: str) -> None:
+    """Recorded steps, in groups that do not divide the restarts, with targets and without; twice the same bits."""
+    x = torch.rand(12, 3, 16, 16)
+    results = []
+    for device in ("cpu", "cuda", "cuda"):
+        model = importers.load(model_file)
+        importers.place(model, torch.device(device))
+        neurons = layers(model, 0.0)
+        with repeatable(torch.device(device)):
+            noisy = attach(model, neurons, measure(model, neurons, x) if form == "normalised" else None)
+            noisy = replace(noisy, at_once=36)
+            found = []
+            for target in (None, TARGETS[:5]):
+                noise = search.start(noisy, 5, 0.1, 0, ball)
+                own = search.search(noisy, noisy.prepare(x), LABELS, noise, eps=0.1, steps=3, batch=12, seed=0, ball=ball, target=target)
+                found.append(search.logits_under(noisy, noisy.prepare(x), own)[0])
+        results.append(torch.stack(found))
+    assert float((results[0] - results[1]).norm() / results[0].norm()) < 1e-2
+    assert torch.equal(results[1], results[2])
+
+
+@pytest.mark.gpu
+def test_a_scan_on_a_gpu(model_file: Path, image_dir: Path) -> None:
+    from banscan import scan
+
+    settings = Settings(restarts=2, steps=2)
+    here, there = (scan(model_file, image_dir, settings=settings, device=name, precision="float32") for name in ("cpu", "cuda"))
+    assert there.environment["kernels"] == "triton"
+    assert there.verdict.outcome == here.verdict.outcome
+    for a, b in zip(here.verdict.tests, there.verdict.tests, strict=True):
+        assert a.target == b.target
+        assert a.statistic == pytest.approx(b.statistic, rel=0.1)
