@@ -269,8 +269,8 @@ SECTIONS = {
     "repair.jsonl": "Repairs of held-out models with the settings of `banscan repair`, which were chosen on two tune models; plain "
     "fine-tuning (lambda_2 = 0) with the same images, batches and learning rate; anp, adversarial neuron pruning, with its authors' "
     "settings but fewer batches at a higher rate. 344 of the 430 clean images are tuned on, 2 % of the training data (the paper has 5 %). "
-    "Accuracy and ASR are those on all test images; the repair knows the scan's verdict and no trigger. ± is the standard deviation over the "
-    "models. IAD and SSDT are left out: their triggers are networks that the zoo does not keep.",
+    "Accuracy and ASR are those on all test images; the repair knows the scan's verdict and no trigger. ± is the standard deviation over "
+    "the models. IAD and SSDT are left out: their triggers are networks that the zoo does not keep.",
 }
 INTRODUCTION = """# Evidence
 

@@ -1,9 +1,7 @@
 """TracedModel → file: the original ONNX or TorchScript file with other values in its weights, and nothing else changed."""
 
 import contextlib
-import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,7 +10,8 @@ import onnx
 from onnx import TensorProto
 from torch import Tensor
 
-from banscan.errors import ModelError, UsageError
+from banscan.errors import ModelError
+from banscan.files import whole
 from banscan.importers import quantised, torchscript, untrusted
 from banscan.importers.graph import TracedModel
 
@@ -41,14 +40,11 @@ def write(model: TracedModel, weights: dict[str, Tensor], path: Path) -> None:
         UsageError: the file cannot be written.
     """
     source = model.source
-    try:
-        with _places(path) as make:
-            if source.format == "TorchScript":
-                torchscript.write_source(source, {source.weights[n]: v.detach() for n, v in weights.items()}, make(path))
-            else:
-                _write_onnx(model, {source.weights[n]: v.detach().numpy() for n, v in weights.items()}, path, make)
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be written ({error.strerror or error}); nothing was changed") from error
+    with _places(path) as make:
+        if source.format == "TorchScript":
+            torchscript.write_source(source, {source.weights[n]: v.detach() for n, v in weights.items()}, make(path))
+        else:
+            _write_onnx(model, {source.weights[n]: v.detach().numpy() for n, v in weights.items()}, path, make)
 
 
 def _write_onnx(model: TracedModel, given: dict[str, np.ndarray], path: Path, make: Make) -> None:
@@ -78,23 +74,15 @@ def _tensors(graph: onnx.GraphProto) -> Iterator[tuple[str, TensorProto]]:
 @contextlib.contextmanager
 def _places(path: Path) -> Iterator[Make]:
     """Temporary files beside their final names, renamed together at the end, the model last; none is left behind."""
-    made: dict[Path, Path] = {}
+    with contextlib.ExitStack() as stack:
+        made = {path: stack.enter_context(whole(path))}  # the first to enter is the last to leave
 
-    def make(final: Path) -> Path:
-        if final not in made:
-            handle, name = tempfile.mkstemp(dir=final.parent, prefix=f".{final.name}.")
-            os.close(handle)
-            made[final] = Path(name)
-        return made[final]
+        def make(final: Path) -> Path:
+            if final not in made:
+                made[final] = stack.enter_context(whole(final))
+            return made[final]
 
-    try:
         yield make
-        for final, temporary in sorted(made.items(), key=lambda pair: pair[0] == path):
-            temporary.chmod(0o644)
-            temporary.replace(final)
-    finally:
-        for temporary in made.values():
-            temporary.unlink(missing_ok=True)
 
 
 def _move_outside(tensors: list[TensorProto], source: Path, path: Path, make: Make) -> None:

@@ -2,7 +2,6 @@
 
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from banscan.errors import BanscanError, UsageError
+from banscan.files import whole
 
 EXIT = {"no backdoor found": 0, "backdoored": 1, "suspicious": 2, "inconclusive": 2}
 # a report piped to a file has no terminal to ask for its width
@@ -344,16 +344,8 @@ def _destination(output: Path | None) -> Iterator[Any]:
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return
-    handle, name = tempfile.mkstemp(dir=output.parent, prefix=f".{output.name}.")
-    try:
-        with open(handle, "w", encoding="utf-8") as stream:
-            yield stream
-        os.chmod(name, 0o644)
-        os.replace(name, output)
-    except OSError as error:
-        raise UsageError(f"{output}: cannot be written ({error.strerror})") from error
-    finally:
-        Path(name).unlink(missing_ok=True)
+    with whole(output) as place, place.open("w", encoding="utf-8") as stream:
+        yield stream
 
 
 def main() -> NoReturn:

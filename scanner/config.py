@@ -42,7 +42,7 @@ class Settings:
         if self.eps is not None and not 0 < self.eps <= 10:
             raise UsageError(f"--eps {self.eps}: expected a value above 0, at most 10")
         if self.eps is not None and self.noise == "paper" and self.eps >= 1:
-            raise UsageError(f"--eps {self.eps}: with --noise paper expected below 1, so that no weight is turned off or round")
+            raise UsageError(f"--eps {self.eps}: with --noise paper expected below 1, so that no weight changes its sign")
         if self.depth is not None and not 0 <= self.depth < 1:
             raise UsageError(f"--depth {self.depth}: expected a share of the layers, from 0 up to but not 1")
         for option, count in (("--steps", self.steps), ("--restarts", self.restarts), ("images of a step:", self.images)):

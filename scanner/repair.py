@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from banscan import importers
 from banscan.errors import BanscanError, EvidenceError, UsageError
+from banscan.files import whole
 from banscan.importers import Parity, TracedModel, weights, writer
 from banscan.scanner import checks, images, tuning
 from banscan.scanner.images import CleanSet
@@ -214,15 +214,8 @@ def _keep(path: Path, key: str, state: State, losses: list[tuple[float, float]])
     arrays = {"key": np.array(key), "losses": np.array(losses)}
     arrays |= {f"values/{name}": value.numpy() for name, value in state.values.items()}
     arrays |= {f"momenta/{name}": value.numpy() for name, value in state.momenta.items()}
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with open(handle, "wb") as stream:
-            np.savez(stream, **arrays)  # type: ignore[arg-type]
-        os.replace(name, path)
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be written ({error.strerror or error})") from error
-    finally:
-        Path(name).unlink(missing_ok=True)
+    with whole(path) as place, place.open("wb") as stream:
+        np.savez(stream, **arrays)  # type: ignore[arg-type]
 
 
 def _resume(path: Path, key: str, begin: Callable[[], State]) -> tuple[State, list[tuple[float, float]]]:

@@ -3,6 +3,7 @@
 import tempfile
 import warnings
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -32,15 +33,16 @@ class Subject:
         return torch.rand(shape, generator=generator), torch.randint(self.classes, (count,), generator=generator)
 
 
+@lru_cache(maxsize=1)
 def subject(architecture: str, size: int, classes: int, width: int, device: torch.device) -> Subject:
-    """Builds a network, writes it as TorchScript and reads that."""
+    """Builds a network, writes it as TorchScript and reads that; the last one is kept."""
     torch.manual_seed(0)
-    module = BUILDERS[architecture](classes, width)
+    module = BUILDERS[architecture](classes, width).to(device)
     module.train()
     with torch.no_grad():  # statistics of batch norm that fit the weights, as after training
         for _ in range(20):
-            module(torch.rand(16, 3, size, size))
-    module.eval()
+            module(torch.rand(16, 3, size, size).to(device))
+    module.eval().cpu()
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         path = Path(folder) / "model.pt"

@@ -44,8 +44,9 @@ def tables(rows: list[Row]) -> str:
         reached = "; ".join(f"{name} {ops / 1e12:.3g} TFLOP/s" for name, (ops, _) in rates.items())
         parts.append(f"### {machine}, width {own[0]['width']}, commit {', '.join(commits)}\n")
         parts.append(f"A large matrix product reaches: {reached}; a copy {rates['float32'][1] / 1e9:.3g} GB/s.\n")
-        parts += [_searches([r for r in own if r["what"] == "search"]), _detections([r for r in own if r["what"] == "detection"])]
-        parts.append(_scans([r for r in own if r["what"] in ("verdict", "scan")]))
+        for shown, whats in ((_searches, ("search",)), (_detections, ("detection",)), (_scans, ("verdict", "scan"))):
+            those = [r for r in own if r["what"] in whats]
+            parts += [shown(those)] if those else []
     return "\n".join(parts)
 
 
