@@ -39,7 +39,7 @@ null: $(VENV)/tested ## the scores of clean models that banscan ships, from the 
 	$(BIN)/python -m bench.null bench/results/tune.jsonl --out scanner/clean_models.json
 
 evidence: $(VENV)/tested ## docs/evidence.md from the rows in bench/results
-	$(BIN)/python -m bench.tables $(wildcard $(addprefix bench/results/,examples.jsonl held.jsonl repair.jsonl baselines.jsonl ablation.jsonl tune.jsonl)) --out docs/evidence.md
+	$(BIN)/python -m bench.tables $(foreach part,examples held repair baselines ablation tune,$(wildcard bench/results/$(part).jsonl)) --out docs/evidence.md
 
 matrix: $(VENV)/tested ## docs/matrix.md: every family of classifiers in every form that they are written in
 	$(BIN)/python -W ignore -m tests.importers.matrix --rows .matrix.jsonl --out docs/matrix.md

@@ -3,7 +3,7 @@
 python -m bench.tables bench/results/held.jsonl
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 from statistics import mean, median
@@ -16,6 +16,7 @@ from scipy.stats import binomtest
 from banscan.scanner.calibration import shipped
 from banscan.scanner.verdict import BACKDOORED, MAPPED, NAMES, map_score, outlier, outlier_p
 from bench import repair
+from bench.ablation import VARIANTS
 from bench.rows import read
 from bench.zoo.lists import SEEN
 
@@ -179,8 +180,11 @@ def variants(rows: list[Row]) -> list[str]:
         "| changed | target leads | statistic of the target, mean (smallest) | largest clean statistic | strength, mean | seconds a scan |"
     ]
     lines.append("| --- " * 6 + "|")
-    for variant in dict.fromkeys(r["variant"] for r in rows):
+    count = Counter(r["variant"] for r in rows)
+    for variant in count:
         own = [r for r in rows if r["variant"] == variant]
+        if count[variant] < max(count.values()):
+            continue  # a row of its own tells nothing beside the others' means
         attacked = [r for r in own if r["attack"] != "none"]
         clean = [_alone(r, "noise")[0] for r in own if r["attack"] == "none"]
         aimed = [float(outlier(torch.tensor(r["values"]["noise"]))[r["target"]]) for r in attacked]
@@ -189,7 +193,8 @@ def variants(rows: list[Row]) -> list[str]:
             f"| {variant} | {leads} of {len(attacked)} | {mean(aimed):.1f} ({min(aimed):.1f}) | {max(clean):.1f} (n = {len(clean)}) | "
             f"{mean(r['eps'] for r in own):.2f} | {mean(r['seconds'] for r in own):.0f} |"
         )
-    return lines
+    missing = [v for v in VARIANTS if count[v] < max(count.values())]
+    return lines + (["", f"Not computed on all of these models yet: {', '.join(missing)}."] if missing else [])
 
 
 def baselines(rows: list[Row]) -> list[str]:
