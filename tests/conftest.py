@@ -1,5 +1,6 @@
 """Small models and image folders, made once for all tests."""
 
+import importlib.util
 import os
 import warnings
 from collections.abc import Callable
@@ -12,6 +13,8 @@ from PIL import Image
 from torch import nn
 
 torch.set_num_threads(2)
+# Triton has wheels for Linux only
+collect_ignore = [] if importlib.util.find_spec("triton") else ["kernels"]
 if not torch.cuda.is_available():
     # read when a kernel is defined: before anything imports one
     os.environ["TRITON_INTERPRET"] = "1"

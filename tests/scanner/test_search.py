@@ -140,6 +140,7 @@ def test_backends_agree(model_file: Path, patterns, form: str, ball: str, monkey
     x = torch.from_numpy(patterns[0][:12]).permute(0, 3, 1, 2).float() / 255
     noisy = build(model, x, form, 0.0)
     results = {}
+    pytest.importorskip("triton")
     for name in ("reference", "cpu", "triton"):
         monkeypatch.setenv("BANSCAN_KERNELS", name)
         noise = search.start(noisy, 3, 0.1, 0, ball)
