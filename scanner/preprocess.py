@@ -96,11 +96,12 @@ def named(name: str, *, mean: tuple[float, ...] | None, std: tuple[float, ...] |
 
 @torch.no_grad()
 def choose(model: TracedModel, images: np.ndarray, labels: Tensor | None, limit: int = 200) -> Choice:
-    """Tries every candidate on up to `limit` images and takes the best supported.
+    """Tries every candidate on up to `limit` images, on all of them where that leaves it open, and takes the best supported.
 
     Raises:
         EvidenceError: several candidates are supported equally well and lead to different predictions.
     """
+    every = images, labels
     picked = np.linspace(0, len(images) - 1, min(limit, len(images))).astype(int)
     images, labels = images[picked], None if labels is None else labels[torch.from_numpy(picked)]
     candidates = [c for c in CANDIDATES if not (c.bgr and images.shape[-1] == 1)]
@@ -112,6 +113,8 @@ def choose(model: TracedModel, images: np.ndarray, labels: Tensor | None, limit:
     for other in table[1:]:
         same = float((predictions[other.name] == predictions[best.name]).float().mean())
         if _score(best) - _score(other) < RIVAL * best.error and same < SAME:
+            if len(every[0]) > limit:
+                return choose(model, *every, limit=len(every[0]))
             raise EvidenceError(
                 f"the images support the preprocessings {best.name} and {other.name} equally well, but the model predicts differently "
                 f"under them ({same:.0%} the same); say which is right with --preprocess"

@@ -70,3 +70,13 @@ def test_auto_gives_up_when_nothing_stands_out(model_file: Path) -> None:
     images = rng.integers(0, 256, (100, 16, 16, 3)).astype(np.uint8)
     with pytest.raises(EvidenceError, match="equally well"):
         preprocess.choose(importers.load(model_file), images, torch.from_numpy(rng.integers(0, 10, 100)))
+
+
+def test_all_images_decide_where_a_part_leaves_it_open(model_file: Path, patterns: tuple[np.ndarray, np.ndarray]) -> None:
+    """A first sample that fits nothing, among images that one candidate fits."""
+    images, labels = patterns[0].copy(), torch.from_numpy(patterns[1])
+    sample = np.linspace(0, len(images) - 1, 20).astype(int)
+    images[sample] = np.random.default_rng(1).integers(0, 256, images[sample].shape)
+    choice = preprocess.choose(importers.load(model_file), images, labels, limit=20)
+    assert choice.preprocess.name == "unit"
+    assert "on 200 images" in choice.reason
