@@ -30,6 +30,7 @@ RESULTS = Path("bench/results/speed.jsonl")
 NETWORKS = {
     "resnet18-10": ("resnet18", 32, 10),
     "resnet18-43": ("resnet18", 32, 43),
+    "resnet18-200": ("resnet18", 32, 200),
     "vgg16": ("vgg16", 32, 43),
     "densenet121": ("densenet121", 32, 43),
     "resnet18-64": ("resnet18", 64, 200),
@@ -39,6 +40,9 @@ WIDTH = {"cpu": 16, "cuda": 64}
 # restarts; images of a step. (a) does one restart after the other, so that its time grows with them exactly
 RESTARTS, IMAGES, STEPS = (1, 8, 32), 64, 2
 DETECTED = 430
+# images of a step beside IMAGES; networks of the same size with more and more classes
+SERIES = (25, 250, 1000)
+CLASSES = ("resnet18-10", "resnet18-43", "resnet18-200")
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ def planned(kind: str) -> list[Cell]:
     """The cells of a CPU or a GPU."""
     fast = "bfloat16"
     found = []
-    for network in NETWORKS:
+    for network in (n for n in NETWORKS if n != "resnet18-200"):
         # on a CPU a step on large images takes half a minute
         some = RESTARTS if network != "resnet18-224" else RESTARTS[:1] if kind == "cpu" else RESTARTS[:2]
         for where in ("deepest quarter", "all layers"):
@@ -75,10 +79,12 @@ def planned(kind: str) -> list[Cell]:
                 found.append(Cell("search", network, "compiled", where, "float32", 8, IMAGES))
     for restarts in RESTARTS[: 2 if kind == "cpu" else 3]:
         found.append(Cell("search", "resnet18-10", "ours", "all layers", fast, restarts, 500))
+    found += [Cell("search", "resnet18-43", "ours", "deepest quarter", fast, 8, images) for images in SERIES]
+    default = Settings()
+    found += [Cell("classes", network, "ours", "deepest quarter", fast, default.restarts, DETECTED) for network in CLASSES]
     found.append(Cell("detection", "resnet18-10", "published", "all layers", "float32", 1, DETECTED))
     found += [Cell("detection", "resnet18-10", "ours", where, fast, restarts, DETECTED) for where in cells.LAYERS for restarts in (1, 4)]
     own = "cpu" if kind == "cpu" else "triton"
-    default = Settings()
     for name in ("backdoored", "clean"):
         for kernels, dtype in ((own, fast), (own, "float32"), ("reference", "float32")):
             found.append(Cell("verdict", name, kernels, "deepest quarter", dtype, default.restarts, DETECTED))
@@ -93,6 +99,8 @@ def work(cell: Cell, width: int, device: torch.device) -> cells.Work:
         if cell.contender == "published":
             return cells.detection(network, cell.images)
         return cells.our_detection(network, cell.layers, dtype, cell.images, cell.restarts)
+    if cell.what == "classes":
+        return cells.every_class(network, cell.layers, dtype, cell.images)
     if cell.contender == "ours":
         return cells.ours(network, cell.layers, dtype, cell.restarts, cell.images, STEPS)
     return cells.plain(network, cell.layers, cell.restarts, cell.images, STEPS, compiled=cell.contender == "compiled")

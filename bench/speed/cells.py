@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from banscan.scanner import mask, search
 from banscan.scanner.config import Settings
+from banscan.scanner.evidence import Inputs, choose_targets, gather
 from banscan.scanner.memory import TRACED
 from banscan.scanner.noise import NoisyModel, attach, layers, measure
 from bench.speed import eager, published
@@ -90,6 +91,20 @@ def detection(subject: Subject, images: int) -> Work:
 
     passes = images * published.STEPS + images * published.EPOCHS * 2
     return Work(run, passes)
+
+
+def every_class(subject: Subject, where: str, dtype: torch.dtype, images: int) -> Work:
+    """All noise searches of a scan: for the strength, untargeted, and towards every class with every restart."""
+    x, labels = subject.images(images)
+    neurons = layers(subject.model, LAYERS[where])
+    stats = measure(subject.model, neurons, x)
+    exact, quick = attach(subject.model, neurons, stats), attach(subject.model, neurons, stats, dtype)
+    inputs = Inputs(quick, exact, quick.prepare(x), exact.prepare(x), labels)
+    with torch.no_grad():
+        clean = torch.cat([subject.model.logits(part).cpu() for part in x.split(250)])
+    settings = Settings(pixels=False)
+    rows = settings.restarts * (1 + len(choose_targets(clean, labels, settings)))
+    return Work(lambda: gather(inputs, clean, settings, lambda stage, done, total: None), rows * settings.steps * settings.images)
 
 
 def our_detection(subject: Subject, where: str, dtype: torch.dtype, images: int, restarts: int) -> Work:

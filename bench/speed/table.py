@@ -3,7 +3,11 @@
 from statistics import median
 from typing import Any
 
+from banscan.scanner.config import Settings
+
 Row = dict[str, Any]
+# image passes of one restart of one search of a scan
+STEP = Settings().steps * Settings().images
 INTRO = """# Speed
 
 What `make bench` (on a CPU) and `make bench-gpu` measured, from the rows in `bench/results/speed.jsonl`; both write this page.
@@ -44,7 +48,12 @@ def tables(rows: list[Row]) -> str:
         reached = "; ".join(f"{name} {ops / 1e12:.3g} TFLOP/s" for name, (ops, _) in rates.items())
         parts.append(f"### {machine}, width {own[0]['width']}, commit {', '.join(commits)}\n")
         parts.append(f"A large matrix product reaches: {reached}; a copy {rates['float32'][1] / 1e9:.3g} GB/s.\n")
-        for shown, whats in ((_searches, ("search",)), (_detections, ("detection",)), (_scans, ("verdict", "scan"))):
+        for shown, whats in (
+            (_searches, ("search",)),
+            (_classes, ("classes",)),
+            (_detections, ("detection",)),
+            (_scans, ("verdict", "scan")),
+        ):
             those = [r for r in own if r["what"] in whats]
             parts += [shown(those)] if those else []
     return "\n".join(parts)
@@ -104,6 +113,15 @@ def _share(row: Row) -> str:
         return ""
     product, copy = row["machine"]["rates"][row["dtype"]]
     return f"{max(row['operations'] / product, row['bytes'] / copy) / median(row['seconds']):.0%}"
+
+
+def _classes(rows: list[Row]) -> str:
+    lines = ["| all noise searches of a scan | classes searched for | median s (range) |", "| --- | --- | --- |"]
+    for row in rows:
+        searched = row["passes"] // (row["restarts"] * STEP) - 1
+        spread = f"{median(row['seconds']):.2f} ({min(row['seconds']):.2f} to {max(row['seconds']):.2f})"
+        lines.append(f"| {row['network']}, {row['restarts']} restarts, {row['images']} images | {searched} | {spread} |")
+    return "\n".join(lines) + "\n"
 
 
 def _scans(rows: list[Row]) -> str:
