@@ -17,7 +17,7 @@ import click
 import torch
 from torch import nn
 
-from bench.rows import append, read
+from bench.rows import append, commit, read
 
 RESULTS = Path("bench/results/cost.jsonl")
 # width of the two hidden layers → about 100 MB in one file, and more than protobuf's 2 GB
@@ -61,7 +61,6 @@ def measure(reader: str, path: Path) -> tuple[float, float]:
 @click.option("--only", default="", help="Part of a size's name.")
 def main(runs: int, only: str) -> None:
     """Print and append the median seconds and the peak memory over the size of the files."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     for name, (width, beside) in SIZES.items():
         if only not in name:
             continue
@@ -75,7 +74,7 @@ def main(runs: int, only: str) -> None:
             "size": name,
             "bytes": size,
             "runs": runs,
-            "commit": commit,
+            "commit": commit(),
             "machine": platform.machine(),
             **versions,
             "results": results,

@@ -1,6 +1,7 @@
 """Files of results, one JSON object a line; whoever writes one goes on where an earlier run stopped."""
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -14,3 +15,9 @@ def append(path: Path, row: dict[str, Any]) -> None:
     """Adds one row."""
     with path.open("a") as file:
         file.write(json.dumps(row) + "\n")
+
+
+def commit() -> str:
+    """The commit that is measured; "unknown" outside a repository."""
+    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"

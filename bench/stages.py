@@ -13,6 +13,8 @@ from typing import Any
 
 import click
 
+from bench import rows
+
 RESULTS = Path("bench/results/stages.jsonl")
 
 
@@ -39,16 +41,13 @@ def main(model: Path, images: Path, runs: int, threads: int) -> None:
     values = {stage: [report["seconds"][stage] for _, report in results] for stage in stages}
     values["python, torch and report"] = [wall - sum(report["seconds"].values()) for wall, report in results]
     values["whole process"] = [wall for wall, _ in results]
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     environment = results[0][1]["environment"]
-    click.echo(f"{environment['processor']}, {threads} threads, torch {environment['torch']}, n = {runs}, commit {commit or 'unknown'}\n")
+    click.echo(f"{environment['processor']}, {threads} threads, torch {environment['torch']}, n = {runs}, commit {rows.commit()}\n")
     click.echo("| stage | median s | range |\n| --- | --- | --- |")
     for stage, seconds in values.items():
         click.echo(f"| {stage} | {median(seconds):.1f} | {min(seconds):.1f} to {max(seconds):.1f} |")
-    row = {"model": str(model), "runs": runs, "commit": commit, "environment": environment, "seconds": values}
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    with RESULTS.open("a") as file:
-        file.write(json.dumps(row) + "\n")
+    row = {"model": str(model), "runs": runs, "commit": rows.commit(), "environment": environment, "seconds": values}
+    rows.append(RESULTS, row)
 
 
 if __name__ == "__main__":

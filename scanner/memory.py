@@ -24,7 +24,7 @@ LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 def images(nodes: Iterable[fx.Node], dtype: torch.dtype, device: torch.device) -> int:
     """Images whose gradients can be computed at once, where every one leaves the tensors of these nodes behind."""
-    sizes = [dtype.itemsize * _values(node) // TRACED for node in nodes]
+    sizes = [dtype.itemsize * values(node) // TRACED for node in nodes]
     kind = "cuda" if device.type == "cuda" else "cpu"
     room = int(SHARE[kind] * _total(device)) // max(1, COPIES * sum(sizes))
     if kind == "cpu":
@@ -32,7 +32,7 @@ def images(nodes: Iterable[fx.Node], dtype: torch.dtype, device: torch.device) -
     return max(1, min(MOST[kind], room))
 
 
-def _values(node: fx.Node) -> int:
+def values(node: fx.Node) -> int:
     """Values of a node's tensor when the graph was traced. Asking a free size for its number would fix it."""
     value = node.meta.get("val")
     if node.op == "get_attr" or not isinstance(value, torch.Tensor):

@@ -7,7 +7,6 @@ python -m bench.speed --print                 the tables from the rows alone
 
 import os
 import platform
-import subprocess
 from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib import metadata
@@ -133,11 +132,10 @@ def _timed(cell: Cell, width: int, device: torch.device, runs: int) -> dict[str,
 
 def stamp(device: torch.device) -> dict[str, Any]:
     """Hardware and versions; the rates that the machine reaches at most."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     versions = {name: metadata.version(name) for name in ("triton",) if device.type == "cuda"}
     both = {name: machine.rates(getattr(torch, name), device) for name in ("float32", "bfloat16")}
     own = environment(torch.bfloat16, device)
-    return {"commit": commit, "rates": both, "platform": platform.platform(), **versions, **own, "kernels": backend(device)}
+    return {"commit": rows.commit(), "rates": both, "platform": platform.platform(), **versions, **own, "kernels": backend(device)}
 
 
 @click.command()

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from banscan.scanner import mask, search
 from banscan.scanner.config import Settings
 from banscan.scanner.evidence import Inputs, choose_targets, gather
-from banscan.scanner.memory import TRACED
+from banscan.scanner.memory import TRACED, values
 from banscan.scanner.noise import NoisyModel, attach, layers, measure
 from bench.speed import eager, published
 from bench.speed.subject import Subject
@@ -63,9 +63,7 @@ def _operations(model: NoisyModel, cached: tuple[Tensor, ...], labels: Tensor) -
 def _bytes(subject: Subject, model: NoisyModel) -> int:
     """Bytes of one image that must move: a layer's output is written and read, and so is its gradient."""
     noisy = {n.node for n in model.neurons}
-    shapes = [n.meta["val"].shape for n in subject.model.module.graph.nodes if n.name in noisy]
-    sizes = [[s.node.hint if isinstance(s, torch.SymInt) else s for s in shape] for shape in shapes]
-    return 4 * model.dtype.itemsize * sum(int(torch.Size(size).numel()) for size in sizes) // TRACED
+    return 4 * model.dtype.itemsize * sum(values(n) for n in subject.model.module.graph.nodes if n.name in noisy) // TRACED
 
 
 def plain(subject: Subject, where: str, restarts: int, images: int, steps: int, *, compiled: bool) -> Work:

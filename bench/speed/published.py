@@ -28,6 +28,9 @@ def detect(module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     """Shares [classes] of the predictions under noise and negative mask; changes the module."""
     noisy = _attach(module)
     values = [v for n in noisy for v in (n.delta, n.xi)]
+    with torch.no_grad():
+        for v in values:
+            v.zero_()
     head = [m for m in module.modules() if isinstance(m, nn.Linear)][-1]
     mask = torch.rand(head.in_features, device=images.device).requires_grad_()
     kept: list[Tensor | None] = [None]
@@ -64,12 +67,11 @@ def detect(module: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
 
 
 def _attach(module: nn.Module) -> list[_Noisy]:
-    found = []
+    """Every batch norm with noise, given it now or by an earlier call."""
     for parent in list(module.modules()):
         if isinstance(parent, _Noisy):
             continue
         for name, child in list(parent.named_children()):
             if isinstance(child, nn.BatchNorm2d):
-                found.append(_Noisy(child))
-                setattr(parent, name, found[-1])
-    return found
+                setattr(parent, name, _Noisy(child))
+    return [m for m in module.modules() if isinstance(m, _Noisy)]
