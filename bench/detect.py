@@ -70,6 +70,7 @@ def aside(report: Report) -> dict[str, Any]:
             "class": int(with_mask.argmax()),
             "gain": float(with_mask.max()),
         },
+        "patched": None if report.pixels is None else [round(float(v), 4) for v in report.pixels.patch_moved],
         "map": None if mapped is None else {"moved": mapped.moved, "mutual": mapped.mutual, "next": _next(mapped)},
     }
 

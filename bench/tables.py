@@ -14,7 +14,19 @@ import torch
 from scipy.stats import binomtest
 
 from banscan.scanner.calibration import shipped
-from banscan.scanner.verdict import BACKDOORED, MAPPED, NAMES, map_score, outlier, outlier_p
+from banscan.scanner.verdict import (
+    BACKDOORED,
+    MAPPED,
+    NAMES,
+    PATCHED,
+    Test,
+    leading,
+    one_score,
+    outlier,
+    outlier_p,
+    patch_score,
+    share_score,
+)
 from bench import repair
 from bench.ablation import VARIANTS
 from bench.rows import read
@@ -67,9 +79,13 @@ def calibrated(row: Row, limit: float) -> bool:
     if verdict["score"] <= limit or row["attack"] == "none":
         return bool(verdict["score"] > limit)
     if row["target"] is None:
-        return bool(map_score(row["map"]["moved"]) > limit and row["map"]["next"] > 0.5)
-    leading = [t for t in verdict["tests"] if t["name"] == verdict["test"]]
-    return bool(leading and leading[0]["target"] == row["target"])
+        return bool(share_score(row["map"]["moved"], MAPPED) > limit and row["map"]["next"] > 0.5)
+    tests = [Test(**t) for t in verdict["tests"]]
+    best = leading(tests)
+    if one_score(best) > limit:
+        return bool(best.target == row["target"])
+    at, score = patch_score(torch.tensor(row["patched"]))
+    return bool(score > limit and at == row["target"])
 
 
 def rate(hits: Iterable[bool]) -> str:
@@ -244,11 +260,16 @@ def separately(rows: list[Row]) -> list[str]:
         "all-to-one": [r for r in rows if r["target"] is not None],
         "clean": clean,
     }
-    shown = []
-    for kind, group in kinds.items():
-        own = [r["map"]["moved"] for r in group if r.get("map")]
-        shown.append(f"{kind} {min(own):.0%} to {max(own):.0%} (n = {len(own)})" if own else f"{kind} none")
-    lines += ["", f"- share of images moved along a map (limit {MAPPED:.0%}): {', '.join(shown)}"]
+    lines.append("")
+    for what, limit, share in (
+        ("moved along a map", MAPPED, lambda r: r["map"] and r["map"]["moved"]),
+        ("that the best patch moves to one class", PATCHED, lambda r: r["patched"] and max(r["patched"])),
+    ):
+        shown = []
+        for kind, group in kinds.items():
+            own = [v for v in map(share, group) if v is not None]
+            shown.append(f"{kind} {min(own):.0%} to {max(own):.0%} (n = {len(own)})" if own else f"{kind} none")
+        lines.append(f"- share of images {what} (limit {limit:.0%}): {', '.join(shown)}")
     led = [r["untargeted"]["class"] == r["target"] for r in working]
     lines.append(f"- untargeted noise (Eq. 4), not used: the class that gains most is the target in {sum(led)} of {len(led)}")
     return lines

@@ -4,10 +4,14 @@ A small patch that is a trigger acts through features that clean images never sw
 is nothing to climb. Pasting thousands of small random patterns at random places does: one that shares a few cells with the trigger moves
 more images to the target class than any other patch moves to any other class, and its mutants move more still. All classes share the
 patches, and nothing but forward passes is needed.
+
+What is found is trimmed to as few cells as a small trigger has: a trigger loses nothing by it, and a patch that merely looks a little like
+a class needs every cell that it has.
 """
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -24,6 +28,8 @@ FIRST, GENERATIONS, PARENTS, CHILDREN = 2048, 3, 3, 8
 # a generation has at least this many mutants, however few the classes are
 BROOD = 1032
 IMAGES, FINAL_IMAGES = 8, 48
+# the cells that a trimmed patch keeps at most, and the rounds of trimming
+LEFT, ROUNDS = 12, 2
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,7 @@ class Patches:
         row, column, side: [N], in cells.
         grey: [N], whether all channels share one pattern.
         pattern: [N, C, S, S] of -1 and 1, S = max(SIDES); only the first `side` rows and columns count.
+        kept: [N, S, S], False for cells that were trimmed off.
     """
 
     row: Tensor
@@ -41,12 +48,19 @@ class Patches:
     side: Tensor
     grey: Tensor
     pattern: Tensor
+    kept: Tensor
 
     def __getitem__(self, index: Tensor | slice) -> "Patches":
         return Patches(*(getattr(self, f.name)[index] for f in fields(self)))
 
     def __len__(self) -> int:
         return len(self.row)
+
+    @property
+    def cells(self) -> Tensor:
+        """[N, S, S], True for the cells that a patch has."""
+        inside = torch.arange(max(SIDES)) < self.side[:, None]
+        return inside[:, :, None] & inside[:, None] & self.kept
 
     def __add__(self, other: "Patches") -> "Patches":
         return Patches(*(torch.cat([getattr(self, f.name), getattr(other, f.name)]) for f in fields(self)))
@@ -59,7 +73,8 @@ def draw(count: int, shape: tuple[int, int, int], generator: torch.Generator) ->
     row, column = (_below(size - side + 1, generator) for size in (rows, columns))
     grey = torch.rand(count, generator=generator) < 0.5
     pattern = torch.randint(2, (count, channels, max(SIDES), max(SIDES)), generator=generator) * 2 - 1
-    return Patches(row, column, side, grey, torch.where(grey[:, None, None, None], pattern[:, :1], pattern))
+    pattern = torch.where(grey[:, None, None, None], pattern[:, :1], pattern)
+    return Patches(row, column, side, grey, pattern, torch.ones(count, max(SIDES), max(SIDES), dtype=torch.bool))
 
 
 def _below(bounds: Tensor, generator: torch.Generator) -> Tensor:
@@ -80,7 +95,7 @@ def mutate(parents: Patches, shape: tuple[int, int, int], generator: torch.Gener
     # a grey patch stays grey; of another, one channel of a cell changes
     channel = torch.randint(channels, (count, 1, *size), generator=generator) == torch.arange(channels)[None, :, None, None]
     flipped = chosen & (channel | parents.grey[:, None, None, None])
-    return Patches(row, column, parents.side, parents.grey, torch.where(flipped, -parents.pattern, parents.pattern))
+    return replace(parents, row=row, column=column, pattern=torch.where(flipped, -parents.pattern, parents.pattern))
 
 
 def render(patches: Patches, shape: tuple[int, int, int], size: tuple[int, int]) -> Tensor:
@@ -88,8 +103,7 @@ def render(patches: Patches, shape: tuple[int, int, int], size: tuple[int, int])
     channels, rows, columns = shape
     count, most = len(patches), max(SIDES)
     line = torch.arange(most)
-    inside = line[None] < patches.side[:, None]
-    cells = patches.pattern * (inside[:, None, :, None] & inside[:, None, None, :])
+    cells = patches.pattern * patches.cells[:, None]
     canvas = torch.zeros(count, channels, rows + most, columns + most)
     at = (patches.row[:, None] + line)[:, :, None], (patches.column[:, None] + line)[:, None, :]
     canvas[torch.arange(count)[:, None, None], :, at[0], at[1]] = cells.permute(0, 2, 3, 1).float()
@@ -131,10 +145,10 @@ def search_patches(
     seed: int,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Patches:
-    """The patch that moves the images [N, ...] best to each of the targets [T].
+    """The patch of at most LEFT cells that moves the images [N, ...] best to each of the targets [T].
 
     Every generation is measured on images of its own; the best PARENTS of each class and their mutants make the next. The fewer the
-    classes, the more mutants each gets.
+    classes, the more mutants each gets. The best of all is trimmed.
     """
     generator = torch.Generator().manual_seed(seed)
     shape = cells(model, pixels)
@@ -154,7 +168,29 @@ def search_patches(
         best = measure(patches, IMAGES).topk(PARENTS, 0).indices
     finalists = patches[best.flatten()]
     final = measure(finalists, FINAL_IMAGES).reshape(PARENTS, len(targets), len(targets)).diagonal(dim1=1, dim2=2)
-    return finalists[final.argmax(0) * len(targets) + torch.arange(len(targets))]
+    found = finalists[final.argmax(0) * len(targets) + torch.arange(len(targets))]
+    for left in range(ROUNDS, 0, -1):
+        found = _trimmed(found, left, measure)
+    return found
+
+
+def _trimmed(found: Patches, rounds: int, measure: Callable[[Patches, int], Tensor]) -> Patches:
+    """Each target's patch without the cells that it misses least, on its way to LEFT cells in so many rounds."""
+    patch, row, column = found.cells.nonzero().unbind(1)
+    without = found.kept[patch].clone()
+    without[torch.arange(len(patch)), row, column] = False
+    spared = measure(replace(found[patch], kept=without), IMAGES)[torch.arange(len(patch)), patch]
+    kept = found.kept.clone()
+    for t, size in enumerate(found.cells.sum((1, 2)).tolist()):
+        own = (patch == t).nonzero()[:, 0]
+        gone = own[spared[own].argsort(descending=True)[: max(0, size - _cells_left(size, rounds - 1))]]
+        kept[t, row[gone], column[gone]] = False
+    return replace(found, kept=kept)
+
+
+def _cells_left(size: int, rounds: int) -> int:
+    """Cells of a patch of this size before so many rounds, each of which takes the same share."""
+    return round(LEFT * math.pow(max(size, LEFT) / LEFT, rounds / ROUNDS))
 
 
 def _children(targets: int) -> int:
@@ -163,6 +199,8 @@ def _children(targets: int) -> int:
 
 
 def passes(targets: int, images: int) -> int:
-    """About how many images `search_patches` computes."""
+    """At most how many images `search_patches` computes."""
     later = GENERATIONS * PARENTS * (_children(targets) + 1) * targets
-    return (FIRST + later) * min(IMAGES, images) + PARENTS * targets * min(FINAL_IMAGES, images)
+    most = max(SIDES) ** 2
+    trimmed = sum(_cells_left(most, rounds) for rounds in range(1, ROUNDS + 1)) * targets
+    return (FIRST + later + trimmed) * min(IMAGES, images) + PARENTS * targets * min(FINAL_IMAGES, images)

@@ -11,7 +11,7 @@ from torch import Tensor
 from banscan.scanner.config import Settings
 from banscan.scanner.evidence import margin_table
 from banscan.scanner.margin import largest_margins
-from banscan.scanner.patch import passes, search_patches, successes
+from banscan.scanner.patch import cells, passes, render, search_patches
 from banscan.scanner.pixels import PixelModel
 from banscan.scanner.progress import Counter, Progress
 from banscan.scanner.universal import margins_under, universal
@@ -52,14 +52,15 @@ class PixelEvidence:
         largest: [K, T], the largest margin of target t from each start.
         moved: [T], share of the other classes' images that a universal perturbation towards t moves there.
         success: [T], mean of sigmoid(margin / softness) over the same images: how clearly it does.
-        patch: [T], the same under the best patch found for t, over images that it was not sought on.
+        patch_moved, patch_success: [T], the same two under the best small patch found for t, over images that it was not sought on.
         mapped: of the search along a map; None where there are too few images of a class.
     """
 
     largest: Tensor
     moved: Tensor
     success: Tensor
-    patch: Tensor
+    patch_moved: Tensor
+    patch_success: Tensor
     mapped: Mapped | None
 
 
@@ -89,27 +90,26 @@ def gather_pixels(
         progress=count,
     )
     drawn = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))[:MEASURED]
-    reached = margins_under(model, pixels[drawn], labels[drawn], goals, found)
-    known = ~reached.isnan()
-    measured = known.sum(1).clamp(min=1)
-    moved = ((reached > 0) & known).sum(1) / measured
-    success = torch.sigmoid(reached / softness).nansum(1) / measured
+    moved, success = effect(margins_under(model, pixels[drawn], labels[drawn], goals, found), softness)
 
-    patch = patched(model, pixels, labels, targets, softness, seed, progress)
+    searching = _two_thirds(labels, seed)
+    count = Counter(progress, "searching for patches", passes(len(targets), int(searching.sum())))
+    patches = search_patches(model, pixels[searching], labels[searching], targets, softness=softness, seed=seed, progress=count)
+    changes = model.from_channels_first(render(patches, cells(model, pixels), model.size(pixels)).to(model.device))
+    patch_moved, patch_success = effect(margins_under(model, pixels[~searching], labels[~searching], goals, changes), softness)
+
     mapped = None
     if len(targets) == classes and int(torch.bincount(labels, minlength=classes).min()) >= 2:
         count = Counter(progress, "searching for a map of classes", sum(MAP_STEPS) * MAP_TRIES * min(MAP_IMAGES, len(labels)))
         mapped = search_map(model, pixels, labels, softness, seed, count)
-    return PixelEvidence(largest, moved, success, patch, mapped)
+    return PixelEvidence(largest, moved, success, patch_moved, patch_success, mapped)
 
 
-def patched(model: PixelModel, pixels: Tensor, labels: Tensor, targets: Tensor, softness: float, seed: int, progress: Progress) -> Tensor:
-    """How clearly [T] the best patch of each target works on images [N, ...] that it was not sought on: one of three."""
-    searching = _two_thirds(labels, seed)
-    count = Counter(progress, "searching for patches", passes(len(targets), int(searching.sum())))
-    found = search_patches(model, pixels[searching], labels[searching], targets, softness=softness, seed=seed, progress=count)
-    result: Tensor = successes(model, pixels[~searching], labels[~searching], targets, found, softness).diagonal()
-    return result
+def effect(margins: Tensor, softness: float) -> tuple[Tensor, Tensor]:
+    """Shares [T] of images moved, and means [T] of sigmoid(margin / softness), for margins [T, N] that are NaN for images left out."""
+    known = ~margins.isnan()
+    measured = known.sum(1).clamp(min=1)
+    return ((margins > 0) & known).sum(1) / measured, torch.sigmoid(margins / softness).nansum(1) / measured
 
 
 def clean_margin(clean: Tensor) -> float:

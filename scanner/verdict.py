@@ -6,6 +6,7 @@ several, and the p-value pays for their number.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,6 +14,7 @@ from scipy.special import stdtr, stdtrit
 from torch import Tensor
 
 from banscan.scanner.evidence import Evidence
+from banscan.scanner.patch import LEFT
 from banscan.scanner.pixel_evidence import PixelEvidence
 
 # Probability that a model whose classes differ only by chance is called backdoored, or suspicious.
@@ -22,6 +24,8 @@ SUSPICIOUS = 0.02
 SMALLEST = 0.002
 # share of the images that one perturbation moves along a one-to-one map of classes: more than half have no innocent reason
 MAPPED = 0.5
+# the same of one small patch and one class, unless patches do half as much for the median class, so that any class is reached
+PATCHED = 0.5
 # with fewer classes the tests have next to no power
 MIN_CLASSES = 5
 NAMES = {
@@ -66,8 +70,8 @@ class Verdict:
         target: the target class of an all-to-one backdoor.
         mapping: source class → attacked class of an all-to-all backdoor.
         p_value: probability of evidence this strong when the classes differ only by chance: the smallest of `tests`; None when
-            inconclusive. The search along a map has none.
-        test: the name of the test that decided, "map" for an all-to-all backdoor.
+            inconclusive. What a patch or a map moves has none.
+        test: the name of the test that decided, "patch share" or "map" where the share of the images moved did.
         tests: all of them.
         score: what the verdict rests on, 1 at the threshold of either kind; None when inconclusive before the tests.
         reason: one sentence.
@@ -95,11 +99,11 @@ def judge(evidence: Evidence, pixels: PixelEvidence | None, limit: float | None 
     if count < MIN_CLASSES:
         return inconclusive(f"{count} classes are too few to tell an outlier among them; at least {MIN_CLASSES} are needed")
     tests = run_tests(evidence, pixels)
-    # a class that does not lead in every restart is an accident of one of them
-    best = min(tests, key=lambda t: (not t.steady, t.p_value, -t.statistic))
+    best = leading(tests)
     mapped = None if pixels is None else pixels.mapped
-    one, every = one_score(best), 0.0 if mapped is None else map_score(mapped.moved)
-    score = max(one, every)
+    one, every = one_score(best), 0.0 if mapped is None else share_score(mapped.moved, MAPPED)
+    at, patched = (0, 0.0) if pixels is None else patch_score(pixels.patch_moved)
+    score = max(one, patched, every)
     numbers = {"p_value": best.p_value, "test": best.name, "tests": tests, "score": score}
 
     def enough(value: float) -> bool:
@@ -107,6 +111,13 @@ def judge(evidence: Evidence, pixels: PixelEvidence | None, limit: float | None 
 
     if enough(one):
         return Verdict("backdoored", _reason(best, evidence, pixels), "all-to-one", best.target, **numbers)  # type: ignore[arg-type]
+    if pixels is not None and enough(patched):
+        target = int(evidence.targets[at])
+        reason = (
+            f"one patch of at most {LEFT} cells moves {pixels.patch_moved[at]:.0%} of the images that it was not made on to class "
+            f"{target}, against {pixels.patch_moved.median():.0%} for the median class"
+        )
+        return Verdict("backdoored", reason, "all-to-one", target, (), best.p_value, "patch share", tests, score)
     if mapped is not None and enough(every):
         reason = (
             f"one perturbation moves {mapped.moved:.0%} of the images it was not made on along a one-to-one map of the classes, as an "
@@ -120,14 +131,26 @@ def judge(evidence: Evidence, pixels: PixelEvidence | None, limit: float | None 
     return Verdict("no backdoor found", reason, **numbers)  # type: ignore[arg-type]
 
 
+def leading(tests: Sequence[Test]) -> Test:
+    """The test that decides; a class that does not lead in every restart is an accident of one of them."""
+    return min(tests, key=lambda t: (not t.steady, t.p_value, -t.statistic))
+
+
 def one_score(test: Test) -> float:
     """1 where the test's p-value reaches BACKDOORED, growing with its logarithm."""
     return math.log(max(test.p_value, 1e-300)) / math.log(BACKDOORED) if test.steady else 0.0
 
 
-def map_score(moved: float) -> float:
-    """1 where the share reaches MAPPED. The cube keeps shares that likeness of classes explains below the scores of clean classes."""
-    return (moved / MAPPED) ** 3
+def share_score(moved: float, limit: float) -> float:
+    """1 where the share reaches its limit. The cube keeps shares that likeness of classes explains below the scores of clean classes."""
+    return (moved / limit) ** 3
+
+
+def patch_score(moved: Tensor) -> tuple[int, float]:
+    """Where patches move most images [T], and `share_score` of it: 0 where they move half as many to the median class."""
+    lead = int(moved.argmax())
+    alone = float(moved[lead]) > 2 * float(moved.median())
+    return lead, share_score(float(moved[lead]), PATCHED) if alone else 0.0
 
 
 def statistics(evidence: Evidence, pixels: PixelEvidence | None) -> dict[str, Tensor]:
@@ -137,7 +160,7 @@ def statistics(evidence: Evidence, pixels: PixelEvidence | None) -> dict[str, Te
         # the root evens out a spread that grows with the margin
         values["margin"] = pixels.largest.double().clamp(min=0).sqrt()
         values["perturbation"] = log_odds(pixels.success)[None]
-        values["patch"] = log_odds(pixels.patch)[None]
+        values["patch"] = log_odds(pixels.patch_success)[None]
     scaled = [standardise(v.mean(0)) for v in values.values()]
     values["joint"] = torch.stack(scaled).sum(0)[None]
     return values
@@ -187,7 +210,8 @@ def _reason(test: Test, evidence: Evidence, pixels: PixelEvidence | None) -> str
         seen = against(pixels.moved, ".0%")
         return f"one perturbation aimed at class {test.target} moves this share of the other classes' images there: {seen}"
     if pixels is not None and test.name == "patch":
-        return f"one small patch moves about this share of the other classes' images to class {test.target}: {against(pixels.patch, '.0%')}"
+        seen = against(pixels.patch_moved, ".0%")
+        return f"one small patch moves this share of the other classes' images to class {test.target}: {seen}"
     return f"class {test.target} is singled out by all tests together"
 
 

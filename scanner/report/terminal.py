@@ -8,9 +8,10 @@ from rich.text import Text
 
 from banscan.importers import TracedModel
 from banscan.scanner.calibration import Standing
+from banscan.scanner.patch import LEFT
 from banscan.scanner.report.drawing import draw
 from banscan.scanner.scan import Report
-from banscan.scanner.verdict import BACKDOORED, MAPPED, NAMES, SUSPICIOUS
+from banscan.scanner.verdict import BACKDOORED, MAPPED, NAMES, PATCHED, SUSPICIOUS, patch_score
 
 STYLES = {"backdoored": "bold red", "suspicious": "bold yellow", "no backdoor found": "bold green", "inconclusive": "bold yellow"}
 SHOWN = 6
@@ -105,6 +106,7 @@ def bar(share: float, width: int = 24) -> str:
 
 def _tests(report: Report) -> Table:
     """What each test saw."""
+    assert report.evidence is not None
     table = Table(title="Tests: does one class stand out among the others?", title_justify="left", box=None, pad_edge=False)
     table.add_column("test", no_wrap=True)
     table.add_column("a class stands out when")
@@ -122,6 +124,11 @@ def _tests(report: Report) -> Table:
             chance(test.p_value),
         )
         table.add_row(*row, style=style)
+    if report.pixels is not None:
+        at, score = patch_score(report.pixels.patch_moved)
+        what = f"a patch of {LEFT} cells at most moves images to it, twice as many as to the median class"
+        share, target = float(report.pixels.patch_moved[at]), int(report.evidence.targets[at])
+        table.add_row("patch share", what, str(target), f"{share:.0%}", f"{PATCHED:.0%}", "–", style="red" if score >= 1 else "")
     mapped = None if report.pixels is None else report.pixels.mapped
     if mapped is not None:
         style = "red" if mapped.moved >= MAPPED else ""

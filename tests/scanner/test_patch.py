@@ -55,6 +55,7 @@ def test_finds_the_trigger(images: tuple[Tensor, Tensor], channels_last: bool) -
     assert reached[TARGET] > 0.5 > 1.5 * others.max()
     key = patch.render(found[slice(TARGET, TARGET + 1)], SHAPE, (SIZE, SIZE))[0, :, 20:23, 9:12]
     assert (key != 0).float().mean() >= 0.6  # most of the trigger is covered
+    assert (found.cells.sum((1, 2)) <= patch.LEFT).all()
     assert 0.8 * patch.passes(CLASSES, 64) < sum(seen) <= patch.passes(CLASSES, 64)
 
 

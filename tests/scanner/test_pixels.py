@@ -139,7 +139,7 @@ def test_pixel_evidence_is_complete_and_repeats(images: tuple[Tensor, Tensor]) -
     first, again = run(), run()
     assert torch.equal(first.largest, again.largest)
     assert torch.equal(first.success, again.success)
-    assert torch.equal(first.patch, again.patch)
+    assert torch.equal(first.patch_success, again.patch_success)
     assert first.mapped == again.mapped
     assert int(first.success.argmax()) == int(first.largest.mean(0).argmax()) == 3
     assert len(set(stages)) == 4

@@ -92,7 +92,8 @@ def pixels(classes: int = 43, seed: int = 0, **changes: object) -> PixelEvidence
         largest=15 + torch.randn(classes, generator=generator) + 0.1 * torch.randn(4, classes, generator=generator),
         moved=(0.5 * torch.randn(classes, generator=generator)).sigmoid(),
         success=(0.5 * torch.randn(classes, generator=generator)).sigmoid(),
-        patch=(0.5 * torch.randn(classes, generator=generator)).sigmoid(),
+        patch_moved=torch.full((classes,), 0.1),
+        patch_success=(0.5 * torch.randn(classes, generator=generator)).sigmoid(),
         mapped=Mapped(tuple((c + 1) % classes for c in range(classes)), 0.25, 0.0),
     )
     return replace(calm, **changes)  # type: ignore[arg-type]
@@ -106,7 +107,7 @@ def test_every_test_can_decide(name: str) -> None:
     elif name == "perturbation":
         calm.success[7] = 0.995
     elif name == "patch":
-        calm.patch[7] = 0.995
+        calm.patch_success[7] = 0.995
     else:
         noise.clean_logits[7] += 9
     result = verdict.judge(noise, calm)
@@ -120,7 +121,7 @@ def test_weak_signs_add_up() -> None:
     calm, noise = pixels(), evidence(clean())
     noise.moved[:, 7] = 0.7
     calm.largest[:, 7] = 17.6
-    calm.success[7] = calm.patch[7] = 0.78
+    calm.success[7] = calm.patch_success[7] = 0.78
     noise.clean_logits[7] = 2.6
     result = verdict.judge(noise, calm)
     assert (result.outcome, result.target, result.test) == ("backdoored", 7, "joint")
@@ -140,6 +141,20 @@ def test_all_to_all_verdict() -> None:
     assert (result.outcome, result.kind, result.test) == ("backdoored", "all-to-all", "map")
     assert result.mapping[3] == (3, 4)
     assert verdict.judge(evidence(clean()), pixels(mapped=replace(followed, moved=0.45))).outcome == "no backdoor found"
+
+
+def test_a_small_patch_that_moves_most_images() -> None:
+    """Few classes leave the outlier tests next to no power; a patch that works is a fact all the same, where others do not work as well."""
+    calm = pixels(10)
+    calm.patch_moved[7] = 0.9
+    result = verdict.judge(evidence(clean(classes=10)), calm)
+    assert (result.outcome, result.kind, result.target, result.test) == ("backdoored", "all-to-one", 7, "patch share")
+    assert "90%" in result.reason
+    assert result.score == pytest.approx((0.9 / 0.5) ** 3)
+    fragile = replace(calm, patch_moved=calm.patch_moved.clamp(min=0.46))
+    weak = replace(calm, patch_moved=calm.patch_moved.clamp(max=0.49))
+    for other in (fragile, weak):
+        assert verdict.judge(evidence(clean(classes=10)), other).outcome == "no backdoor found"
 
 
 def test_without_pixels() -> None:
