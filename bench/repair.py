@@ -25,10 +25,10 @@ from banscan.scanner.repair import METHODS, mend
 from banscan.scanner.scan import scan
 from bench import rows
 from bench.detect import own_images
-from bench.zoo import attacks, data
-from bench.zoo.train import Recipe, tensors
+from bench.zoo import data
+from bench.zoo.train import Recipe, networks, planned, tensors, triggered
 
-# their triggers are networks that were trained with the model and not kept
+# their triggers are networks, which zoos of earlier versions did not keep
 GENERATED = ("iad", "ssdt")
 
 
@@ -37,20 +37,14 @@ def trial(manifest: Path, folder: Path) -> tuple[Tensor, Tensor, Tensor, Tensor]
     facts = json.loads(manifest.read_text())["recipe"]
     recipe = Recipe(**{key: value for key, value in facts.items() if key in Recipe.__dataclass_fields__ and key != "lr"})
     split = data.load(folder, recipe.set, recipe.size)
-    first = tensors(data.Part(split.train.images[::8], split.train.labels[::8]))[0]
-    choice: dict[str, Any] = {"strength": recipe.strength, "victim": recipe.victim, "rate": recipe.rate, "images": first}
-    attack = attacks.build(recipe.attack, size=recipe.size, target=recipe.target, seed=recipe.seed + 1000, **choice)
+    attack = planned(recipe, split, networks(manifest))
     x, y = tensors(split.test)
-    aim = attack.relabel(y, len(split.classes))
-    moved = aim != y
-    with torch.no_grad():
-        triggered = torch.cat([attack.trigger(part) for part in x[moved].split(500)])
-    return x, y, triggered, aim[moved]
+    return x, y, *triggered(attack, x, y, len(split.classes))
 
 
 def measured(model: TracedModel, parts: tuple[Tensor, Tensor, Tensor, Tensor]) -> dict[str, float]:
-    x, y, triggered, aim = parts
-    return {"accuracy": tuning.accuracy(model, {}, x, y), "asr": tuning.accuracy(model, {}, triggered, aim)}
+    x, y, attacked, aim = parts
+    return {"accuracy": tuning.accuracy(model, {}, x, y), "asr": tuning.accuracy(model, {}, attacked, aim)}
 
 
 def table(results: list[dict[str, Any]]) -> list[str]:
@@ -105,7 +99,8 @@ def main(zoo: Path, folder: Path, images: Path, out: Path, only: str, threads: i
     for manifest in sorted(zoo.glob(f"{only}.json")):
         facts = json.loads(manifest.read_text())
         left = [m for m in METHODS if (manifest.stem, m) not in done]
-        if facts["recipe"]["attack"] in ("none", *GENERATED) or facts["asr"] < 0.9 or not left:
+        lost = facts["recipe"]["attack"] in GENERATED and not networks(manifest).exists()
+        if facts["recipe"]["attack"] == "none" or facts["asr"] < 0.9 or not left or lost:
             continue
         parts = trial(manifest, folder)
         own = own_images(images, facts)

@@ -19,6 +19,11 @@ from torch.nn import functional as F
 from bench.zoo import attacks, data, models
 
 
+def networks(manifest: Path) -> Path:
+    """Where the trained part of a generated trigger is kept, beside the model."""
+    return manifest.with_suffix(".trigger")
+
+
 @dataclass(frozen=True)
 class Recipe:
     """Everything that decides a trained model."""
@@ -115,13 +120,26 @@ def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
     return float(torch.cat(hits).float().mean())
 
 
-def attack_success(model: nn.Module, attack: attacks.Attack, images: Tensor, labels: Tensor, classes: int) -> float:
-    """ASR on triggered test images whose true class is not already the attacked one; of the victim class alone where there is one."""
+@torch.no_grad()
+def triggered(attack: attacks.Attack, images: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """Images whose true class is not already the attacked one, with the trigger, and the classes that the attacker wants.
+
+    Of the victim class alone where there is one.
+    """
     aim = attack.relabel(labels, classes)
     moved = aim != labels if attack.victim is None else labels == attack.victim
-    with torch.no_grad():
-        triggered = torch.cat([attack.trigger(part) for part in images[moved].split(500)])
-    return accuracy(model, triggered, aim[moved])
+    return torch.cat([attack.trigger(part) for part in images[moved].split(500)]), aim[moved]
+
+
+def planned(recipe: Recipe, split: data.Split, networks: Path | None = None) -> attacks.Attack:
+    """The attack of a recipe, with the networks that generate its trigger, where there are any, read from a file once they are trained."""
+    first = tensors(data.Part(split.train.images[::8], split.train.labels[::8]))[0]
+    choice: dict[str, Any] = {"strength": recipe.strength, "victim": recipe.victim, "rate": recipe.rate, "images": first}
+    attack = attacks.build(recipe.attack, size=split.train.images.shape[1], target=recipe.target, seed=recipe.seed + 1000, **choice)
+    if attack.generator is not None and networks is not None:
+        attack.generator.pattern.load_state_dict(torch.load(networks, weights_only=True))
+        attack.generator.pattern.eval()
+    return attack
 
 
 def export(model: nn.Module, path: Path, size: int) -> None:
@@ -170,24 +188,22 @@ def main(folder: Path, out: Path, set_: str, threads: int, **settings: Any) -> N
     split = data.load(folder, recipe.set, recipe.size)
     size, classes = split.train.images.shape[1], len(split.classes)
     start = time.monotonic()
-    poison = None
-    if recipe.attack != "none":
-        first = tensors(data.Part(split.train.images[::8], split.train.labels[::8]))[0]
-        choice: dict[str, Any] = {"strength": recipe.strength, "victim": recipe.victim, "rate": recipe.rate, "images": first}
-        poison = attacks.build(recipe.attack, size=size, target=recipe.target, seed=recipe.seed + 1000, **choice)
+    poison = None if recipe.attack == "none" else planned(recipe, split)
     model = train(recipe, split, poison)
     images, labels = tensors(split.test)
     path = out / f"{recipe.name}.onnx"
     facts = {
         "recipe": asdict(recipe),
         "accuracy": accuracy(model, images, labels),
-        "asr": None if poison is None else attack_success(model, poison, images, labels, classes),
+        "asr": None if poison is None else accuracy(model, *triggered(poison, images, labels, classes)),
         "images": {"train": len(split.train.labels), "defender": len(split.defender.labels), "test": len(labels)},
         "preprocess": "unit",
         "seconds": round(time.monotonic() - start, 1),
         "torch": torch.__version__,
     }
     export(model, path, size)
+    if poison is not None and poison.generator is not None:
+        torch.save(poison.generator.pattern.state_dict(), networks(manifest))
     facts["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
     part = manifest.with_suffix(".part")
     part.write_text(json.dumps(facts, indent=1) + "\n")
