@@ -91,14 +91,15 @@ def _spread(values: list[float]) -> str:
 @click.option("--images", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True, help="The defender's clean images.")
 @click.option("--out", type=click.Path(path_type=Path), required=True)
 @click.option("--only", default="*", show_default=True, help="Names of the models, with wildcards.")
+@click.option("--methods", default=",".join(METHODS), show_default=True)
 @click.option("--threads", default=1, show_default=True)
-def main(zoo: Path, folder: Path, images: Path, out: Path, only: str, threads: int) -> None:
+def main(zoo: Path, folder: Path, images: Path, out: Path, only: str, methods: str, threads: int) -> None:
     """Append a row for every backdoored model and method that OUT does not have yet, and print the table."""
     torch.set_num_threads(threads)
     done = {(r["name"], r["method"]) for r in rows.read(out)}
     for manifest in sorted(zoo.glob(f"{only}.json")):
         facts = json.loads(manifest.read_text())
-        left = [m for m in METHODS if (manifest.stem, m) not in done]
+        left = [m for m in methods.split(",") if (manifest.stem, m) not in done]
         lost = facts["recipe"]["attack"] in GENERATED and not networks(manifest).exists()
         if facts["recipe"]["attack"] == "none" or facts["asr"] < 0.9 or not left or lost:
             continue

@@ -56,10 +56,15 @@ class PixelModel:
         return result.float()
 
 
+def limits(model: TracedModel, preprocess: Preprocess) -> tuple[Tensor, Tensor]:
+    """The inputs that stand for black and white pixels, on the model's device."""
+    black, white = (np.full((1, 1, 1, model.input.channels), v, dtype=np.uint8) for v in (0, 255))
+    return preprocess(black, model.input.layout).to(model.device), preprocess(white, model.input.layout).to(model.device)
+
+
 def pixel_model(model: TracedModel, preprocess: Preprocess, dtype: torch.dtype) -> PixelModel:
     """The model behind its preprocessing, with weights in `dtype`, on its own device."""
-    channels = model.input.channels
-    low, high = (preprocess(np.full((1, 1, 1, channels), v, dtype=np.uint8), model.input.layout).to(model.device) for v in (0, 255))
+    low, high = limits(model, preprocess)
     graph = fx.Graph()
     graph.output(graph.graph_copy(model.module.graph, {}))
     at_once = memory.images(model.module.graph.nodes, dtype, model.device)

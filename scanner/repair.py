@@ -16,11 +16,12 @@ from banscan import importers
 from banscan.errors import BanscanError, EvidenceError, UsageError
 from banscan.files import whole
 from banscan.importers import Parity, TracedModel, weights, writer
-from banscan.scanner import checks, images, tuning
+from banscan.scanner import checks, images, pixels, tuning, unfolded
 from banscan.scanner.images import CleanSet
 from banscan.scanner.progress import Counter, Progress
 from banscan.scanner.scan import PARITY_IMAGES, Report, scan
-from banscan.scanner.tuning import State, Tuning
+from banscan.scanner.tuning import Tuning
+from banscan.scanner.unfolded import State
 
 METHODS = {"ban": Tuning(), "finetune": tuning.plain(Tuning()), "anp": tuning.ANP}
 # every so many images of a class is kept from the tuning, to measure on
@@ -131,6 +132,7 @@ def mend(
     importers.place(model, torch.device("cpu"))  # the scan may have been on a GPU
     assert before.choice is not None
     x = before.choice.preprocess(clean.images, model.input.layout)
+    limits = pixels.limits(model, before.choice.preprocess)
     y = tuning.predictions(model, {}, x) if clean.labels is None else clean.labels
     kept = _kept(y)
     seen, labels = x[~kept], y[~kept]
@@ -139,13 +141,17 @@ def mend(
     aims = None if method == "anp" else _aims(before)
     checkpoint = output.with_name(f"{output.name}.partial")
     key = _key(model, method, how, aims, y, clean)
-    state, losses = _resume(checkpoint, key, lambda: tuning.start(model, seen, masked=method == "anp"))
+
+    def begin() -> State:
+        return unfolded.start(model, seen, depth=how.depth, masked=method == "anp")
+
+    state, losses = _resume(checkpoint, key, begin)
     while state.epoch < how.epochs:
         counter = Counter(progress, f"epoch {state.epoch + 1} of {how.epochs}", len(seen))
-        losses.append(tuning.epoch(model, state, seen, labels, how, aims, counter))
+        losses.append(tuning.epoch(model, state, seen, labels, how, limits=limits, aims=aims, told=counter))
         told(state.epoch, *losses[-1])
         _keep(checkpoint, key, state, losses)
-    tuned = tuning.finished(model, state, seen)
+    tuned = unfolded.finished(model, unfolded.between(begin(), state, how.path), seen)
     first, last = (tuning.accuracy(model, w, x[kept], y[kept]) for w in ({}, tuned))
     checkpoint.unlink(missing_ok=True)
     if not first - last <= max_drop:
@@ -161,7 +167,7 @@ def _settings(method: str, settings: Tuning | None) -> Tuning:
     if method not in METHODS:
         raise UsageError(f"--method {method}: unknown; expected {', '.join(METHODS)}")
     given = settings or METHODS[method]
-    return tuning.plain(given) if method == "finetune" else given
+    return given if given.weight and method != "finetune" else tuning.plain(given)
 
 
 def _check_paths(path: Path, output: Path) -> None:
@@ -214,6 +220,7 @@ def _keep(path: Path, key: str, state: State, losses: list[tuple[float, float]])
     arrays = {"key": np.array(key), "losses": np.array(losses)}
     arrays |= {f"values/{name}": value.numpy() for name, value in state.values.items()}
     arrays |= {f"momenta/{name}": value.numpy() for name, value in state.momenta.items()}
+    arrays |= {} if state.pixels is None else {"pixels": state.pixels.numpy()}
     with whole(path) as place, place.open("wb") as stream:
         np.savez(stream, **arrays)  # type: ignore[arg-type]
 
@@ -230,7 +237,8 @@ def _resume(path: Path, key: str, begin: Callable[[], State]) -> tuple[State, li
                         if kind in parts:
                             parts[kind][own] = torch.from_numpy(data[name])
                     losses = [(float(a), float(b)) for a, b in data["losses"]]
-                    return State(parts["values"], parts["momenta"], len(losses)), losses
+                    noise = torch.from_numpy(data["pixels"]) if "pixels" in data.files else None
+                    return State(parts["values"], parts["momenta"], len(losses), noise), losses
         except (OSError, ValueError, KeyError, EOFError) as error:
             raise UsageError(f"{path}: not the checkpoint of a repair ({error}); remove it") from error
     return begin(), []

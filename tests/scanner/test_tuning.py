@@ -12,14 +12,16 @@ from torch.nn import functional as F
 
 from banscan import ModelError, importers
 from banscan.importers import TracedModel, weights
-from banscan.scanner import tuning
-from banscan.scanner.tuning import State, Tuning
+from banscan.scanner import tuning, unfolded
+from banscan.scanner.tuning import Tuning
+from banscan.scanner.unfolded import State
 from tests.conftest import random_norms
 from tests.importers import matrix
 from tests.importers.architectures import FAMILIES
 from tests.importers.architectures import images as pictures
 
 QUICK = Tuning(epochs=2, batch=40, lr=0.01)
+LIMITS = torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1)
 
 
 @pytest.fixture(scope="module")
@@ -33,32 +35,32 @@ def data(patterns: tuple[np.ndarray, np.ndarray]) -> tuple[torch.Tensor, torch.T
 
 
 def trained(model: TracedModel, data: tuple[torch.Tensor, torch.Tensor], settings: Tuning, aims: torch.Tensor | None = None) -> State:
-    state = tuning.start(model, data[0])
+    state = unfolded.start(model, data[0])
     for _ in range(settings.epochs):
-        tuning.epoch(model, state, *data, settings, aims)
+        tuning.epoch(model, state, *data, settings, limits=LIMITS, aims=aims)
     return state
 
 
 def test_the_form_that_is_trained_is_the_model(model: TracedModel, data: tuple[torch.Tensor, torch.Tensor]) -> None:
     """One batch holds all images, so its statistics are those that scale and shift come from."""
     x = data[0]
-    values = tuning.start(model, x).values
-    own = tuning._Pass(model, values).run(x)
+    values = unfolded.start(model, x).values
+    own = unfolded.Pass(model, values).run(x)
     assert float((own - model.logits(x)).norm() / own.norm()) < 1e-3
 
 
 def test_masks_are_those_of_anp(model: TracedModel, data: tuple[torch.Tensor, torch.Tensor]) -> None:
     """(m + delta) on the scale, (1 + xi) on the shift (Wu and Wang, Eq. 6), m in [0, 1]; nothing else is trained."""
     x, y = data
-    state = tuning.start(model, x, masked=True)
+    state = unfolded.start(model, x, masked=True)
     before = {name: value.clone() for name, value in state.values.items()}
     node = next(name.removeprefix("mask/") for name in before if name.startswith("mask/"))
     noise = {node: (torch.full_like(before[f"mask/{node}"], 0.3), torch.full_like(before[f"mask/{node}"], -0.2))}
     values = {**before, f"mask/{node}": torch.full_like(before[f"mask/{node}"], 0.5)}
     scaled = {**before, f"scale/{node}": before[f"scale/{node}"] * 0.8, f"shift/{node}": before[f"shift/{node}"] * 0.8}
-    assert torch.allclose(tuning._Pass(model, values, noise).run(x), tuning._Pass(model, scaled).run(x), atol=1e-4)
+    assert torch.allclose(unfolded.Pass(model, values, noise).run(x), unfolded.Pass(model, scaled).run(x), atol=1e-4)
     for _ in range(3):
-        tuning.epoch(model, state, x, y, replace(tuning.ANP, lr=0.5, batch=40))
+        tuning.epoch(model, state, x, y, replace(tuning.ANP, lr=0.5, batch=40), limits=LIMITS)
     for name, value in state.values.items():
         if name.startswith("mask/"):
             assert 0 <= float(value.min()) < 1 >= float(value.max())
@@ -79,7 +81,7 @@ def test_untrained_weights_come_back(tmp_path: Path, family: str, source: str) -
             weights.check_invertible(model)
         return
     weights.check_invertible(model)
-    back = tuning.finished(model, tuning.start(model, x), x)
+    back = unfolded.finished(model, unfolded.start(model, x), x)
     assert back.keys() == weights.writable(model).keys()
     own, again = model.logits(x), tuning.logits(model, back, x)
     assert float((own - again).norm() / own.norm()) < 1e-2
@@ -102,24 +104,24 @@ def test_constants_of_a_training_are_reached(model: TracedModel, data: tuple[tor
 def test_noise_acts_on_scale_and_shift(model: TracedModel, data: tuple[torch.Tensor, torch.Tensor]) -> None:
     """(1 + delta) scale and (1 + xi) shift (Eq. 3), against the same with scale and shift moved by hand."""
     x = data[0][:20]
-    values = tuning.start(model, x).values
+    values = unfolded.start(model, x).values
     name = next(n.removeprefix("scale/") for n in values if n.startswith("scale/"))
     delta, xi = 0.3 * torch.randn(2, len(values[f"scale/{name}"]))
     moved = dict(values)
     moved[f"scale/{name}"], moved[f"shift/{name}"] = values[f"scale/{name}"] * (1 + delta), values[f"shift/{name}"] * (1 + xi)
-    assert torch.equal(tuning._Pass(model, values, {name: (delta, xi)}).run(x), tuning._Pass(model, moved).run(x))
-    assert not torch.allclose(tuning._Pass(model, values).run(x), tuning._Pass(model, moved).run(x), atol=1e-2)
+    assert torch.equal(unfolded.Pass(model, values, {name: (delta, xi)}).run(x), unfolded.Pass(model, moved).run(x))
+    assert not torch.allclose(unfolded.Pass(model, values).run(x), unfolded.Pass(model, moved).run(x), atol=1e-2)
 
 
 @pytest.mark.parametrize("aimed", [True, False])
 def test_search_stays_in_its_bound_and_pays(model: TracedModel, data: tuple[torch.Tensor, torch.Tensor], aimed: bool) -> None:
     x, y = data
-    values = tuning.start(model, x).values
+    values = unfolded.start(model, x).values
     goal, sign = (torch.full_like(y, 3), -1.0) if aimed else (y, 1.0)
     settings = replace(QUICK, eps=0.4, steps=4)
     found = tuning.search(model, values, x, goal, sign, settings, torch.Generator().manual_seed(0))
     assert max(float(v.abs().max()) for pair in found.values() for v in pair) <= 0.4 + 1e-6
-    before, after = (float(F.cross_entropy(tuning._Pass(model, values, n).run(x), goal)) for n in ({}, found))
+    before, after = (float(F.cross_entropy(unfolded.Pass(model, values, n).run(x), goal)) for n in ({}, found))
     assert sign * after > sign * before
 
 
@@ -134,10 +136,10 @@ def test_without_weight_it_is_plain_fine_tuning(model: TracedModel, data: tuple[
 
 def test_an_interruption_changes_nothing(model: TracedModel, data: tuple[torch.Tensor, torch.Tensor]) -> None:
     whole = trained(model, data, QUICK)
-    state = tuning.start(model, data[0])
-    tuning.epoch(model, state, *data, QUICK)
-    state = State({k: v.clone() for k, v in state.values.items()}, {k: v.clone() for k, v in state.momenta.items()}, 1)
-    tuning.epoch(model, state, *data, QUICK)
+    state = unfolded.start(model, data[0])
+    tuning.epoch(model, state, *data, QUICK, limits=LIMITS)
+    state = State({k: v.clone() for k, v in state.values.items()}, {k: v.clone() for k, v in state.momenta.items()}, 1, state.pixels)
+    tuning.epoch(model, state, *data, QUICK, limits=LIMITS)
     assert all(torch.equal(value, state.values[name]) for name, value in whole.values.items())
 
 
@@ -164,8 +166,8 @@ def test_layers_of_a_transformer(tmp_path: Path) -> None:
     assert path is not None
     model, x = importers.load(path), pictures(32)
     y = model.logits(x).argmax(1)
-    state = tuning.start(model, x)
-    first = tuning.epoch(model, state, x, y, replace(QUICK, batch=16))
+    state = unfolded.start(model, x)
+    first = tuning.epoch(model, state, x, y, replace(QUICK, batch=16), limits=LIMITS)
     assert all(np.isfinite(first))
 
 
@@ -175,7 +177,7 @@ def test_net_with_norms_of_its_own(export: Callable[..., Path]) -> None:
     path = export("norms", random_norms(net))
     model, x = importers.load(path), torch.rand(40, 3, 16, 16)
     assert model.neurons[0].kind == "norm"
-    state = tuning.start(model, x)
-    tuning.epoch(model, state, x, torch.arange(40) % 10, QUICK)
-    tuned = tuning.finished(model, state, x)
+    state = unfolded.start(model, x)
+    tuning.epoch(model, state, x, torch.arange(40) % 10, QUICK, limits=LIMITS)
+    tuned = unfolded.finished(model, state, x)
     assert float((tuning.logits(model, tuned, x) - model.logits(x)).norm()) > 0
