@@ -125,6 +125,45 @@ def test_search_stays_in_its_bound_and_pays(model: TracedModel, data: tuple[torc
     assert sign * after > sign * before
 
 
+@pytest.mark.parametrize("aimed", [True, False])
+def test_noise_on_pixels_stays_in_its_ball_and_pays(model: TracedModel, data: tuple[torch.Tensor, torch.Tensor], aimed: bool) -> None:
+    x, y = data
+    values, radius = unfolded.start(model, x).values, 0.05
+    goal, sign = (torch.full_like(y, 3), -1.0) if aimed else (y, 1.0)
+    change, losses = 1e-3 * torch.randn(1, *x.shape[1:], generator=torch.Generator().manual_seed(0)), []
+    for _ in range(6):
+        both = unfolded.Pass(model, values).run(torch.cat((x, tuning.shifted(x, change, LIMITS))))
+        losses.append(sign * float(F.cross_entropy(both[len(x) :], goal)))
+        change = tuning.nudged(model, values, x, change, goal, sign, LIMITS, radius)
+        assert float(change.square().mean().sqrt()) <= radius * (1 + 1e-5)
+    assert losses[-1] > losses[0]
+
+
+def test_changes_of_pixels_are_in_units_of_their_range() -> None:
+    """What is black and white to the model decides, for each channel."""
+    low, high = torch.tensor([-2.0, 0.0, 10.0]).reshape(1, 3, 1, 1), torch.tensor([2.0, 1.0, 30.0]).reshape(1, 3, 1, 1)
+    pixels, change = torch.rand(4, 3, 5, 5, generator=torch.Generator().manual_seed(0)), torch.full((1, 3, 5, 5), 0.25)
+    moved = tuning.shifted(low + (high - low) * pixels, change, (low, high))
+    assert torch.allclose((moved - low) / (high - low), (pixels + 0.25).clamp(max=1), atol=1e-5)
+
+
+def test_layers_in_front_stay_as_they_are(model: TracedModel, data: tuple[torch.Tensor, torch.Tensor]) -> None:
+    """With depth, and the written weights lie on the straight line between the given and the tuned ones."""
+    x = data[0]
+    first, last = (unfolded.start(model, x, depth=0.5) for _ in range(2))
+    for _ in range(2):
+        tuning.epoch(model, last, *data, QUICK, limits=LIMITS)
+    below = [n for n in model.neurons if n.node not in model.classifier]
+    front = [n for n in below if f"scale/{n.node}" not in last.values]
+    assert front == below[: len(below) // 2]
+    half = unfolded.between(first, last, 0.5)
+    assert all(torch.allclose(v, (first.values[n] + last.values[n]) / 2, atol=1e-6) for n, v in half.values.items())
+    tuned = model.constants(unfolded.finished(model, last, x))
+    names = [name for neuron in front for name in weights.roles(model, neuron) if name is not None]
+    assert names
+    assert all(torch.allclose(importers.graph.attribute_named(model.module, name), tuned[name], atol=1e-6) for name in names)
+
+
 def test_without_weight_it_is_plain_fine_tuning(model: TracedModel, data: tuple[torch.Tensor, torch.Tensor]) -> None:
     """lambda_2 = 0, whatever the noise: the same numbers as a loop that knows of none."""
     one = trained(model, data, replace(QUICK, weight=0.0, eps=0.1))
