@@ -300,8 +300,8 @@ SECTIONS = {
     "settings but fewer batches at a higher rate. 344 of the 430 clean images are tuned on, 2 % of the training data (the paper has 5 %). "
     "Accuracy and ASR are those on all test images; the repair knows the scan's verdict and no trigger. ± is the standard deviation over "
     "the models. IAD and SSDT are left out where a zoo of an earlier version did not keep the networks that make their triggers. The "
-    "paper's means (ResNet18 of full width, CIFAR-10): BAN 93.8 to 92.4 % accuracy, 99.3 to 2.2 % ASR, fine-tuning to 93.4 % and 38.8 % (Table 3); "
-    "all-to-all BAN 93.7 to 92.6 %, 89.1 to 1.2 % (Table 5).",
+    "paper's means (ResNet18 of full width, CIFAR-10): BAN 93.8 to 92.4 % accuracy, 99.3 to 2.2 % ASR, fine-tuning to 93.4 % and 38.8 % "
+    "(Table 3); all-to-all BAN 93.7 to 92.6 %, 89.1 to 1.2 % (Table 5).",
 }
 INTRODUCTION = """# Evidence
 

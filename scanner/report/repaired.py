@@ -42,7 +42,8 @@ def show(repair: Repair, console: Console) -> None:
     console.print(table)
     settings = mended.settings
     runtime = "onnxruntime" if repair.before.model.source.format == "ONNX" else "TorchScript"
-    how = f"lambda_2 {settings.weight:g}, noise up to {settings.eps:g}" if settings.weight else "no noise"
+    pixels = f" on neurons and {settings.radius:g} on pixels" if settings.pixels else ""
+    how = f"lambda_2 {settings.weight:g}, noise up to {settings.eps:g}{pixels}" if settings.weight else "no noise"
     console.print(
         Text(
             f"Tuned on {mended.tuned} images for {settings.epochs} epochs ({mended.method}: {how}, learning rate {settings.lr:g}). "
