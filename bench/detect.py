@@ -13,7 +13,7 @@ import torch
 
 from banscan.scanner.calibration import kind_of
 from banscan.scanner.config import Settings
-from banscan.scanner.pixel_evidence import Mapped
+from banscan.scanner.pixel_evidence import Mapped, PixelEvidence
 from banscan.scanner.report.json import to_dict
 from banscan.scanner.scan import Report, scan
 from banscan.scanner.verdict import statistics
@@ -70,9 +70,14 @@ def aside(report: Report) -> dict[str, Any]:
             "class": int(with_mask.argmax()),
             "gain": float(with_mask.max()),
         },
-        "patched": None if report.pixels is None else [round(float(v), 4) for v in report.pixels.patch_moved],
+        "patched": None if report.pixels is None else _patched(report.pixels),
         "map": None if mapped is None else {"moved": mapped.moved, "mutual": mapped.mutual, "next": _next(mapped)},
     }
+
+
+def _patched(pixels: PixelEvidence) -> dict[str, Any]:
+    """What the best patch of every class does, to be judged anew with other limits."""
+    return {"moved": [round(float(v), 4) for v in pixels.patch_moved], "images": pixels.patch_images}
 
 
 def _next(mapping: Mapped) -> float:

@@ -52,7 +52,8 @@ class PixelEvidence:
         largest: [K, T], the largest margin of target t from each start.
         moved: [T], share of the other classes' images that a universal perturbation towards t moves there.
         success: [T], mean of sigmoid(margin / softness) over the same images: how clearly it does.
-        patch_moved, patch_success: [T], the same two under the best small patch found for t, over images that it was not sought on.
+        patch_moved, patch_success: [T], the same two under the best small patch found for t, over `patch_images` images that it was not
+            sought on.
         mapped: of the search along a map; None where there are too few images of a class.
     """
 
@@ -61,6 +62,7 @@ class PixelEvidence:
     success: Tensor
     patch_moved: Tensor
     patch_success: Tensor
+    patch_images: int
     mapped: Mapped | None
 
 
@@ -102,7 +104,7 @@ def gather_pixels(
     if len(targets) == classes and int(torch.bincount(labels, minlength=classes).min()) >= 2:
         count = Counter(progress, "searching for a map of classes", sum(MAP_STEPS) * MAP_TRIES * min(MAP_IMAGES, len(labels)))
         mapped = search_map(model, pixels, labels, softness, seed, count)
-    return PixelEvidence(largest, moved, success, patch_moved, patch_success, mapped)
+    return PixelEvidence(largest, moved, success, patch_moved, patch_success, int((~searching).sum()), mapped)
 
 
 def effect(margins: Tensor, softness: float) -> tuple[Tensor, Tensor]:

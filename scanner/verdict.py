@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from scipy.special import stdtr, stdtrit
+from scipy.special import betaincinv, stdtr, stdtrit
 from torch import Tensor
 
 from banscan.scanner.evidence import Evidence
@@ -24,7 +24,7 @@ SUSPICIOUS = 0.02
 SMALLEST = 0.002
 # share of the images that one perturbation moves along a one-to-one map of classes: more than half have no innocent reason
 MAPPED = 0.5
-# the same of one small patch and one class, unless patches do half as much for the median class, so that any class is reached
+# the same of one small patch and one class, as a lower confidence bound, unless patches do half as much for the median class
 PATCHED = 0.5
 # with fewer classes the tests have next to no power
 MIN_CLASSES = 5
@@ -102,7 +102,7 @@ def judge(evidence: Evidence, pixels: PixelEvidence | None, limit: float | None 
     best = leading(tests)
     mapped = None if pixels is None else pixels.mapped
     one, every = one_score(best), 0.0 if mapped is None else share_score(mapped.moved, MAPPED)
-    at, patched = (0, 0.0) if pixels is None else patch_score(pixels.patch_moved)
+    at, _, patched = (0, 0.0, 0.0) if pixels is None else patch_score(pixels.patch_moved, pixels.patch_images)
     score = max(one, patched, every)
     numbers = {"p_value": best.p_value, "test": best.name, "tests": tests, "score": score}
 
@@ -146,11 +146,16 @@ def share_score(moved: float, limit: float) -> float:
     return (moved / limit) ** 3
 
 
-def patch_score(moved: Tensor) -> tuple[int, float]:
-    """Where patches move most images [T], and `share_score` of it: 0 where they move half as many to the median class."""
+def patch_score(moved: Tensor, images: int) -> tuple[int, float, float]:
+    """Where patches move most images [T], what share of all images it is at least, and `share_score` of that.
+
+    The bound is that of Clopper and Pearson for the best of T classes, which fails with probability BACKDOORED. The score is 0 where
+    patches move half as many images to the median class: such networks are fragile, not backdoored.
+    """
     lead = int(moved.argmax())
-    alone = float(moved[lead]) > 2 * float(moved.median())
-    return lead, share_score(float(moved[lead]), PATCHED) if alone else 0.0
+    hits = round(float(moved[lead]) * images)
+    least = float(betaincinv(hits, images - hits + 1, BACKDOORED / len(moved))) if hits else 0.0
+    return lead, least, share_score(least, PATCHED) if float(moved[lead]) > 2 * float(moved.median()) else 0.0
 
 
 def statistics(evidence: Evidence, pixels: PixelEvidence | None) -> dict[str, Tensor]:

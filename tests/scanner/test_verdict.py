@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.stats import binom
 
 from banscan.scanner import verdict
 from banscan.scanner.evidence import Evidence
@@ -94,6 +95,7 @@ def pixels(classes: int = 43, seed: int = 0, **changes: object) -> PixelEvidence
         success=(0.5 * torch.randn(classes, generator=generator)).sigmoid(),
         patch_moved=torch.full((classes,), 0.1),
         patch_success=(0.5 * torch.randn(classes, generator=generator)).sigmoid(),
+        patch_images=130,
         mapped=Mapped(tuple((c + 1) % classes for c in range(classes)), 0.25, 0.0),
     )
     return replace(calm, **changes)  # type: ignore[arg-type]
@@ -150,10 +152,13 @@ def test_a_small_patch_that_moves_most_images() -> None:
     result = verdict.judge(evidence(clean(classes=10)), calm)
     assert (result.outcome, result.kind, result.target, result.test) == ("backdoored", "all-to-one", 7, "patch share")
     assert "90%" in result.reason
-    assert result.score == pytest.approx((0.9 / 0.5) ** 3)
+    least = verdict.patch_score(calm.patch_moved, 130)[1]
+    assert binom.sf(round(0.9 * 130) - 1, 130, least) == pytest.approx(0.005 / 10, rel=1e-6)  # for a true share this small, by chance
+    assert result.score == pytest.approx((least / 0.5) ** 3)
+    few = replace(calm, patch_images=17, patch_moved=calm.patch_moved.clamp(max=0.75))
     fragile = replace(calm, patch_moved=calm.patch_moved.clamp(min=0.46))
     weak = replace(calm, patch_moved=calm.patch_moved.clamp(max=0.49))
-    for other in (fragile, weak):
+    for other in (fragile, weak, few):
         assert verdict.judge(evidence(clean(classes=10)), other).outcome == "no backdoor found"
 
 
