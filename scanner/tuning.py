@@ -1,6 +1,6 @@
 """Fine-tuning against noise (BAN, Eq. 8) on a traced model in its unfolded form."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import cos, pi
 
@@ -184,9 +184,10 @@ def epoch(
         if settings.weight and settings.pixels:
             if state.pixels is None:
                 state.pixels = _first(x, settings)
-            turn = slice((number + state.epoch * len(batches)) % TURNS, None, TURNS)
-            state.pixels[turn] = nudged(model, values, x, state.pixels[turn], goal, sign, limits, settings.radius)
-            shown = torch.cat((x, shifted(x, state.pixels[turn], limits)))
+            turn = (number + state.epoch * len(batches)) % TURNS
+            change = nudged(model, values, x, state.pixels[turn : turn + 1], goal, sign, limits, settings.radius)
+            state.pixels[turn : turn + 1] = change
+            shown = torch.cat((x, shifted(x, change, limits)))
         seen = Pass(model, values).run(shown)
         loss = clean = F.cross_entropy(seen[: len(x)], y)
         if settings.weight:
@@ -195,17 +196,21 @@ def epoch(
             loss = clean + settings.weight * noisy
             if settings.pixels:
                 loss = loss + settings.weight * settings.pixels * F.cross_entropy(seen[len(x) :], y)
-        gradients = torch.autograd.grad(loss, list(trained.values()))
-        with torch.no_grad():
-            for (name, value), gradient in zip(trained.items(), gradients, strict=True):
-                momentum = state.momenta.setdefault(name, torch.zeros_like(value))
-                momentum.mul_(settings.momentum).add_(gradient + settings.weight_decay * value)
-                stepped = (value - lr * momentum).detach()
-                state.values[name] = stepped.clamp(0, 1) if masks else stepped
+        _descend(state, trained, torch.autograd.grad(loss, list(trained.values())), lr, settings)
         clean_sum, noisy_sum = clean_sum + float(clean.detach()) * len(y), noisy_sum + float(noisy.detach()) * len(y)
         told(len(y))
     state.epoch += 1
     return clean_sum / len(images), noisy_sum / len(images)
+
+
+@torch.no_grad()
+def _descend(state: State, trained: dict[str, Tensor], gradients: Sequence[Tensor], lr: float, settings: Tuning) -> None:
+    """One step of SGD with momentum and weight decay; masks stay between 0 and 1."""
+    for (name, value), gradient in zip(trained.items(), gradients, strict=True):
+        momentum = state.momenta.setdefault(name, torch.zeros_like(value))
+        momentum.mul_(settings.momentum).add_(gradient + settings.weight_decay * value)
+        stepped = (value - lr * momentum).detach()
+        state.values[name] = stepped.clamp(0, 1) if name.startswith("mask/") else stepped
 
 
 def _first(images: Tensor, settings: Tuning) -> Tensor:
