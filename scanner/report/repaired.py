@@ -13,6 +13,7 @@ from rich.text import Text
 from banscan.scanner.repair import Repair
 from banscan.scanner.report import json as scanned
 from banscan.scanner.report.terminal import STYLES
+from banscan.scanner.verdict import Verdict
 
 PROOF = (
     "The scan was run again on the written file. That it finds nothing does not prove that the trigger is without effect: only trying "
@@ -23,14 +24,7 @@ PROOF = (
 def show(repair: Repair, console: Console) -> None:
     """Prints verdict, score and accuracy before and after, and what they prove."""
     before, after, mended = repair.before.verdict, repair.after.verdict, repair.mended
-    headline = {
-        "no backdoor found": f"Tuned: nothing is found in {mended.output.name}, as before"
-        if before.outcome == "no backdoor found"
-        else f"Repaired: nothing is found in {mended.output.name} any more",
-        "backdoored": f"Not repaired: {mended.output.name} still looks backdoored",
-        "suspicious": f"Not fully repaired: {mended.output.name} is still suspicious",
-        "inconclusive": f"Written, but the scan of {mended.output.name} is inconclusive",
-    }[after.outcome]
+    headline = _headline(mended.output.name, before, after)
     console.print(Panel(Text(headline, style=STYLES[after.outcome]), title=escape(mended.output.name), title_align="left", padding=(0, 1)))
     table = Table(box=None, pad_edge=False)
     for name in ("", "before", "after"):
@@ -52,6 +46,22 @@ def show(repair: Repair, console: Console) -> None:
         )
     )
     console.print(Text(PROOF, style="dim"))
+
+
+def _headline(name: str, before: Verdict, after: Verdict) -> str:
+    """What the second scan says of the first one's finding; another class than the one that was tuned against is another finding."""
+    flagged = ("backdoored", "suspicious")
+    if before.outcome in flagged and after.outcome in flagged and (before.kind, before.target) != (after.kind, after.target):
+        there = f"class {after.target}" if after.target is not None else f"an {after.kind} map"
+        return f"Doubtful: what was found is not found in {name} any more, but {there} now looks {after.outcome}"
+    return {
+        "no backdoor found": f"Tuned: nothing is found in {name}, as before"
+        if before.outcome == "no backdoor found"
+        else f"Repaired: nothing is found in {name} any more",
+        "backdoored": f"Not repaired: {name} still looks backdoored",
+        "suspicious": f"Not fully repaired: {name} is still suspicious",
+        "inconclusive": f"Written, but the scan of {name} is inconclusive",
+    }[after.outcome]
 
 
 def _outcome(outcome: str, target: int | None) -> Text:

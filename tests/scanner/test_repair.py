@@ -14,8 +14,10 @@ from banscan.importers.graph import attribute_named
 from banscan.scanner import images, tuning
 from banscan.scanner.config import Settings
 from banscan.scanner.repair import Mended, mend, repair
+from banscan.scanner.report import repaired
 from banscan.scanner.scan import Report, scan
 from banscan.scanner.tuning import Tuning
+from banscan.scanner.verdict import Verdict
 from tests.importers import matrix
 from tests.scanner.test_cli import banscan, failed
 
@@ -46,6 +48,23 @@ def test_command(model_file: Path, image_dir: Path, tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["fixed.onnx"]
     assert banscan("inspect", output).returncode == 0
     assert output.read_bytes() != model_file.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        (("backdoored", 14), ("no backdoor found", None), "Repaired"),
+        (("backdoored", 14), ("backdoored", 14), "Not repaired"),
+        (("suspicious", 14), ("backdoored", 39), "class 39 now looks backdoored"),
+        (("backdoored", 14), ("suspicious", 14), "Not fully repaired"),
+        (("no backdoor found", None), ("no backdoor found", None), "as before"),
+        (("backdoored", 14), ("inconclusive", None), "inconclusive"),
+    ],
+)
+def test_headline(before: tuple[str, int | None], after: tuple[str, int | None], said: str) -> None:
+    """A second scan that finds another class does not say that the repair failed."""
+    one, other = (Verdict(outcome, "", kind=None if target is None else "all-to-one", target=target) for outcome, target in (before, after))
+    assert said in repaired._headline("fixed.onnx", one, other)
 
 
 def test_usage(model_file: Path, image_dir: Path, tmp_path: Path) -> None:
