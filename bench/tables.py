@@ -174,7 +174,7 @@ def totals(rows: list[Row], held: bool) -> list[str]:
             f"sets it; {bound}): found {rate(hits)}, clean called backdoored {rate(alarms)}"
         )
     if working and clean:
-        lines.append(f"- AUC of the p-value, all-to-one against clean: {_auc([r for r in working if r['target'] is not None], clean):.3f}")
+        lines.append(f"- AUC of the score, working attacks against clean: {_auc(working, clean):.3f}")
     if weak:
         listed = ", ".join(f"{r['name']} (ASR {r['asr']:.2f}: {r['verdict']['outcome']} {r['verdict']['target'] or ''})" for r in weak)
         lines.append(f"- left out, the attack works on less than {WORKING:.0%}: {listed}")
@@ -189,8 +189,8 @@ def totals(rows: list[Row], held: bool) -> list[str]:
 
 
 def _auc(attacked: list[Row], clean: list[Row]) -> float:
-    """Probability that a backdoored model has a smaller p-value than a clean one."""
-    first, second = ([-(r["verdict"]["p_value"] or 1.0) for r in rows] for rows in (attacked, clean))
+    """Probability that a backdoored model has a higher score than a clean one; none, where there is no verdict, counts as 0."""
+    first, second = ([r["verdict"]["score"] or 0.0 for r in rows] for rows in (attacked, clean))
     return _greater(first, second)
 
 
