@@ -53,7 +53,7 @@ def test_scan_and_report(model_file: Path, image_dir: Path, tmp_path: Path) -> N
     assert first.returncode in (0, 1, 2), first.stderr
     assert first.stderr == ""
     assert max(map(len, first.stdout.splitlines())) <= 100
-    for piece in ("Tests", "map", "features", "unit", "parity", "Seconds"):
+    for piece in ("Tests", "patch share", "map", "features", "unit", "parity", "Seconds"):
         assert piece in first.stdout
     second = banscan("scan", model_file, "--clean-dir", image_dir, *FAST, "--format", "json", "--output", out)
     assert second.stdout == ""
