@@ -1,11 +1,13 @@
 """The zoo's attacks: what they change, whom they relabel, and the formulas of their triggers."""
 
 from functools import partial
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from bench.zoo import attacks
+from bench.zoo import attacks, data, train
 from bench.zoo.generators import generated
 from bench.zoo.lists import HELD, TUNE
 
@@ -95,3 +97,24 @@ def test_tune_and_held_models_are_disjoint() -> None:
 def test_unknown_attack() -> None:
     with pytest.raises(ValueError, match="badnets"):
         attacks.build("nothing", size=32, target=3, seed=1)
+
+
+def test_a_generated_trigger_is_read_back(tmp_path: Path) -> None:
+    """The repairs of such models are measured with the networks that were trained beside them."""
+    images = np.random.default_rng(0).integers(0, 256, (64, 16, 16, 3), dtype=np.uint8)
+    part = data.Part(images, np.arange(64) % 4)
+    split = data.Split("any", ("a", "b", "c", "d"), part, part, part)
+    recipe = train.Recipe(set="any", attack="iad", target=2, size=16)
+    attack = train.planned(recipe, split)
+    assert attack.generator is not None
+    with torch.no_grad():
+        for parameter in attack.generator.pattern.parameters():
+            parameter += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
+    attack.generator.pattern.eval()
+    path = train.networks(tmp_path / "model.json")
+    torch.save(attack.generator.pattern.state_dict(), path)
+    x, y = train.tensors(part)
+    own, again = (train.triggered(a, x, y, 4) for a in (attack, train.planned(recipe, split, path)))
+    assert torch.equal(own[0], again[0])
+    assert torch.equal(own[1], torch.full((48,), 2))
+    assert not torch.equal(own[0], train.triggered(train.planned(recipe, split), x, y, 4)[0])

@@ -85,7 +85,7 @@ def test_score_is_one_at_the_threshold() -> None:
     for moved, outcome in ((0.4999, "no backdoor found"), (0.5, "backdoored")):
         mapped = verdict.judge(evidence(clean()), _with_map(moved))
         assert mapped.outcome == outcome
-    assert verdict.map_score(verdict.MAPPED) == 1
+    assert verdict.share_score(verdict.MAPPED, verdict.MAPPED) == 1
 
 
 def _with_map(moved: float):  # type: ignore[no-untyped-def]
