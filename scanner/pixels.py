@@ -14,6 +14,9 @@ from banscan.scanner.preprocess import Preprocess
 # of the ascent
 MOMENTUM = 0.8
 
+# the inputs that stand for black and white pixels, [1, C, 1, 1] or [1, 1, 1, C] after the layout
+Limits = tuple[Tensor, Tensor]
+
 
 @dataclass(frozen=True)
 class PixelModel:
@@ -56,7 +59,7 @@ class PixelModel:
         return result.float()
 
 
-def limits(model: TracedModel, preprocess: Preprocess) -> tuple[Tensor, Tensor]:
+def limits(model: TracedModel, preprocess: Preprocess) -> Limits:
     """The inputs that stand for black and white pixels, on the model's device."""
     black, white = (np.full((1, 1, 1, model.input.channels), v, dtype=np.uint8) for v in (0, 255))
     return preprocess(black, model.input.layout).to(model.device), preprocess(white, model.input.layout).to(model.device)

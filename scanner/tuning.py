@@ -11,15 +11,13 @@ from torch.nn import functional as F
 
 from banscan.importers import TracedModel
 from banscan.scanner.ball import length, project
+from banscan.scanner.pixels import Limits
 from banscan.scanner.unfolded import MANY, Noise, Pass, State
 
 # a crop after padding by this share of the side, as training uses it
 CROP = 8
 # changes of the pixels that take turns, and how long they are at first and every step is, in units of their radius
 TURNS, START, NUDGE = 4, 0.2, 0.3
-
-# the inputs that stand for black and white pixels, [1, C, 1, 1] or [1, 1, 1, C]
-Limits = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)

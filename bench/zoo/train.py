@@ -131,13 +131,13 @@ def triggered(attack: attacks.Attack, images: Tensor, labels: Tensor, classes: i
     return torch.cat([attack.trigger(part) for part in images[moved].split(500)]), aim[moved]
 
 
-def planned(recipe: Recipe, split: data.Split, networks: Path | None = None) -> attacks.Attack:
+def planned(recipe: Recipe, split: data.Split, trained: Path | None = None) -> attacks.Attack:
     """The attack of a recipe, with the networks that generate its trigger, where there are any, read from a file once they are trained."""
     first = tensors(data.Part(split.train.images[::8], split.train.labels[::8]))[0]
     choice: dict[str, Any] = {"strength": recipe.strength, "victim": recipe.victim, "rate": recipe.rate, "images": first}
     attack = attacks.build(recipe.attack, size=split.train.images.shape[1], target=recipe.target, seed=recipe.seed + 1000, **choice)
-    if attack.generator is not None and networks is not None:
-        attack.generator.pattern.load_state_dict(torch.load(networks, weights_only=True))
+    if attack.generator is not None and trained is not None:
+        attack.generator.pattern.load_state_dict(torch.load(trained, weights_only=True))
         attack.generator.pattern.eval()
     return attack
 
