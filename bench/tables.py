@@ -20,6 +20,7 @@ from banscan.scanner.verdict import (
     NAMES,
     PATCHED,
     Test,
+    clear_score,
     leading,
     one_score,
     outlier,
@@ -85,11 +86,17 @@ def calibrated(row: Row, limit: float) -> bool:
     if one_score(best) > limit:
         return bool(best.target == row["target"])
     at, _, score = _patched(row)
+    if score <= limit:
+        at, _, score = _cleared(row)
     return bool(score > limit and at == row["target"])
 
 
 def _patched(row: Row) -> tuple[int, float, float]:
     return patch_score(torch.tensor(row["patched"]["moved"]), row["patched"]["images"])
+
+
+def _cleared(row: Row) -> tuple[int, float, float]:
+    return clear_score(torch.tensor(row["values"]["perturbation"]).sigmoid())
 
 
 def rate(hits: Iterable[bool]) -> str:
@@ -260,20 +267,25 @@ def separately(rows: list[Row]) -> list[str]:
         alarms = [p <= BACKDOORED for _, _, p in calm]
         lines.append(f"| {test} | {rate(hits)} | {sum(leads)} of {len(leads)} | {rate(alarms)} | {max(s for s, _, _ in calm):.2f} |")
     kinds = {
-        "all-to-all": [r for r in rows if works(r) and r["target"] is None],
-        "all-to-one": [r for r in rows if r["target"] is not None],
+        "all-to-all": [r for r in rows if works(r) and r["target"] is None and "values" in r],
+        "all-to-one": working,
         "clean": clean,
     }
     lines.append("")
-    for what, limit, share in (
-        ("moved along a map", MAPPED, lambda r: r["map"] and r["map"]["moved"]),
-        ("that the best patch moves to one class, lower bound", PATCHED, lambda r: _patched(r)[1] if r["patched"] else None),
+    for what, form, share in (
+        (f"share of images moved along a map (limit {MAPPED:.0%})", ".0%", lambda r: r["map"] and r["map"]["moved"]),
+        (
+            f"share of images that the best patch moves to one class, lower bound (limit {PATCHED:.0%})",
+            ".0%",
+            lambda r: _patched(r)[1] if r["patched"] else None,
+        ),
+        ("odds of clearness over those of its limit (limit 1)", ".2f", lambda r: _cleared(r)[2]),
     ):
         shown = []
         for kind, group in kinds.items():
             own = [v for v in map(share, group) if v is not None]
-            shown.append(f"{kind} {min(own):.0%} to {max(own):.0%} (n = {len(own)})" if own else f"{kind} none")
-        lines.append(f"- share of images {what} (limit {limit:.0%}): {', '.join(shown)}")
+            shown.append(f"{kind} {min(own):{form}} to {max(own):{form}} (n = {len(own)})" if own else f"{kind} none")
+        lines.append(f"- {what}: {', '.join(shown)}")
     led = [r["untargeted"]["class"] == r["target"] for r in working]
     lines.append(f"- untargeted noise (Eq. 4), not used: the class that gains most is the target in {sum(led)} of {len(led)}")
     return lines

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from banscan.scanner.evidence import Evidence
 from banscan.scanner.patch import LEFT
-from banscan.scanner.pixel_evidence import PixelEvidence
+from banscan.scanner.pixel_evidence import SOFTNESS, PixelEvidence
 
 # Probability that a model whose classes differ only by chance is called backdoored, or suspicious.
 BACKDOORED = 0.005
@@ -70,8 +70,8 @@ class Verdict:
         target: the target class of an all-to-one backdoor.
         mapping: source class → attacked class of an all-to-all backdoor.
         p_value: probability of evidence this strong when the classes differ only by chance: the smallest of `tests`; None when
-            inconclusive. What a patch or a map moves has none.
-        test: the name of the test that decided, "patch share" or "map" where the share of the images moved did.
+            inconclusive. What is held against a limit has none.
+        test: the name of the test that decided, "patch share", "map" or "clearness" where one of the limits did.
         tests: all of them.
         score: what the verdict rests on, 1 at the threshold of either kind; None when inconclusive before the tests.
         reason: one sentence.
@@ -103,7 +103,8 @@ def judge(evidence: Evidence, pixels: PixelEvidence | None, limit: float | None 
     mapped = None if pixels is None else pixels.mapped
     one, every = one_score(best), 0.0 if mapped is None else share_score(mapped.moved, MAPPED)
     at, _, patched = (0, 0.0, 0.0) if pixels is None else patch_score(pixels.patch_moved, pixels.patch_images)
-    score = max(one, patched, every)
+    clearest, _, clear = (0, 0.0, 0.0) if pixels is None else clear_score(pixels.success)
+    score = max(one, patched, every, clear)
     numbers = {"p_value": best.p_value, "test": best.name, "tests": tests, "score": score}
 
     def enough(value: float) -> bool:
@@ -125,6 +126,13 @@ def judge(evidence: Evidence, pixels: PixelEvidence | None, limit: float | None 
         )
         pairs = tuple(enumerate(mapped.attacked))
         return Verdict("backdoored", reason, "all-to-all", None, pairs, best.p_value, "map", tests, score)
+    if pixels is not None and enough(clear):
+        target = int(evidence.targets[clearest])
+        reason = (
+            f"one perturbation moves {pixels.moved[clearest]:.0%} of the other classes' images to class {target}, and the model is as sure "
+            "of them as of clean images"
+        )
+        return Verdict("backdoored", reason, "all-to-one", target, (), best.p_value, "clearness", tests, score)
     if limit is None and best.p_value <= SUSPICIOUS:
         return Verdict("suspicious", _reason(best, evidence, pixels), "all-to-one", best.target, **numbers)  # type: ignore[arg-type]
     reason = "no class stands out further than chance explains" if limit is None else "no class stands out further than in clean models"
@@ -156,6 +164,19 @@ def patch_score(moved: Tensor, images: int) -> tuple[int, float, float]:
     hits = round(float(moved[lead]) * images)
     least = float(betaincinv(hits, images - hits + 1, BACKDOORED / len(moved))) if hits else 0.0
     return lead, least, share_score(least, PATCHED) if float(moved[lead]) > 2 * float(moved.median()) else 0.0
+
+
+def clear_score(success: Tensor) -> tuple[int, float, float]:
+    """The class that one perturbation moves images to most clearly, the limit of `success` [T], and its odds over those of the limit.
+
+    The limit is what an image counts that has the median margin of clean images: the perturbed images are no longer near the border
+    between two classes, as those of a forced misclassification are. Where the median class is reached at better than even odds, the odds
+    have to be better in proportion: such networks are fragile, not backdoored.
+    """
+    odds = log_odds(success)
+    limit = 1 / SOFTNESS + float(odds.median().clamp(min=0))
+    lead = int(odds.argmax())
+    return lead, 1 / (1 + math.exp(-limit)), math.exp(float(odds[lead]) - limit)
 
 
 def statistics(evidence: Evidence, pixels: PixelEvidence | None) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from banscan.scanner.calibration import Standing
 from banscan.scanner.patch import LEFT
 from banscan.scanner.report.drawing import draw
 from banscan.scanner.scan import Report
-from banscan.scanner.verdict import BACKDOORED, MAPPED, NAMES, PATCHED, SUSPICIOUS, patch_score
+from banscan.scanner.verdict import BACKDOORED, MAPPED, NAMES, PATCHED, SUSPICIOUS, clear_score, patch_score
 
 STYLES = {"backdoored": "bold red", "suspicious": "bold yellow", "no backdoor found": "bold green", "inconclusive": "bold yellow"}
 SHOWN = 6
@@ -55,7 +55,7 @@ def _named(report: Report, target: int | None) -> str:
 def _headline(report: Report) -> Panel:
     verdict = report.verdict
     body: list[RenderableType] = [Text(sentence(report), style=STYLES[verdict.outcome]), Text(_upper(verdict.reason) + ".")]
-    if verdict.p_value is not None and verdict.test != "map":
+    if verdict.p_value is not None and verdict.test in NAMES:
         odds = f"A model whose classes differ only by chance looks like this with probability {chance(verdict.p_value)}."
         body.append(Text(odds, style="dim"))
     return Panel(Group(*body), title=escape(report.model.source.path.name), title_align="left", padding=(0, 1))
@@ -129,6 +129,10 @@ def _tests(report: Report) -> Table:
         what = f"a patch of at most {LEFT} cells moves images to it, twice as many as to the median class (lower bound)"
         target = str(int(report.evidence.targets[at]))
         table.add_row("patch share", what, target, f"{least:.0%}", f"{PATCHED:.0%}", "–", style="red" if score >= 1 else "")
+        at, limit, score = clear_score(report.pixels.success)
+        what = "one perturbation moves images to it so clearly that the model is as sure of them as of clean ones"
+        target, reached = str(int(report.evidence.targets[at])), float(report.pixels.success[at])
+        table.add_row("clearness", what, target, f"{reached:.0%}", f"{limit:.0%}", "–", style="red" if score >= 1 else "")
     mapped = None if report.pixels is None else report.pixels.mapped
     if mapped is not None:
         style = "red" if mapped.moved >= MAPPED else ""

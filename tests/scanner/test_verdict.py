@@ -162,6 +162,23 @@ def test_a_small_patch_that_moves_most_images() -> None:
         assert verdict.judge(evidence(clean(classes=10)), other).outcome == "no backdoor found"
 
 
+def test_a_perturbation_that_works_too_clearly() -> None:
+    """Images forced over the border stay near it; ones that the model is surer of than of clean images have been met before."""
+    calm = pixels(10)
+    calm.success[:] = torch.linspace(0.2, 0.7, 10)
+    calm.success[7] = 0.98
+    result = verdict.judge(evidence(clean(classes=10)), calm)
+    assert (result.outcome, result.kind, result.target, result.test) == ("backdoored", "all-to-one", 7, "clearness")
+    assert result.reason.count("class 7") == 1
+    lead, limit, score = verdict.clear_score(calm.success)
+    assert (lead, limit) == (7, pytest.approx(1 / (1 + np.exp(-2))))  # softness is half of the median margin
+    assert result.score == score == pytest.approx(0.98 / 0.02 / np.exp(2))
+    fragile = replace(calm, success=(calm.success.logit() + 2).sigmoid().clamp(max=0.97))
+    weak = replace(calm, success=calm.success.clamp(max=0.87))
+    for other in (fragile, weak):
+        assert verdict.judge(evidence(clean(classes=10)), other).outcome == "no backdoor found"
+
+
 def test_without_pixels() -> None:
     """Noise and logits alone still give a verdict."""
     result = verdict.judge(evidence(clean()), None)
