@@ -114,8 +114,8 @@ TUNE = (
     *_attacked("blend", (9, 136), more=CIFAR),
     *_attacked("badnets", (20, 133), (35, 134), more=VGG),
 )
-# held models, by seed, that the version without the limit of clearness had scanned; that limit was set on tune models, but knowing that Blend on
-# VGG16 was what had been missed
+# held models, by seed, that the version without the limit of clearness had scanned; that limit was set on tune models, but knowing that
+# Blend on VGG16 was what had been missed
 SEEN = frozenset(
     {*range(10, 17), *range(30, 46), *range(50, 68), 71, *range(73, 77), *range(78, 89), *range(91, 101)}
     | {106, 107, 108, *range(110, 118), *range(120, 123), 124, 125, 140}
