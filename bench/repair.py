@@ -30,6 +30,7 @@ from bench.zoo.train import Recipe, networks, planned, tensors, triggered
 
 # their triggers are networks, which zoos of earlier versions did not keep
 GENERATED = ("iad", "ssdt")
+ALL = ("all", "all on which every method was tried")
 
 
 def trial(manifest: Path, folder: Path) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -54,11 +55,14 @@ def table(results: list[dict[str, Any]]) -> list[str]:
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    tried = {method: {r["name"] for r in results if r["method"] == method} for method in {r["method"] for r in results}}
+    names, shared = set.union(*tried.values()), set.intersection(*tried.values())
     for row in results:
         kind = row["recipe"]["attack"] + (", all-to-all" if row["recipe"]["target"] is None else "")
-        for group in (kind, "all"):
+        compared = row["name"] in shared and len(shared) < len(names)
+        for group in (kind, *ALL[: 1 + compared]):
             groups.setdefault((group, row["method"]), []).append(row)
-    for (kind, method), members in sorted(groups.items(), key=lambda pair: (pair[0][0] == "all", pair[0])):
+    for (kind, method), members in sorted(groups.items(), key=lambda pair: (pair[0][0] in ALL, pair[0])):
         cells = [_spread([m[when][what] for m in members]) for what in ("accuracy", "asr") for when in ("before", "after")]
         lines.append(f"| {kind} | {method} | {len(members)} | {' | '.join(cells)} |")
     return lines

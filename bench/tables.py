@@ -301,23 +301,24 @@ def _alone(row: Row, test: str) -> tuple[float, int, float]:
 SECTIONS = {
     "examples.jsonl": "The two examples: two of the held-out models below, taken because the scan gets them right.",
     "held.jsonl": "Held-out models: other seeds, targets and triggers than those that anything was tried on. Most of them had been "
-    "scanned by earlier versions, without the patch test, then without trimmed patches and the limit of their share; both came from tune "
-    "models, but knowing what kind of model had been missed (BadNets on VGG16 and on CIFAR-10). The others are counted once more by "
-    "themselves. Two clean VGG16 (seeds 106 and 107) were inconclusive until the choice of the preprocessing was given all images instead "
-    "of 200, a change that was made because of them.",
+    "scanned by earlier versions: without the patch test, without trimmed patches and the limit of their share, and at last without the "
+    "limit of clearness. These came from tune models, but knowing what kind of model had been missed (BadNets on VGG16 and on CIFAR-10; "
+    "Blend on VGG16). The others are counted once more by themselves. Two clean VGG16 (seeds 106 and 107) were inconclusive until the "
+    "choice of the preprocessing was given all images instead of 200, a change that was made because of them.",
     "tune.jsonl": "Models that settings and statistics were tried on; not evidence of what the scan does on others. Those of the zoo that "
     "are not listed were not scanned with this version.",
     "ablation.jsonl": "One setting changed at a time: the noise test on five attacked and three clean tune models. Noise acts on the "
     "deepest quarter of the layers, its strength is found by bisection unless given; `eps` is in units of each neuron's clean spread.",
     "baselines.jsonl": "The inversion detectors that the paper compares with, on held-out models, with the images that the scan gets. "
     "Neural Cleanse: 250 steps of 16 images a class; BTI-DBF: 60 epochs. Differences to the published code: see `bench/baselines`.",
-    "repair.jsonl": "Repairs of held-out models with the settings of `banscan repair`, which were chosen on tune models; plain fine-tuning "
-    "(lambda_2 = 0) of all layers with the same images, batches and learning rate; anp, adversarial neuron pruning, with its authors' "
-    "settings but fewer batches at a higher rate. 344 of the 430 clean images are tuned on, 2 % of the training data (the paper has 5 %). "
-    "Accuracy and ASR are those on all test images; the repair knows the scan's verdict and no trigger. ± is the standard deviation over "
-    "the models. IAD and SSDT are left out where a zoo of an earlier version did not keep the networks that make their triggers. The "
-    "paper's means (ResNet18 of full width, CIFAR-10): BAN 93.8 to 92.4 % accuracy, 99.3 to 2.2 % ASR, fine-tuning to 93.4 % and 38.8 % "
-    "(Table 3); all-to-all BAN 93.7 to 92.6 %, 89.1 to 1.2 % (Table 5).",
+    "repair.jsonl": "Repairs of held-out models with the settings of `banscan repair`, which were chosen on tune models; plain "
+    "fine-tuning (lambda_2 = 0) of all layers with the same images, batches and learning rate; anp, adversarial neuron pruning, with "
+    "its authors' settings but fewer batches at a higher rate. As many clean images as in the paper, 5 % of the training data (903, 21 "
+    "a class), of which 731 are tuned on and the rest is kept to measure on. Accuracy and ASR are those on all test images; the repair "
+    "knows the scan's verdict and no trigger. ± is the standard deviation over the models. SSDT is left out: no model on which it works "
+    "was trained. The paper's means (ResNet18 of full width, CIFAR-10): BAN 93.8 to 92.4 % accuracy, 99.3 to 2.2 % ASR, fine-tuning to "
+    "93.4 % and 38.8 % (Table 3); all-to-all BAN 93.7 to 92.6 %, 89.1 to 1.2 % (Table 5).",
+    "repair-few.jsonl": "The same with the 430 images that the scans have, 344 of which are tuned on: 2 % of the training data.",
 }
 INTRODUCTION = """# Evidence
 
