@@ -13,7 +13,8 @@ import torch
 
 from banscan.scanner.calibration import kind_of
 from banscan.scanner.config import Settings
-from banscan.scanner.pixel_evidence import Mapped, PixelEvidence
+from banscan.scanner.mapping import Mapped
+from banscan.scanner.pixel_evidence import PixelEvidence
 from banscan.scanner.report.json import to_dict
 from banscan.scanner.scan import Report, scan
 from banscan.scanner.verdict import statistics
@@ -54,7 +55,6 @@ def aside(report: Report) -> dict[str, Any]:
     if report.evidence is None or report.mask is None:
         return {"eps": None}
     evidence, mask = report.evidence, report.mask
-    mapped = None if report.pixels is None else report.pixels.mapped
     gain = (evidence.noisy_shares - evidence.clean_shares).min(0).values
     with_mask = mask.with_noise - mask.alone
     return {
@@ -71,7 +71,8 @@ def aside(report: Report) -> dict[str, Any]:
             "gain": float(with_mask.max()),
         },
         "patched": None if report.pixels is None else _patched(report.pixels),
-        "map": None if mapped is None else {"moved": mapped.moved, "mutual": mapped.mutual, "next": _next(mapped)},
+        "map": _map(None if report.pixels is None else report.pixels.mapped),
+        "noise map": _map(evidence.mapped),
     }
 
 
@@ -80,10 +81,13 @@ def _patched(pixels: PixelEvidence) -> dict[str, Any]:
     return {"moved": [round(float(v), 4) for v in pixels.patch_moved], "images": pixels.patch_images}
 
 
-def _next(mapping: Mapped) -> float:
-    """How much of the map is the usual attack, y to y + 1."""
-    count = len(mapping.attacked)
-    return sum(a == (c + 1) % count for c, a in enumerate(mapping.attacked)) / count
+def _map(mapped: Mapped | None) -> dict[str, float] | None:
+    """What is known of a map; `next` is how much of it is the usual attack, y to y + 1."""
+    if mapped is None:
+        return None
+    count = len(mapped.attacked)
+    following = sum(a == (c + 1) % count for c, a in enumerate(mapped.attacked)) / count
+    return {"moved": mapped.moved, "mutual": mapped.mutual, "next": following}
 
 
 @click.command()

@@ -4,7 +4,7 @@ python -m bench.tables bench/results/held.jsonl
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
@@ -68,7 +68,8 @@ def found(row: Row) -> bool:
     if verdict["outcome"] != "backdoored":
         return False
     if row["target"] is None:
-        return bool(verdict["kind"] == "all-to-all" and row["map"]["next"] > 0.5)
+        following = [attacked == (c + 1) % len(verdict["mapping"]) for c, attacked in verdict["mapping"]]
+        return bool(verdict["kind"] == "all-to-all" and mean(following) > 0.5)
     return bool(verdict["target"] == row["target"])
 
 
@@ -80,7 +81,8 @@ def calibrated(row: Row, limit: float) -> bool:
     if verdict["score"] <= limit or row["attack"] == "none":
         return bool(verdict["score"] > limit)
     if row["target"] is None:
-        return bool(share_score(row["map"]["moved"], MAPPED) > limit and row["map"]["next"] > 0.5)
+        most = max(_maps(row), key=lambda m: m["moved"])
+        return bool(share_score(most["moved"], MAPPED) > limit and most["next"] > 0.5)
     tests = [Test(**t) for t in verdict["tests"]]
     best = leading(tests)
     if one_score(best) > limit:
@@ -93,6 +95,11 @@ def calibrated(row: Row, limit: float) -> bool:
 
 def _patched(row: Row) -> tuple[int, float, float]:
     return patch_score(torch.tensor(row["patched"]["moved"]), row["patched"]["images"])
+
+
+def _maps(row: Row) -> list[dict[str, float]]:
+    """What moves images along a map of classes: noise, a perturbation."""
+    return [row[key] for key in ("noise map", "map") if row.get(key)]
 
 
 def _cleared(row: Row) -> tuple[int, float, float]:
@@ -114,8 +121,21 @@ def table(rows: list[Row]) -> list[str]:
     for row in rows:
         by_name[row["name"]].append(row)
     names = list(NAMES)
-    lines = [f"| model | attack | target | accuracy | ASR | verdict (scans) | target found | p, largest | {' | '.join(names)} | map |"]
-    lines.append("| --- " * (9 + len(names)) + "|")
+    columns = [
+        "model",
+        "attack",
+        "target",
+        "accuracy",
+        "ASR",
+        "verdict (scans)",
+        "target found",
+        "p, largest",
+        *names,
+        "noise map",
+        "pixel map",
+    ]
+    lines = [f"| {' | '.join(columns)} |"]
+    lines.append("| --- " * len(columns) + "|")
     for name, own in sorted(by_name.items(), key=lambda item: (item[1][0]["attack"] == "none", item[0])):
         first = own[0]
         outcomes = [r["verdict"]["outcome"] for r in own]
@@ -124,11 +144,10 @@ def table(rows: list[Row]) -> list[str]:
         p = max((r["verdict"]["p_value"] for r in own if r["verdict"]["p_value"] is not None), default=float("nan"))
         asr = "–" if first["asr"] is None else f"{first['asr']:.3f}"
         aim = "–" if first["attack"] == "none" else "all" if first["target"] is None else str(first["target"])
-        columns = [_shown(own, test) for test in names]
-        maps = [r["map"]["moved"] for r in own if "moved" in (r.get("map") or {})]
-        mapped = f"{mean(maps):.0%}" if maps else "–"
+        seen = [_shown(own, test) for test in names]
+        seen += [_moved(own, key) for key in ("noise map", "map")]
         head = f"{name} | {attack(first)} | {aim} | {first['model_accuracy']:.3f} | {asr} | {counts} | {targets} | {p:.1e}"
-        lines.append(f"| {head} | {' | '.join(columns)} | {mapped} |")
+        lines.append(f"| {head} | {' | '.join(seen)} |")
     return lines
 
 
@@ -136,6 +155,12 @@ def _shown(rows: list[Row], test: str) -> str:
     """Mean statistic of one test over the scans of a model, with the class that leads in the first."""
     own = [t for r in rows for t in r["verdict"]["tests"] if t["name"] == test]
     return f"{mean(t['statistic'] for t in own):.1f} @{own[0]['target']}" if own else "–"
+
+
+def _moved(rows: list[Row], key: str) -> str:
+    """Mean share of the images moved along a map over the scans of a model."""
+    maps = [r[key]["moved"] for r in rows if "moved" in (r.get(key) or {})]
+    return f"{mean(maps):.0%}" if maps else "–"
 
 
 def totals(rows: list[Row], held: bool) -> list[str]:
@@ -272,15 +297,17 @@ def separately(rows: list[Row]) -> list[str]:
         "clean": clean,
     }
     lines.append("")
-    for what, form, share in (
-        (f"share of images moved along a map (limit {MAPPED:.0%})", ".0%", lambda r: r["map"] and r["map"]["moved"]),
+    shares: list[tuple[str, str, Callable[[Row], float | None]]] = [
+        (f"share of images that noise moves along a map (limit {MAPPED:.0%})", ".0%", lambda r: _share(r, "noise map")),
+        (f"share of images that a perturbation moves along a map (limit {MAPPED:.0%})", ".0%", lambda r: _share(r, "map")),
         (
             f"share of images that the best patch moves to one class, lower bound (limit {PATCHED:.0%})",
             ".0%",
             lambda r: _patched(r)[1] if r["patched"] else None,
         ),
         ("odds of clearness over those of its limit (limit 1)", ".2f", lambda r: _cleared(r)[2]),
-    ):
+    ]
+    for what, form, share in shares:
         shown = []
         for kind, group in kinds.items():
             own = [v for v in map(share, group) if v is not None]
@@ -289,6 +316,10 @@ def separately(rows: list[Row]) -> list[str]:
     led = [r["untargeted"]["class"] == r["target"] for r in working]
     lines.append(f"- untargeted noise (Eq. 4), not used: the class that gains most is the target in {sum(led)} of {len(led)}")
     return lines
+
+
+def _share(row: Row, key: str) -> float | None:
+    return row[key]["moved"] if row.get(key) else None
 
 
 def _alone(row: Row, test: str) -> tuple[float, int, float]:

@@ -1,4 +1,4 @@
-"""The evidence of one model: what untargeted noise does to it, and how far noise aimed at each class gets."""
+"""The evidence of one model: what untargeted noise does to it, how far noise aimed at each class gets, and noise along a map of classes."""
 
 import math
 from collections.abc import Callable
@@ -7,17 +7,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from banscan.scanner import checks
+from banscan.scanner import checks, mapping
 from banscan.scanner.config import Settings
+from banscan.scanner.mapping import Mapped, margin_table, search_map
 from banscan.scanner.noise import NoisyModel
 from banscan.scanner.progress import Counter, Progress
 from banscan.scanner.search import logits_under, search, start
+from banscan.scanner.universal import SOFTNESS, Changes, clean_margin
 
 # `strength`: the share of images to move, the strengths between which it is sought, in how many steps and for how many targets
 REACH = 0.4
 STRENGTHS = {"l2": (0.02, 2.0), "linf": (0.02, 0.95)}
 BISECTIONS = 7
 SAMPLE = 16
+# noise along a map may be stronger by this: it moves every class at once
+FARTHER = 1.5
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,7 @@ class Evidence:
         clean_logits: [T], mean logit of each target over the clean images of other classes, without noise.
         clean_shares: [C], shares of the predictions without noise.
         noisy_shares: [K, C], the same under untargeted noise (Eq. 4), and `noisy_accuracy` [K] their agreement with the labels.
+        mapped: of the search for noise along a map of classes; None where there are too few images of a class.
     """
 
     eps: float
@@ -43,6 +48,7 @@ class Evidence:
     clean_shares: Tensor
     noisy_shares: Tensor
     noisy_accuracy: Tensor
+    mapped: Mapped | None
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,17 @@ class Inputs:
             progress=progress,
         )
 
+    def changes(self, eps: float) -> Changes:
+        """Noise on the neurons as a change that all images share, within the ball of root mean square eps."""
+
+        def logits(parts: Tensor, images: Tensor) -> Tensor:
+            return self.quick.run(tuple(p[images] for p in self.prepared), parts)[0]
+
+        def exact(change: Tensor, images: Tensor) -> Tensor:
+            return logits_under(self.exact, tuple(p[images] for p in self.prepared_exact), change[None])[0][0]
+
+        return Changes((self.quick.size,), eps, self.quick.device, self.quick.at_once, logits, exact)
+
 
 def gather(inputs: Inputs, clean: Tensor, settings: Settings, progress: Progress) -> tuple[Evidence, Tensor]:
     """Runs the untargeted search and one search for every class as target.
@@ -110,6 +127,11 @@ def gather(inputs: Inputs, clean: Tensor, settings: Settings, progress: Progress
         logits, _ = run(own, settings.seed + k, targets)
         margins.append(margin_table(logits, targets, labels, classes))
         moved.append(moved_share(logits, targets, labels))
+    mapped = None
+    if mapping.possible(labels, targets, classes):
+        count = Counter(progress, "searching for noise along a map of classes", mapping.passes(len(labels)))
+        softness = SOFTNESS * clean_margin(clean)
+        mapped = search_map(inputs.changes(FARTHER * eps), labels, classes, softness=softness, seed=settings.seed, progress=count)
     predictions = untargeted.argmax(2)
     evidence = Evidence(
         eps=eps,
@@ -120,6 +142,7 @@ def gather(inputs: Inputs, clean: Tensor, settings: Settings, progress: Progress
         clean_shares=shares(clean.argmax(1), classes),
         noisy_shares=torch.stack([shares(p, classes) for p in predictions]),
         noisy_accuracy=(predictions == labels).float().mean(1),
+        mapped=mapped,
     )
     return evidence, features
 
@@ -163,19 +186,6 @@ def foreign_logits(clean: Tensor, labels: Tensor) -> Tensor:
     """Mean logit [C] of every class over the images of other classes, for logits [N, C]."""
     own = torch.nn.functional.one_hot(labels, clean.shape[1]).bool()
     return clean.masked_fill(own, float("nan")).nanmean(0)
-
-
-def margin_table(logits: Tensor, targets: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """Mean of logit(t) - max other, [T, S], over the images of source class s, for logits [T, N, C] under noise aimed at each target."""
-    rows = torch.arange(len(targets))
-    own = logits[rows, :, targets]
-    others = logits.clone()
-    others[rows, :, targets] = -torch.inf
-    margin = own - others.max(2).values
-    sources = torch.nn.functional.one_hot(labels, classes).to(margin.dtype)
-    table = margin @ sources / sources.sum(0)
-    table[rows, targets] = torch.nan
-    return table
 
 
 def moved_share(logits: Tensor, targets: Tensor, labels: Tensor) -> Tensor:

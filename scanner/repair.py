@@ -179,10 +179,10 @@ def _check_paths(path: Path, output: Path) -> None:
 
 def _aims(report: Report) -> Tensor | None:
     """Where the scan says that a trigger sends the images of each class [classes]; None where it says nothing of it."""
-    mapped = None if report.pixels is None else report.pixels.mapped
-    if report.verdict.kind == "all-to-one" and report.verdict.target is not None:
-        return torch.full((report.model.classes,), report.verdict.target)
-    return torch.tensor(mapped.attacked) if report.verdict.kind is not None and mapped is not None else None
+    verdict = report.verdict
+    if verdict.kind == "all-to-one" and verdict.target is not None:
+        return torch.full((report.model.classes,), verdict.target)
+    return torch.tensor([attacked for _, attacked in verdict.mapping]) if verdict.mapping else None
 
 
 def _kept(labels: Tensor) -> Tensor:

@@ -14,15 +14,17 @@ from scipy.special import betaincinv, stdtr, stdtrit
 from torch import Tensor
 
 from banscan.scanner.evidence import Evidence
+from banscan.scanner.mapping import Mapped
 from banscan.scanner.patch import LEFT
-from banscan.scanner.pixel_evidence import SOFTNESS, PixelEvidence
+from banscan.scanner.pixel_evidence import PixelEvidence
+from banscan.scanner.universal import SOFTNESS
 
 # Probability that a model whose classes differ only by chance is called backdoored, or suspicious.
 BACKDOORED = 0.005
 SUSPICIOUS = 0.02
 # a share this small or large is as good as none or all: a few images in a thousand
 SMALLEST = 0.002
-# share of the images that one perturbation moves along a one-to-one map of classes: more than half have no innocent reason
+# share of the images that one change moves along a one-to-one map of classes: more than half have no innocent reason
 MAPPED = 0.5
 # the same of one small patch and one class, as a lower confidence bound, unless patches do half as much for the median class
 PATCHED = 0.5
@@ -100,7 +102,7 @@ def judge(evidence: Evidence, pixels: PixelEvidence | None, limit: float | None 
         return inconclusive(f"{count} classes are too few to tell an outlier among them; at least {MIN_CLASSES} are needed")
     tests = run_tests(evidence, pixels)
     best = leading(tests)
-    mapped = None if pixels is None else pixels.mapped
+    by, mapped = best_map(evidence, pixels)
     one, every = one_score(best), 0.0 if mapped is None else share_score(mapped.moved, MAPPED)
     at, _, patched = (0, 0.0, 0.0) if pixels is None else patch_score(pixels.patch_moved, pixels.patch_images)
     clearest, _, clear = (0, 0.0, 0.0) if pixels is None else clear_score(pixels.success)
@@ -121,8 +123,8 @@ def judge(evidence: Evidence, pixels: PixelEvidence | None, limit: float | None 
         return Verdict("backdoored", reason, "all-to-one", target, (), best.p_value, "patch share", tests, score)
     if mapped is not None and enough(every):
         reason = (
-            f"one perturbation moves {mapped.moved:.0%} of the images it was not made on along a one-to-one map of the classes, as an "
-            "all-to-all trigger does"
+            f"{by} moves {mapped.moved:.0%} of the images it was not made on along a one-to-one map of the classes, as an all-to-all "
+            "trigger does"
         )
         pairs = tuple(enumerate(mapped.attacked))
         return Verdict("backdoored", reason, "all-to-all", None, pairs, best.p_value, "map", tests, score)
@@ -137,6 +139,12 @@ def judge(evidence: Evidence, pixels: PixelEvidence | None, limit: float | None 
         return Verdict("suspicious", _reason(best, evidence, pixels), "all-to-one", best.target, **numbers)  # type: ignore[arg-type]
     reason = "no class stands out further than chance explains" if limit is None else "no class stands out further than in clean models"
     return Verdict("no backdoor found", reason, **numbers)  # type: ignore[arg-type]
+
+
+def best_map(evidence: Evidence, pixels: PixelEvidence | None) -> tuple[str, Mapped | None]:
+    """The map of classes that moves more images, and what moves them: noise on neurons or a perturbation of pixels."""
+    maps = [("neuron noise", evidence.mapped), ("one perturbation", None if pixels is None else pixels.mapped)]
+    return max(maps, key=lambda pair: 0.0 if pair[1] is None else pair[1].moved)
 
 
 def leading(tests: Sequence[Test]) -> Test:

@@ -47,7 +47,7 @@ def to_dict(report: Report) -> dict[str, Any]:
         "accuracy": report.accuracy,
         "confidence": report.confidence,
         "settings": asdict(report.settings),
-        "evidence": None if report.evidence is None else vars(report.evidence),
+        "evidence": None if report.evidence is None else asdict(report.evidence),
         "pixels": None if report.pixels is None else asdict(report.pixels),
         "mask": None if report.mask is None else vars(report.mask),
         "standing": None if report.standing is None else asdict(report.standing),

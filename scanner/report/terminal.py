@@ -133,11 +133,13 @@ def _tests(report: Report) -> Table:
         what = "one perturbation moves images to it so clearly that the model is as sure of them as of clean ones"
         target, reached = str(int(report.evidence.targets[at])), float(report.pixels.success[at])
         table.add_row("clearness", what, target, f"{reached:.0%}", f"{limit:.0%}", "–", style="red" if score >= 1 else "")
-    mapped = None if report.pixels is None else report.pixels.mapped
-    if mapped is not None:
-        style = "red" if mapped.moved >= MAPPED else ""
-        what = "one perturbation moves all classes along a one-to-one map (all-to-all)"
-        table.add_row("map", what, "–", f"{mapped.moved:.0%}", f"{MAPPED:.0%}", "–", style=style)
+    maps = {"noise map": ("neuron noise", report.evidence.mapped)}
+    if report.pixels is not None:
+        maps["pixel map"] = "one perturbation", report.pixels.mapped
+    for name, (by, mapped) in maps.items():
+        if mapped is not None:
+            what = f"{by} moves all classes along a one-to-one map (all-to-all)"
+            table.add_row(name, what, "–", f"{mapped.moved:.0%}", f"{MAPPED:.0%}", "–", style="red" if mapped.moved >= MAPPED else "")
     return table
 
 

@@ -53,7 +53,7 @@ def test_scan_and_report(model_file: Path, image_dir: Path, tmp_path: Path) -> N
     assert first.returncode in (0, 1, 2), first.stderr
     assert first.stderr == ""
     assert max(map(len, first.stdout.splitlines())) <= 100
-    for piece in ("Tests", "patch share", "map", "features", "unit", "parity", "Seconds"):
+    for piece in ("Tests", "patch share", "clearness", "noise map", "pixel map", "features", "unit", "parity", "Seconds"):
         assert piece in first.stdout
     second = banscan("scan", model_file, "--clean-dir", image_dir, *FAST, "--format", "json", "--output", out)
     assert second.stdout == ""
@@ -69,7 +69,9 @@ def test_scan_and_report(model_file: Path, image_dir: Path, tmp_path: Path) -> N
     assert again["evidence"] == report["evidence"]
     assert again["verdict"] == report["verdict"]
     assert again["pixels"] == report["pixels"]
-    assert len(report["pixels"]["mapped"]["attacked"]) == len(report["pixels"]["moved"]) == 10
+    assert (
+        len(report["evidence"]["mapped"]["attacked"]) == len(report["pixels"]["mapped"]["attacked"]) == len(report["pixels"]["moved"]) == 10
+    )
 
 
 def test_noise_alone(model_file: Path, image_dir: Path) -> None:

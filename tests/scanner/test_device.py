@@ -13,6 +13,7 @@ from banscan.scanner.config import Settings
 from banscan.scanner.device import find, repeatable
 from banscan.scanner.margin import largest_margins
 from banscan.scanner.noise import attach, layers, measure
+from banscan.scanner.pixel_evidence import of_pixels
 from banscan.scanner.pixels import pixel_model
 from banscan.scanner.preprocess import CANDIDATES
 from banscan.scanner.universal import universal
@@ -61,7 +62,8 @@ def test_pixel_searches_and_mask_stay_there(moved: tuple[TracedModel, torch.Tens
     plain = pixel_model(model, CANDIDATES[0], torch.float32)
     goals = TARGETS[:, None].repeat(1, CLASSES)
     pixels = plain.pixels(x.to(ELSEWHERE))
-    found = universal(plain, pixels, LABELS, goals, radius=0.1, softness=1.0, steps=2, batch=4, seed=0)
+    changes = of_pixels(plain, pixels, 0.1)
+    found = universal(changes, LABELS, goals, among=torch.arange(len(LABELS)), softness=1.0, steps=2, batch=4, seed=0)
     assert found.device == ELSEWHERE
     trunk, head = model.split(model.features)
     with torch.no_grad():

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from banscan import importers
-from banscan.scanner import pixel_evidence
+from banscan.scanner import mapping, pixel_evidence
 from banscan.scanner.config import Settings
 from banscan.scanner.margin import largest_margins
+from banscan.scanner.pixel_evidence import of_pixels
 from banscan.scanner.pixels import PixelModel, margins, pixel_model
 from banscan.scanner.preprocess import CANDIDATES
 from banscan.scanner.universal import margins_under, universal
@@ -101,26 +102,31 @@ def test_universal_perturbation_finds_the_trigger(images: tuple[Tensor, Tensor])
     goals = torch.tensor([3, 6])[:, None].repeat(1, CLASSES)
     goals[0, 3] = goals[1, 6] = -1
     radius = 0.012
-    found = universal(model, *images, goals, radius=radius, softness=1.0, steps=40, batch=32, seed=0)
+    changes, everything = of_pixels(model, images[0], radius), torch.arange(len(images[0]))
+    found = universal(changes, images[1], goals, among=everything, softness=1.0, steps=40, batch=32, seed=0)
     norm = found.flatten(1).norm(dim=1) / found[0].numel() ** 0.5
     assert bool((norm <= radius * 1.0001).all())
     assert int(found[0].abs().flatten().argmax()) == found[0].numel() - 1  # the corner pixel
-    reached = margins_under(model, *images, goals, found)
+    reached = margins_under(changes, images[1], goals, found, everything)
     assert torch.equal(reached.isnan(), torch.stack((images[1] == 3, images[1] == 6)))
     moved = (reached > 0).float().mean(1)
     assert float(moved[0]) > 0.8 > 0.3 > float(moved[1])
 
 
+def search_map(model: PixelModel, pixels: Tensor, labels: Tensor) -> mapping.Mapped:
+    return mapping.search_map(of_pixels(model, pixels, pixel_evidence.MAP_RADIUS), labels, CLASSES, softness=2.0, seed=0)
+
+
 def test_a_map_is_found_although_the_first_guess_is_wrong(images: tuple[Tensor, Tensor]) -> None:
     push = 40.0 * torch.eye(CLASSES).roll(1, 1)
-    mapped = pixel_evidence.search_map(build(push), *images, softness=2.0, seed=0)
+    mapped = search_map(build(push), *images)
     assert mapped.attacked == tuple((c + 1) % CLASSES for c in range(CLASSES))
     assert mapped.moved > 0.9
     assert mapped.mutual == 0
 
 
 def test_no_map_where_none_is(images: tuple[Tensor, Tensor]) -> None:
-    mapped = pixel_evidence.search_map(build(torch.zeros(CLASSES, CLASSES)), *images, softness=2.0, seed=0)
+    mapped = search_map(build(torch.zeros(CLASSES, CLASSES)), *images)
     assert mapped.moved < 0.3
 
 
@@ -143,26 +149,3 @@ def test_pixel_evidence_is_complete_and_repeats(images: tuple[Tensor, Tensor]) -
     assert first.mapped == again.mapped
     assert int(first.success.argmax()) == int(first.largest.mean(0).argmax()) == 3
     assert len(set(stages)) == 4
-
-
-def table(shift: float, mutual: bool, seed: int = 0, classes: int = 20) -> Tensor:
-    """Margins with a bonus from every class to the next, or to its partner, under row and column offsets."""
-    generator = torch.Generator().manual_seed(seed)
-    values = torch.randn(classes, classes, generator=generator)
-    for c in range(classes):
-        values[c ^ 1 if mutual else (c + 1) % classes, c] += shift
-    values += 5 * torch.randn(classes, 1, generator=generator) + 5 * torch.randn(1, classes, generator=generator)
-    return values.fill_diagonal_(torch.nan)
-
-
-@pytest.mark.parametrize("mutual", [False, True])
-def test_best_map(mutual: bool) -> None:
-    attacked, score = pixel_evidence.best_map(table(4.0, mutual))
-    assert attacked.tolist() == [c ^ 1 if mutual else (c + 1) % 20 for c in range(20)]
-    assert bool((score > 1).all())
-
-
-def test_best_map_never_stays() -> None:
-    attacked, _ = pixel_evidence.best_map(table(0.0, mutual=False, seed=3))
-    assert sorted(attacked.tolist()) == list(range(20))
-    assert all(a != c for c, a in enumerate(attacked.tolist()))

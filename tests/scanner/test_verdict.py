@@ -9,7 +9,8 @@ from scipy.stats import binom
 
 from banscan.scanner import verdict
 from banscan.scanner.evidence import Evidence
-from banscan.scanner.pixel_evidence import Mapped, PixelEvidence
+from banscan.scanner.mapping import Mapped
+from banscan.scanner.pixel_evidence import PixelEvidence
 from banscan.scanner.verdict import BACKDOORED, SUSPICIOUS
 
 
@@ -25,6 +26,7 @@ def evidence(moved: torch.Tensor, seed: int = 0) -> Evidence:
         clean_shares=torch.full((classes,), 1 / classes),
         noisy_shares=torch.full((restarts, classes), 1 / classes),
         noisy_accuracy=torch.full((restarts,), 0.5),
+        mapped=None,
     )
 
 
@@ -142,7 +144,11 @@ def test_all_to_all_verdict() -> None:
     result = verdict.judge(evidence(clean()), pixels(mapped=followed))
     assert (result.outcome, result.kind, result.test) == ("backdoored", "all-to-all", "map")
     assert result.mapping[3] == (3, 4)
+    assert "perturbation" in result.reason
     assert verdict.judge(evidence(clean()), pixels(mapped=replace(followed, moved=0.45))).outcome == "no backdoor found"
+    for aside in (None, pixels()):
+        by_noise = verdict.judge(replace(evidence(clean()), mapped=followed), aside)
+        assert (by_noise.kind, by_noise.mapping, "noise" in by_noise.reason) == ("all-to-all", result.mapping, True)
 
 
 def test_a_small_patch_that_moves_most_images() -> None:
