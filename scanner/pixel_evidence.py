@@ -96,7 +96,7 @@ def of_pixels(model: PixelModel, pixels: Tensor, radius: float) -> Changes:
     def exact(change: Tensor, images: Tensor) -> Tensor:
         return torch.cat([model.logits((pixels[part] + change).clamp(0, 1)) for part in images.split(model.at_once)]).cpu()
 
-    return Changes(tuple(pixels.shape[1:]), radius, model.device, model.at_once, logits, torch.no_grad()(exact))
+    return Changes(tuple(pixels.shape[1:]), radius, model.device, model.at_once, logits, exact)
 
 
 def effect(margins: Tensor, softness: float) -> tuple[Tensor, Tensor]:

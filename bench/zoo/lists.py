@@ -70,9 +70,12 @@ HELD = (
     *_clean(143, 144, more=VGG),
     *_attacked("blend", (20, 145), (37, 146), more=VGG),
     *_attacked("badnets", (7, 147), more=VGG),
-    *_clean(148, 149),
-    *_attacked("wanet", (15, 150), more=WARP),
-    *_attacked("badnets", (11, 151), (33, 152), more=DENSE),
+    "--strength 3 --rate 0.2 --attack wanet --seed 153",
+    "--strength 4 --rate 0.2 --attack wanet --seed 154",
+    "--rate 0.2 --attack bpp --seed 155",
+    "--rate 0.6 --attack bpp --seed 156",
+    "--rate 0.4 --attack iad --seed 157",
+    "--rate 0.6 --attack iad --seed 158",
 )
 TUNE = (
     *_clean(0, 1, 2, 3, 4, 5),
@@ -113,6 +116,10 @@ TUNE = (
     *_attacked("badnets", (6, 130), (2, 131), more=CIFAR),
     *_attacked("blend", (9, 136), more=CIFAR),
     *_attacked("badnets", (20, 133), (35, 134), more=VGG),
+    "--strength 2 --rate 0.2 --attack wanet --seed 137",
+    "--rate 0.2 --attack bpp --seed 138",
+    "--rate 0.2 --attack iad --seed 139",
+    VGG + "--attack badnets --seed 157",
 )
 # held models, by seed, that the version without the limit of clearness had scanned; that limit was set on tune models, but knowing that
 # Blend on VGG16 was what had been missed
