@@ -80,9 +80,9 @@ def calibrated(row: Row, limit: float) -> bool:
         return False
     if verdict["score"] <= limit or row["attack"] == "none":
         return bool(verdict["score"] > limit)
-    if row["target"] is None:
-        most = max(_maps(row), key=lambda m: m["moved"])
-        return bool(share_score(most["moved"], MAPPED) > limit and most["next"] > 0.5)
+    most = max(_maps(row), key=lambda m: m["moved"])
+    if row["target"] is None or share_score(most["moved"], MAPPED) > limit:
+        return bool(row["target"] is None and share_score(most["moved"], MAPPED) > limit and most["next"] > 0.5)
     tests = [Test(**t) for t in verdict["tests"]]
     best = leading(tests)
     if one_score(best) > limit:

@@ -102,7 +102,7 @@ def judge(evidence: Evidence, pixels: PixelEvidence | None, limit: float | None 
         return inconclusive(f"{count} classes are too few to tell an outlier among them; at least {MIN_CLASSES} are needed")
     tests = run_tests(evidence, pixels)
     best = leading(tests)
-    by, mapped = best_map(evidence, pixels)
+    by, mapped = leading_map(evidence, pixels)
     one, every = one_score(best), 0.0 if mapped is None else share_score(mapped.moved, MAPPED)
     at, _, patched = (0, 0.0, 0.0) if pixels is None else patch_score(pixels.patch_moved, pixels.patch_images)
     clearest, _, clear = (0, 0.0, 0.0) if pixels is None else clear_score(pixels.success)
@@ -112,6 +112,14 @@ def judge(evidence: Evidence, pixels: PixelEvidence | None, limit: float | None 
     def enough(value: float) -> bool:
         return value >= 1 if limit is None else value > limit
 
+    # an all-to-all trigger moves one class more than another, but one to a single class moves nothing along a map
+    if mapped is not None and enough(every):
+        reason = (
+            f"{by} moves {mapped.moved:.0%} of the images it was not made on along a one-to-one map of the classes, as an all-to-all "
+            "trigger does"
+        )
+        pairs = tuple(enumerate(mapped.attacked))
+        return Verdict("backdoored", reason, "all-to-all", None, pairs, best.p_value, "map", tests, score)
     if enough(one):
         return Verdict("backdoored", _reason(best, evidence, pixels), "all-to-one", best.target, **numbers)  # type: ignore[arg-type]
     if pixels is not None and enough(patched):
@@ -121,13 +129,6 @@ def judge(evidence: Evidence, pixels: PixelEvidence | None, limit: float | None 
             f"{target}, against {pixels.patch_moved.median():.0%} for the median class"
         )
         return Verdict("backdoored", reason, "all-to-one", target, (), best.p_value, "patch share", tests, score)
-    if mapped is not None and enough(every):
-        reason = (
-            f"{by} moves {mapped.moved:.0%} of the images it was not made on along a one-to-one map of the classes, as an all-to-all "
-            "trigger does"
-        )
-        pairs = tuple(enumerate(mapped.attacked))
-        return Verdict("backdoored", reason, "all-to-all", None, pairs, best.p_value, "map", tests, score)
     if pixels is not None and enough(clear):
         target = int(evidence.targets[clearest])
         reason = (
@@ -141,7 +142,7 @@ def judge(evidence: Evidence, pixels: PixelEvidence | None, limit: float | None 
     return Verdict("no backdoor found", reason, **numbers)  # type: ignore[arg-type]
 
 
-def best_map(evidence: Evidence, pixels: PixelEvidence | None) -> tuple[str, Mapped | None]:
+def leading_map(evidence: Evidence, pixels: PixelEvidence | None) -> tuple[str, Mapped | None]:
     """The map of classes that moves more images, and what moves them: noise on neurons or a perturbation of pixels."""
     maps = [("neuron noise", evidence.mapped), ("one perturbation", None if pixels is None else pixels.mapped)]
     return max(maps, key=lambda pair: 0.0 if pair[1] is None else pair[1].moved)
