@@ -208,7 +208,7 @@ def totals(rows: list[Row], held: bool) -> list[str]:
     if working and clean:
         lines.append(f"- AUC of the score, working attacks against clean: {_auc(working, clean):.3f}")
     if weak:
-        listed = ", ".join(f"{r['name']} (ASR {r['asr']:.2f}: {r['verdict']['outcome']} {r['verdict']['target'] or ''})" for r in weak)
+        listed = ", ".join(f"{r['name']} (ASR {r['asr']:.2f}: {_called(r['verdict'])})" for r in weak)
         lines.append(f"- left out, the attack works on less than {WORKING:.0%}: {listed}")
     environment, settings = rows[0]["environment"], rows[0]["settings"]
     seconds = median(r["seconds"] for r in rows)
@@ -218,6 +218,11 @@ def totals(rows: list[Row], held: bool) -> list[str]:
         "with other work on the machine"
     )
     return lines
+
+
+def _called(verdict: dict[str, Any]) -> str:
+    what = verdict["kind"] if verdict["target"] is None else str(verdict["target"])
+    return verdict["outcome"] if what is None else f"{verdict['outcome']}, {what}"
 
 
 def _auc(attacked: list[Row], clean: list[Row]) -> float:
