@@ -57,7 +57,7 @@ def universal(
     nothing, so that a part of the goals can be met although others are wrong.
 
     Args:
-        labels: [N]; each step draws `batch` of the images `among` [M] them, the same for every row.
+        labels: [N]; each step draws `batch` of the images `among` [M], the same for every row.
         goals: [R, C], -1 for classes that a row leaves alone.
 
     Returns:
