@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from banscan.scanner import checks, mapping
+from banscan.scanner import checks
 from banscan.scanner.config import Settings
-from banscan.scanner.mapping import Mapped, margin_table, search_map
+from banscan.scanner.mapping import Mapped, map_of, margin_table
 from banscan.scanner.noise import NoisyModel
 from banscan.scanner.progress import Counter, Progress
 from banscan.scanner.search import logits_under, search, start
-from banscan.scanner.universal import SOFTNESS, Changes, clean_margin
+from banscan.scanner.universal import Changes, softened
 
 # `strength`: the share of images to move, the strengths between which it is sought, in how many steps and for how many targets
 REACH = 0.4
@@ -127,11 +127,16 @@ def gather(inputs: Inputs, clean: Tensor, settings: Settings, progress: Progress
         logits, _ = run(own, settings.seed + k, targets)
         margins.append(margin_table(logits, targets, labels, classes))
         moved.append(moved_share(logits, targets, labels))
-    mapped = None
-    if mapping.possible(labels, targets, classes):
-        count = Counter(progress, "searching for noise along a map of classes", mapping.passes(len(labels)))
-        softness = SOFTNESS * clean_margin(clean)
-        mapped = search_map(inputs.changes(FARTHER * eps), labels, classes, softness=softness, seed=settings.seed, progress=count)
+    mapped = map_of(
+        inputs.changes(FARTHER * eps),
+        labels,
+        targets,
+        classes,
+        softness=softened(clean),
+        seed=settings.seed,
+        stage="searching for noise along a map of classes",
+        progress=progress,
+    )
     predictions = untargeted.argmax(2)
     evidence = Evidence(
         eps=eps,

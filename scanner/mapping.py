@@ -8,6 +8,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from banscan.scanner.progress import Counter, Progress
 from banscan.scanner.universal import Changes, margins_under, universal
 
 # a map is first sought on the classes that it is clearest for, then on all
@@ -29,14 +30,17 @@ class Mapped:
     mutual: float
 
 
-def possible(labels: Tensor, targets: Tensor, classes: int) -> bool:
-    """Whether all classes are looked at, with two images or more of each: one to search on and one to measure on."""
-    return len(targets) == classes and int(torch.bincount(labels, minlength=classes).min()) >= 2
+def map_of(
+    changes: Changes, labels: Tensor, targets: Tensor, classes: int, *, softness: float, seed: int, stage: str, progress: Progress
+) -> Mapped | None:
+    """`search_map`, telling its progress under the name `stage`.
 
-
-def passes(images: int) -> int:
-    """How many images `search_map` climbs on."""
-    return sum(STEPS) * TRIES * min(IMAGES, images)
+    None where only some of the classes are looked at, or one has a single image: one is needed to search on and one to measure on.
+    """
+    if len(targets) < classes or int(torch.bincount(labels, minlength=classes).min()) < 2:
+        return None
+    count = Counter(progress, stage, sum(STEPS) * TRIES * min(IMAGES, len(labels)))
+    return search_map(changes, labels, classes, softness=softness, seed=seed, progress=count)
 
 
 def search_map(

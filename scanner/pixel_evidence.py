@@ -5,13 +5,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from banscan.scanner import mapping, patch
+from banscan.scanner import patch
 from banscan.scanner.config import Settings
-from banscan.scanner.mapping import Mapped, search_map, two_thirds
+from banscan.scanner.mapping import Mapped, map_of, two_thirds
 from banscan.scanner.margin import largest_margins
 from banscan.scanner.pixels import PixelModel
 from banscan.scanner.progress import Counter, Progress
-from banscan.scanner.universal import SOFTNESS, Changes, clean_margin, margins_under, universal
+from banscan.scanner.universal import Changes, margins_under, softened, universal
 
 # root mean square over the pixels of a universal perturbation: towards a class, and along a map
 RADIUS = 0.036
@@ -49,7 +49,7 @@ def gather_pixels(
 ) -> PixelEvidence:
     """Runs the four searches on pixels [N, ...] in [0, 1] with clean logits [N, C], for the classes `targets` [T]."""
     classes, seed = model.classes, settings.seed
-    softness = SOFTNESS * clean_margin(clean)
+    softness = softened(clean)
 
     count = Counter(progress, "searching for the largest margins", STARTS * MARGIN_STEPS * len(targets))
     largest = largest_margins(model, pixels, targets, starts=STARTS, steps=MARGIN_STEPS, seed=seed, progress=count)
@@ -79,11 +79,16 @@ def gather_pixels(
     held = (~searching).nonzero()[:, 0]
     patch_moved, patch_success = effect(margins_under(near, labels, goals, pasted, held), softness)
 
-    mapped = None
-    if mapping.possible(labels, targets, classes):
-        count = Counter(progress, "searching for a map of classes", mapping.passes(len(labels)))
-        far = of_pixels(model, pixels, MAP_RADIUS)
-        mapped = search_map(far, labels, classes, softness=softness, seed=seed, progress=count)
+    mapped = map_of(
+        of_pixels(model, pixels, MAP_RADIUS),
+        labels,
+        targets,
+        classes,
+        softness=softness,
+        seed=seed,
+        stage="searching for a map of classes",
+        progress=progress,
+    )
     return PixelEvidence(largest, moved, success, patch_moved, patch_success, len(held), mapped)
 
 

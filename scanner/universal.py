@@ -95,7 +95,7 @@ def margins_under(changes: Changes, labels: Tensor, goals: Tensor, found: Tensor
     return result
 
 
-def clean_margin(clean: Tensor) -> float:
-    """The median of largest minus second logit over clean images, for logits [N, C]."""
+def softened(clean: Tensor) -> float:
+    """The softness for a model with these logits [N, C] of clean images: SOFTNESS of the median of largest minus second logit."""
     top = clean.topk(2, 1).values
-    return float((top[:, 0] - top[:, 1]).median().clamp(min=1e-6))
+    return SOFTNESS * float((top[:, 0] - top[:, 1]).median().clamp(min=1e-6))
