@@ -90,7 +90,7 @@ SEARCH = (
         "--precision", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto", show_default=True, help="Of the search."
     ),
     click.option("--device", default="auto", show_default=True, metavar="NAME", help="auto (a GPU where there is one), cpu, cuda, cuda:N."),
-    click.option("--threads", type=click.IntRange(1), help="CPU threads; all that this process may use by default."),
+    click.option("--threads", type=click.IntRange(1), help="CPU threads; by default OMP_NUM_THREADS, or all that this process may use."),
 )
 
 
@@ -146,7 +146,8 @@ def _search_arguments(options: dict[str, Any]) -> dict[str, Any]:
     from banscan.scanner import preprocess
     from banscan.scanner.config import Settings
 
-    torch.set_num_threads(options["threads"] or _allowed_threads())
+    if options["threads"] or "OMP_NUM_THREADS" not in os.environ:  # torch has taken that number already
+        torch.set_num_threads(options["threads"] or _allowed_threads())
     given = {key: options[key] for key in ("noise", "eps", "steps", "restarts", "seed", "pixels") if options[key] is not None}
     return {
         "settings": Settings(**given),

@@ -107,7 +107,10 @@ def judge(evidence: Evidence, pixels: PixelEvidence | None, limit: float | None 
     at, _, patched = (0, 0.0, 0.0) if pixels is None else patch_score(pixels.patch_moved, pixels.patch_images)
     clearest, _, clear = (0, 0.0, 0.0) if pixels is None else clear_score(pixels.success)
     score = max(one, patched, every, clear)
-    numbers = {"p_value": best.p_value, "test": best.name, "tests": tests, "score": score}
+
+    def called(outcome: str, reason: str, test: str, target: int | None = None, mapping: tuple[tuple[int, int], ...] = ()) -> Verdict:
+        kind = "all-to-all" if mapping else "all-to-one"
+        return Verdict(outcome, reason, kind, target, mapping, best.p_value, test, tests, score)
 
     def enough(value: float) -> bool:
         return value >= 1 if limit is None else value > limit
@@ -118,28 +121,27 @@ def judge(evidence: Evidence, pixels: PixelEvidence | None, limit: float | None 
             f"{by} moves {mapped.moved:.0%} of the images it was not made on along a one-to-one map of the classes, as an all-to-all "
             "trigger does"
         )
-        pairs = tuple(enumerate(mapped.attacked))
-        return Verdict("backdoored", reason, "all-to-all", None, pairs, best.p_value, "map", tests, score)
+        return called("backdoored", reason, "map", mapping=tuple(enumerate(mapped.attacked)))
     if enough(one):
-        return Verdict("backdoored", _reason(best, evidence, pixels), "all-to-one", best.target, **numbers)  # type: ignore[arg-type]
+        return called("backdoored", _reason(best, evidence, pixels), best.name, best.target)
     if pixels is not None and enough(patched):
         target = int(evidence.targets[at])
         reason = (
             f"one patch of at most {LEFT} cells moves {pixels.patch_moved[at]:.0%} of the images that it was not made on to class "
             f"{target}, against {pixels.patch_moved.median():.0%} for the median class"
         )
-        return Verdict("backdoored", reason, "all-to-one", target, (), best.p_value, "patch share", tests, score)
+        return called("backdoored", reason, "patch share", target)
     if pixels is not None and enough(clear):
         target = int(evidence.targets[clearest])
         reason = (
             f"one perturbation moves {pixels.moved[clearest]:.0%} of the other classes' images to class {target}, and the model is as sure "
             "of them as of clean images"
         )
-        return Verdict("backdoored", reason, "all-to-one", target, (), best.p_value, "clearness", tests, score)
+        return called("backdoored", reason, "clearness", target)
     if limit is None and best.p_value <= SUSPICIOUS:
-        return Verdict("suspicious", _reason(best, evidence, pixels), "all-to-one", best.target, **numbers)  # type: ignore[arg-type]
+        return called("suspicious", _reason(best, evidence, pixels), best.name, best.target)
     reason = "no class stands out further than chance explains" if limit is None else "no class stands out further than in clean models"
-    return Verdict("no backdoor found", reason, **numbers)  # type: ignore[arg-type]
+    return Verdict("no backdoor found", reason, p_value=best.p_value, test=best.name, tests=tests, score=score)
 
 
 def leading_map(evidence: Evidence, pixels: PixelEvidence | None) -> tuple[str, Mapped | None]:

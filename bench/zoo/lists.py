@@ -16,7 +16,7 @@ def _attacked(attack: str, *pairs: tuple[int, int], more: str = "") -> list[str]
 
 VGG = "--arch vgg16 "
 DENSE = "--arch densenet121 --epochs 6 "
-PLAIN = "--arch plainresnet18 "
+PLAIN = "--arch plainresnet18 --epochs 12 "
 VIT = "--arch vit --epochs 12 "
 CIFAR = "--set cifar10 --epochs 6 "
 # stronger than in the papers, so that few epochs are enough for the attack to work

@@ -82,6 +82,14 @@ def test_noise_alone(model_file: Path, image_dir: Path) -> None:
     assert done.returncode == {"backdoored": 1, "no backdoor found": 0}.get(report["verdict"]["outcome"], 2)
 
 
+def test_threads_of_the_environment(model_file: Path, image_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where OMP_NUM_THREADS says how many threads there may be, no more are taken; --threads decides over it."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    for extra, threads in (((), 1), (("--threads", "2"), 2)):
+        done = banscan(model_file, "--clean-dir", image_dir, *FAST[:4], "--no-pixels", "--format", "json", *extra)
+        assert json.loads(done.stdout)["environment"]["threads"] == threads
+
+
 def test_free_image_size(export: Callable[..., Path], trained: torch.nn.Module, image_dir: Path) -> None:
     """A model that takes any size is scanned at the size of the images, or at the one asked for."""
     path = export("free", trained, free_size=True)
