@@ -6,7 +6,7 @@ weights         NaN or infinite weights: the file is damaged.
 parity          differs from the file's own runtime: the importer is wrong for this model; please report it.
 constant        the same logits for every image: wrong preprocessing or a damaged file.
 accuracy        the model does not do its job on these images: wrong preprocessing, wrong label order, or other data.
-finite          NaN or infinite logits under noise: the numbers overflow; use float32 or less noise.
+finite          NaN or infinite logits under noise or changed pixels: the numbers overflow; use float32 or less noise.
 gradient        the loss does not react to the noise: the features saturate; another preprocessing or precision.
 """
 
@@ -65,7 +65,9 @@ def check_accuracy(accuracy: float | None, confidence: float, minimum: float, cl
 
 def check_finite(logits: Tensor) -> None:
     if not torch.isfinite(logits).all():
-        raise EvidenceError("the model gives NaN or infinite logits under noise; scan with --precision float32 or a smaller --eps")
+        raise EvidenceError(
+            "the model gives NaN or infinite logits under noise or changed pixels; scan with --precision float32 or a smaller --eps"
+        )
 
 
 def check_noise(start: Tensor, end: Tensor) -> None:

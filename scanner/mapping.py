@@ -9,7 +9,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from banscan.scanner.progress import Counter, Progress
-from banscan.scanner.universal import Changes, margins_under, universal
+from banscan.scanner.universal import Changes, changed_logits, margins_under, universal
 
 # a map is first sought on the classes that it is clearest for, then on all
 STEPS, IMAGES, TRIES = (80, 50), 64, 2
@@ -102,10 +102,9 @@ def two_thirds(labels: Tensor, seed: int) -> Tensor:
     return chosen
 
 
-@torch.no_grad()
 def _table(changes: Changes, change: Tensor, labels: Tensor, among: Tensor, classes: int) -> Tensor:
     """The margins [C, S] of every class over the images of every source class, under one change."""
-    logits = changes.exact(change, among)
+    logits = changed_logits(changes, change, among)
     return margin_table(logits[None].expand(classes, -1, -1), torch.arange(classes), labels[among], classes)
 
 

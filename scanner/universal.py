@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from banscan.scanner import checks
 from banscan.scanner.ball import length, project
 from banscan.scanner.pixels import MOMENTUM, margins
 
@@ -86,12 +87,24 @@ def universal(
 
 
 @torch.no_grad()
+def changed_logits(changes: Changes, change: Tensor, among: Tensor) -> Tensor:
+    """Logits [M, C] of the images `among` [M] under one change.
+
+    Raises:
+        EvidenceError: some are NaN or infinite; they would pass for images that were not moved.
+    """
+    logits = changes.exact(change, among)
+    checks.check_finite(logits)
+    return logits
+
+
+@torch.no_grad()
 def margins_under(changes: Changes, labels: Tensor, goals: Tensor, found: Tensor, among: Tensor) -> Tensor:
-    """Margin [R, M] of each image's goal under each change, NaN where the row leaves the class alone."""
+    """Margin [R, M] of each image's goal under each change, NaN where the row leaves the class alone; errors are those of `changed_logits`."""
     result = torch.empty(len(goals), len(among))
     for r, (goal, change) in enumerate(zip(goals, found, strict=True)):
         own = goal[labels[among]]
-        result[r] = margins(changes.exact(change, among), own.clamp(min=0)).where(own >= 0, torch.nan)
+        result[r] = margins(changed_logits(changes, change, among), own.clamp(min=0)).where(own >= 0, torch.nan)
     return result
 
 

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from banscan import importers
+from banscan.errors import EvidenceError
 from banscan.scanner.evidence import Inputs
 from banscan.scanner.mapping import Mapped, best_map, search_map
 from banscan.scanner.noise import attach, layers, measure
+from banscan.scanner.universal import Changes
 
 CLASSES = 8
 
@@ -34,8 +36,8 @@ class Planted(nn.Module):
         return logits
 
 
-@pytest.mark.parametrize("push", [10.0, 0.0])
-def test_noise_along_a_map(export: Callable[..., Path], push: float) -> None:
+def planted(export: Callable[..., Path], push: float, radius: float) -> tuple[Changes, Tensor]:
+    """Noise of this strength on a planted model, and the labels of the images."""
     labels = torch.arange(160) % CLASSES
     images = torch.rand(160, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 0.3 + 0.3
     images[torch.arange(160), 0, 0, labels] = 0.75
@@ -44,13 +46,24 @@ def test_noise_along_a_map(export: Callable[..., Path], push: float) -> None:
     neurons = layers(model, 0.0)
     noisy = attach(model, neurons, measure(model, neurons, images))
     prepared = noisy.prepare(images)
-    changes = Inputs(noisy, noisy, prepared, prepared, labels).changes(0.5)
+    return Inputs(noisy, noisy, prepared, prepared, labels).changes(radius), labels
+
+
+@pytest.mark.parametrize("push", [10.0, 0.0])
+def test_noise_along_a_map(export: Callable[..., Path], push: float) -> None:
+    changes, labels = planted(export, push, 0.5)
     found = search_map(changes, labels, CLASSES, softness=2.0, seed=0)
     if push:
         assert found == Mapped(tuple((c + 1) % CLASSES for c in range(CLASSES)), found.moved, 0.0)
         assert found.moved > 0.9
     else:
         assert found.moved < 0.4
+
+
+def test_overflow_does_not_pass_for_images_that_stay(export: Callable[..., Path]) -> None:
+    changes, labels = planted(export, 10.0, 1e38)
+    with pytest.raises(EvidenceError, match="NaN or infinite"):
+        search_map(changes, labels, CLASSES, softness=2.0, seed=0)
 
 
 def table(shift: float, mutual: bool, seed: int = 0, classes: int = 20) -> Tensor:
