@@ -100,7 +100,7 @@ def changed_logits(changes: Changes, change: Tensor, among: Tensor) -> Tensor:
 
 @torch.no_grad()
 def margins_under(changes: Changes, labels: Tensor, goals: Tensor, found: Tensor, among: Tensor) -> Tensor:
-    """Margin [R, M] of each image's goal under each change, NaN where the row leaves the class alone; errors are those of `changed_logits`."""
+    """Margin [R, M] of each image's goal under each change, NaN where the row leaves the class alone; raises as `changed_logits`."""
     result = torch.empty(len(goals), len(among))
     for r, (goal, change) in enumerate(zip(goals, found, strict=True)):
         own = goal[labels[among]]

@@ -139,7 +139,7 @@ class PlainResNet18(ResNet18):
         super().__init__(classes, width)
         self.stem = nn.Sequential(nn.Conv2d(3, width, 3, 1, 1), nn.ReLU())
         for part in self.modules():
-            if isinstance(part, nn.Conv2d):
+            if isinstance(part, nn.Conv2d) and part.bias is not None:
                 nn.init.kaiming_normal_(part.weight, nonlinearity="relu")
                 nn.init.zeros_(part.bias)
 
