@@ -21,7 +21,7 @@ from banscan.scanner.verdict import (
     PATCHED,
     Test,
     clear_score,
-    leading,
+    deciding,
     one_score,
     outlier,
     outlier_p,
@@ -86,7 +86,7 @@ def calibrated(row: Row, limit: float) -> bool:
     if row["target"] is None or along:
         return bool(row["target"] is None and along and most["next"] > 0.5)
     tests = [Test(**t) for t in verdict["tests"]]
-    best = leading(tests)
+    best = deciding(tests)
     if one_score(best) > limit:
         return bool(best.target == row["target"])
     at, _, score = _patched(row)

@@ -30,6 +30,8 @@ MAPPED = 0.5
 PATCHED = 0.5
 # with fewer classes the tests have next to no power
 MIN_CLASSES = 5
+# a class that images can be pushed to furthest is often one that everything likes: alone, this test says no more than "suspicious"
+NEVER_ALONE = "margin"
 NAMES = {
     "noise": "neuron noise aimed at it moves the other classes' images there",
     "logit": "images of other classes have a raised logit for it",
@@ -71,8 +73,8 @@ class Verdict:
         kind: "all-to-one" or "all-to-all" for the first two.
         target: the target class of an all-to-one backdoor.
         mapping: source class → attacked class of an all-to-all backdoor.
-        p_value: probability of evidence this strong when the classes differ only by chance: the smallest of `tests`; None when
-            inconclusive. What is held against a limit has none.
+        p_value: probability of evidence this strong when the classes differ only by chance, of the test that decided; where none or
+            one of the limits did, the smallest of the tests that may. None when inconclusive.
         test: the name of the test that decided, "patch share", "map" or "clearness" where one of the limits did.
         tests: all of them.
         score: what the verdict rests on, 1 at the threshold of either kind; None when inconclusive before the tests.
@@ -101,16 +103,16 @@ def judge(evidence: Evidence, pixels: PixelEvidence | None, limit: float | None 
     if count < MIN_CLASSES:
         return inconclusive(f"{count} classes are too few to tell an outlier among them; at least {MIN_CLASSES} are needed")
     tests = run_tests(evidence, pixels)
-    best = leading(tests)
+    best = deciding(tests)
     by, mapped = leading_map(evidence, pixels)
     one, every = one_score(best), 0.0 if mapped is None else share_score(mapped.moved, MAPPED)
     at, _, patched = (0, 0.0, 0.0) if pixels is None else patch_score(pixels.patch_moved, pixels.patch_images)
     clearest, _, clear = (0, 0.0, 0.0) if pixels is None else clear_score(pixels.success)
     score = max(one, patched, every, clear)
 
-    def called(outcome: str, reason: str, test: str, target: int | None = None, mapping: tuple[tuple[int, int], ...] = ()) -> Verdict:
+    def called(reason: str, test: str, target: int | None = None, mapping: tuple[tuple[int, int], ...] = ()) -> Verdict:
         kind = "all-to-all" if mapping else "all-to-one"
-        return Verdict(outcome, reason, kind, target, mapping, best.p_value, test, tests, score)
+        return Verdict("backdoored", reason, kind, target, mapping, best.p_value, test, tests, score)
 
     def enough(value: float) -> bool:
         return value >= 1 if limit is None else value > limit
@@ -121,25 +123,27 @@ def judge(evidence: Evidence, pixels: PixelEvidence | None, limit: float | None 
             f"{by} moves {mapped.moved:.0%} of the images it was not made on along a one-to-one map of the classes, as an all-to-all "
             "trigger does"
         )
-        return called("backdoored", reason, "map", mapping=tuple(enumerate(mapped.attacked)))
+        return called(reason, "map", mapping=tuple(enumerate(mapped.attacked)))
     if enough(one):
-        return called("backdoored", _reason(best, evidence, pixels), best.name, best.target)
+        return called(_reason(best, evidence, pixels), best.name, best.target)
     if pixels is not None and enough(patched):
         target = int(evidence.targets[at])
         reason = (
             f"one patch of at most {LEFT} cells moves {pixels.patch_moved[at]:.0%} of the images that it was not made on to class "
             f"{target}, against {pixels.patch_moved.median():.0%} for the median class"
         )
-        return called("backdoored", reason, "patch share", target)
+        return called(reason, "patch share", target)
     if pixels is not None and enough(clear):
         target = int(evidence.targets[clearest])
         reason = (
             f"one perturbation moves {pixels.moved[clearest]:.0%} of the other classes' images to class {target}, and the model is as sure "
             "of them as of clean images"
         )
-        return called("backdoored", reason, "clearness", target)
-    if limit is None and best.p_value <= SUSPICIOUS:
-        return called("suspicious", _reason(best, evidence, pixels), best.name, best.target)
+        return called(reason, "clearness", target)
+    for test in (best, leading(tests)):
+        if limit is None and test.steady and test.p_value <= SUSPICIOUS:
+            reason = _reason(test, evidence, pixels)
+            return Verdict("suspicious", reason, "all-to-one", test.target, (), test.p_value, test.name, tests, score)
     reason = "no class stands out further than chance explains" if limit is None else "no class stands out further than in clean models"
     return Verdict("no backdoor found", reason, p_value=best.p_value, test=best.name, tests=tests, score=score)
 
@@ -151,8 +155,13 @@ def leading_map(evidence: Evidence, pixels: PixelEvidence | None) -> tuple[str, 
 
 
 def leading(tests: Sequence[Test]) -> Test:
-    """The test that decides; a class that does not lead in every restart is an accident of one of them."""
+    """The first of these tests; a class that does not lead in every restart is an accident of one of them."""
     return min(tests, key=lambda t: (not t.steady, t.p_value, -t.statistic))
+
+
+def deciding(tests: Sequence[Test]) -> Test:
+    """The first of the tests that may call a model backdoored by themselves."""
+    return leading([t for t in tests if t.name != NEVER_ALONE])
 
 
 def one_score(test: Test) -> float:
@@ -242,7 +251,8 @@ def _reason(test: Test, evidence: Evidence, pixels: PixelEvidence | None) -> str
     if test.name == "logit":
         return f"images of other classes give class {test.target} a mean logit of {against(evidence.clean_logits, '.1f')}"
     if pixels is not None and test.name == "margin":
-        return f"images can be made that the model takes for class {test.target} by a margin of {against(pixels.largest.mean(0), '.1f')}"
+        seen = against(pixels.largest.mean(0), ".1f")
+        return f"images can be made that the model takes for class {test.target} by a margin of {seen}; no other test stands by it"
     if pixels is not None and test.name == "perturbation":
         seen = against(pixels.moved, ".0%")
         return f"one perturbation aimed at class {test.target} moves this share of the other classes' images there: {seen}"

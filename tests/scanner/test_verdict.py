@@ -104,7 +104,7 @@ def pixels(classes: int = 43, seed: int = 0, **changes: object) -> PixelEvidence
 
 
 @pytest.mark.parametrize("name", ["margin", "perturbation", "patch", "logit"])
-def test_every_test_can_decide(name: str) -> None:
+def test_every_test_counts(name: str) -> None:
     calm, noise = pixels(), evidence(clean())
     if name == "margin":
         calm.largest[:, 7] += 15
@@ -115,9 +115,22 @@ def test_every_test_can_decide(name: str) -> None:
     else:
         noise.clean_logits[7] += 9
     result = verdict.judge(noise, calm)
-    assert (result.outcome, result.target, result.test) == ("backdoored", 7, name)
+    outcome = "suspicious" if name == "margin" else "backdoored"
+    assert (result.outcome, result.target, result.test) == (outcome, 7, name)
     assert {t.name for t in result.tests} == set(verdict.NAMES)
     assert result.reason.count("class 7") == 1
+
+
+def test_margin_alone_never_decides() -> None:
+    """However far it stands out, also with a calibration; the score is that of the other tests, the joint one among them."""
+    calm, noise = pixels(), evidence(clean())
+    calm.largest[:, 7] += 1000
+    for limit in (None, 1.0):
+        result = verdict.judge(noise, calm, limit)
+        assert result.outcome == ("suspicious" if limit is None else "no backdoor found")
+        assert next(t for t in result.tests if t.name == "margin").p_value < 1e-30
+        assert result.score is not None
+        assert result.score < 1
 
 
 def test_weak_signs_add_up() -> None:
