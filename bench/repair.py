@@ -3,11 +3,12 @@
 The trigger is used to measure, never to tune: what the repair knows is the scan's own verdict.
 
 python -m bench.repair --zoo ZOO/held --data DATA --images IMAGES --out bench/results/repair.jsonl
+python -m bench.repair ... --methods ban --vary --out bench/results/repair-settings.jsonl
 """
 
 import json
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import mean, pstdev
 from typing import Any
@@ -23,6 +24,7 @@ from banscan.scanner import images as clean_images
 from banscan.scanner import tuning
 from banscan.scanner.repair import METHODS, mend
 from banscan.scanner.scan import scan
+from banscan.scanner.tuning import Tuning
 from bench import rows
 from bench.detect import own_images
 from bench.zoo import data
@@ -31,6 +33,18 @@ from bench.zoo.train import Recipe, networks, planned, tensors, triggered
 # their triggers are networks, which zoos of earlier versions did not keep
 GENERATED = ("iad", "ssdt")
 ALL = ("all", "all on which every method was tried")
+# one setting changed at a time, as in the paper's Table 7
+VARIANTS: tuple[dict[str, float], ...] = (
+    {},
+    {"weight": 0.2},
+    {"weight": 1.0},
+    {"epochs": 10},
+    {"epochs": 50},
+    {"lr": 0.0025},
+    {"lr": 0.005},
+    {"lr": 0.02},
+)
+CALLED = {"weight": "lambda_2", "epochs": "epochs", "lr": "learning rate"}
 
 
 def trial(manifest: Path, folder: Path) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -48,6 +62,13 @@ def measured(model: TracedModel, parts: tuple[Tensor, Tensor, Tensor, Tensor]) -
     return {"accuracy": tuning.accuracy(model, {}, x, y), "asr": tuning.accuracy(model, {}, attacked, aim)}
 
 
+def label(row: dict[str, Any]) -> str:
+    """The method, and what of its settings was changed."""
+    usual = asdict(METHODS[row["method"]])
+    changed = [f"{name} {row['settings'][key]:g}" for key, name in CALLED.items() if row["settings"][key] != usual[key]]
+    return ", ".join([row["method"], *changed])
+
+
 def table(results: list[dict[str, Any]]) -> list[str]:
     """Markdown: mean and spread over the models of an attack, by method."""
     lines = [
@@ -55,13 +76,13 @@ def table(results: list[dict[str, Any]]) -> list[str]:
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    tried = {method: {r["name"] for r in results if r["method"] == method} for method in {r["method"] for r in results}}
+    tried = {method: {r["name"] for r in results if label(r) == method} for method in {label(r) for r in results}}
     names, shared = set.union(*tried.values()), set.intersection(*tried.values())
     for row in results:
         kind = row["recipe"]["attack"] + (", all-to-all" if row["recipe"]["target"] is None else "")
         compared = row["name"] in shared and len(shared) < len(names)
         for group in (kind, *ALL[: 1 + compared]):
-            groups.setdefault((group, row["method"]), []).append(row)
+            groups.setdefault((group, label(row)), []).append(row)
     for (kind, method), members in sorted(groups.items(), key=lambda pair: (pair[0][0] in ALL, pair[0])):
         cells = [_spread([m[when][what] for m in members]) for what in ("accuracy", "asr") for when in ("before", "after")]
         lines.append(f"| {kind} | {method} | {len(members)} | {' | '.join(cells)} |")
@@ -76,12 +97,12 @@ def page(results: list[dict[str, Any]]) -> list[str]:
         "| model | method | accuracy | ASR | score before | second scan |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
-    for row in sorted(results, key=lambda r: (r["name"], r["method"])):
+    for row in sorted(results, key=lambda r: (r["name"], label(r))):
         moved = [f"{row['before'][what]:.1%} → {row['after'][what]:.1%}" for what in ("accuracy", "asr")]
         again = row["after_scan"]
         second = "–" if again is None else again[0] if again[2] is None else f"{again[0]} (score {again[2]:.2f})"
         score = "–" if row["score"] is None else f"{row['score']:.2f}"
-        lines.append(f"| {row['name']} | {row['method']} | {' | '.join(moved)} | {score} | {second} |")
+        lines.append(f"| {row['name']} | {label(row)} | {' | '.join(moved)} | {score} | {second} |")
     return lines
 
 
@@ -96,14 +117,20 @@ def _spread(values: list[float]) -> str:
 @click.option("--out", type=click.Path(path_type=Path), required=True)
 @click.option("--only", default="*", show_default=True, help="Names of the models, with wildcards.")
 @click.option("--methods", default=",".join(METHODS), show_default=True)
+@click.option("--vary", is_flag=True, help="Every method under each of VARIANTS, and not as it is alone.")
 @click.option("--threads", default=1, show_default=True)
-def main(zoo: Path, folder: Path, images: Path, out: Path, only: str, methods: str, threads: int) -> None:
+def main(zoo: Path, folder: Path, images: Path, out: Path, only: str, methods: str, vary: bool, threads: int) -> None:
     """Append a row for every backdoored model and method that OUT does not have yet, and print the table."""
     torch.set_num_threads(threads)
-    done = {(r["name"], r["method"]) for r in rows.read(out)}
+    done = {(r["name"], label(r)) for r in rows.read(out)}
+    wanted: list[tuple[str, Tuning]] = [
+        (method, replace(METHODS[method], **changes))  # type: ignore[arg-type]
+        for method in methods.split(",")
+        for changes in (VARIANTS if vary else VARIANTS[:1])
+    ]
     for manifest in sorted(zoo.glob(f"{only}.json")):
         facts = json.loads(manifest.read_text())
-        left = [m for m in methods.split(",") if (manifest.stem, m) not in done]
+        left = [(m, how) for m, how in wanted if (manifest.stem, label({"method": m, "settings": asdict(how)})) not in done]
         lost = facts["recipe"]["attack"] in GENERATED and not networks(manifest).exists()
         if facts["recipe"]["attack"] == "none" or facts["asr"] < 0.9 or not left or lost:
             continue
@@ -111,12 +138,12 @@ def main(zoo: Path, folder: Path, images: Path, out: Path, only: str, methods: s
         own = own_images(images, facts)
         report = scan(manifest.with_suffix(".onnx"), own)
         clean = clean_images.load(own, report.model.input, report.model.classes, limit=5000)
-        for method in left:
+        for method, how in left:
             with tempfile.TemporaryDirectory() as place:
                 output = Path(place) / "fixed.onnx"
                 row: dict[str, Any] = {"name": manifest.stem, "recipe": facts["recipe"], "method": method}
                 try:
-                    mended = mend(report, clean, output, method=method, max_drop=1.0)
+                    mended = mend(report, clean, output, method=method, how=how, max_drop=1.0)
                     after = scan(output, own).verdict if method == "ban" else None
                 except BanscanError as error:
                     raise click.ClickException(f"{manifest.stem}: {error}") from error
@@ -131,7 +158,7 @@ def main(zoo: Path, folder: Path, images: Path, out: Path, only: str, methods: s
                 "environment": report.environment,
             }
             rows.append(out, row)
-            click.echo(f"{row['name']} {method}: {row['before']} {row['after']} {row['after_scan']}", err=True)
+            click.echo(f"{row['name']} {label(row)}: {row['before']} {row['after']} {row['after_scan']}", err=True)
     click.echo("\n".join(table(rows.read(out))))
 
 

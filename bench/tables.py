@@ -357,8 +357,12 @@ SECTIONS = {
     "a class), of which 731 are tuned on and the rest is kept to measure on. Accuracy and ASR are those on all test images; the repair "
     "knows the scan's verdict and no trigger. ± is the standard deviation over the models. SSDT is left out: no model on which it works "
     "was trained. The paper's means (ResNet18 of full width, CIFAR-10): BAN 93.8 to 92.4 % accuracy, 99.3 to 2.2 % ASR, fine-tuning to "
-    "93.4 % and 38.8 % (Table 3); all-to-all BAN 93.7 to 92.6 %, 89.1 to 1.2 % (Table 5).",
+    "93.4 % and 38.8 % (Table 3); all-to-all BAN 93.7 to 92.6 %, 89.1 to 1.2 % (Table 5); ANP leaves an "
+    "ASR of 23.7 % there, 97.2 % on Blend (Table 11).",
     "repair-few.jsonl": "The same with the 430 images that the scans have, 344 of which are tuned on: 2 % of the training data.",
+    "repair-settings.jsonl": "One setting of `banscan repair` changed at a time on a tune model with BppAttack, as in the paper's Table 7, "
+    "with the 903 images. There, at full width on CIFAR-10: ASR 1.9 to 2.9 % in all rows, accuracy falling from 93.3 to 92.0 % as lambda_2 "
+    "rises from 0.2 to 1 and from 93.6 to 90.1 % as the learning rate does from 0.001 to 0.02.",
 }
 INTRODUCTION = """# Evidence
 
