@@ -11,7 +11,7 @@ from banscan.scanner.calibration import Standing
 from banscan.scanner.patch import LEFT
 from banscan.scanner.report.drawing import draw
 from banscan.scanner.scan import Report
-from banscan.scanner.verdict import BACKDOORED, MAPPED, NAMES, PATCHED, SUSPICIOUS, clear_score, patch_score
+from banscan.scanner.verdict import BACKDOORED, MAPPED, NAMES, NEVER_ALONE, PATCHED, SUSPICIOUS, clear_score, patch_score
 
 STYLES = {"backdoored": "bold red", "suspicious": "bold yellow", "no backdoor found": "bold green", "inconclusive": "bold yellow"}
 SHOWN = 6
@@ -113,7 +113,8 @@ def _tests(report: Report) -> Table:
     for name in ("class", "statistic", "threshold", "p"):
         table.add_column(name, justify="right", no_wrap=True)
     for test in report.verdict.tests:
-        style = "red" if test.p_value <= BACKDOORED else "yellow" if test.p_value <= SUSPICIOUS else ""
+        decides = test.p_value <= BACKDOORED and test.name != NEVER_ALONE
+        style = "red" if decides else "yellow" if test.p_value <= SUSPICIOUS else ""
         spread = f" ({min(test.restarts):.1f} to {max(test.restarts):.1f})" if test.restarts else ""
         row = (
             test.name,

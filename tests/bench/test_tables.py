@@ -1,0 +1,84 @@
+"""The page of evidence says what the rows say, and counts what counts."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from banscan.scanner import verdict as rules
+from banscan.scanner.verdict import BACKDOORED, NAMES, SUSPICIOUS, deciding
+from bench import repair, tables
+from bench.rows import read
+
+ROOT = Path(__file__).parents[2]
+ROWS = ROOT / "bench" / "results"
+# in the order of `make evidence`
+PARTS = ("examples", "held", "repair", "repair-few", "repair-settings", "baselines", "ablation", "tune")
+
+
+def test_the_page_is_what_the_rows_say(tmp_path: Path) -> None:
+    files = [str(ROWS / f"{part}.jsonl") for part in PARTS if (ROWS / f"{part}.jsonl").exists()]
+    page = tmp_path / "evidence.md"
+    done = CliRunner().invoke(tables.main, [*files, "--out", str(page)])
+    assert done.exit_code == 0, done.output
+    assert page.read_text() == (ROOT / "docs" / "evidence.md").read_text(), "run make evidence"
+
+
+@pytest.mark.parametrize("part", ["examples", "held", "tune"])
+def test_verdicts_of_rows_are_those_of_this_version(part: str) -> None:
+    """A change of what decides must not leave rows behind that say otherwise."""
+    for row in read(ROWS / f"{part}.jsonl"):
+        verdict = row["verdict"]
+        if verdict["score"] is None:
+            continue
+        best = deciding([rules.Test(**t) for t in verdict["tests"]])
+        if verdict["test"] in NAMES and verdict["outcome"] != "suspicious":
+            assert (verdict["test"], verdict["p_value"]) == (best.name, pytest.approx(best.p_value)), row["name"]
+            assert (verdict["outcome"] == "backdoored") == (best.p_value <= BACKDOORED), row["name"]
+        if verdict["outcome"] == "suspicious":
+            assert verdict["p_value"] <= SUSPICIOUS, row["name"]
+        assert (verdict["outcome"] == "backdoored") == (verdict["score"] >= 1), row["name"]
+
+
+def row(target: int | None, outcome: str, called: int | None = None, **more: Any) -> dict[str, Any]:
+    kind = {"backdoored": "all-to-one" if called is not None else "all-to-all"}.get(outcome)
+    return {"attack": "badnets", "target": target, "asr": 1.0, "verdict": {"outcome": outcome, "target": called, "kind": kind}, **more}
+
+
+def test_what_counts_as_found() -> None:
+    assert tables.found(row(3, "backdoored", 3))
+    assert not tables.found(row(3, "backdoored", 4))
+    assert not tables.found(row(3, "suspicious", 3))
+    assert not tables.found(row(None, "backdoored", 3, map={"moved": 0.1, "next": 1.0}))
+    assert tables.found(row(None, "backdoored", None, map={"moved": 0.9, "next": 0.8}))
+    assert not tables.found(row(None, "backdoored", None, map={"moved": 0.9, "next": 0.2}))
+    assert not tables.works(row(3, "backdoored", 3) | {"asr": 0.89})
+    assert not tables.works(row(3, "backdoored", 3) | {"attack": "none", "asr": None})
+
+
+def test_interval_is_wilsons() -> None:
+    assert tables.rate([True] * 5) == "5 of 5 (57% to 100%)"
+    assert tables.rate([False] * 20) == "0 of 20 (0% to 16%)"
+    assert tables.rate([]) == "none"
+
+
+def test_methods_are_compared_on_the_models_that_all_were_tried_on() -> None:
+    def mended(name: str, method: str, asr: float, **changes: float) -> dict[str, Any]:
+        settings = {key: getattr(repair.METHODS[method], key) for key in repair.CALLED} | changes
+        after = {"accuracy": 0.9, "asr": asr}
+        recipe = {"attack": "badnets", "target": 1}
+        return {
+            "name": name,
+            "method": method,
+            "settings": settings,
+            "recipe": recipe,
+            "before": {"accuracy": 0.9, "asr": 1.0},
+            "after": after,
+        }
+
+    lines = repair.table([mended("a", "ban", 0.0), mended("b", "ban", 0.2), mended("a", "anp", 0.7)])
+    shared = [line for line in lines if repair.ALL[1] in line]
+    assert any("| ban | 1 |" in line and "0.0%" in line for line in shared)
+    assert any("| ban | 2 |" in line and "10.0% ± 10.0" in line for line in lines if line not in shared)
+    assert repair.label(mended("a", "ban", 0.0, weight=1.0, lr=0.02)) == "ban, lambda_2 1, learning rate 0.02"
