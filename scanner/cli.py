@@ -143,11 +143,11 @@ def _search_arguments(options: dict[str, Any]) -> dict[str, Any]:
     """The options of SEARCH as arguments of `scan.scan`; also sets the number of threads."""
     import torch
 
-    from banscan.scanner import preprocess
+    from banscan.scanner import preprocess, threads
     from banscan.scanner.config import Settings
 
     if options["threads"] or "OMP_NUM_THREADS" not in os.environ:  # torch has taken that number already
-        torch.set_num_threads(options["threads"] or _allowed_threads())
+        torch.set_num_threads(options["threads"] or threads.allowed())
     given = {key: options[key] for key in ("noise", "eps", "steps", "restarts", "seed", "pixels") if options[key] is not None}
     return {
         "settings": Settings(**given),
@@ -271,11 +271,6 @@ def _repair(model: Path, clean_dir: Path, output: Path, options: dict[str, Any])
 def _check_writable(output: Path | None) -> None:
     if output is not None and (output.is_dir() or not output.parent.is_dir()):
         raise UsageError(f"{output}: cannot be written; expected a file in a folder that exists")
-
-
-def _allowed_threads() -> int:
-    """The processors that this process may run on; where the system cannot say, all of them."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Plain(Console):

@@ -1,0 +1,24 @@
+"""How many threads a scan takes: as many as the process is allowed, not as the machine has. More would wait for one another."""
+
+import math
+import os
+from pathlib import Path
+
+# the limit of a container in microseconds of processor time in every period: both in one file, or in two where Linux is older
+LIMIT = Path("/sys/fs/cgroup/cpu.max")
+LIMITS = Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us")
+
+
+def allowed() -> int:
+    """The processors that this process may run on, where the system can say, and no more than its container may use."""
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, math.floor(min(_quota(), here)))
+
+
+def _quota() -> float:
+    """Processors that the container's limit amounts to; infinite where there is none."""
+    try:
+        most, period = map(int, LIMIT.read_text().split() if LIMIT.exists() else (path.read_text() for path in LIMITS))
+    except (OSError, ValueError):  # no such files; "max", which is no limit
+        return math.inf
+    return most / period if most > 0 and period > 0 else math.inf
