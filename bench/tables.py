@@ -344,7 +344,8 @@ SECTIONS = {
     "limit of clearness. These came from tune models, but knowing what kind of model had been missed (BadNets on VGG16 and on CIFAR-10; "
     "Blend on VGG16). The others are counted once more by themselves. Two clean VGG16 (seeds 106 and 107) were inconclusive until the "
     "choice of the preprocessing was given all images instead of 200, a change that was made because of them. Clearness and the noise map "
-    "of models scanned before these existed were added to their rows, computed by the same functions from the same images.",
+    "of models scanned before these existed were added to their rows, computed by the same functions from the same images. Models that the "
+    "margin test had decided on were scanned anew when it lost its say (because of a tune model); no verdict changed.",
     "tune.jsonl": "Models that settings and statistics were tried on; not evidence of what the scan does on others. Those of the zoo that "
     "are not listed were not scanned with this version.",
     "ablation.jsonl": "One setting changed at a time: the noise test on five attacked and three clean tune models. Noise acts on the "
