@@ -117,7 +117,7 @@ def _spread(values: list[float]) -> str:
 @click.option("--out", type=click.Path(path_type=Path), required=True)
 @click.option("--only", default="*", show_default=True, help="Names of the models, with wildcards.")
 @click.option("--methods", default=",".join(METHODS), show_default=True)
-@click.option("--vary", is_flag=True, help="Every method under each of VARIANTS, and not as it is alone.")
+@click.option("--vary", is_flag=True, help="Every method also with one of its settings changed (VARIANTS).")
 @click.option("--threads", default=1, show_default=True)
 def main(zoo: Path, folder: Path, images: Path, out: Path, only: str, methods: str, vary: bool, threads: int) -> None:
     """Append a row for every backdoored model and method that OUT does not have yet, and print the table."""

@@ -113,8 +113,8 @@ class DenseNet121(nn.Module):
 class PlainBlock(nn.Module):
     """A residual block without any normalisation: a learnt gain takes its place (SkipInit, De & Smith 2020).
 
-    The gain starts at 0.3: from their zero, a narrow network with next to no skip connections to learn through does not get going in the
-    few epochs that it has here.
+    The gain starts at 0.3. At zero, as in that paper, a narrow network whose stages begin without a skip connection learns next to nothing
+    in the few epochs that it has here.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
