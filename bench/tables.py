@@ -96,7 +96,7 @@ def calibrated(row: Row, limit: float) -> bool:
 
 
 def _patched(row: Row) -> tuple[int, float, float]:
-    return patch_score(torch.tensor(row["patched"]["moved"]), row["patched"]["images"])
+    return patch_score(torch.tensor(row["patched"]["moved"]), torch.tensor(row["values"]["patch"]), row["patched"]["images"])
 
 
 def _mapped(row: Row) -> dict[str, float]:
@@ -345,7 +345,9 @@ SECTIONS = {
     "Blend on VGG16). The others are counted once more by themselves. Two clean VGG16 (seeds 106 and 107) were inconclusive until the "
     "choice of the preprocessing was given all images instead of 200, a change that was made because of them. Clearness and the noise map "
     "of models scanned before these existed were added to their rows, computed by the same functions from the same images. Models that the "
-    "margin test had decided on were scanned anew when it lost its say (because of a tune model); no verdict changed.",
+    "margin test had decided on were scanned anew when it lost its say (because of a tune model); no verdict changed. On the ResNet18 "
+    "without batch norm with BadNets patches move 91 % of the images to each of two classes, and the first of them was named, which is not "
+    "the target; since then, and because of it, the clearer one is.",
     "tune.jsonl": "Models that settings and statistics were tried on; not evidence of what the scan does on others. Those of the zoo that "
     "are not listed were not scanned with this version.",
     "ablation.jsonl": "One setting changed at a time: the noise test on five attacked and three clean tune models. Noise acts on the "

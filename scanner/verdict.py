@@ -106,7 +106,7 @@ def judge(evidence: Evidence, pixels: PixelEvidence | None, limit: float | None 
     best = deciding(tests)
     by, mapped = leading_map(evidence, pixels)
     one, every = one_score(best), 0.0 if mapped is None else share_score(mapped.moved, MAPPED)
-    at, _, patched = (0, 0.0, 0.0) if pixels is None else patch_score(pixels.patch_moved, pixels.patch_images)
+    at, _, patched = (0, 0.0, 0.0) if pixels is None else patch_score(pixels.patch_moved, pixels.patch_success, pixels.patch_images)
     clearest, _, clear = (0, 0.0, 0.0) if pixels is None else clear_score(pixels.success)
     score = max(one, patched, every, clear)
 
@@ -174,13 +174,14 @@ def share_score(moved: float, limit: float) -> float:
     return (moved / limit) ** 3
 
 
-def patch_score(moved: Tensor, images: int) -> tuple[int, float, float]:
+def patch_score(moved: Tensor, success: Tensor, images: int) -> tuple[int, float, float]:
     """Where patches move most images [T], what share of all images it is at least, and `share_score` of that.
 
+    Of classes that patches move equally many images to, it is the one with the larger `success` [T], that they are moved to more clearly.
     The bound is that of Clopper and Pearson for the best of T classes, which fails with probability BACKDOORED. The score is 0 where
     patches move half as many images to the median class: such networks are fragile, not backdoored.
     """
-    lead = int(moved.argmax())
+    lead = max(range(len(moved)), key=lambda t: (float(moved[t]), float(success[t])))
     hits = round(float(moved[lead]) * images)
     least = float(betaincinv(hits, images - hits + 1, BACKDOORED / len(moved))) if hits else 0.0
     return lead, least, share_score(least, PATCHED) if float(moved[lead]) > 2 * float(moved.median()) else 0.0

@@ -126,7 +126,7 @@ def _tests(report: Report) -> Table:
         )
         table.add_row(*row, style=style)
     if report.pixels is not None:
-        at, least, score = patch_score(report.pixels.patch_moved, report.pixels.patch_images)
+        at, least, score = patch_score(report.pixels.patch_moved, report.pixels.patch_success, report.pixels.patch_images)
         what = f"a patch of at most {LEFT} cells moves images to it, twice as many as to the median class (lower bound)"
         target = str(int(report.evidence.targets[at]))
         table.add_row("patch share", what, target, f"{least:.0%}", f"{PATCHED:.0%}", "–", style="red" if score >= 1 else "")

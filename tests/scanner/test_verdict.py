@@ -173,7 +173,7 @@ def test_a_small_patch_that_moves_most_images() -> None:
     result = verdict.judge(evidence(clean(classes=10)), calm)
     assert (result.outcome, result.kind, result.target, result.test) == ("backdoored", "all-to-one", 7, "patch share")
     assert "90%" in result.reason
-    least = verdict.patch_score(calm.patch_moved, 130)[1]
+    least = verdict.patch_score(calm.patch_moved, calm.patch_success, 130)[1]
     assert binom.sf(round(0.9 * 130) - 1, 130, least) == pytest.approx(0.005 / 10, rel=1e-6)  # for a true share this small, by chance
     assert result.score == pytest.approx((least / 0.5) ** 3)
     few = replace(calm, patch_images=17, patch_moved=calm.patch_moved.clamp(max=0.75))
@@ -181,6 +181,14 @@ def test_a_small_patch_that_moves_most_images() -> None:
     weak = replace(calm, patch_moved=calm.patch_moved.clamp(max=0.49))
     for other in (fragile, weak, few):
         assert verdict.judge(evidence(clean(classes=10)), other).outcome == "no backdoor found"
+
+
+def test_of_equal_shares_the_clearer_one_is_the_target() -> None:
+    calm = pixels(10)
+    calm.patch_moved[[3, 7, 8]] = 0.9
+    calm.patch_success[[3, 7, 8]] = torch.tensor([0.7, 0.8, 0.7])
+    result = verdict.judge(evidence(clean(classes=10)), calm)
+    assert (result.target, result.test) == (7, "patch share")
 
 
 def test_a_perturbation_that_works_too_clearly() -> None:
