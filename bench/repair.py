@@ -117,7 +117,7 @@ def _spread(values: list[float]) -> str:
 @click.option("--out", type=click.Path(path_type=Path), required=True)
 @click.option("--only", default="*", show_default=True, help="Names of the models, with wildcards.")
 @click.option("--methods", default=",".join(METHODS), show_default=True)
-@click.option("--vary", is_flag=True, help="Every method also with one of its settings changed (VARIANTS).")
+@click.option("--vary", is_flag=True, help="The method ban also with one of its settings changed (VARIANTS).")
 @click.option("--threads", default=1, show_default=True)
 def main(zoo: Path, folder: Path, images: Path, out: Path, only: str, methods: str, vary: bool, threads: int) -> None:
     """Append a row for every backdoored model and method that OUT does not have yet, and print the table."""
@@ -126,7 +126,7 @@ def main(zoo: Path, folder: Path, images: Path, out: Path, only: str, methods: s
     wanted: list[tuple[str, Tuning]] = [
         (method, replace(METHODS[method], **changes))  # type: ignore[arg-type]
         for method in methods.split(",")
-        for changes in (VARIANTS if vary else VARIANTS[:1])
+        for changes in (VARIANTS if vary and method == "ban" else VARIANTS[:1])
     ]
     for manifest in sorted(zoo.glob(f"{only}.json")):
         facts = json.loads(manifest.read_text())
