@@ -77,7 +77,8 @@ def table(results: list[dict[str, Any]]) -> list[str]:
     ]
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     tried = {method: {r["name"] for r in results if label(r) == method} for method in {label(r) for r in results}}
-    names, shared = set.union(*tried.values()), set.intersection(*tried.values())
+    names = {r["name"] for r in results}
+    shared = names.intersection(*tried.values())
     for row in results:
         kind = row["recipe"]["attack"] + (", all-to-all" if row["recipe"]["target"] is None else "")
         compared = row["name"] in shared and len(shared) < len(names)

@@ -166,7 +166,8 @@ class TracedModel:
         known = dict(weights)
         for name, folding in self.foldings.items():
             if any(part in known for part in folding.parts):
-                known[name] = folding.compute(*(known[p] if p in known else attribute_named(self.module, p) for p in folding.parts))
+                parts = (known[p] if p in known else attribute_named(self.module, p) for p in folding.parts)
+                known[name] = folding.compute(*parts).to(self.device)  # the file may name a device
         return known
 
     @property

@@ -17,6 +17,7 @@ from banscan.errors import BanscanError, EvidenceError, UsageError
 from banscan.files import whole
 from banscan.importers import Parity, TracedModel, weights, writer
 from banscan.scanner import checks, images, pixels, tuning, unfolded
+from banscan.scanner.device import repeatable
 from banscan.scanner.images import CleanSet
 from banscan.scanner.progress import Counter, Progress
 from banscan.scanner.scan import PARITY_IMAGES, Report, scan
@@ -125,11 +126,10 @@ def mend(
 ) -> Mended:
     """The tuning and the writing, for a model that was scanned and can be written; arguments and errors are those of `repair`.
 
-    With "ban", the noise pulls the images where the scan says that a trigger sends them, and raises the loss (Eq. 4) where it says nothing,
-    as it always does with "anp".
+    Runs on the device of the scan. With "ban", the noise pulls the images where the scan says that a trigger sends them, and raises the
+    loss (Eq. 4) where it says nothing, as it always does with "anp".
     """
     model, how = before.model, _settings(method, how)
-    importers.place(model, torch.device("cpu"))  # the scan may have been on a GPU
     assert before.choice is not None
     x = before.choice.preprocess(clean.images, model.input.layout)
     limits = pixels.limits(model, before.choice.preprocess)
@@ -145,14 +145,15 @@ def mend(
     def begin() -> State:
         return unfolded.start(model, seen, depth=how.depth, masked=method == "anp")
 
-    state, losses = _resume(checkpoint, key, begin)
-    while state.epoch < how.epochs:
-        counter = Counter(progress, f"epoch {state.epoch + 1} of {how.epochs}", len(seen))
-        losses.append(tuning.epoch(model, state, seen, labels, how, limits=limits, aims=aims, told=counter))
-        told(state.epoch, *losses[-1])
-        _keep(checkpoint, key, state, losses)
-    tuned = unfolded.finished(model, unfolded.between(begin(), state, how.path), seen)
-    first, last = (tuning.accuracy(model, w, x[kept], y[kept]) for w in ({}, tuned))
+    with repeatable(model.device):
+        state, losses = _resume(checkpoint, key, begin, model.device)
+        while state.epoch < how.epochs:
+            counter = Counter(progress, f"epoch {state.epoch + 1} of {how.epochs}", len(seen))
+            losses.append(tuning.epoch(model, state, seen, labels, how, limits=limits, aims=aims, told=counter))
+            told(state.epoch, *losses[-1])
+            _keep(checkpoint, key, state, losses)
+        tuned = unfolded.finished(model, unfolded.between(begin(), state, how.path), seen)
+        first, last = (tuning.accuracy(model, w, x[kept], y[kept]) for w in ({}, tuned))
     checkpoint.unlink(missing_ok=True)
     if not first - last <= max_drop:
         raise EvidenceError(
@@ -195,13 +196,13 @@ def _kept(labels: Tensor) -> Tensor:
 
 def _write(model: TracedModel, values: dict[str, Tensor], output: Path, x: Tensor) -> Parity:
     """Writes, reads again and compares with the tuned graph; a file that differs does not stay."""
-    writer.write(model, values, output)
+    writer.write(model, {name: value.cpu() for name, value in values.items()}, output)
     height, width = x.shape[2:4] if model.input.layout == "NCHW" else x.shape[1:3]
     written = importers.load(output, (height, width), model.source.output)
     shown = x[:PARITY_IMAGES]
     own = importers.parity(written, shown)
     with torch.no_grad():
-        tuned, read = tuning.logits(model, values, shown), written.logits(shown)
+        tuned, read = tuning.logits(model, values, shown).cpu(), written.logits(shown)
     difference = float((tuned - read).norm() / tuned.norm())
     if own is None or not max(own.rms, difference) <= checks.PARITY[written.source.precision]:
         output.unlink()
@@ -218,14 +219,14 @@ def _key(model: TracedModel, method: str, settings: Tuning, aims: Tensor | None,
 def _keep(path: Path, key: str, state: State, losses: list[tuple[float, float]]) -> None:
     """The state after an epoch, under its name when it is whole."""
     arrays = {"key": np.array(key), "losses": np.array(losses)}
-    arrays |= {f"values/{name}": value.numpy() for name, value in state.values.items()}
-    arrays |= {f"momenta/{name}": value.numpy() for name, value in state.momenta.items()}
-    arrays |= {} if state.pixels is None else {"pixels": state.pixels.numpy()}
+    arrays |= {f"values/{name}": value.numpy(force=True) for name, value in state.values.items()}
+    arrays |= {f"momenta/{name}": value.numpy(force=True) for name, value in state.momenta.items()}
+    arrays |= {} if state.pixels is None else {"pixels": state.pixels.numpy(force=True)}
     with whole(path) as place, place.open("wb") as stream:
         np.savez(stream, **arrays)  # type: ignore[arg-type]
 
 
-def _resume(path: Path, key: str, begin: Callable[[], State]) -> tuple[State, list[tuple[float, float]]]:
+def _resume(path: Path, key: str, begin: Callable[[], State], where: torch.device) -> tuple[State, list[tuple[float, float]]]:
     """Where an earlier run of the same repair stopped, or the start."""
     if path.exists():
         try:
@@ -235,9 +236,9 @@ def _resume(path: Path, key: str, begin: Callable[[], State]) -> tuple[State, li
                     for name in data.files:
                         kind, _, own = name.partition("/")
                         if kind in parts:
-                            parts[kind][own] = torch.from_numpy(data[name])
+                            parts[kind][own] = torch.from_numpy(data[name]).to(where)
                     losses = [(float(a), float(b)) for a, b in data["losses"]]
-                    noise = torch.from_numpy(data["pixels"]) if "pixels" in data.files else None
+                    noise = torch.from_numpy(data["pixels"]).to(where) if "pixels" in data.files else None
                     return State(parts["values"], parts["momenta"], len(losses), noise), losses
         except (OSError, ValueError, KeyError, EOFError) as error:
             raise UsageError(f"{path}: not the checkpoint of a repair ({error}); remove it") from error

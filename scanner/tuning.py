@@ -77,13 +77,13 @@ def accuracy(model: TracedModel, weights: dict[str, Tensor], images: Tensor, lab
 
 @torch.no_grad()
 def predictions(model: TracedModel, weights: dict[str, Tensor], images: Tensor) -> Tensor:
-    """Classes [N] that these of the file's weights lead to."""
-    return torch.cat([logits(model, weights, part).argmax(1) for part in images.split(MANY)])
+    """Classes [N], on the CPU, that these of the file's weights lead to."""
+    return torch.cat([logits(model, weights, part).argmax(1).cpu() for part in images.split(MANY)])
 
 
 def logits(model: TracedModel, weights: dict[str, Tensor], images: Tensor) -> Tensor:
-    """Logits [N, classes] with these of the file's weights in place of its own."""
-    result: Tensor = functional_call(model.module, model.constants(weights), (images,))
+    """Logits [N, classes], on the model's device, with these of the file's weights in place of its own."""
+    result: Tensor = functional_call(model.module, model.constants(weights), (images.to(model.device),))
     return result
 
 
@@ -94,7 +94,7 @@ def search(
     still = {name: value.detach() for name, value in values.items()}
     names = [name.removeprefix("scale/") for name in values if name.startswith("scale/")]
     sizes = [len(values[f"scale/{name}"]) for name in names]
-    flat = (torch.rand(2 * sum(sizes), generator=generator) * 2 - 1) * settings.eps
+    flat = ((torch.rand(2 * sum(sizes), generator=generator) * 2 - 1) * settings.eps).to(model.device)
 
     def views() -> Noise:
         delta, xi = flat.chunk(2)
@@ -161,7 +161,8 @@ def epoch(
 ) -> tuple[float, float]:
     """One pass over the images, in place on `state`; the mean loss on clean images and under neuron noise (NaN with lambda_2 = 0).
 
-    Every epoch draws from its own seed, so a training that was interrupted goes on as if it had not been.
+    Every epoch draws from its own seed, so a training that was interrupted goes on as if it had not been. All is drawn on the CPU, where
+    images, labels and aims may stay: batches go to the model's device, and nothing waits for it before the losses are read at the end.
 
     Args:
         limits: what black and white pixels are to the model.
@@ -170,18 +171,19 @@ def epoch(
     """
     generator, starts = (torch.Generator().manual_seed(settings.seed * 1_000_003 + state.epoch + offset) for offset in (0, 1 << 40))
     batches = torch.randperm(len(images), generator=generator).tensor_split(max(1, round(len(images) / settings.batch)))
-    clean_sum, noisy_sum = 0.0, 0.0
+    sums = torch.zeros(2, device=model.device)
     for number, batch in enumerate(batches):
         lr = settings.lr * 0.5 * (1 + cos(pi * (state.epoch + number / len(batches)) / settings.epochs))
-        x, y = augment(images[batch], settings.flip, generator, model.input.layout), labels[batch]
+        x = augment(images[batch], settings.flip, generator, model.input.layout).to(model.device)
+        y = labels[batch].to(model.device)
         masks = [name for name in state.values if name.startswith("mask/")]
         trained = {name: state.values[name].requires_grad_() for name in masks or state.values}
         values = {**state.values, **trained}
-        goal, sign = (y, 1.0) if aims is None else (aims[y], -1.0)
-        shown, noisy = x, torch.tensor(float("nan"))
+        goal, sign = (y, 1.0) if aims is None else (aims[labels[batch]].to(model.device), -1.0)
+        shown, noisy = x, torch.full((), torch.nan, device=model.device)
         if settings.weight and settings.pixels:
             if state.pixels is None:
-                state.pixels = _first(x, settings)
+                state.pixels = _first(x, settings).to(model.device)
             turn = (number + state.epoch * len(batches)) % TURNS
             change = nudged(model, values, x, state.pixels[turn : turn + 1], goal, sign, limits, settings.radius)
             state.pixels[turn : turn + 1] = change
@@ -195,10 +197,11 @@ def epoch(
             if settings.pixels:
                 loss = loss + settings.weight * settings.pixels * F.cross_entropy(seen[len(x) :], y)
         _descend(state, trained, torch.autograd.grad(loss, list(trained.values())), lr, settings)
-        clean_sum, noisy_sum = clean_sum + float(clean.detach()) * len(y), noisy_sum + float(noisy.detach()) * len(y)
+        sums += torch.stack((clean.detach(), noisy.detach())) * len(y)
         told(len(y))
     state.epoch += 1
-    return clean_sum / len(images), noisy_sum / len(images)
+    clean_mean, noisy_mean = (sums / len(images)).tolist()
+    return clean_mean, noisy_mean
 
 
 @torch.no_grad()

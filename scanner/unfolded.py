@@ -70,12 +70,17 @@ class Pass(fx.Interpreter):
         if self.seen is not None:
             self.seen[n.name] = _moments(flat)
         scale, shift = self.values[f"scale/{n.name}"], self.values[f"shift/{n.name}"]
-        kept = self.values.get(f"mask/{n.name}", torch.ones(()))
+        kept = self.values.get(f"mask/{n.name}", torch.ones((), device=scale.device))
         if n.name in self.noise:
             delta, xi = self.noise[n.name]
             kept, shift = kept + delta, shift * (1 + xi)
         scale = scale * kept
         return F.batch_norm(flat, None, None, scale, shift, True, 0.0, SMALLEST).reshape(z.shape)
+
+
+def _parts(images: Tensor) -> tuple[Tensor, ...]:
+    """Parts of at most MANY images and of one size, as near as can be: each has the same say in what is counted over all."""
+    return images.tensor_split(-(-len(images) // MANY))
 
 
 def _moments(flat: Tensor) -> tuple[Tensor, Tensor]:
@@ -98,23 +103,25 @@ def start(model: TracedModel, images: Tensor, *, depth: float = 0.0, masked: boo
         for name in roles(model, neuron):
             if name is not None and name not in model.statistics:
                 values[name] = attribute_named(model.module, name).detach().clone()
-    stats: Stats = {}
+    seen: dict[str, list[tuple[Tensor, Tensor]]] = {}
 
     class Watch(fx.Interpreter):
         def run_node(self, n: fx.Node) -> Any:
             value = super().run_node(n)
             if n.name in axes:
-                stats[n.name] = _moments(value if axes[n.name] == 1 else value.flatten(0, -2))
+                seen.setdefault(n.name, []).append(_moments(value if axes[n.name] == 1 else value.flatten(0, -2)))
             return value
 
     # the exporter may let a batch norm of its own share tensors with its statistics
     axes = {n.node: n.axis for n in below if roles(model, n)[1] in values and n.kind != "norm"}
-    Watch(model.module).run(images[: 4 * MANY])
+    for part in _parts(images[: 4 * MANY]):
+        Watch(model.module).run(part.to(model.device))
     for neuron in below:
         weight, bias = roles(model, neuron)
-        if neuron.node in stats and bias is not None:
-            mean, var = stats[neuron.node]
-            deviation = var.sqrt().clamp(min=STILL * float(var.max()) ** 0.5 + SMALLEST)
+        if neuron.node in seen and bias is not None:
+            means, variances = (torch.stack(own) for own in zip(*seen[neuron.node], strict=True))
+            mean, var = means.mean(0), variances.mean(0) + means.var(0, correction=0)
+            deviation = var.sqrt().clamp(min=STILL * var.max().sqrt() + SMALLEST)
             values[weight] = values[weight] / deviation.reshape(-1, *(1,) * (values[weight].dim() - 1))
             del values[bias]
             values[f"scale/{neuron.node}"], values[f"shift/{neuron.node}"] = deviation, mean
@@ -134,16 +141,17 @@ def finished(model: TracedModel, state: State, images: Tensor) -> dict[str, Tens
     """The file's weights after training: neurons with a small mask are pruned, and statistics over all images are folded in."""
     values = {n: (v >= PRUNED).to(v.dtype) if n.startswith("mask/") else v for n, v in state.values.items()}
     seen: list[Stats] = []
-    for part in images.split(MANY):
+    for part in _parts(images):
         seen.append({})
-        Pass(model, values, seen=seen[-1]).run(part)
+        Pass(model, values, seen=seen[-1]).run(part.to(model.device))
     constants = {name: value for name, value in values.items() if "/" not in name}
     for neuron in model.neurons:
         if f"scale/{neuron.node}" not in values:
             continue
         weight, bias = roles(model, neuron)
         mean, var = (torch.stack([s[neuron.node][i] for s in seen]).mean(0) for i in (0, 1))
-        factor = values[f"scale/{neuron.node}"] * values.get(f"mask/{neuron.node}", torch.ones(())) * (var + SMALLEST).rsqrt()
+        factor = values[f"scale/{neuron.node}"] * (var + SMALLEST).rsqrt()
+        factor = factor * values.get(f"mask/{neuron.node}", torch.ones_like(factor))
         constants[weight] = constants[weight] * factor.reshape(-1, *(1,) * (constants[weight].dim() - 1))
         constants[cast(str, bias)] = values[f"shift/{neuron.node}"] - mean * factor
     with torch.enable_grad():

@@ -8,7 +8,7 @@ import torch
 
 from banscan import UsageError, importers
 from banscan.importers import TracedModel
-from banscan.scanner import mask, search
+from banscan.scanner import mask, search, tuning, unfolded
 from banscan.scanner.config import Settings
 from banscan.scanner.device import find, repeatable
 from banscan.scanner.margin import largest_margins
@@ -16,6 +16,8 @@ from banscan.scanner.noise import attach, layers, measure
 from banscan.scanner.pixel_evidence import of_pixels
 from banscan.scanner.pixels import pixel_model
 from banscan.scanner.preprocess import CANDIDATES
+from banscan.scanner.repair import repair
+from banscan.scanner.tuning import Tuning
 from banscan.scanner.universal import universal
 from tests.conftest import CLASSES, random_norms
 from tests.importers.test_onnx import ARCHITECTURES
@@ -71,6 +73,21 @@ def test_pixel_searches_and_mask_stay_there(moved: tuple[TracedModel, torch.Tens
     assert mask.learn(head, features, LABELS.to(ELSEWHERE), epochs=1).device == ELSEWHERE
 
 
+@pytest.mark.parametrize("how", [Tuning(batch=6), tuning.ANP])
+def test_repair_stays_there(moved: tuple[TracedModel, torch.Tensor], how: Tuning) -> None:
+    """Images, labels and aims stay on the CPU; the losses are read once, when an epoch is over."""
+    model, x = moved
+    limits = torch.zeros(1, 3, 1, 1, device=ELSEWHERE), torch.ones(1, 3, 1, 1, device=ELSEWHERE)
+    state = unfolded.start(model, x, masked=how is tuning.ANP)
+    done: list[int] = []
+    with pytest.raises(NotImplementedError, match="Cannot copy out of meta tensor"):
+        tuning.epoch(model, state, x, LABELS, how, limits=limits, aims=None if how is tuning.ANP else 0 * LABELS, told=done.append)
+    assert sum(done) == len(x)
+    assert (state.pixels is None) == (how is tuning.ANP)
+    kept = [*state.values.values(), *state.momenta.values(), *([] if state.pixels is None else [state.pixels])]
+    assert all(value.device == ELSEWHERE for value in kept)
+
+
 def test_find() -> None:
     assert find("cpu") == torch.device("cpu")
     assert find("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
@@ -108,6 +125,18 @@ def test_a_gpu_searches_as_a_cpu_does(model_file: Path, form: str, ball: str) ->
         results.append(torch.stack(found))
     assert float((results[0] - results[1]).norm() / results[0].norm()) < 1e-2
     assert torch.equal(results[1], results[2])
+
+
+@pytest.mark.gpu
+def test_a_repair_on_a_gpu(model_file: Path, image_dir: Path, tmp_path: Path) -> None:
+    """The file is that of the CPU up to rounding, and twice the same."""
+    how, settings = Tuning(epochs=2, steps=1), Settings(restarts=1, steps=2, pixels=False)
+    for number, device in enumerate(("cpu", "cuda", "cuda")):
+        repair(model_file, image_dir, tmp_path / f"{number}.onnx", how=how, force=True, settings=settings, device=device)
+    here, there, again = (importers.load(tmp_path / f"{number}.onnx") for number in range(3))
+    x = torch.rand(12, 3, 16, 16)
+    assert float((here.logits(x) - there.logits(x)).norm() / here.logits(x).norm()) < 5e-2
+    assert there.source.sha256 == again.source.sha256
 
 
 @pytest.mark.gpu

@@ -49,6 +49,22 @@ def test_the_form_that_is_trained_is_the_model(model: TracedModel, data: tuple[t
     assert float((own - model.logits(x)).norm() / own.norm()) < 1e-3
 
 
+def test_many_images_are_seen_in_equal_parts(
+    model: TracedModel, data: tuple[torch.Tensor, torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A single image left over would have the say of all others together; what all show hangs on no parts."""
+    for count in (1, 6, 7, 13, 200):
+        monkeypatch.setattr(unfolded, "MANY", 6)
+        sizes = [len(part) for part in unfolded._parts(data[0][:count])]
+        assert sum(sizes) == count
+        assert max(sizes) <= min(6, min(sizes) + 1)
+    monkeypatch.setattr(unfolded, "MANY", 50)
+    parts = unfolded.start(model, data[0]).values
+    monkeypatch.setattr(unfolded, "MANY", 200)
+    for name, value in unfolded.start(model, data[0]).values.items():
+        assert torch.allclose(parts[name], value, rtol=1e-4, atol=1e-5), name
+
+
 def test_masks_are_those_of_anp(model: TracedModel, data: tuple[torch.Tensor, torch.Tensor]) -> None:
     """(m + delta) on the scale, (1 + xi) on the shift (Wu and Wang, Eq. 6), m in [0, 1]; nothing else is trained."""
     x, y = data
