@@ -239,9 +239,9 @@ def _repair(model: Path, clean_dir: Path, output: Path, options: dict[str, Any])
     from banscan.scanner.repair import repair as run
     from banscan.scanner.report import repaired
 
-    def told(epoch: int, clean: float, noisy: float) -> None:
+    def told(epoch: int, clean: float, noisy: float, accuracy: float) -> None:
         under = "" if noisy != noisy else f", under noise {noisy:.3f}"
-        click.echo(f"epoch {epoch}: loss {clean:.3f} on clean images{under}", err=True)
+        click.echo(f"epoch {epoch}: loss {clean:.3f} on clean images{under}; accuracy {accuracy:.1%} on the images kept", err=True)
 
     given = {"epochs": options["epochs"], "lr": options["lr"], "weight": options["lambda2"], "seed": options["seed"]}
     base = METHODS.get(options["method"])

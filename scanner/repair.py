@@ -25,6 +25,8 @@ from banscan.scanner.tuning import Tuning
 from banscan.scanner.unfolded import State
 
 METHODS = {"ban": Tuning(), "finetune": tuning.plain(Tuning()), "anp": tuning.ANP}
+# epoch, loss on clean images and under noise (NaN where there is none), accuracy on the images kept
+Told = Callable[[int, float, float, float], None]
 # every so many images of a class is kept from the tuning, to measure on
 HELD = 5
 # mirroring is suited to data whose mirror images the model knows nearly as well
@@ -73,7 +75,7 @@ def repair(
     force: bool = False,
     dequantise: bool = False,
     progress: Progress = lambda stage, done, total: None,
-    told: Callable[[int, float, float], None] = lambda epoch, clean, noisy: None,
+    told: Told = lambda epoch, clean, noisy, accuracy: None,
     **options: Any,
 ) -> Repair:
     """Takes a backdoor out by fine-tuning on clean images against neuron noise (Eq. 8) and writes the model to `output`.
@@ -87,7 +89,7 @@ def repair(
         most: tune on at most so many images.
         force: repair a model that the scan does not flag.
         dequantise: write a float32 model for one of 8 bits.
-        told: called after every epoch with its number and the losses, on clean images and under noise.
+        told: called after every epoch with its number, the losses on clean images and under noise, and the accuracy on the images kept.
         options: those of `scan`.
 
     Raises:
@@ -122,7 +124,7 @@ def mend(
     how: Tuning | None = None,
     max_drop: float,
     progress: Progress = lambda stage, done, total: None,
-    told: Callable[[int, float, float], None] = lambda epoch, clean, noisy: None,
+    told: Told = lambda epoch, clean, noisy, accuracy: None,
 ) -> Mended:
     """The tuning and the writing, for a model that was scanned and can be written; arguments and errors are those of `repair`.
 
@@ -150,7 +152,7 @@ def mend(
         while state.epoch < how.epochs:
             counter = Counter(progress, f"epoch {state.epoch + 1} of {how.epochs}", len(seen))
             losses.append(tuning.epoch(model, state, seen, labels, how, limits=limits, aims=aims, told=counter))
-            told(state.epoch, *losses[-1])
+            told(state.epoch, *losses[-1], tuning.progress_on(model, state, x[kept], y[kept]))
             _keep(checkpoint, key, state, losses)
         tuned = unfolded.finished(model, unfolded.between(begin(), state, how.path), seen)
         first, last = (tuning.accuracy(model, w, x[kept], y[kept]) for w in ({}, tuned))

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from banscan.importers import TracedModel
 from banscan.scanner.ball import length, project
 from banscan.scanner.pixels import Limits
-from banscan.scanner.unfolded import MANY, Noise, Pass, State
+from banscan.scanner.unfolded import MANY, Noise, Pass, State, parts
 
 # a crop after padding by this share of the side, as training uses it
 CROP = 8
@@ -85,6 +85,14 @@ def logits(model: TracedModel, weights: dict[str, Tensor], images: Tensor) -> Te
     """Logits [N, classes], on the model's device, with these of the file's weights in place of its own."""
     result: Tensor = functional_call(model.module, model.constants(weights), (images.to(model.device),))
     return result
+
+
+@torch.no_grad()
+def progress_on(model: TracedModel, state: State, images: Tensor, labels: Tensor) -> float:
+    """Share of images [N, ...] that get their label in the form that is trained, by the statistics of their own batches."""
+    shares = zip(parts(images), parts(labels), strict=True)
+    right = [(Pass(model, state.values).run(x.to(model.device)).argmax(1).cpu() == y).sum() for x, y in shares]
+    return float(sum(right)) / len(images)
 
 
 def search(

@@ -24,8 +24,8 @@ SMALLEST = 1e-5
 STILL = 1e-3
 # ANP prunes neurons whose mask has fallen below this
 PRUNED = 0.2
-# images at once where no gradient is needed
-MANY = 250
+# images at once where no gradient is needed, and as many as are enough for the scales and shifts at the start
+MANY, SHOWN = 250, 1000
 
 Noise = dict[str, tuple[Tensor, Tensor]]
 Stats = dict[str, tuple[Tensor, Tensor]]
@@ -78,9 +78,13 @@ class Pass(fx.Interpreter):
         return F.batch_norm(flat, None, None, scale, shift, True, 0.0, SMALLEST).reshape(z.shape)
 
 
-def _parts(images: Tensor) -> tuple[Tensor, ...]:
-    """Parts of at most MANY images and of one size, as near as can be: each has the same say in what is counted over all."""
-    return images.tensor_split(-(-len(images) // MANY))
+def parts(images: Tensor) -> list[Tensor]:
+    """Parts of at most MANY images, of one size as near as can be and drawn from all of them: images lie in the order of their classes.
+
+    So each part has the same say, and the statistics of its batch are those of a mixed one, as in the tuning.
+    """
+    count = -(-len(images) // MANY)
+    return [images[i::count] for i in range(count)]
 
 
 def _moments(flat: Tensor) -> tuple[Tensor, Tensor]:
@@ -114,7 +118,7 @@ def start(model: TracedModel, images: Tensor, *, depth: float = 0.0, masked: boo
 
     # the exporter may let a batch norm of its own share tensors with its statistics
     axes = {n.node: n.axis for n in below if roles(model, n)[1] in values and n.kind != "norm"}
-    for part in _parts(images[: 4 * MANY]):
+    for part in parts(images[:: -(-len(images) // SHOWN)]):
         Watch(model.module).run(part.to(model.device))
     for neuron in below:
         weight, bias = roles(model, neuron)
@@ -141,7 +145,7 @@ def finished(model: TracedModel, state: State, images: Tensor) -> dict[str, Tens
     """The file's weights after training: neurons with a small mask are pruned, and statistics over all images are folded in."""
     values = {n: (v >= PRUNED).to(v.dtype) if n.startswith("mask/") else v for n, v in state.values.items()}
     seen: list[Stats] = []
-    for part in _parts(images):
+    for part in parts(images):
         seen.append({})
         Pass(model, values, seen=seen[-1]).run(part.to(model.device))
     constants = {name: value for name, value in values.items() if "/" not in name}

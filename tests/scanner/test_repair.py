@@ -1,5 +1,6 @@
 """Repair from file to file: what is written, what is refused, and what is left behind."""
 
+import re
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -44,6 +45,7 @@ def test_command(model_file: Path, image_dir: Path, tmp_path: Path) -> None:
     done = banscan(*arguments, "--force")
     assert done.returncode in (0, 2), done.stderr
     assert "benign accuracy on the 40 images kept" in done.stdout
+    assert len(re.findall(r"epoch \d: loss \d\.\d+ on clean images.*; accuracy \d+\.\d% on the images kept", done.stderr)) == 2
     assert "does not prove" in done.stdout
     assert [p.name for p in tmp_path.iterdir()] == ["fixed.onnx"]
     assert banscan("inspect", output).returncode == 0
@@ -126,14 +128,14 @@ def test_an_interrupted_repair_goes_on(before: Report, image_dir: Path, tmp_path
     mended(before, image_dir, tmp_path / "whole.onnx")
     seen = []
 
-    def stop(epoch: int, clean: float, noisy: float) -> None:
+    def stop(epoch: int, clean: float, noisy: float, accuracy: float) -> None:
         if epoch == 3:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         mended(before, image_dir, tmp_path / "parts.onnx", told=stop)
     assert [p.name for p in sorted(tmp_path.iterdir())] == ["parts.onnx.partial", "whole.onnx"]
-    mended(before, image_dir, tmp_path / "parts.onnx", told=lambda epoch, clean, noisy: seen.append(epoch))
+    mended(before, image_dir, tmp_path / "parts.onnx", told=lambda epoch, clean, noisy, accuracy: seen.append(epoch))
     assert seen == [3]
     assert (tmp_path / "whole.onnx").read_bytes() == (tmp_path / "parts.onnx").read_bytes()
     assert [p.name for p in sorted(tmp_path.iterdir())] == ["parts.onnx", "whole.onnx"]

@@ -52,17 +52,18 @@ def test_the_form_that_is_trained_is_the_model(model: TracedModel, data: tuple[t
 def test_many_images_are_seen_in_equal_parts(
     model: TracedModel, data: tuple[torch.Tensor, torch.Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A single image left over would have the say of all others together; what all show hangs on no parts."""
+    """A single image left over would have the say of all others together, and images lie in the order of their classes."""
+    monkeypatch.setattr(unfolded, "MANY", 6)
     for count in (1, 6, 7, 13, 200):
-        monkeypatch.setattr(unfolded, "MANY", 6)
-        sizes = [len(part) for part in unfolded._parts(data[0][:count])]
-        assert sum(sizes) == count
-        assert max(sizes) <= min(6, min(sizes) + 1)
+        parts = unfolded.parts(torch.arange(count))
+        assert torch.cat(parts).sort().values.equal(torch.arange(count))
+        assert max(map(len, parts)) <= min(6, min(map(len, parts)) + 1)
+        assert max(int(part[0]) for part in parts) < len(parts)
     monkeypatch.setattr(unfolded, "MANY", 50)
-    parts = unfolded.start(model, data[0]).values
+    values = unfolded.start(model, data[0]).values
     monkeypatch.setattr(unfolded, "MANY", 200)
     for name, value in unfolded.start(model, data[0]).values.items():
-        assert torch.allclose(parts[name], value, rtol=1e-4, atol=1e-5), name
+        assert torch.allclose(values[name], value, rtol=1e-4, atol=1e-5), name
 
 
 def test_masks_are_those_of_anp(model: TracedModel, data: tuple[torch.Tensor, torch.Tensor]) -> None:
