@@ -359,7 +359,7 @@ SECTIONS = {
     "its authors' settings but fewer batches at a higher rate. As many clean images as in the paper, 5 % of the training data (903, 21 "
     "a class), of which 731 are tuned on and the rest is kept to measure on. Accuracy and ASR are those on all test images; the repair "
     "knows the scan's verdict and no trigger. ± is the standard deviation over the models. SSDT is left out: no model on which it works "
-    "was trained. Training follows from the seed on one processor only: models trained anew for their repair on another one are not those of "
+    "was trained. Training follows from the seed on one processor only: models trained anew for their repair on another are not those of "
     "the scans above, but the same recipe once more. The paper's means (ResNet18 of full width, CIFAR-10): BAN 93.8 to "
     "92.4 % accuracy, 99.3 to 2.2 % ASR, fine-tuning to "
     "93.4 % and 38.8 % (Table 3); all-to-all BAN 93.7 to 92.6 %, 89.1 to 1.2 % (Table 5); ANP leaves an "
