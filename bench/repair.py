@@ -104,6 +104,11 @@ def page(results: list[dict[str, Any]]) -> list[str]:
         second = "–" if again is None else again[0] if again[2] is None else f"{again[0]} (score {again[2]:.2f})"
         score = "–" if row["score"] is None else f"{row['score']:.2f}"
         lines.append(f"| {row['name']} | {label(row)} | {' | '.join(moved)} | {score} | {second} |")
+    where: dict[str, set[str]] = {}
+    for row in results:
+        where.setdefault(row["environment"]["processor"], set()).add(row["name"])
+    for processor, names in sorted(where.items()) if len(where) > 1 else ():
+        lines += ["", f"Repaired on {processor}: {', '.join(sorted(names))}."]
     return lines
 
 
