@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from banscan.importers import TracedModel
 from banscan.importers.graph import attribute_named
 from banscan.importers.weights import roles, written
+from banscan.scanner.noise import measure
 
 # variance that keeps a channel that never moves finite, as batch norm does
 SMALLEST = 1e-5
@@ -107,30 +108,17 @@ def start(model: TracedModel, images: Tensor, *, depth: float = 0.0, masked: boo
         for name in roles(model, neuron):
             if name is not None and name not in model.statistics:
                 values[name] = attribute_named(model.module, name).detach().clone()
-    seen: dict[str, list[tuple[Tensor, Tensor]]] = {}
-
-    class Watch(fx.Interpreter):
-        def run_node(self, n: fx.Node) -> Any:
-            value = super().run_node(n)
-            if n.name in axes:
-                seen.setdefault(n.name, []).append(_moments(value if axes[n.name] == 1 else value.flatten(0, -2)))
-            return value
-
     # the exporter may let a batch norm of its own share tensors with its statistics
-    axes = {n.node: n.axis for n in below if roles(model, n)[1] in values and n.kind != "norm"}
-    for part in parts(images[:: -(-len(images) // SHOWN)]):
-        Watch(model.module).run(part.to(model.device))
-    for neuron in below:
+    scaled = tuple(n for n in below if roles(model, n)[1] in values and n.kind != "norm")
+    # images lie in the order of their classes
+    for neuron, (mean, spread) in zip(scaled, measure(model, scaled, images[:: -(-len(images) // SHOWN)]), strict=True):
         weight, bias = roles(model, neuron)
-        if neuron.node in seen and bias is not None:
-            means, variances = (torch.stack(own) for own in zip(*seen[neuron.node], strict=True))
-            mean, var = means.mean(0), variances.mean(0) + means.var(0, correction=0)
-            deviation = var.sqrt().clamp(min=STILL * var.max().sqrt() + SMALLEST)
-            values[weight] = values[weight] / deviation.reshape(-1, *(1,) * (values[weight].dim() - 1))
-            del values[bias]
-            values[f"scale/{neuron.node}"], values[f"shift/{neuron.node}"] = deviation, mean
-            if masked:
-                values[f"mask/{neuron.node}"] = torch.ones_like(mean)
+        deviation = spread.clamp(min=STILL * spread.max() + SMALLEST)
+        values[weight] = values[weight] / deviation.reshape(-1, *(1,) * (values[weight].dim() - 1))
+        del values[cast(str, bias)]
+        values[f"scale/{neuron.node}"], values[f"shift/{neuron.node}"] = deviation, mean
+        if masked:
+            values[f"mask/{neuron.node}"] = torch.ones_like(mean)
     return State(values, {})
 
 
