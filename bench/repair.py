@@ -70,23 +70,23 @@ def label(row: dict[str, Any]) -> str:
 
 
 def table(results: list[dict[str, Any]]) -> list[str]:
-    """Markdown: mean and spread over the models of an attack, by method."""
+    """Markdown: mean and spread over the models of an attack on an architecture, by method."""
     lines = [
-        "| attack | method | models | benign accuracy before | after | ASR before | after |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| data and architecture | attack | method | models | benign accuracy before | after | ASR before | after |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     tried = {method: {r["name"] for r in results if label(r) == method} for method in {label(r) for r in results}}
     names = {r["name"] for r in results}
     shared = names.intersection(*tried.values())
     for row in results:
         kind = row["recipe"]["attack"] + (", all-to-all" if row["recipe"]["target"] is None else "")
         compared = row["name"] in shared and len(shared) < len(names)
-        for group in (kind, *ALL[: 1 + compared]):
-            groups.setdefault((group, label(row)), []).append(row)
-    for (kind, method), members in sorted(groups.items(), key=lambda pair: (pair[0][0] in ALL, pair[0])):
+        for group in ((rows.arch(row), kind), *((one, "all") for one in ALL[: 1 + compared])):
+            groups.setdefault((*group, label(row)), []).append(row)
+    for (where, kind, method), members in sorted(groups.items(), key=lambda pair: (pair[0][0] in ALL, pair[0])):
         cells = [_spread([m[when][what] for m in members]) for what in ("accuracy", "asr") for when in ("before", "after")]
-        lines.append(f"| {kind} | {method} | {len(members)} | {' | '.join(cells)} |")
+        lines.append(f"| {where} | {kind} | {method} | {len(members)} | {' | '.join(cells)} |")
     return lines
 
 

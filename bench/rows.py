@@ -17,6 +17,11 @@ def append(path: Path, row: dict[str, Any]) -> None:
         file.write(json.dumps(row) + "\n")
 
 
+def arch(row: dict[str, Any]) -> str:
+    """Data set and architecture, from the model's name."""
+    return " ".join(row["name"].split("-")[:2])
+
+
 def commit() -> str:
     """The commit that is measured; "unknown" outside a repository."""
     done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)

@@ -30,7 +30,7 @@ from banscan.scanner.verdict import (
 )
 from bench import repair
 from bench.ablation import VARIANTS
-from bench.rows import read
+from bench.rows import arch, read
 from bench.zoo.lists import SEEN
 
 Row = dict[str, Any]
@@ -44,11 +44,6 @@ BEHIND = 0.1
 
 def attack(row: Row) -> str:
     return "clean" if row["attack"] == "none" else f"{row['attack']}{', all-to-all' if row['target'] is None else ''}"
-
-
-def arch(row: Row) -> str:
-    """Data set and architecture, from the model's name."""
-    return " ".join(row["name"].split("-")[:2])
 
 
 def learnt(rows: list[Row]) -> tuple[list[Row], list[Row]]:
