@@ -119,8 +119,10 @@ def threshold(scores: list[float], alpha: float) -> float:
     """The score that a further clean model exceeds with probability alpha at most: the k-th largest, k = floor(alpha (n + 1)).
 
     Raises:
-        UsageError: fewer than 1 / alpha - 1 scores.
+        UsageError: fewer than 1 / alpha - 1 scores, or an alpha that is no share.
     """
+    if not 0 < alpha < 1:
+        raise UsageError(f"--alpha {alpha:g}: expected a share above 0 and below 1")
     allowed = math.floor(alpha * (len(scores) + 1) + 1e-9)
     if allowed < 1:
         raise UsageError(

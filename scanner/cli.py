@@ -167,9 +167,7 @@ def _search_arguments(options: dict[str, Any]) -> dict[str, Any]:
 @commands.command(no_args_is_help=True)
 @click.option("--clean-models", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Classifiers known to be clean.")
 @_search_options
-@click.option(
-    "--alpha", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.05, show_default=True, help="False positives."
-)
+@click.option("--alpha", default=0.05, show_default=True, help="False positives.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE", help="The calibration, for scan.")
 def calibrate(clean_models: Path, clean_dir: Path, alpha: float, output: Path, **options: Any) -> None:
     """Measure what clean models of your own kind score.
@@ -212,10 +210,10 @@ def _calibrate(clean_models: Path, clean_dir: Path, alpha: float, output: Path, 
 @_search_options
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE", help="The repaired model.")
 @click.option("--method", default="ban", show_default=True, metavar="NAME", help="ban, finetune (no noise) or anp (neurons pruned).")
-@click.option("--epochs", type=click.IntRange(1), help="Passes over the images.  [default: 25]")
-@click.option("--lr", type=click.FloatRange(0, 1, min_open=True), help="Learning rate.")
-@click.option("--lambda2", type=click.FloatRange(0), help="Weight of the loss under noise (Eq. 8).  [default: 0.5]")
-@click.option("--max-accuracy-drop", default=0.05, show_default=True, type=click.FloatRange(0, 1), help="Write nothing beyond this loss.")
+@click.option("--epochs", type=int, help="Passes over the images.  [default: 25]")
+@click.option("--lr", type=float, help="Learning rate.")
+@click.option("--lambda2", type=float, help="Weight of the loss under noise (Eq. 8).  [default: 0.5]")
+@click.option("--max-accuracy-drop", default=0.05, show_default=True, help="Write nothing beyond this loss.")
 @click.option("--force", is_flag=True, help="Repair a model that the scan does not flag.")
 @click.option("--dequantize", is_flag=True, help="Write a float32 model for one of 8 bits.")
 @click.option("--format", "format_", type=click.Choice(["terminal", "json"]), default="terminal", show_default=True)

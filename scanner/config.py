@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from banscan.errors import UsageError
 
 FORMS = ("normalised", "paper")
+# generators take 64 bits, and seeds of their own are made from this one
+SEEDS = 2**32
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ class Settings:
         for option, count in (("--steps", self.steps), ("--restarts", self.restarts), ("images of a step:", self.images)):
             if count < 1:
                 raise UsageError(f"{option} {count}: expected at least 1")
+        if not 0 <= self.seed < SEEDS:
+            raise UsageError(f"--seed {self.seed}: expected 0 to {SEEDS - 1}")
 
     @property
     def ball(self) -> str:

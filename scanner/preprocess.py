@@ -1,6 +1,7 @@
 """From uint8 pixels to what the model was trained on: named conventions, and the one that the images themselves support."""
 
 from dataclasses import dataclass
+from math import inf, isfinite
 
 import numpy as np
 import torch
@@ -76,7 +77,7 @@ def named(name: str, *, mean: tuple[float, ...] | None, std: tuple[float, ...] |
     """The preprocessing asked for, or None for "auto". Single values given by the user replace the named ones.
 
     Raises:
-        UsageError: an unknown name, or values that are not one or three positive numbers.
+        UsageError: an unknown name, values that are not one or three finite numbers, a deviation or a scale that is not above 0.
     """
     given = mean is not None or std is not None or scale is not None or bgr
     if name == "auto" and not given:
@@ -87,8 +88,12 @@ def named(name: str, *, mean: tuple[float, ...] | None, std: tuple[float, ...] |
     for option, values in (("--mean", mean), ("--std", std)):
         if values is not None and len(values) not in (1, 3):
             raise UsageError(f"{option}: {len(values)} values; expected one, or three in RGB order")
+        if values is not None and not all(map(isfinite, values)):
+            raise UsageError(f"{option}: expected finite values")
     if std is not None and min(std) <= 0:
         raise UsageError("--std: expected values above 0")
+    if scale is not None and not 0 < scale < inf:
+        raise UsageError(f"--scale {scale:g}: expected a value above 0")
     if not given:
         return base
     return Preprocess("custom", base.scale if scale is None else scale, mean or base.mean, std or base.std, bgr or base.bgr)

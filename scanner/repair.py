@@ -99,6 +99,8 @@ def repair(
     """
     path, output = Path(path), Path(output)
     how = _settings(method, how)
+    if not 0 <= max_drop <= 1:
+        raise UsageError(f"--max-accuracy-drop {max_drop:g}: expected a share of the images, from 0 to 1")
     _check_paths(path, output)
     model = importers.load(path, logits=options.get("logits"))
     writer.check_writable(model, dequantise=dequantise)

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from math import cos, pi
+from math import cos, inf, pi
 
 import torch
 from torch import Tensor
 from torch.func import functional_call
 from torch.nn import functional as F
 
+from banscan.errors import UsageError
 from banscan.importers import TracedModel
 from banscan.scanner.ball import length, project
 from banscan.scanner.pixels import Limits
@@ -49,6 +50,15 @@ class Tuning:
     batch: int = 64
     flip: bool = False
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for values that nothing can be tuned with."""
+        if self.epochs < 1:
+            raise UsageError(f"--epochs {self.epochs}: expected at least 1")
+        if not 0 < self.lr < inf:
+            raise UsageError(f"--lr {self.lr:g}: expected a finite rate above 0")
+        if not 0 <= self.weight < inf:
+            raise UsageError(f"--lambda2 {self.weight:g}: expected a finite weight, at least 0")
 
 
 def plain(settings: Tuning) -> Tuning:

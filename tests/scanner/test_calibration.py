@@ -40,6 +40,9 @@ def test_too_few_models() -> None:
     with pytest.raises(UsageError, match="at least 19"):
         threshold([0.1] * 18, 0.05)
     assert threshold([0.1] * 19, 0.05) == 0.1
+    for alpha in (0.0, 1.0, float("nan")):
+        with pytest.raises(UsageError, match="--alpha"):
+            threshold([0.1] * 19, alpha)
 
 
 @pytest.mark.parametrize(

@@ -128,6 +128,7 @@ def test_usage_errors(model_file: Path, image_dir: Path, tmp_path: Path) -> None
     failed(banscan(model_file, "--clean-dir", tmp_path), 4, "no images")
     failed(banscan(model_file), 4, "--clean-dir")
     failed(banscan(model_file, "--clean-dir", image_dir, "--eps", "-1"), 4, "--eps")
+    failed(banscan(model_file, "--clean-dir", image_dir, "--seed", 2**64), 4, "--seed")
     failed(banscan(model_file, "--clean-dir", image_dir, "--noise", "loud"), 4, "loud")
     failed(banscan(model_file, "--clean-dir", image_dir, "--preprocess", "odd"), 4, "odd")
     failed(banscan(model_file, "--clean-dir", image_dir, "--mean", "a,b"), 4, "mean")

@@ -35,6 +35,11 @@ def test_named() -> None:
         preprocess.named("unit", mean=None, std=(0.0,), scale=None, bgr=False)
     with pytest.raises(UsageError, match="2 values"):
         preprocess.named("unit", mean=(1.0, 2.0), std=None, scale=None, bgr=False)
+    with pytest.raises(UsageError, match="--mean"):
+        preprocess.named("unit", mean=(float("nan"),), std=None, scale=None, bgr=False)
+    for scale in (0.0, float("inf"), float("nan")):
+        with pytest.raises(UsageError, match="--scale"):
+            preprocess.named("unit", mean=None, std=None, scale=scale, bgr=False)
 
 
 class Inner(nn.Module):

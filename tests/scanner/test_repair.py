@@ -76,6 +76,8 @@ def test_usage(model_file: Path, image_dir: Path, tmp_path: Path) -> None:
     failed(banscan("repair", own, "--clean-dir", image_dir, "-o", tmp_path / "none" / "x.onnx"), 4, "cannot be written")
     failed(banscan("repair", own, "--clean-dir", image_dir, "-o", tmp_path / "x.onnx", "--method", "magic"), 4, "magic")
     failed(banscan("repair", own, "--clean-dir", image_dir), 4, "--output")
+    for option, value in (("--epochs", "0"), ("--lr", "nan"), ("--lambda2", "inf"), ("--max-accuracy-drop", "nan")):
+        failed(banscan("repair", own, "--clean-dir", image_dir, "-o", tmp_path / "x.onnx", option, value), 4, option)
 
 
 def test_numbers_of_a_repair(model_file: Path, image_dir: Path, tmp_path: Path) -> None:
