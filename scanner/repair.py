@@ -158,13 +158,14 @@ def mend(
             _keep(checkpoint, key, state, losses)
         tuned = unfolded.finished(model, unfolded.between(begin(), state, how.path), seen)
         first, last = (tuning.accuracy(model, w, x[kept], y[kept]) for w in ({}, tuned))
-    checkpoint.unlink(missing_ok=True)
     if not first - last <= max_drop:
+        checkpoint.unlink(missing_ok=True)
         raise EvidenceError(
             f"{model.source.path}: the benign accuracy fell from {first:.1%} to {last:.1%} on {int(kept.sum())} images kept from the "
             f"tuning, more than --max-accuracy-drop {max_drop:g} allows; nothing was written"
         )
     parity = _write(model, tuned, output, x)
+    checkpoint.unlink(missing_ok=True)
     return Mended(output, method, how, len(seen), int(kept.sum()), (first, last), tuple(losses), parity)
 
 
@@ -232,18 +233,22 @@ def _keep(path: Path, key: str, state: State, losses: list[tuple[float, float]])
 
 def _resume(path: Path, key: str, begin: Callable[[], State], where: torch.device) -> tuple[State, list[tuple[float, float]]]:
     """Where an earlier run of the same repair stopped, or the start."""
-    if path.exists():
-        try:
-            with np.load(path, allow_pickle=False) as data:
-                if str(data["key"]) == key:
-                    parts: dict[str, dict[str, Tensor]] = {"values": {}, "momenta": {}}
-                    for name in data.files:
-                        kind, _, own = name.partition("/")
-                        if kind in parts:
-                            parts[kind][own] = torch.from_numpy(data[name]).to(where)
-                    losses = [(float(a), float(b)) for a, b in data["losses"]]
-                    noise = torch.from_numpy(data["pixels"]).to(where) if "pixels" in data.files else None
-                    return State(parts["values"], parts["momenta"], len(losses), noise), losses
-        except (OSError, ValueError, KeyError, EOFError) as error:
-            raise UsageError(f"{path}: not the checkpoint of a repair ({error}); remove it") from error
-    return begin(), []
+    if not path.exists():
+        return begin(), []
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            own = str(data["key"])
+            arrays = {name: torch.from_numpy(data[name]).to(where) for name in data.files if name != "key"}
+        losses = [(float(a), float(b)) for a, b in arrays.pop("losses")]
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise UsageError(f"{path}: not the checkpoint of a repair ({error}); remove it") from error
+    if own != key:
+        raise UsageError(
+            f"{path}: left by a repair of another model, or with other images or settings; finish that one, or remove the file"
+        )
+    parts: dict[str, dict[str, Tensor]] = {"values": {}, "momenta": {}}
+    for name, value in arrays.items():
+        kind, _, rest = name.partition("/")
+        if kind in parts:
+            parts[kind][rest] = value
+    return State(parts["values"], parts["momenta"], len(losses), arrays.get("pixels")), losses

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from banscan import EvidenceError, UsageError, importers
-from banscan.importers import weights
+from banscan.importers import weights, writer
 from banscan.importers.graph import attribute_named
 from banscan.scanner import images, tuning
 from banscan.scanner.config import Settings
@@ -147,6 +147,35 @@ def test_a_checkpoint_of_something_else(before: Report, image_dir: Path, tmp_pat
     (tmp_path / "fixed.onnx.partial").write_bytes(b"nothing of the kind")
     with pytest.raises(UsageError, match="not the checkpoint"):
         mended(before, image_dir, tmp_path / "fixed.onnx")
+
+
+def test_another_repairs_checkpoint_is_not_written_over(before: Report, image_dir: Path, tmp_path: Path) -> None:
+    def stop(epoch: int, clean: float, noisy: float, accuracy: float) -> None:
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        mended(before, image_dir, tmp_path / "fixed.onnx", told=stop)
+    kept = (tmp_path / "fixed.onnx.partial").read_bytes()
+    with pytest.raises(UsageError, match="other images or settings"):
+        mended(before, image_dir, tmp_path / "fixed.onnx", replace(HOW, lr=0.001))
+    assert (tmp_path / "fixed.onnx.partial").read_bytes() == kept
+
+
+def test_a_file_that_cannot_be_written_costs_no_tuning(
+    before: Report, image_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(writer, "write", full)
+        with pytest.raises(OSError, match="No space"):
+            mended(before, image_dir, tmp_path / "fixed.onnx")
+    epochs: list[int] = []
+    mended(before, image_dir, tmp_path / "fixed.onnx", told=lambda epoch, clean, noisy, accuracy: epochs.append(epoch))
+    assert epochs == []
+    assert [p.name for p in tmp_path.iterdir()] == ["fixed.onnx"]
 
 
 def test_lost_accuracy_writes_nothing(before: Report, image_dir: Path, tmp_path: Path) -> None:
