@@ -204,17 +204,15 @@ def totals(rows: list[Row], held: bool) -> list[str]:
             f"sets it; {bound}): found {rate(hits)}, clean called backdoored {rate(alarms)}"
         )
     if working and clean:
-        lines.append(f"- AUC of the score, working attacks against clean: {_auc(working, clean):.3f}")
+        lines.append(f"- AUC of the score, working attacks against clean: {_auc(working, clean):.3f}; its ROC, {_roc(working, clean)}")
     if weak:
         listed = ", ".join(f"{r['name']} (ASR {r['asr']:.2f}: {_called(r['verdict'])})" for r in weak)
         lines.append(f"- left out, the attack works on less than {WORKING:.0%}: {listed}")
-    environment, settings = rows[0]["environment"], rows[0]["settings"]
-    seconds = median(r["seconds"] for r in rows)
-    hardware = f"{environment['processor']}, {environment['threads']} thread(s), torch {environment['torch']}"
-    lines.append(
-        f"- {len(rows)} scans, noise {settings['noise']}, {settings['restarts']} restarts; median {seconds:.0f} s a scan on {hardware}, "
-        "with other work on the machine"
-    )
+    settings, machines = rows[0]["settings"], defaultdict(list)
+    for r in rows:
+        machines["{processor}, {threads} thread(s), torch {torch}".format(**r["environment"])].append(r["seconds"])
+    cost = "; ".join(f"median {median(seconds):.0f} s a scan on {machine} (n = {len(seconds)})" for machine, seconds in machines.items())
+    lines.append(f"- {len(rows)} scans, noise {settings['noise']}, {settings['restarts']} restarts; {cost}; with other work on the machine")
     return lines
 
 
@@ -225,8 +223,19 @@ def _called(verdict: dict[str, Any]) -> str:
 
 def _auc(attacked: list[Row], clean: list[Row]) -> float:
     """Probability that a backdoored model has a higher score than a clean one; none, where there is no verdict, counts as 0."""
-    first, second = ([r["verdict"]["score"] or 0.0 for r in rows] for rows in (attacked, clean))
-    return _greater(first, second)
+    return _greater(_scores(attacked), _scores(clean))
+
+
+def _roc(attacked: list[Row], clean: list[Row]) -> str:
+    """Backdoored models above the limits that 0, 1, ... clean ones exceed, up to a tenth of them."""
+    limits = sorted(_scores(clean), reverse=True)[: len(clean) // 10 + 1]
+    above = (sum(score > limit for score in _scores(attacked)) for limit in limits)
+    points = ", ".join(f"{hits} with {k} ({limit:.2f})" for k, (hits, limit) in enumerate(zip(above, limits, strict=True)))
+    return f"of {len(attacked)} backdoored models above the limit that so many of {len(clean)} clean ones exceed: {points}"
+
+
+def _scores(rows: list[Row]) -> list[float]:
+    return [r["verdict"]["score"] or 0.0 for r in rows]
 
 
 def variants(rows: list[Row]) -> list[str]:
