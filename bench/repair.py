@@ -85,7 +85,7 @@ def table(results: list[dict[str, Any]]) -> list[str]:
         for group in ((rows.arch(row), kind), *((one, "all") for one in ALL[: 1 + compared])):
             groups.setdefault((*group, label(row)), []).append(row)
     for (where, kind, method), members in sorted(groups.items(), key=lambda pair: (pair[0][0] in ALL, pair[0])):
-        cells = [_spread([m[when][what] for m in members]) for what in ("accuracy", "asr") for when in ("before", "after")]
+        cells = [spread([m[when][what] for m in members]) for what in ("accuracy", "asr") for when in ("before", "after")]
         lines.append(f"| {where} | {kind} | {method} | {len(members)} | {' | '.join(cells)} |")
     return lines
 
@@ -112,7 +112,8 @@ def page(results: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def _spread(values: list[float]) -> str:
+def spread(values: list[float]) -> str:
+    """Mean and standard deviation of shares, in percent."""
     return f"{mean(values):.1%}" + (f" ± {100 * pstdev(values):.1f}" if len(values) > 1 else "")
 
 

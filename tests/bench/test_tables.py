@@ -1,5 +1,6 @@
 """The page of evidence says what the rows say, and counts what counts."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,22 @@ def test_the_page_is_what_the_rows_say(tmp_path: Path) -> None:
     done = CliRunner().invoke(tables.main, [*files, "--out", str(page)])
     assert done.exit_code == 0, done.output
     assert page.read_text() == (ROOT / "docs" / "evidence.md").read_text(), "run make evidence"
+
+
+def test_the_readme_says_what_the_rows_say() -> None:
+    """Its two tables of results are written by hand."""
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    mended = read(ROWS / "repair.jsonl")
+    called = {"ban": "`banscan repair`", "finetune": "plain fine-tuning", "anp": "adversarial neuron pruning"}
+    for when, method, name in (("before", "ban", "before"), *(("after", *pair) for pair in called.items())):
+        own = [r for r in mended if r["method"] == method]
+        cells = (repair.spread([r[when][what] for r in own]).replace("%", " %") for what in ("asr", "accuracy"))
+        assert f"| {name} | {len(own)} | {' | '.join(cells)} |" in readme, name
+    held = read(ROWS / "held.jsonl")
+    working, clean = [r for r in held if tables.works(r)], [r for r in held if r["attack"] == "none"]
+    for name, hits in (("all", map(tables.found, working)), ("clean", [r["verdict"]["outcome"] == "backdoored" for r in clean])):
+        says = tables.rate(hits).replace("%", " %")
+        assert re.search(rf"\| {name}\b[^|]*\| {re.escape(says)} \|", readme), says
 
 
 @pytest.mark.parametrize("part", ["examples", "held", "tune"])
