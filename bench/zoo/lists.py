@@ -76,6 +76,13 @@ HELD = (
     "--rate 0.6 --attack bpp --seed 156",
     "--rate 0.4 --attack iad --seed 157",
     "--rate 0.6 --attack iad --seed 158",
+    *(f"--strength 4 --rate 0.2 --attack wanet --seed {seed}" for seed in (159, 160)),
+    *(f"--rate 0.6 --attack bpp --seed {seed}" for seed in (161, 162)),
+    *(f"--rate 0.6 --epochs 12 --attack iad --seed {seed}" for seed in (163, 164, 165)),
+    *_attacked("ssdt", (40, 166), more="--epochs 12 "),
+    *_attacked("wanet", (15, 167), more=WARP),
+    *_attacked("adap-blend", (22, 168)),
+    *_attacked("ssdt", (15, 169), more="--victim 38 "),
 )
 TUNE = (
     *_clean(0, 1, 2, 3, 4, 5),
