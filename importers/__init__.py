@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from banscan.errors import ModelError, UsageError
-from banscan.importers import archive, exported, onnx, torchscript
+from banscan.importers import archive, exported, foreign, onnx, torchscript
 from banscan.importers.graph import Input, Neuron, Source, TracedModel
 from banscan.importers.parity import RESTORE, Parity, parity
 from banscan.importers.placement import place
@@ -23,7 +23,13 @@ def load(path: str | Path, size: tuple[int, int] | None = None, logits: str | No
         ModelError: the file is damaged, is refused, or holds no image classifier that can be traced.
     """
     path = Path(path)
-    kind = archive.kind(path)
+    if not path.exists():
+        raise UsageError(f"{path}: no such file; expected the path of a model")
+    kind = archive.kind(path) if path.is_file() else None
+    if kind is None and (other := foreign.told(path)):
+        raise ModelError(f"{path}: {other}")
+    if not path.is_file():
+        raise UsageError(f"{path}: not a file; expected the path of a model")
     if logits is not None and kind is not None:
         raise UsageError(f"{path}: --logits names an output of an ONNX file; this is none")
     if kind == "TorchScript":

@@ -5,7 +5,7 @@ import pickletools
 import zipfile
 from pathlib import Path
 
-from banscan.errors import ModelError, UsageError
+from banscan.errors import ModelError
 
 LARGEST = 8 << 30
 # stored tensors hardly compress; more than this is a zip bomb
@@ -21,15 +21,7 @@ NAMESPACES = frozenset({"prim", "aten"})
 
 
 def kind(path: Path) -> str | None:
-    """What PyTorch wrote, told by content: "TorchScript", "torch.export" or "pickle"; None for any other file.
-
-    Raises:
-        UsageError: there is no such file.
-    """
-    if not path.exists():
-        raise UsageError(f"{path}: no such file; expected the path of a model")
-    if not path.is_file():
-        raise UsageError(f"{path}: not a file; expected the path of a model")
+    """What PyTorch wrote, told by content: "TorchScript", "torch.export" or "pickle"; None for any other file."""
     if not zipfile.is_zipfile(path):
         with path.open("rb") as file:
             start = file.read(2)

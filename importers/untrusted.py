@@ -51,7 +51,10 @@ def _parse(path: Path) -> onnx.ModelProto:
     try:
         return onnx.load(str(path), format="protobuf", load_external_data=False)
     except (DecodeError, ValueError, OSError) as error:
-        raise ModelError(f"{path}: not an ONNX model, or a truncated one; export it again with your framework's ONNX exporter") from error
+        raise ModelError(
+            f"{path}: not an ONNX model, or a truncated one; expected a file of torch.onnx.export or of another framework's ONNX exporter, "
+            "TorchScript, or torch.export"
+        ) from error
 
 
 def inline(path: Path, model: onnx.ModelProto) -> onnx.ModelProto:

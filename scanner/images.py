@@ -143,9 +143,10 @@ def _names(path: Path, classes: int) -> tuple[str, ...]:
 
 def _lines(path: Path) -> list[str]:
     try:
-        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        # spreadsheets put a mark of the encoding in front
+        return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read as text; expected one class name per line") from error
+        raise UsageError(f"{path}: cannot be read; expected a text file in UTF-8") from error
 
 
 def _from_table(folder: Path, files: list[Path], classes: int, table: Path) -> list[int]:

@@ -1,6 +1,7 @@
 """Files that are damaged, hostile or no classifier: one sentence each, no traceback."""
 
 import itertools
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,33 @@ def test_not_onnx(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x.onnx"
     path.write_bytes(content)
     refused(path, "not a")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"\x89HDF\r\n\x1a\n" + bytes(500), "Keras .*format='onnx'"),
+        (b"\x1c\0\0\0TFL3" + bytes(500), "tf2onnx.convert --tflite"),
+        ((20).to_bytes(8, "little") + b'{"w": {"dtype": 1}} ' + bytes(4), "without the graph .safetensors"),
+        ({"config.json": "{}", "model.weights.h5": ""}, "Keras archive.*format='onnx'"),
+        ({"model.onnx": "", "labels.txt": ""}, "unpack it"),
+    ],
+)
+def test_other_makers_files(tmp_path: Path, content: bytes | dict[str, str], said: str) -> None:
+    """What is not read is named, with the way to a file that is."""
+    path = tmp_path / "model.bin"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, text in content.items():
+                archive.writestr(name, text)
+    refused(path, said)
+
+
+def test_saved_model(tmp_path: Path) -> None:
+    (tmp_path / "saved_model.pb").touch()
+    refused(tmp_path, "tf2onnx.convert --saved-model")
 
 
 @pytest.mark.parametrize("share", [0.3, 0.9, 0.999])

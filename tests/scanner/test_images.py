@@ -61,6 +61,8 @@ def test_flat_folder_and_table(tmp_path: Path) -> None:
     table = tmp_path / "labels.csv"
     table.write_text("file,label\n0.jpg,4\n1.jpg,2\n2.jpg,0\n")
     clean = images.load(folder, SPEC, 5, table=table)
+    table.write_text("0.jpg,4\n1.jpg,2\n2.jpg,0\n", encoding="utf-8-sig")
+    assert images.load(folder, SPEC, 5, table=table).labels.tolist() == clean.labels.tolist()
     assert clean.labels is not None
     assert clean.labels.tolist() == [4, 2, 0]
     table.write_text("0.jpg,4\n1.jpg,7\n")
