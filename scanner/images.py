@@ -57,7 +57,7 @@ def load(
     """
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder; expected a folder of clean images")
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file() and not _hidden(p.relative_to(folder)))
     if not files:
         raise UsageError(f"{folder}: no images in it; expected {', '.join(sorted(s[1:] for s in SUFFIXES))} files")
     given = known if names is None else _names(names, classes)
@@ -70,7 +70,7 @@ def load(
             with warnings.catch_warnings():
                 warnings.simplefilter("error", Image.DecompressionBombWarning)
                 with Image.open(files[i]) as opened:
-                    picture = opened.convert("L" if spec.channels == 1 else "RGB")
+                    picture = _eight_bits(opened).convert("L" if spec.channels == 1 else "RGB")
         except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning):
             unreadable.append(str(files[i].relative_to(folder)))
             continue
@@ -83,6 +83,16 @@ def load(
     stack = stack[..., None] if stack.ndim == 3 else stack
     picked = None if labels is None else torch.tensor([labels[i] for i in kept])
     return CleanSet(stack, picked, labelled_by, tuple(unreadable), len(files), given)
+
+
+def _hidden(path: Path) -> bool:
+    """What editors and archivers leave beside images, as in .ipynb_checkpoints and __MACOSX."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+
+
+def _eight_bits(picture: Image.Image) -> Image.Image:
+    """A grey picture of 16 bits in 8; converted as it is, it would be cut off at 255 and be all white."""
+    return Image.fromarray((np.asarray(picture) // 257).astype(np.uint8)) if picture.mode.startswith("I") else picture
 
 
 def _fit(picture: Image.Image, height: int, width: int) -> np.ndarray:

@@ -80,6 +80,24 @@ def test_formats(tmp_path: Path, suffix: str) -> None:
     assert abs(int(clean.images[0, 8, 8, 0]) - 200) < 12
 
 
+@pytest.mark.parametrize("suffix", ["png", "pgm"])
+def test_sixteen_bits(tmp_path: Path, suffix: str) -> None:
+    values = (np.arange(256).reshape(16, 16) * 250).astype(np.uint16)
+    if suffix == "png":
+        Image.fromarray(values).save(tmp_path / "deep.png")
+    else:
+        (tmp_path / "deep.pgm").write_bytes(b"P5 16 16 65535\n" + values.astype(">u2").tobytes())
+    clean = images.load(tmp_path, SPEC, 5)
+    assert clean.images[0, ..., 0].tolist() == (values // 257).tolist()
+
+
+def test_what_programs_leave_behind_is_no_class(tmp_path: Path) -> None:
+    for place in ("0", "1", ".ipynb_checkpoints", "__MACOSX/0"):
+        picture(tmp_path / place / "a.png")
+    picture(tmp_path / "1" / "._a.png")
+    assert images.load(tmp_path, SPEC, 2).found == 2
+
+
 def test_unreadable_files_are_named(tmp_path: Path) -> None:
     picture(tmp_path / "good.png")
     (tmp_path / "bad.png").write_bytes(b"not an image")
