@@ -27,10 +27,12 @@ def check_weights(model: TracedModel) -> None:
 
 
 def check_images(count: int, classes_seen: int, minimum: int) -> None:
-    if count < minimum:
-        raise EvidenceError(f"{count} clean images are too few to judge by; give at least {minimum}, better 300 or more")
     if classes_seen < 2:
         raise EvidenceError("all clean images belong to one class; give images of several classes")
+    if count < minimum:
+        raise EvidenceError(
+            f"{count} clean images (copies count once) are too few to judge by; give at least {minimum}, better 300 or more"
+        )
 
 
 def check_parity(parity: Parity, precision: str) -> None:

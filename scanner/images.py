@@ -31,6 +31,11 @@ class CleanSet:
     found: int
     names: tuple[str, ...] | None = None
 
+    @property
+    def different(self) -> int:
+        """How many images there are when copies are not counted."""
+        return len({image.tobytes() for image in self.images})
+
 
 def load(
     folder: Path,

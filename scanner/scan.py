@@ -200,7 +200,7 @@ def _examine(
     labels = predictions if clean.labels is None else clean.labels
     so_far.confidence = float(logits.softmax(1).max(1).values.mean())
     so_far.accuracy = None if clean.labels is None else float((predictions == labels).float().mean())
-    checks.check_images(len(x), len(labels.unique()), settings.min_images)
+    checks.check_images(clean.different, len(labels.unique()), settings.min_images)
     checks.check_accuracy(so_far.accuracy, so_far.confidence, settings.min_accuracy, model.classes)
     with so_far.stage("statistics"):
         neurons = layers(model, settings.layers_without)

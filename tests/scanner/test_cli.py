@@ -193,7 +193,7 @@ def inconclusive(result: subprocess.CompletedProcess[str], match: str) -> None:
 
 
 def test_thin_evidence_is_inconclusive(model_file: Path, image_dir: Path, tmp_path: Path) -> None:
-    few, one, wrong = tmp_path / "few", tmp_path / "one", tmp_path / "wrong"
+    few, one, wrong, copies = (tmp_path / name for name in ("few", "one", "wrong", "copies"))
     for c in range(10):
         for target, label in ((few, c), (wrong, (c + 3) % 10)):
             (target / str(label)).mkdir(parents=True)
@@ -205,7 +205,11 @@ def test_thin_evidence_is_inconclusive(model_file: Path, image_dir: Path, tmp_pa
     for i in range(3):
         for file in (image_dir / "0").iterdir():
             (one / "0" / f"{i}-{file.name}").write_bytes(file.read_bytes())
-    inconclusive(banscan(model_file, "--clean-dir", few, *FAST), "20 clean images are too few")
+        for file in few.glob("*/*.png"):
+            (copies / file.parent.name).mkdir(parents=True, exist_ok=True)
+            (copies / file.parent.name / f"{i}-{file.name}").write_bytes(file.read_bytes())
+    inconclusive(banscan(model_file, "--clean-dir", few, *FAST), "20 clean images .* are too few")
+    inconclusive(banscan(model_file, "--clean-dir", copies, *FAST), "20 clean images .* are too few")
     inconclusive(banscan(model_file, "--clean-dir", one, *FAST), "belong to one class")
     inconclusive(banscan(model_file, "--clean-dir", wrong, "--preprocess", "unit", *FAST), "clean accuracy is")
     inconclusive(banscan(changed(model_file, tmp_path / "nan.onnx", float("nan")), "--clean-dir", image_dir, *FAST), "NaN")
