@@ -4,7 +4,8 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ from banscan import importers
 from banscan.errors import BanscanError, EvidenceError, UsageError
 from banscan.files import whole
 from banscan.importers import Parity, TracedModel, weights, writer
-from banscan.scanner import checks, images, pixels, tuning, unfolded
+from banscan.scanner import checks, images, pasting, pixels, tuning, unfolded
 from banscan.scanner.device import repeatable
 from banscan.scanner.images import CleanSet
+from banscan.scanner.patch import Patches
 from banscan.scanner.progress import Counter, Progress
 from banscan.scanner.scan import PARITY_IMAGES, Report, scan
 from banscan.scanner.tuning import Tuning
@@ -150,10 +152,18 @@ def mend(
         return unfolded.start(model, seen, depth=how.depth, masked=method == "anp")
 
     with repeatable(model.device):
+        tried = None
+        if how.weight and how.patches and aims is not None:
+            tried = pasting.ground(model, before.choice.preprocess, seen, labels, aims)
         state, losses = _resume(checkpoint, key, begin, model.device)
         while state.epoch < how.epochs:
+            pasted = None
+            if tried is not None:
+                now = partial(tuning.logits, model, unfolded.finished(model, state, seen))
+                state.patches = pasting.followed(tried, now, state.patches, how.seed + state.epoch)
+                pasted = pasting.changes(tried, state.patches)
             counter = Counter(progress, f"epoch {state.epoch + 1} of {how.epochs}", len(seen))
-            losses.append(tuning.epoch(model, state, seen, labels, how, limits=limits, aims=aims, told=counter))
+            losses.append(tuning.epoch(model, state, seen, labels, how, limits=limits, aims=aims, pasted=pasted, told=counter))
             told(state.epoch, *losses[-1], tuning.progress_on(model, state, x[kept], y[kept]))
             _keep(checkpoint, key, state, losses)
         tuned = unfolded.finished(model, unfolded.between(begin(), state, how.path), seen)
@@ -227,6 +237,7 @@ def _keep(path: Path, key: str, state: State, losses: list[tuple[float, float]])
     arrays |= {f"values/{name}": value.numpy(force=True) for name, value in state.values.items()}
     arrays |= {f"momenta/{name}": value.numpy(force=True) for name, value in state.momenta.items()}
     arrays |= {} if state.pixels is None else {"pixels": state.pixels.numpy(force=True)}
+    arrays |= {} if state.patches is None else {f"patches/{f.name}": getattr(state.patches, f.name).numpy() for f in fields(Patches)}
     with whole(path) as place, place.open("wb") as stream:
         np.savez(stream, **arrays)  # type: ignore[arg-type]
 
@@ -238,7 +249,7 @@ def _resume(path: Path, key: str, begin: Callable[[], State], where: torch.devic
     try:
         with np.load(path, allow_pickle=False) as data:
             own = str(data["key"])
-            arrays = {name: torch.from_numpy(data[name]).to(where) for name in data.files if name != "key"}
+            arrays = {name: torch.from_numpy(data[name]) for name in data.files if name != "key"}
         losses = [(float(a), float(b)) for a, b in arrays.pop("losses")]
     except (OSError, ValueError, KeyError, EOFError) as error:
         raise UsageError(f"{path}: not the checkpoint of a repair ({error}); remove it") from error
@@ -246,9 +257,11 @@ def _resume(path: Path, key: str, begin: Callable[[], State], where: torch.devic
         raise UsageError(
             f"{path}: left by a repair of another model, or with other images or settings; finish that one, or remove the file"
         )
-    parts: dict[str, dict[str, Tensor]] = {"values": {}, "momenta": {}}
-    for name, value in arrays.items():
-        kind, _, rest = name.partition("/")
-        if kind in parts:
-            parts[kind][rest] = value
-    return State(parts["values"], parts["momenta"], len(losses), arrays.get("pixels")), losses
+
+    def named(kind: str) -> dict[str, Tensor]:
+        return {name.removeprefix(kind): value for name, value in arrays.items() if name.startswith(kind)}
+
+    patches = named("patches/")
+    values, momenta = ({name: value.to(where) for name, value in named(kind).items()} for kind in ("values/", "momenta/"))
+    noise = arrays["pixels"].to(where) if "pixels" in arrays else None
+    return State(values, momenta, len(losses), noise, Patches(**patches) if patches else None), losses

@@ -31,6 +31,7 @@ class Tuning:
         eps, steps: bound of delta and xi, and the PGD steps that search them anew for every batch.
         pixels, radius: weight of the loss under noise on the pixels beside that under noise on neurons, and the root mean square of that
             noise over the pixels; it is one change of all images, carried on from batch to batch.
+        patches: weight of the loss under small patches beside that under noise on neurons (see `pasting`).
         depth: the share of the layers, counted from the image, that is left as it is.
         path: how far the written weights are along the straight line from the given to the tuned ones.
         flip: mirror images at random.
@@ -45,6 +46,7 @@ class Tuning:
     steps: int = 3
     pixels: float = 0.5
     radius: float = 0.02
+    patches: float = 0.5
     depth: float = 0.5
     path: float = 0.85
     batch: int = 64
@@ -63,7 +65,7 @@ class Tuning:
 
 def plain(settings: Tuning) -> Tuning:
     """The same without noise: plain fine-tuning of all layers."""
-    return replace(settings, weight=0.0, pixels=0.0, depth=0.0, path=1.0)
+    return replace(settings, weight=0.0, pixels=0.0, patches=0.0, depth=0.0, path=1.0)
 
 
 # adversarial neuron pruning with the settings of its authors (Wu and Wang, NeurIPS 2021): alpha L + (1 - alpha) L under noise with alpha
@@ -175,6 +177,7 @@ def epoch(
     *,
     limits: Limits,
     aims: Tensor | None = None,
+    pasted: Tensor | None = None,
     told: Callable[[int], None] = lambda n: None,
 ) -> tuple[float, float]:
     """One pass over the images, in place on `state`; the mean loss on clean images and under neuron noise (NaN with lambda_2 = 0).
@@ -185,6 +188,7 @@ def epoch(
     Args:
         limits: what black and white pixels are to the model.
         aims: [classes], where the noise pulls the images of each class; None for noise that raises the loss, as Eq. 4 has it.
+        pasted: [P, ...], patches as changes of pixels; every image of a batch is also shown with one of them.
         told: called with the number of images done.
     """
     generator, starts = (torch.Generator().manual_seed(settings.seed * 1_000_003 + state.epoch + offset) for offset in (0, 1 << 40))
@@ -198,22 +202,25 @@ def epoch(
         trained = {name: _quick(state.values[name]).requires_grad_() for name in masks or state.values}
         values = {**state.values, **trained}
         goal, sign = (y, 1.0) if aims is None else (aims[labels[batch]].to(model.device), -1.0)
-        shown, noisy = x, torch.full((), torch.nan, device=model.device)
+        copies, noisy = list[tuple[float, Tensor]](), torch.full((), torch.nan, device=model.device)
         if settings.weight and settings.pixels:
             if state.pixels is None:
                 state.pixels = _first(x, settings).to(model.device)
             turn = (number + state.epoch * len(batches)) % TURNS
             change = nudged(model, values, x, state.pixels[turn : turn + 1], goal, sign, limits, settings.radius)
             state.pixels[turn : turn + 1] = change
-            shown = torch.cat((x, shifted(x, change, limits)))
-        seen = Pass(model, values).run(shown)
-        loss = clean = F.cross_entropy(seen[: len(x)], y)
+            copies.append((settings.pixels, shifted(x, change, limits)))
+        if settings.weight and pasted is not None:
+            own = torch.randint(len(pasted), (len(x),), generator=generator).to(model.device)
+            copies.append((settings.patches, shifted(x, pasted[own], limits)))
+        seen, *changed = Pass(model, values).run(torch.cat((x, *(copy for _, copy in copies)))).split(len(x))
+        loss = clean = F.cross_entropy(seen, y)
         if settings.weight:
             noise = search(model, values, x, goal, sign, settings, starts)
             noisy = F.cross_entropy(Pass(model, values, noise).run(x), y)
             loss = clean + settings.weight * noisy
-            if settings.pixels:
-                loss = loss + settings.weight * settings.pixels * F.cross_entropy(seen[len(x) :], y)
+            for (weight, _), answers in zip(copies, changed, strict=True):
+                loss = loss + settings.weight * weight * F.cross_entropy(answers, y)
         _descend(state, trained, torch.autograd.grad(loss, list(trained.values())), lr, settings)
         sums += torch.stack((clean.detach(), noisy.detach())) * len(y)
         told(len(y))

@@ -18,6 +18,7 @@ from banscan.importers import TracedModel
 from banscan.importers.graph import attribute_named
 from banscan.importers.weights import roles, written
 from banscan.scanner.noise import measure
+from banscan.scanner.patch import Patches
 
 # variance that keeps a channel that never moves finite, as batch norm does
 SMALLEST = 1e-5
@@ -34,12 +35,13 @@ Stats = dict[str, tuple[Tensor, Tensor]]
 
 @dataclass
 class State:
-    """Where a training is: what is trained and its momentum, by name, the noise on the pixels that it goes on with, and the epochs done."""
+    """Where a training is: what is trained and its momentum, by name, the epochs done, and the changes of pixels to go on with."""
 
     values: dict[str, Tensor]
     momenta: dict[str, Tensor]
     epoch: int = 0
     pixels: Tensor | None = None
+    patches: Patches | None = None
 
 
 class Pass(fx.Interpreter):
