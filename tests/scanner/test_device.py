@@ -81,7 +81,17 @@ def test_repair_stays_there(moved: tuple[TracedModel, torch.Tensor], how: Tuning
     state = unfolded.start(model, x, masked=how is tuning.ANP)
     done: list[int] = []
     with pytest.raises(NotImplementedError, match="Cannot copy out of meta tensor"):
-        tuning.epoch(model, state, x, LABELS, how, limits=limits, aims=None if how is tuning.ANP else 0 * LABELS, told=done.append)
+        tuning.epoch(
+            model,
+            state,
+            x,
+            LABELS,
+            how,
+            limits=limits,
+            aims=None if how is tuning.ANP else 0 * LABELS,
+            pasted=None if how is tuning.ANP else torch.zeros(2, *x.shape[1:], device=ELSEWHERE),
+            told=done.append,
+        )
     assert sum(done) == len(x)
     assert (state.pixels is None) == (how is tuning.ANP)
     kept = [*state.values.values(), *state.momenta.values(), *([] if state.pixels is None else [state.pixels])]

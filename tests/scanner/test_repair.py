@@ -126,7 +126,10 @@ def test_pruning(before: Report, image_dir: Path, tmp_path: Path) -> None:
     assert left > 0
 
 
-def test_an_interrupted_repair_goes_on(before: Report, image_dir: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("flagged", [False, True])
+def test_an_interrupted_repair_goes_on(before: Report, image_dir: Path, tmp_path: Path, flagged: bool) -> None:
+    if flagged:  # then patches are pasted as well
+        before = replace(before, verdict=Verdict("backdoored", "", kind="all-to-one", target=3))
     mended(before, image_dir, tmp_path / "whole.onnx")
     seen = []
 

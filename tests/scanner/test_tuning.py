@@ -154,6 +154,23 @@ def test_noise_on_pixels_stays_in_its_ball_and_pays(model: TracedModel, data: tu
     assert losses[-1] > losses[0]
 
 
+def test_pasted_patches_lose_their_effect(model: TracedModel, data: tuple[torch.Tensor, torch.Tensor]) -> None:
+    x, y = data
+    pasted = torch.zeros(2, *x.shape[1:])
+    pasted[0, :, :6, :6], pasted[1, :, 9:, 9:] = 1.0, -1.0
+    how = replace(QUICK, epochs=4, pixels=0.0)
+
+    def loss(patches: torch.Tensor | None) -> float:
+        state = unfolded.start(model, x)
+        for _ in range(how.epochs):
+            tuning.epoch(model, state, x, y, how, limits=LIMITS, aims=0 * torch.arange(10), pasted=patches)
+        changed = torch.cat([tuning.shifted(x, change[None], LIMITS) for change in pasted])
+        with torch.no_grad():
+            return float(F.cross_entropy(unfolded.Pass(model, state.values).run(changed), y.repeat(2)))
+
+    assert loss(pasted) < 0.8 * loss(None)
+
+
 def test_changes_of_pixels_are_in_units_of_their_range() -> None:
     """What is black and white to the model decides, for each channel."""
     low, high = torch.tensor([-2.0, 0.0, 10.0]).reshape(1, 3, 1, 1), torch.tensor([2.0, 1.0, 30.0]).reshape(1, 3, 1, 1)

@@ -1,0 +1,68 @@
+"""The patches that a repair pastes, on the model whose trigger no gradient shows."""
+
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor
+
+from banscan.scanner import pasting, patch
+from banscan.scanner.pasting import Ground
+from banscan.scanner.pixels import PixelModel
+from tests.scanner.test_patch import CLASSES, SHAPE, TARGET, build, images
+
+__all__ = ["images"]  # the fixture
+SOFTNESS = 2.0
+
+
+def tried(images: tuple[Tensor, Tensor], channels_last: bool = False) -> Ground:
+    pixels, labels = images
+    foreign = pixels[labels != TARGET]
+    return Ground(
+        build(channels_last), foreign.permute(0, 2, 3, 1) if channels_last else foreign, torch.full((len(foreign),), TARGET), SOFTNESS
+    )
+
+
+def logits(view: PixelModel, x: Tensor) -> Tensor:
+    return view.logits(x)  # black is 0 here, and white 1
+
+
+def test_success_is_that_of_the_search(images: tuple[Tensor, Tensor]) -> None:
+    ground, patches = tried(images), patch.draw(40, SHAPE, torch.Generator().manual_seed(0))
+    drawn = torch.arange(0, 60, 4)
+    own = pasting.successes(ground, partial(logits, ground.view), patches, drawn)
+    labels = torch.full((len(drawn),), (TARGET + 1) % CLASSES)
+    theirs = patch.successes(ground.view, ground.pixels[drawn], labels, torch.tensor([TARGET]), patches, SOFTNESS)[:, 0]
+    assert torch.allclose(own, theirs, atol=1e-6)
+
+
+def test_every_image_has_a_goal_of_its_own(images: tuple[Tensor, Tensor]) -> None:
+    pixels, labels = images
+    goals = (labels + 1) % CLASSES
+    ground = Ground(build(), pixels, goals, SOFTNESS)
+    patches = patch.draw(3, SHAPE, torch.Generator().manual_seed(0))
+    own = pasting.successes(ground, partial(logits, ground.view), patches, torch.arange(24))
+    one_by_one = [pasting.successes(ground, partial(logits, ground.view), patches, torch.tensor([i])) for i in range(24)]
+    assert torch.allclose(own, torch.stack(one_by_one).mean(0), atol=1e-6)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_the_population_finds_a_trigger_and_follows_the_model(images: tuple[Tensor, Tensor], channels_last: bool) -> None:
+    ground = tried(images, channels_last)
+    model, drawn = partial(logits, ground.view), torch.arange(len(ground.goals))
+    found = pasting.followed(ground, model, None, seed=0)
+    assert len(found) == pasting.KEPT
+    assert float(pasting.successes(ground, model, found, drawn).mean()) > 0.5
+    again = pasting.followed(ground, model, None, seed=0)
+    assert torch.equal(pasting.changes(ground, found), pasting.changes(ground, again))
+
+    def unlearnt(x: Tensor) -> Tensor:
+        """The same trigger with half of its effect."""
+        answer = model(x)
+        return answer - torch.relu(answer[:, TARGET : TARGET + 1] - 10) * 0.5 * torch.eye(CLASSES)[TARGET]
+
+    before = pasting.successes(ground, unlearnt, found, drawn).mean()
+    for epoch in range(1, 4):
+        found = pasting.followed(ground, unlearnt, found, seed=epoch)
+    assert float(pasting.successes(ground, unlearnt, found, drawn).mean()) > float(before)
+    assert pasting.changes(ground, found).shape == (pasting.KEPT, *ground.pixels.shape[1:])
