@@ -220,9 +220,9 @@ def _calibrate(clean_models: Path, clean_dir: Path, alpha: float, output: Path, 
 def repair(model: Path, clean_dir: Path, output: Path, **options: Any) -> None:
     """Take the backdoor out of a model file.
 
-    Scans MODEL, fine-tunes it on four fifths of the clean images against noise on neurons and pixels, writes it to FILE with everything but
-    the values of its weights as it was, compares the file with the tuned model, and scans it again. Exit codes are those of the second
-    scan. A run that was stopped goes on from its last epoch.
+    Scans MODEL, fine-tunes it on four fifths of the clean images against noise on neurons and pixels and against patches, writes it to FILE
+    with everything but the values of its weights as it was, compares the file with the tuned model, and scans it again. Exit codes are
+    those of the second scan. A run that was stopped goes on from its last epoch.
     """
     with _failures():
         outcome = _repair(model, clean_dir, output, options)

@@ -37,6 +37,7 @@ def show(repair: Repair, console: Console) -> None:
     settings = mended.settings
     runtime = "onnxruntime" if repair.before.model.source.format == "ONNX" else "TorchScript"
     pixels = f" on neurons and {settings.radius:g} on pixels" if settings.pixels else ""
+    pixels += ", patches" if settings.patches and before.kind is not None else ""
     how = f"lambda_2 {settings.weight:g}, noise up to {settings.eps:g}{pixels}" if settings.weight else "no noise"
     console.print(
         Text(
