@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -247,11 +248,11 @@ def _resume(path: Path, key: str, begin: Callable[[], State], where: torch.devic
     if not path.exists():
         return begin(), []
     try:
-        with np.load(path, allow_pickle=False) as data:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as data:
             own = str(data["key"])
             arrays = {name: torch.from_numpy(data[name]) for name in data.files if name != "key"}
         losses = [(float(a), float(b)) for a, b in arrays.pop("losses")]
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise UsageError(f"{path}: not the checkpoint of a repair ({error}); remove it") from error
     if own != key:
         raise UsageError(

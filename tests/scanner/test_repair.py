@@ -146,8 +146,9 @@ def test_an_interrupted_repair_goes_on(before: Report, image_dir: Path, tmp_path
     assert [p.name for p in sorted(tmp_path.iterdir())] == ["parts.onnx", "whole.onnx"]
 
 
-def test_a_checkpoint_of_something_else(before: Report, image_dir: Path, tmp_path: Path) -> None:
-    (tmp_path / "fixed.onnx.partial").write_bytes(b"nothing of the kind")
+@pytest.mark.parametrize("content", [b"nothing of the kind", b"PK\x03\x04" + bytes(100)])
+def test_a_checkpoint_of_something_else(before: Report, image_dir: Path, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "fixed.onnx.partial").write_bytes(content)
     with pytest.raises(UsageError, match="not the checkpoint"):
         mended(before, image_dir, tmp_path / "fixed.onnx")
 
