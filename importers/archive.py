@@ -21,14 +21,21 @@ NAMESPACES = frozenset({"prim", "aten"})
 
 
 def kind(path: Path) -> str | None:
-    """What PyTorch wrote, told by content: "TorchScript", "torch.export" or "pickle"; None for any other file."""
+    """What PyTorch wrote, told by content: "TorchScript", "torch.export" or "pickle"; None for any other file.
+
+    Raises:
+        ModelError: a zip archive whose table of contents is damaged.
+    """
     if not zipfile.is_zipfile(path):
         with path.open("rb") as file:
             start = file.read(2)
         # pickle protocol 2 and later, as torch.save wrote before it wrote zip archives
         return "pickle" if start[:1] == b"\x80" and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05") else None
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        raise ModelError(f"{path}: a damaged archive ({error}); save the model again") from error
     if any(n.endswith("/constants.pkl") for n in names) and any("/code/" in n for n in names):
         return "TorchScript"
     if any("/models/" in n and n.endswith(".json") for n in names) or any(n.endswith("serialized_exported_program.json") for n in names):

@@ -1,6 +1,7 @@
 """Files that are damaged, hostile or no classifier: one sentence each, no traceback."""
 
 import itertools
+import struct
 import zipfile
 from pathlib import Path
 
@@ -53,6 +54,12 @@ def test_other_makers_files(tmp_path: Path, content: bytes | dict[str, str], sai
             for name, text in content.items():
                 archive.writestr(name, text)
     refused(path, said)
+
+
+def test_an_archive_without_a_table_of_contents(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    path.write_bytes(b"junk" * 50 + b"PK\x05\x06" + struct.pack("<HHHHIIH", 0, 0, 3, 3, 120, 80, 0))
+    refused(path, "damaged archive")
 
 
 def test_saved_model(tmp_path: Path) -> None:
