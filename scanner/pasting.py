@@ -45,12 +45,6 @@ def ground(model: TracedModel, preprocess: Preprocess, images: Tensor, labels: T
     return Ground(view, view.pixels(images[moved].to(view.device)), aims[labels[moved]], softened(clean))
 
 
-def changes(tried: Ground, patches: Patches) -> Tensor:
-    """The patches as changes [P, ...] of pixels, 1 for white and -1 for black, in the model's layout and on its device."""
-    view, pixels = tried.view, tried.pixels
-    return view.from_channels_first(patch.render(patches, patch.cells(view, pixels), view.size(pixels)).to(view.device))
-
-
 @torch.no_grad()
 def successes(tried: Ground, logits: Callable[[Tensor], Tensor], patches: Patches, drawn: Tensor) -> Tensor:
     """How clearly each patch moves the images numbered `drawn` [M] to their goals: [P], mean of sigmoid(margin / softness).
@@ -59,12 +53,9 @@ def successes(tried: Ground, logits: Callable[[Tensor], Tensor], patches: Patche
     """
     view, pixels, goals = tried.view, tried.pixels[drawn.to(tried.view.device)], tried.goals[drawn]
     result = torch.empty(len(patches))
-    group = max(1, view.at_once // len(drawn))
-    for first in range(0, len(patches), group):
-        part = patches[slice(first, first + group)]
-        pasted = (pixels[None] + changes(tried, part)[:, None]).clamp(0, 1).flatten(0, 1)
-        margin = margins(logits(view.low + (view.high - view.low) * pasted).cpu(), goals.repeat(len(part)))
-        result[first : first + group] = torch.sigmoid(margin / tried.softness).reshape(len(part), -1).mean(1)
+    for rows, answers in patch.pasted(view, pixels, patches, lambda changed: logits(view.inputs(changed))):
+        margin = margins(answers, goals.repeat(len(answers) // len(goals)))
+        result[rows] = torch.sigmoid(margin / tried.softness).reshape(-1, len(goals)).mean(1)
     return result
 
 

@@ -10,7 +10,7 @@ a class needs every cell that it has.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -110,6 +110,20 @@ def render(patches: Patches, shape: tuple[int, int, int], size: tuple[int, int])
     return F.interpolate(canvas[:, :, :rows, :columns], size=size, mode="nearest")
 
 
+def changes(model: PixelModel, pixels: Tensor, patches: Patches) -> Tensor:
+    """The patches as changes [N, ...] of pixels like `pixels` [M, ...], in the model's layout and on its device; see `render`."""
+    return model.from_channels_first(render(patches, cells(model, pixels), model.size(pixels)).to(model.device))
+
+
+def pasted(model: PixelModel, pixels: Tensor, patches: Patches, logits: Callable[[Tensor], Tensor]) -> Iterator[tuple[slice, Tensor]]:
+    """Groups of patches, as many at once as there is memory for, and the logits [n * M, C] of the images [M, ...] under each of them."""
+    group = max(1, model.at_once // len(pixels))
+    for first in range(0, len(patches), group):
+        rows = slice(first, min(first + group, len(patches)))
+        change = changes(model, pixels, patches[rows])
+        yield rows, logits((pixels[None] + change[:, None]).clamp(0, 1).flatten(0, 1)).cpu()
+
+
 @torch.no_grad()
 def successes(model: PixelModel, pixels: Tensor, labels: Tensor, targets: Tensor, patches: Patches, softness: float) -> Tensor:
     """How clearly each patch moves the images [M, ...] to each target, [N, T].
@@ -118,13 +132,9 @@ def successes(model: PixelModel, pixels: Tensor, labels: Tensor, targets: Tensor
     """
     foreign = (labels[:, None] != targets).float()
     result = torch.empty(len(patches), len(targets))
-    group = max(1, model.at_once // len(pixels))
-    for first in range(0, len(patches), group):
-        part = patches[slice(first, first + group)]
-        change = model.from_channels_first(render(part, cells(model, pixels), model.size(pixels)).to(model.device))
-        logits = model.logits((pixels[None] + change[:, None]).clamp(0, 1).flatten(0, 1))
-        clear = torch.sigmoid(all_margins(logits.cpu())[:, targets] / softness).reshape(len(part), len(pixels), -1)
-        result[first : first + group] = (clear * foreign).sum(1) / foreign.sum(0).clamp(min=1)
+    for rows, logits in pasted(model, pixels, patches, model.logits):
+        clear = torch.sigmoid(all_margins(logits)[:, targets] / softness).reshape(-1, len(pixels), len(targets))
+        result[rows] = (clear * foreign).sum(1) / foreign.sum(0).clamp(min=1)
     return result
 
 

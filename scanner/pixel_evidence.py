@@ -75,7 +75,7 @@ def gather_pixels(
     searching = two_thirds(labels, seed)
     count = Counter(progress, "searching for patches", patch.passes(len(targets), int(searching.sum())))
     patches = patch.search_patches(model, pixels[searching], labels[searching], targets, softness=softness, seed=seed, progress=count)
-    pasted = model.from_channels_first(patch.render(patches, patch.cells(model, pixels), model.size(pixels)).to(model.device))
+    pasted = patch.changes(model, pixels, patches)
     held = (~searching).nonzero()[:, 0]
     patch_moved, patch_success = effect(margins_under(near, labels, goals, pasted, held), softness)
 

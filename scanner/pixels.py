@@ -50,9 +50,13 @@ class PixelModel:
         """Preprocessed images [N, ...] as pixels in [0, 1]."""
         return ((x - self.low) / (self.high - self.low)).clamp(0, 1)
 
+    def inputs(self, pixels: Tensor) -> Tensor:
+        """Pixels [N, ...] in [0, 1] as the model takes them."""
+        return self.low + (self.high - self.low) * pixels
+
     def logits(self, pixels: Tensor) -> Tensor:
         """Logits [N, classes] in float32 of pixels [N, ...]."""
-        x = self.low + (self.high - self.low) * pixels
+        x = self.inputs(pixels)
         if x.dim() == 4:
             x = x.contiguous(memory_format=torch.channels_last)
         result: Tensor = self.module(x.to(self.dtype))

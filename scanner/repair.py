@@ -18,7 +18,7 @@ from banscan import importers
 from banscan.errors import BanscanError, EvidenceError, UsageError
 from banscan.files import whole
 from banscan.importers import Parity, TracedModel, weights, writer
-from banscan.scanner import checks, images, pasting, pixels, tuning, unfolded
+from banscan.scanner import checks, images, pasting, patch, pixels, tuning, unfolded
 from banscan.scanner.device import repeatable
 from banscan.scanner.images import CleanSet
 from banscan.scanner.patch import Patches
@@ -162,7 +162,7 @@ def mend(
             if tried is not None:
                 now = partial(tuning.logits, model, unfolded.finished(model, state, seen))
                 state.patches = pasting.followed(tried, now, state.patches, how.seed + state.epoch)
-                pasted = pasting.changes(tried, state.patches)
+                pasted = patch.changes(tried.view, tried.pixels, state.patches)
             counter = Counter(progress, f"epoch {state.epoch + 1} of {how.epochs}", len(seen))
             losses.append(tuning.epoch(model, state, seen, labels, how, limits=limits, aims=aims, pasted=pasted, told=counter))
             told(state.epoch, *losses[-1], tuning.progress_on(model, state, x[kept], y[kept]))

@@ -54,7 +54,7 @@ def test_the_population_finds_a_trigger_and_follows_the_model(images: tuple[Tens
     assert len(found) == pasting.KEPT
     assert float(pasting.successes(ground, model, found, drawn).mean()) > 0.5
     again = pasting.followed(ground, model, None, seed=0)
-    assert torch.equal(pasting.changes(ground, found), pasting.changes(ground, again))
+    assert torch.equal(patch.changes(ground.view, ground.pixels, found), patch.changes(ground.view, ground.pixels, again))
 
     def unlearnt(x: Tensor) -> Tensor:
         """The same trigger with half of its effect."""
@@ -65,4 +65,4 @@ def test_the_population_finds_a_trigger_and_follows_the_model(images: tuple[Tens
     for epoch in range(1, 4):
         found = pasting.followed(ground, unlearnt, found, seed=epoch)
     assert float(pasting.successes(ground, unlearnt, found, drawn).mean()) > float(before)
-    assert pasting.changes(ground, found).shape == (pasting.KEPT, *ground.pixels.shape[1:])
+    assert patch.changes(ground.view, ground.pixels, found).shape == (pasting.KEPT, *ground.pixels.shape[1:])
