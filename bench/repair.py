@@ -44,7 +44,7 @@ VARIANTS: tuple[dict[str, float], ...] = (
     {"lr": 0.005},
     {"lr": 0.02},
 )
-CALLED = {"weight": "lambda_2", "epochs": "epochs", "lr": "learning rate", "patches": "patches"}
+CALLED = {"weight": "lambda_2", "epochs": "epochs", "lr": "learning rate", "patches": "patches", "teacher": "teacher"}
 
 
 def trial(manifest: Path, folder: Path) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -65,8 +65,8 @@ def measured(model: TracedModel, parts: tuple[Tensor, Tensor, Tensor, Tensor]) -
 def label(row: dict[str, Any]) -> str:
     """The method, and what of its settings was changed."""
     usual = asdict(METHODS[row["method"]])
-    # rows of versions that pasted no patches do not name them
-    own = {"patches": 0.0, **row["settings"]}
+    # rows of versions that had no patches and no teacher do not name them
+    own = {"patches": 0.0, "teacher": 0.0, **row["settings"]}
     changed = [f"{name} {own[key]:g}" for key, name in CALLED.items() if own[key] != usual[key]]
     return ", ".join([row["method"], *changed])
 

@@ -21,6 +21,8 @@ from banscan.scanner.universal import softened
 KEPT, MUTANTS, FRESH = 16, 3, 32
 # images that each is tried on
 TRIED = 16
+# of the first search: more than the scan's, since a population that settles beside the trigger does not come back to it
+GENERATIONS = 8
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def successes(tried: Ground, logits: Callable[[Tensor], Tensor], patches: Patche
 
 
 def followed(tried: Ground, logits: Callable[[Tensor], Tensor], patches: Patches | None, seed: int) -> Patches:
-    """The best KEPT of the patches, their mutants and new ones; where there are none yet, of many new ones and a few generations."""
+    """The best KEPT of the patches, their mutants and new ones; where there are none yet, of many new ones and GENERATIONS."""
     generator = torch.Generator().manual_seed(seed)
     shape = patch.cells(tried.view, tried.pixels)
 
@@ -75,6 +77,6 @@ def followed(tried: Ground, logits: Callable[[Tensor], Tensor], patches: Patches
     if patches is not None:
         return grown(patches, MUTANTS)
     patches = best(patch.draw(patch.FIRST, shape, generator), patch.IMAGES)
-    for _ in range(patch.GENERATIONS):
+    for _ in range(GENERATIONS):
         patches = grown(patches, patch.CHILDREN)
     return patches

@@ -17,6 +17,8 @@ from banscan.scanner.unfolded import MANY, Noise, Pass, State, parts
 
 # a crop after padding by this share of the side, as training uses it
 CROP = 8
+# what softens the logits that are followed, as in most uses of distillation
+TEMPERATURE = 2.0
 # changes of the pixels that take turns, and how long they are at first and every step is, in units of their radius
 TURNS, START, NUDGE = 4, 0.2, 0.3
 
@@ -32,6 +34,8 @@ class Tuning:
         pixels, radius: weight of the loss under noise on the pixels beside that under noise on neurons, and the root mean square of that
             noise over the pixels; it is one change of all images, carried on from batch to batch.
         patches: weight of the loss under small patches beside that under noise on neurons (see `pasting`).
+        teacher: the share of the loss on clean images that follows the given model's softened logits instead of the labels
+            (distillation; Hinton et al., 2015).
         depth: the share of the layers, counted from the image, that is left as it is.
         path: how far the written weights are along the straight line from the given to the tuned ones.
         flip: mirror images at random.
@@ -47,6 +51,7 @@ class Tuning:
     pixels: float = 0.5
     radius: float = 0.02
     patches: float = 0.5
+    teacher: float = 0.9
     depth: float = 0.5
     path: float = 0.85
     batch: int = 64
@@ -65,7 +70,7 @@ class Tuning:
 
 def plain(settings: Tuning) -> Tuning:
     """The same without noise: plain fine-tuning of all layers."""
-    return replace(settings, weight=0.0, pixels=0.0, patches=0.0, depth=0.0, path=1.0)
+    return replace(settings, weight=0.0, pixels=0.0, patches=0.0, teacher=0.0, depth=0.0, path=1.0)
 
 
 # adversarial neuron pruning with the settings of its authors (Wu and Wang, NeurIPS 2021): alpha L + (1 - alpha) L under noise with alpha
@@ -151,6 +156,16 @@ def nudged(
     return stepped
 
 
+def distance(model: TracedModel, images: Tensor, answers: Tensor) -> Tensor:
+    """How far the answers [N, classes] are from the given model's for the same images.
+
+    TEMPERATURE^2 times the Kullback-Leibler divergence of the softened probabilities (Hinton et al., 2015, Eq. 4 and section 2.1).
+    """
+    with torch.no_grad():
+        given = (logits(model, {}, images) / TEMPERATURE).softmax(1)
+    return TEMPERATURE**2 * F.kl_div((answers / TEMPERATURE).log_softmax(1), given, reduction="batchmean")
+
+
 def augment(images: Tensor, flip: bool, generator: torch.Generator, layout: str) -> Tensor:
     """Random crops after reflection and, if asked for, mirrored halves; images [N, ...] in the model's layout."""
     x = images if layout == "NCHW" else images.movedim(-1, 1)
@@ -216,9 +231,10 @@ def epoch(
         seen, *changed = Pass(model, values).run(torch.cat((x, *(copy for _, copy in copies)))).split(len(x))
         loss = clean = F.cross_entropy(seen, y)
         if settings.weight:
+            loss = torch.lerp(clean, distance(model, x, seen), settings.teacher)
             noise = search(model, values, x, goal, sign, settings, starts)
             noisy = F.cross_entropy(Pass(model, values, noise).run(x), y)
-            loss = clean + settings.weight * noisy
+            loss = loss + settings.weight * noisy
             for (weight, _), answers in zip(copies, changed, strict=True):
                 loss = loss + settings.weight * weight * F.cross_entropy(answers, y)
         _descend(state, trained, torch.autograd.grad(loss, list(trained.values())), lr, settings)

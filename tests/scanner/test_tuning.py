@@ -171,6 +171,27 @@ def test_pasted_patches_lose_their_effect(model: TracedModel, data: tuple[torch.
     assert loss(pasted) < 0.8 * loss(None)
 
 
+def test_the_given_model_is_the_teacher(model: TracedModel, data: tuple[torch.Tensor, torch.Tensor]) -> None:
+    """T^2 times the divergence of the softened probabilities, in float64; and what follows it stays nearer to the given model."""
+    x, y = data
+    own, given = (t.double() / tuning.TEMPERATURE for t in (torch.randn(len(x), 10), model.logits(x)))
+    theirs = given.softmax(1)
+    expected = tuning.TEMPERATURE**2 * (theirs * (theirs.log() - own.log_softmax(1))).sum(1).mean()
+    answers = (own * tuning.TEMPERATURE).float().requires_grad_()
+    found = tuning.distance(model, x, answers)
+    assert torch.allclose(found.double(), expected, rtol=1e-4)
+    (gradient,) = torch.autograd.grad(found, answers)
+    reference = tuning.TEMPERATURE * (own.softmax(1) - theirs) / len(x)
+    assert torch.allclose(gradient.double(), reference, atol=1e-6)
+
+    def away(teacher: float) -> float:
+        state = trained(model, data, replace(QUICK, epochs=4, teacher=teacher))
+        with torch.no_grad():
+            return float(tuning.distance(model, x, unfolded.Pass(model, state.values).run(x)))
+
+    assert away(0.9) < 0.8 * away(0.0)
+
+
 def test_changes_of_pixels_are_in_units_of_their_range() -> None:
     """What is black and white to the model decides, for each channel."""
     low, high = torch.tensor([-2.0, 0.0, 10.0]).reshape(1, 3, 1, 1), torch.tensor([2.0, 1.0, 30.0]).reshape(1, 3, 1, 1)
