@@ -167,7 +167,7 @@ def mend(
             losses.append(tuning.epoch(model, state, seen, labels, how, limits=limits, aims=aims, pasted=pasted, told=counter))
             told(state.epoch, *losses[-1], tuning.progress_on(model, state, x[kept], y[kept]))
             _keep(checkpoint, key, state, losses)
-        tuned = unfolded.finished(model, unfolded.between(begin(), state, how.path), seen)
+        tuned = unfolded.finished(model, state, seen)
         first, last = (tuning.accuracy(model, w, x[kept], y[kept]) for w in ({}, tuned))
     if not first - last <= max_drop:
         checkpoint.unlink(missing_ok=True)

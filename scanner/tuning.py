@@ -37,7 +37,6 @@ class Tuning:
         teacher: the share of the loss on clean images that follows the given model's softened logits instead of the labels
             (distillation; Hinton et al., 2015).
         depth: the share of the layers, counted from the image, that is left as it is.
-        path: how far the written weights are along the straight line from the given to the tuned ones.
         flip: mirror images at random.
     """
 
@@ -53,7 +52,6 @@ class Tuning:
     patches: float = 0.5
     teacher: float = 0.9
     depth: float = 0.5
-    path: float = 0.85
     batch: int = 64
     flip: bool = False
     seed: int = 0
@@ -70,7 +68,7 @@ class Tuning:
 
 def plain(settings: Tuning) -> Tuning:
     """The same without noise: plain fine-tuning of all layers."""
-    return replace(settings, weight=0.0, pixels=0.0, patches=0.0, teacher=0.0, depth=0.0, path=1.0)
+    return replace(settings, weight=0.0, pixels=0.0, patches=0.0, teacher=0.0, depth=0.0)
 
 
 # adversarial neuron pruning with the settings of its authors (Wu and Wang, NeurIPS 2021): alpha L + (1 - alpha) L under noise with alpha

@@ -125,12 +125,6 @@ def start(model: TracedModel, images: Tensor, *, depth: float = 0.0, masked: boo
 
 
 @torch.no_grad()
-def between(first: State, last: State, path: float) -> State:
-    """The values this far along the straight line from one state to another."""
-    return State({name: torch.lerp(first.values[name], value, path) for name, value in last.values.items()}, {})
-
-
-@torch.no_grad()
 def finished(model: TracedModel, state: State, images: Tensor) -> dict[str, Tensor]:
     """The file's weights after training: neurons with a small mask are pruned, and statistics over all images are folded in."""
     values = {n: (v >= PRUNED).to(v.dtype) if n.startswith("mask/") else v for n, v in state.values.items()}
