@@ -359,15 +359,19 @@ SECTIONS = {
     "baselines.jsonl": "The inversion detectors that the paper compares with, on held-out models, with the images that the scan gets. "
     "Neural Cleanse: 250 steps of 16 images a class; BTI-DBF: 60 epochs. Differences to the published code: see `bench/baselines`.",
     "repair.jsonl": "Repairs of held-out models with the settings of `banscan repair`, which were chosen on tune models. *ban* is "
-    "this version; *ban, patches 0* are rows of earlier ones, which pasted no patches. That VGG16 needs them was seen"
-    " on the two held-out VGG16 below, whose rows without them are kept; they were then tried on tune models alone. "
+    "this version; *ban, patches 0, teacher 0* are rows of earlier ones, which pasted no patches, had no teacher and wrote what lies "
+    "at 0.85 "
+    "of the way from the given to the tuned weights. A version in between, with patches, without a teacher and with 0.85 of the way, left "
+    "eight of these models 3.1 % (VGG16: BadNets 34 0.2 %, Blend 9 3.6 %, Blend 27 0.5 %, BadNets 21 16.3 %; two of these rows, *ban, "
+    "teacher 0*, are kept); with the teacher, but still "
+    "0.85 of the way, Blend 9 kept 74.6 %. All of the way was chosen on tune models, but after this had been seen. "
     "Plain fine-tuning (lambda_2 = 0) of all layers with the same images, batches and learning rate; anp, adversarial"
     " neuron pruning, with its authors' settings but fewer batches at a higher rate. As many clean images as in the "
     "paper, 5 % of the training data (903, 21 a class), of which 731 are tuned on and the rest is kept to measure on."
     " Accuracy and ASR are those on all test images; the repair knows the scan's verdict and no trigger. ± is the "
     "standard deviation over the models. SSDT is left out: no model on which it works was trained. Training follows "
     "from the seed on one processor only: models trained anew for their repair on another (Intel, listed below) are "
-    "not those of the scans above, but the same recipe once more. Rows of *ban, patches 0* and *finetune*, but for "
+    "not those of the scans above, but the same recipe once more. Rows of *ban, patches 0, teacher 0* and *finetune*, but for "
     "those of Adap-Blend 35, Adap-Patch 0 and 7, Bpp 41, IAD 24, Blend 33, BadNets 14, VGG16 and the all-to-all seeds"
     " 78 and from 159 on, took the statistics that are folded in at the end from parts in the order of the classes: "
     "next to no difference with as many images as here (97.0 % either way on Adap-Blend 10, one trial), 2.7 points of"
@@ -375,9 +379,10 @@ SECTIONS = {
     "accuracy, 99.3 to 2.2 % ASR, fine-tuning to 93.4 % and 38.8 % (Table 3); all-to-all BAN 93.7 to 92.6 %, 89.1 to "
     "1.2 % (Table 5); ANP leaves an ASR of 23.7 % there, 97.2 % on Blend (Table 11).",
     "repair-few.jsonl": "The same with the 430 images that the scans have, 344 of which are tuned on: 2 % of the training data. Models "
-    "that were on the machine when this was last measured.",
+    "that were on the machine when this was last measured; *patches 0*, *teacher 0*: by the earlier versions named above.",
     "repair-settings.jsonl": "One setting of `banscan repair` changed at a time on a tune model with BppAttack, as in the paper's Table 7, "
-    "with the 903 images. There, at full width on CIFAR-10: ASR 1.9 to 2.9 % in all rows, accuracy falling from 93.3 to 92.0 % as lambda_2 "
+    "with the 903 images, by an earlier version (no patches, no teacher, 0.85 of the way). In the paper, at full width on CIFAR-10: "
+    "ASR 1.9 to 2.9 % in all rows, accuracy falling from 93.3 to 92.0 % as lambda_2 "
     "rises from 0.2 to 1 and from 93.6 to 90.1 % as the learning rate does from 0.001 to 0.02.",
 }
 INTRODUCTION = """# Evidence

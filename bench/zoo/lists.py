@@ -128,6 +128,7 @@ TUNE = (
     "--rate 0.2 --attack iad --seed 139",
     VGG + "--attack badnets --seed 157",
     *_attacked("blend", (15, 170), (4, 171), more=VGG),
+    "--strength 4 --rate 0.2 --attack wanet --seed 172",
 )
 # held models, by seed, that the version without the limit of clearness had scanned; that limit was set on tune models, but knowing that
 # Blend on VGG16 was what had been missed

@@ -32,7 +32,7 @@ def test_the_readme_says_what_the_rows_say() -> None:
     mended = read(ROWS / "repair.jsonl")
     called = {
         "ban": "`banscan repair`",
-        "ban, patches 0": "the same without patches",
+        "ban, patches 0, teacher 0": "an earlier version",
         "finetune": "plain fine-tuning",
         "anp": "adversarial neuron pruning",
     }
