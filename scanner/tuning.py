@@ -228,8 +228,9 @@ def epoch(
             copies.append((settings.patches, shifted(x, pasted[own], limits)))
         seen, *changed = Pass(model, values).run(torch.cat((x, *(copy for _, copy in copies)))).split(len(x))
         loss = clean = F.cross_entropy(seen, y)
-        if settings.weight:
+        if settings.weight and settings.teacher:
             loss = torch.lerp(clean, distance(model, x, seen), settings.teacher)
+        if settings.weight:
             noise = search(model, values, x, goal, sign, settings, starts)
             noisy = F.cross_entropy(Pass(model, values, noise).run(x), y)
             loss = loss + settings.weight * noisy
