@@ -78,9 +78,10 @@ def table(results: list[dict[str, Any]]) -> list[str]:
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
-    tried = {method: {r["name"] for r in results if label(r) == method} for method in {label(r) for r in results}}
     names = {r["name"] for r in results}
-    shared = names.intersection(*tried.values())
+    # with settings that were changed, or by an earlier version, few were repaired
+    tried = ({r["name"] for r in results if label(r) == method} for method in METHODS)
+    shared = names.intersection(*filter(None, tried))
     for row in results:
         kind = row["recipe"]["attack"] + (", all-to-all" if row["recipe"]["target"] is None else "")
         compared = row["name"] in shared and len(shared) < len(names)
