@@ -36,6 +36,7 @@ repairs: $(VENV)/tested ## repairs the held models of ZOO and tries their trigge
 	test -d $(ZOO)/more/cifar10 || $(BIN)/python -m bench.images --data $(DATA) --set cifar10 --per-class 250 --out $(ZOO)/more/cifar10
 	test -d $(ZOO)/more/gtsrb || $(BIN)/python -m bench.images --data $(DATA) --set gtsrb --per-class 21 --out $(ZOO)/more/gtsrb
 	$(BIN)/python -m bench.repair --zoo $(ZOO)/held --data $(DATA) --images $(ZOO)/more --out bench/results/repair.jsonl
+	$(BIN)/python -m bench.floor --zoo $(ZOO)/held --data $(DATA) --out bench/results/floor.jsonl
 	$(BIN)/python -m bench.repair --zoo $(ZOO)/held --data $(DATA) --images $(ZOO)/images --out bench/results/repair-few.jsonl
 	$(BIN)/python -m bench.repair --zoo $(ZOO)/tune --data $(DATA) --images $(ZOO)/more --only '*-bpp-36-*' --methods ban --vary --out bench/results/repair-settings.jsonl
 
@@ -43,7 +44,7 @@ null: $(VENV)/tested ## the scores of clean models that banscan ships, from the 
 	$(BIN)/python -m bench.null bench/results/tune.jsonl --out scanner/clean_models.json
 
 evidence: $(VENV)/tested ## docs/evidence.md from the rows in bench/results
-	$(BIN)/python -m bench.tables $(foreach part,examples held repair repair-few repair-settings baselines ablation tune,$(wildcard bench/results/$(part).jsonl)) --out docs/evidence.md
+	$(BIN)/python -m bench.tables $(foreach part,examples held repair floor repair-few repair-settings baselines ablation tune,$(wildcard bench/results/$(part).jsonl)) --out docs/evidence.md
 
 matrix: $(VENV)/tested ## docs/matrix.md: every family of classifiers in every form that they are written in
 	$(BIN)/python -W ignore -m tests.importers.matrix --rows .matrix.jsonl --out docs/matrix.md

@@ -32,6 +32,8 @@ from bench.zoo.train import Recipe, networks, planned, tensors, triggered
 
 # their triggers are networks, which zoos of earlier versions did not keep
 GENERATED = ("iad", "ssdt")
+# an attack that works less often than this is no backdoor that anything can be asked to find or to take out
+WORKING = 0.9
 ALL = ("all", "all on which every method was tried")
 # one setting changed at a time, as in the paper's Table 7
 VARIANTS: tuple[dict[str, float], ...] = (
@@ -55,6 +57,13 @@ def trial(manifest: Path, folder: Path) -> tuple[Tensor, Tensor, Tensor, Tensor]
     attack = planned(recipe, split, networks(manifest))
     x, y = tensors(split.test)
     return x, y, *triggered(attack, x, y, len(split.classes))
+
+
+def attempted(manifest: Path) -> bool:
+    """Whether a model has a backdoor that works, and a trigger that is still known."""
+    facts = json.loads(manifest.read_text())
+    attack = facts["recipe"]["attack"]
+    return attack != "none" and facts["asr"] >= WORKING and (attack not in GENERATED or networks(manifest).exists())
 
 
 def measured(model: TracedModel, parts: tuple[Tensor, Tensor, Tensor, Tensor]) -> dict[str, float]:
@@ -83,9 +92,8 @@ def table(results: list[dict[str, Any]]) -> list[str]:
     tried = ({r["name"] for r in results if label(r) == method} for method in METHODS)
     shared = names.intersection(*filter(None, tried))
     for row in results:
-        kind = row["recipe"]["attack"] + (", all-to-all" if row["recipe"]["target"] is None else "")
         compared = row["name"] in shared and len(shared) < len(names)
-        for group in ((rows.arch(row), kind), *((one, "all") for one in ALL[: 1 + compared])):
+        for group in ((rows.arch(row), rows.attack(row["recipe"])), *((one, "all") for one in ALL[: 1 + compared])):
             groups.setdefault((*group, label(row)), []).append(row)
     for (where, kind, method), members in sorted(groups.items(), key=lambda pair: (pair[0][0] in ALL, pair[0])):
         cells = [spread([m[when][what] for m in members]) for what in ("accuracy", "asr") for when in ("before", "after")]
@@ -141,8 +149,7 @@ def main(zoo: Path, folder: Path, images: Path, out: Path, only: str, methods: s
     for manifest in sorted(zoo.glob(f"{only}.json")):
         facts = json.loads(manifest.read_text())
         left = [(m, how) for m, how in wanted if (manifest.stem, label({"method": m, "settings": asdict(how)})) not in done]
-        lost = facts["recipe"]["attack"] in GENERATED and not networks(manifest).exists()
-        if facts["recipe"]["attack"] == "none" or facts["asr"] < 0.9 or not left or lost:
+        if not left or not attempted(manifest):
             continue
         parts = trial(manifest, folder)
         own = own_images(images, facts)

@@ -22,6 +22,11 @@ def arch(row: dict[str, Any]) -> str:
     return " ".join(row["name"].split("-")[:2])
 
 
+def attack(recipe: dict[str, Any]) -> str:
+    """What a model was trained with, from its recipe or a row that holds the same."""
+    return "clean" if recipe["attack"] == "none" else f"{recipe['attack']}{', all-to-all' if recipe['target'] is None else ''}"
+
+
 def commit() -> str:
     """The commit that is measured; "unknown" outside a repository."""
     done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)

@@ -28,22 +28,17 @@ from banscan.scanner.verdict import (
     patch_score,
     share_score,
 )
-from bench import repair
+from bench import floor, repair
 from bench.ablation import VARIANTS
-from bench.rows import arch, read
+from bench.repair import WORKING
+from bench.rows import arch, attack, read
 from bench.zoo.lists import SEEN
 
 Row = dict[str, Any]
-# an attack that works less often than this is no backdoor that a detector can be asked to find
-WORKING = 0.9
 # the keys of a row that hold what is moved along a map of classes
 MAPS = ("noise map", "map")
 # a model that is this far behind the best on its data has not learnt its task
 BEHIND = 0.1
-
-
-def attack(row: Row) -> str:
-    return "clean" if row["attack"] == "none" else f"{row['attack']}{', all-to-all' if row['target'] is None else ''}"
 
 
 def learnt(rows: list[Row]) -> tuple[list[Row], list[Row]]:
@@ -379,6 +374,9 @@ SECTIONS = {
     " accuracy with 344 (Blend 33). The paper's means (ResNet18 of full width, CIFAR-10): BAN 93.8 to 92.4 % "
     "accuracy, 99.3 to 2.2 % ASR, fine-tuning to 93.4 % and 38.8 % (Table 3); all-to-all BAN 93.7 to 92.6 %, 89.1 to "
     "1.2 % (Table 5); ANP leaves an ASR of 23.7 % there, 97.2 % on Blend (Table 11).",
+    "floor.jsonl": "What the same triggers do to the clean example, a ResNet18 that never saw one: the share of the test images that it "
+    "puts where the attacker wants them, which no repair can be asked to get below. A strong warp makes any model err, and along a map of "
+    "the classes now and then in the attacker's direction.",
     "repair-few.jsonl": "The same with the 430 images that the scans have, 344 of which are tuned on: 2 % of the training data. Models "
     "that were on the machine when this was last measured; *patches 0*, *teacher 0*: by the earlier versions named above.",
     "repair-settings.jsonl": "One setting of `banscan repair` changed at a time on a tune model with BppAttack, as in the paper's Table 7, "
@@ -405,6 +403,9 @@ def main(files: tuple[Path, ...], out: Path | None) -> None:
     for file in files:
         rows = read(file)
         head = [f"## {file.stem}", "", SECTIONS.get(file.name, str(file)), ""]
+        if file.stem == "floor":
+            parts.append("\n".join([*head, *floor.page(rows), ""]))
+            continue
         if "variant" in rows[0] or "method" in rows[0]:
             body = repair.page(rows) if "after_scan" in rows[0] else variants(rows) if "variant" in rows[0] else baselines(rows)
             parts.append("\n".join([*head, *body, ""]))

@@ -9,13 +9,13 @@ from click.testing import CliRunner
 
 from banscan.scanner import verdict as rules
 from banscan.scanner.verdict import BACKDOORED, NAMES, SUSPICIOUS, deciding
-from bench import repair, tables
+from bench import floor, repair, tables
 from bench.rows import read
 
 ROOT = Path(__file__).parents[2]
 ROWS = ROOT / "bench" / "results"
 # in the order of `make evidence`
-PARTS = ("examples", "held", "repair", "repair-few", "repair-settings", "baselines", "ablation", "tune")
+PARTS = ("examples", "held", "repair", "floor", "repair-few", "repair-settings", "baselines", "ablation", "tune")
 
 
 def test_the_page_is_what_the_rows_say(tmp_path: Path) -> None:
@@ -104,3 +104,9 @@ def test_methods_are_compared_on_the_models_that_all_were_tried_on() -> None:
     assert any("| ban | 1 |" in line and "0.0%" in line for line in shared)
     assert any("| ban | 2 |" in line and "10.0% ± 10.0" in line for line in lines if line not in shared)
     assert repair.label(mended("a", "ban", 0.0, weight=1.0, lr=0.02)) == "ban, lambda_2 1, learning rate 0.02"
+
+
+def test_triggers_on_a_clean_model_are_told_by_attack() -> None:
+    one, every = ({"attack": "wanet", "target": target} for target in (3, None))
+    lines = floor.page([{"recipe": one, "asr": 0.0}, {"recipe": one, "asr": 0.02}, {"recipe": every, "asr": 0.021}])
+    assert lines[2:] == ["| wanet | 2 | 1.0% ± 1.0 | 2.0% |", "| wanet, all-to-all | 1 | 2.1% | 2.1% |"]
