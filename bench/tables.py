@@ -235,10 +235,10 @@ def _scores(rows: list[Row]) -> list[float]:
 
 def variants(rows: list[Row]) -> list[str]:
     """What changed settings do to the noise test, over the models of `bench.ablation`."""
-    lines = [
-        "| changed | target leads | statistic of the target, mean (smallest) | largest clean statistic | strength, mean | seconds a scan |"
-    ]
-    lines.append("| --- " * 6 + "|")
+    columns = ["changed", "target leads", "statistic of the target, mean (smallest)", "largest clean statistic"]
+    columns += ["target leads: untargeted", "noise and mask", "strength, mean", "seconds a scan"]
+    lines = [f"| {' | '.join(columns)} |"]
+    lines.append("| --- " * len(columns) + "|")
     count = Counter(r["variant"] for r in rows)
     for variant in count:
         own = [r for r in rows if r["variant"] == variant]
@@ -250,6 +250,7 @@ def variants(rows: list[Row]) -> list[str]:
         leads = sum(_alone(r, "noise")[1] == r["target"] for r in attacked)
         lines.append(
             f"| {variant} | {leads} of {len(attacked)} | {mean(aimed):.1f} ({min(aimed):.1f}) | {max(clean):.1f} (n = {len(clean)}) | "
+            f"{_gaining(attacked, 'untargeted')} | {_gaining(attacked, 'mask')} | "
             f"{mean(r['eps'] for r in own):.2f} | {mean(r['seconds'] for r in own):.0f} |"
         )
     missing = [v for v in VARIANTS if count[v] < max(count.values())]
@@ -320,9 +321,14 @@ def separately(rows: list[Row]) -> list[str]:
             own = [v for v in map(share, group) if v is not None]
             shown.append(f"{kind} {min(own):{form}} to {max(own):{form}} (n = {len(own)})" if own else f"{kind} none")
         lines.append(f"- {what}: {', '.join(shown)}")
-    led = [r["untargeted"]["class"] == r["target"] for r in working]
-    lines.append(f"- untargeted noise (Eq. 4), not used: the class that gains most is the target in {sum(led)} of {len(led)}")
+    lines.append(f"- untargeted noise (Eq. 4), not used: the class that gains most is the target in {_gaining(working, 'untargeted')}")
+    lines.append(f"- untargeted noise and negative mask (Eq. 6), not used: {_gaining(working, 'mask')}")
     return lines
+
+
+def _gaining(rows: list[Row], key: str) -> str:
+    """In how many of the models the class that gains most by what is not used is the target."""
+    return f"{sum(r[key]['class'] == r['target'] for r in rows)} of {len(rows)}"
 
 
 def _share(row: Row, key: str) -> float | None:
@@ -350,7 +356,10 @@ SECTIONS = {
     "tune.jsonl": "Models that settings and statistics were tried on; not evidence of what the scan does on others. Those of the zoo that "
     "are not listed were not scanned with this version.",
     "ablation.jsonl": "One setting changed at a time: the noise test on five attacked and three clean tune models. Noise acts on the "
-    "deepest quarter of the layers, its strength is found by bisection unless given; `eps` is in units of each neuron's clean spread.",
+    "deepest quarter of the layers, its strength is found by bisection unless given; `eps` is in units of each neuron's clean spread. The "
+    "verdict rests on noise aimed at each class. Beside it, from the same scans: in how many models the target is the class that gains "
+    "most predictions by untargeted noise (Eq. 4), and by that noise together with the negative mask over what the mask does alone (Eq. 5 "
+    "and 6).",
     "baselines.jsonl": "The inversion detectors that the paper compares with, on held-out models, with the images that the scan gets. "
     "Neural Cleanse: 250 steps of 16 images a class; BTI-DBF: 60 epochs. Differences to the published code: see `bench/baselines`.",
     "repair.jsonl": "Repairs of held-out models with the settings of `banscan repair`, which were chosen on tune models. *ban* is "

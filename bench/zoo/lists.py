@@ -83,6 +83,8 @@ HELD = (
     *_attacked("wanet", (15, 167), more=WARP),
     *_attacked("adap-blend", (22, 168)),
     *_attacked("ssdt", (15, 169), more="--victim 38 "),
+    *(f"--strength 4 --rate 0.2 --attack wanet --seed {seed}" for seed in (173, 174)),
+    *(f"--rate 0.6 --attack bpp --seed {seed}" for seed in (175, 176)),
 )
 TUNE = (
     *_clean(0, 1, 2, 3, 4, 5),
