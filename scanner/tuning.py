@@ -19,6 +19,8 @@ from banscan.scanner.unfolded import MANY, Noise, Pass, State, parts
 CROP = 8
 # what softens the logits that are followed, as in most uses of distillation
 TEMPERATURE = 2.0
+# in place of a logit that is left out: a probability of nothing, and of which no difference is taken, as it would be of infinity
+HIDDEN = -1e4
 # changes of the pixels that take turns, and how long they are at first and every step is, in units of their radius
 TURNS, START, NUDGE = 4, 0.2, 0.3
 
@@ -35,7 +37,7 @@ class Tuning:
             noise over the pixels; it is one change of all images, carried on from batch to batch.
         patches: weight of the loss under small patches beside that under noise on neurons (see `pasting`).
         teacher: the share of the loss on clean images that follows the given model's softened logits instead of the labels
-            (distillation; Hinton et al., 2015).
+            (distillation; Hinton et al., 2015), but for the class that the noise pulls to.
         depth: the share of the layers, counted from the image, that is left as it is.
         flip: mirror images at random.
     """
@@ -154,14 +156,26 @@ def nudged(
     return stepped
 
 
-def distance(model: TracedModel, images: Tensor, answers: Tensor) -> Tensor:
+def distance(model: TracedModel, images: Tensor, answers: Tensor, hidden: Tensor | None = None) -> Tensor:
     """How far the answers [N, classes] are from the given model's for the same images.
 
-    TEMPERATURE^2 times the Kullback-Leibler divergence of the softened probabilities (Hinton et al., 2015, Eq. 4 and section 2.1).
+    TEMPERATURE^2 times the Kullback-Leibler divergence of the softened probabilities (Hinton et al., 2015, Eq. 4 and section 2.1), among
+    the classes that are not `hidden` [N, classes].
     """
     with torch.no_grad():
-        given = (logits(model, {}, images) / TEMPERATURE).softmax(1)
+        given = logits(model, {}, images)
+    if hidden is not None:
+        given, answers = (values.masked_fill(hidden, HIDDEN) for values in (given, answers))
+    given = (given / TEMPERATURE).softmax(1)
     return TEMPERATURE**2 * F.kl_div((answers / TEMPERATURE).log_softmax(1), given, reduction="batchmean")
+
+
+def attacked(goals: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """Where the noise pulls each image [N, classes]; nowhere, where that is its own class.
+
+    What the given model says of that class is a trace of the backdoor: many attacks raise its logit on clean images as well.
+    """
+    return F.one_hot(goals, classes).bool() & (goals != labels)[:, None]
 
 
 def augment(images: Tensor, flip: bool, generator: torch.Generator, layout: str) -> Tensor:
@@ -229,7 +243,8 @@ def epoch(
         seen, *changed = Pass(model, values).run(torch.cat((x, *(copy for _, copy in copies)))).split(len(x))
         loss = clean = F.cross_entropy(seen, y)
         if settings.weight and settings.teacher:
-            loss = torch.lerp(clean, distance(model, x, seen), settings.teacher)
+            hidden = None if aims is None else attacked(goal, y, seen.shape[1])
+            loss = torch.lerp(clean, distance(model, x, seen, hidden), settings.teacher)
         if settings.weight:
             noise = search(model, values, x, goal, sign, settings, starts)
             noisy = F.cross_entropy(Pass(model, values, noise).run(x), y)

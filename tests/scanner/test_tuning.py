@@ -192,6 +192,25 @@ def test_the_given_model_is_the_teacher(model: TracedModel, data: tuple[torch.Te
     assert away(0.9) < 0.8 * away(0.0)
 
 
+def test_the_teacher_is_not_asked_about_the_attacked_class(model: TracedModel, data: tuple[torch.Tensor, torch.Tensor]) -> None:
+    """The divergence is that among the other classes and does not pull at the attacked one; images of that class keep all of theirs."""
+    x, y = data[0], torch.arange(len(data[0])) % 10
+    goal = torch.full_like(y, 3)
+    hidden = tuning.attacked(goal, y, 10)
+    assert torch.equal(hidden, (y != 3)[:, None] & (torch.arange(10) == 3))
+    answers = torch.randn(len(x), 10, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    found = tuning.distance(model, x, answers, hidden)
+    terms = []
+    for own, given, left in zip(answers.detach().double(), model.logits(x).double(), ~hidden, strict=True):
+        theirs = (given[left] / tuning.TEMPERATURE).softmax(0)
+        terms.append(tuning.TEMPERATURE**2 * (theirs * (theirs.log() - (own[left] / tuning.TEMPERATURE).log_softmax(0))).sum())
+    assert torch.allclose(found.double(), torch.stack(terms).mean(), rtol=1e-4)
+    (gradient,) = torch.autograd.grad(found, answers)
+    assert gradient.isfinite().all()
+    assert not gradient[hidden].any()
+    assert gradient[y == 3, 3].all()
+
+
 def test_changes_of_pixels_are_in_units_of_their_range() -> None:
     """What is black and white to the model decides, for each channel."""
     low, high = torch.tensor([-2.0, 0.0, 10.0]).reshape(1, 3, 1, 1), torch.tensor([2.0, 1.0, 30.0]).reshape(1, 3, 1, 1)
