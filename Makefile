@@ -44,7 +44,7 @@ null: $(VENV)/tested ## the scores of clean models that banscan ships, from the 
 	$(BIN)/python -m bench.null bench/results/tune.jsonl --out scanner/clean_models.json
 
 evidence: $(VENV)/tested ## docs/evidence.md from the rows in bench/results
-	$(BIN)/python -m bench.tables $(foreach part,examples held repair floor repair-few repair-settings baselines ablation tune,$(wildcard bench/results/$(part).jsonl)) --out docs/evidence.md
+	$(BIN)/python -m bench.tables $(foreach part,examples held repair repair-earlier floor repair-few repair-settings baselines ablation tune,$(wildcard bench/results/$(part).jsonl)) --out docs/evidence.md
 
 matrix: $(VENV)/tested ## docs/matrix.md: every family of classifiers in every form that they are written in
 	$(BIN)/python -W ignore -m tests.importers.matrix --rows .matrix.jsonl --out docs/matrix.md

@@ -349,10 +349,10 @@ SECTIONS = {
     "limit of clearness. These came from tune models, but knowing what kind of model had been missed (BadNets on VGG16 and on CIFAR-10; "
     "Blend on VGG16). The others are counted once more by themselves. Two clean VGG16 (seeds 106 and 107) were inconclusive until the "
     "choice of the preprocessing was given all images instead of 200, a change that was made because of them. Clearness and the noise map "
-    "of models scanned before these existed were added to their rows, computed by the same functions from the same images. Models that the "
-    "margin test had decided on were scanned anew when it lost its say (because of a tune model); no verdict changed. On the ResNet18 "
-    "without batch norm with BadNets patches move 91 % of the images to each of two classes, and the first of them was named, which is not "
-    "the target; since then, and because of it, the clearer one is.",
+    "of models scanned before these existed were added to their rows, computed by the same functions from the same images. Models that "
+    "the margin test had decided on were scanned anew when it lost its say (because of a tune model); no verdict changed. On the ResNet18 "
+    "without batch norm with BadNets patches move 91 % of the images to each of two classes, and the first of them was named, which is "
+    "not the target; since then, and because of it, the clearer one is.",
     "tune.jsonl": "Models that settings and statistics were tried on; not evidence of what the scan does on others. Those of the zoo that "
     "are not listed were not scanned with this version.",
     "ablation.jsonl": "One setting changed at a time: the noise test on five attacked and three clean tune models. Noise acts on the "
@@ -362,36 +362,42 @@ SECTIONS = {
     "and 6).",
     "baselines.jsonl": "The inversion detectors that the paper compares with, on held-out models, with the images that the scan gets. "
     "Neural Cleanse: 250 steps of 16 images a class; BTI-DBF: 60 epochs. Differences to the published code: see `bench/baselines`.",
-    "repair.jsonl": "Repairs of held-out models with the settings of `banscan repair`, which were chosen on tune models. *ban* is "
-    "this version; *ban, patches 0, teacher 0* are rows of earlier ones, which pasted no patches, had no teacher and wrote what lies "
-    "at 0.85 of the way from the given to the tuned weights. A version in between, with patches, without a teacher and with 0.85 "
-    "of the way, left "
-    "eight of these models 3.1 % (VGG16: BadNets 34 0.2 %, Blend 9 3.6 %, Blend 27 0.5 %, BadNets 21 16.3 %; two of these rows, *ban, "
-    "teacher 0*, are kept); with the teacher, but still 0.85 of the way, Blend 9 kept 74.6 %. All of the way was chosen on tune "
-    "models, but after this had been seen. "
-    "Plain fine-tuning (lambda_2 = 0) of all layers with the same images, batches and learning rate; anp, adversarial"
-    " neuron pruning, with its authors' settings but fewer batches at a higher rate. As many clean images as in the "
-    "paper, 5 % of the training data (903, 21 a class), of which 731 are tuned on and the rest is kept to measure on (on CIFAR-10 900, 90 "
-    "a class, 1.8 % of it)."
-    " Accuracy and ASR are those on all test images; the repair knows the scan's verdict and no trigger. ± is the "
-    "standard deviation over the models. SSDT is left out: no model on which it works was trained. Training follows "
-    "from the seed on one processor only: models trained anew for their repair on another (Intel, listed below) are "
-    "not those of the scans above, but the same recipe once more. Rows of *ban, patches 0, teacher 0* and *finetune*, but for "
-    "those of Adap-Blend 35, Adap-Patch 0 and 7, Bpp 41, IAD 24, Blend 33, BadNets 14, VGG16 and the all-to-all seeds"
-    " 78 and from 159 on, took the statistics that are folded in at the end from parts in the order of the classes: "
-    "next to no difference with as many images as here (97.0 % either way on Adap-Blend 10, one trial), 2.7 points of"
-    " accuracy with 344 (Blend 33). The paper's means (ResNet18 of full width, CIFAR-10): BAN 93.8 to 92.4 % "
-    "accuracy, 99.3 to 2.2 % ASR, fine-tuning to 93.4 % and 38.8 % (Table 3); all-to-all BAN 93.7 to 92.6 %, 89.1 to "
-    "1.2 % (Table 5); ANP leaves an ASR of 23.7 % there, 97.2 % on Blend (Table 11).",
+    "repair.jsonl": "Repairs of held-out models with the settings of `banscan repair`, which were chosen on tune models "
+    "([method.md](method.md), *Repair*, says where held-out ones had a part in it). As many clean images as in the paper, 5 % of the "
+    "training data (903, 21 a class), of which 731 are tuned on and the rest is kept to measure on (on CIFAR-10 900, 90 a class, 1.8 % of "
+    "it). Accuracy and ASR are those on all test images; the repair knows the scan's verdict and no trigger. *finetune*: plain "
+    "fine-tuning (lambda_2 = 0) of all layers with the same images, batches and learning rate; *anp*: adversarial neuron pruning, with "
+    "its authors' settings but fewer batches at a higher rate. ± is the standard deviation over the models. Which models these are was "
+    "decided by what was on the machine. SSDT is left out: no model on which it works was trained. Training follows from the seed on one "
+    "processor only: models trained anew for their repair on another than that of the scans above are not the same, but the same recipe "
+    "once more. The paper's means (ResNet18 of full width, CIFAR-10): BAN 93.8 to 92.4 % accuracy, 99.3 to 2.2 % ASR, fine-tuning to 93.4 "
+    "% and 38.8 % (Table 3); all-to-all BAN 93.7 to 92.6 %, 89.1 to 1.2 % (Table 5); ANP leaves an ASR of 23.7 % there, 97.2 % on Blend "
+    "(Table 11).",
+    "repair-earlier.jsonl": "Repairs by earlier versions, and by the other methods of models that this version has not repaired yet. "
+    "Version 1 pasted no patches, had no teacher and wrote what lies at 0.85 of the way from the given to the tuned weights. Version 2 "
+    "pasted patches; of eight models it left 3.1 % (VGG16: BadNets 34 0.2 %, Blend 9 3.6 %, Blend 27 0.5 %, BadNets 21 16.3 %), two of "
+    "its rows are kept. With a teacher, but still 0.85 of the way, Blend 9 kept 74.6 %. Version 3 sought the first patches longer, had "
+    "the given model as the teacher for all classes and wrote all of the way. Rows of version 1 and of *finetune*, but for those of "
+    "Adap-Blend 35, Adap-Patch 0 and 7, Bpp 41, IAD 24, Blend 33, BadNets 14, VGG16 and the all-to-all seeds 78 and from 159 on, took the "
+    "statistics that are folded in at the end from parts in the order of the classes: next to no difference with as many images as here "
+    "(97.0 % either way on Adap-Blend 10, one trial), 2.7 points of accuracy with 344 (Blend 33).",
     "floor.jsonl": "What the same triggers do to the clean example, a ResNet18 that never saw one: the share of the test images that it "
     "puts where the attacker wants them, which no repair can be asked to get below. A strong warp makes any model err, and along a map of "
     "the classes now and then in the attacker's direction.",
-    "repair-few.jsonl": "The same with the 430 images that the scans have, 344 of which are tuned on: 2 % of the training data. Models "
-    "that were on the machine when this was last measured; *patches 0*, *teacher 0*: by the earlier versions named above.",
-    "repair-settings.jsonl": "One setting of `banscan repair` changed at a time on a tune model with BppAttack, as in the paper's Table 7, "
-    "with the 903 images, by an earlier version (no patches, no teacher, 0.85 of the way). In the paper, at full width on CIFAR-10: "
-    "ASR 1.9 to 2.9 % in all rows, accuracy falling from 93.3 to 92.0 % as lambda_2 "
-    "rises from 0.2 to 1 and from 93.6 to 90.1 % as the learning rate does from 0.001 to 0.02.",
+    "repair-few.jsonl": "Repairs with the 430 images that the scans have, 344 of which are tuned on: 2 % of the training data. Models "
+    "that were on the machine when this was last measured; the versions are those named above.",
+    "repair-settings.jsonl": "One setting of `banscan repair` changed at a time on a tune model with BppAttack, as in the paper's Table "
+    "7, with the 903 images, by version 1 (see above). In the paper, at full width on CIFAR-10: ASR 1.9 to 2.9 % in all rows, accuracy "
+    "falling from 93.3 to 92.0 % as lambda_2 rises from 0.2 to 1 and from 93.6 to 90.1 % as the learning rate does from 0.001 to 0.02.",
+}
+BODIES = {
+    "ablation": variants,
+    "baselines": baselines,
+    "floor": floor.page,
+    "repair": repair.page,
+    "repair-earlier": repair.table,
+    "repair-few": repair.page,
+    "repair-settings": repair.page,
 }
 INTRODUCTION = """# Evidence
 
@@ -412,12 +418,8 @@ def main(files: tuple[Path, ...], out: Path | None) -> None:
     for file in files:
         rows = read(file)
         head = [f"## {file.stem}", "", SECTIONS.get(file.name, str(file)), ""]
-        if file.stem == "floor":
-            parts.append("\n".join([*head, *floor.page(rows), ""]))
-            continue
-        if "variant" in rows[0] or "method" in rows[0]:
-            body = repair.page(rows) if "after_scan" in rows[0] else variants(rows) if "variant" in rows[0] else baselines(rows)
-            parts.append("\n".join([*head, *body, ""]))
+        if file.stem in BODIES:
+            parts.append("\n".join([*head, *BODIES[file.stem](rows), ""]))
             continue
         rows, poor = learnt(rows)
         listed = ", ".join(f"{r['name']} ({r['model_accuracy']:.0%}: {r['verdict']['outcome']})" for r in poor)

@@ -15,7 +15,7 @@ from bench.rows import read
 ROOT = Path(__file__).parents[2]
 ROWS = ROOT / "bench" / "results"
 # in the order of `make evidence`
-PARTS = ("examples", "held", "repair", "floor", "repair-few", "repair-settings", "baselines", "ablation", "tune")
+PARTS = ("examples", "held", "repair", "repair-earlier", "floor", "repair-few", "repair-settings", "baselines", "ablation", "tune")
 
 
 def test_the_page_is_what_the_rows_say(tmp_path: Path) -> None:
@@ -27,16 +27,11 @@ def test_the_page_is_what_the_rows_say(tmp_path: Path) -> None:
 
 
 def test_the_readme_says_what_the_rows_say() -> None:
-    """Its two tables of results are written by hand."""
+    """Its two tables of results, and what is said of single tests, are written by hand."""
     readme = " ".join((ROOT / "README.md").read_text().split())
     mended = read(ROWS / "repair.jsonl")
-    called = {
-        "ban": "`banscan repair`",
-        "ban, patches 0, teacher 0": "an earlier version",
-        "finetune": "plain fine-tuning",
-        "anp": "adversarial neuron pruning",
-    }
-    for when, method, name in (("before", "finetune", "before"), *(("after", *pair) for pair in called.items())):
+    called = {"ban": "`banscan repair`", "finetune": "plain fine-tuning", "anp": "adversarial neuron pruning"}
+    for when, method, name in (("before", "ban", "before"), *(("after", *pair) for pair in called.items())):
         own = [r for r in mended if repair.label(r) == method]
         cells = (repair.spread([r[when][what] for r in own]).replace("%", " %") for what in ("asr", "accuracy"))
         assert f"| {name} | {len(own)} | {' | '.join(cells)} |" in readme, name
@@ -45,6 +40,15 @@ def test_the_readme_says_what_the_rows_say() -> None:
     for name, hits in (("all", map(tables.found, working)), ("clean", [r["verdict"]["outcome"] == "backdoored" for r in clean])):
         says = tables.rate(hits).replace("%", " %")
         assert re.search(rf"\| {name}\b[^|]*\| {re.escape(says)} \|", readme), says
+    alone = "\n".join(tables.separately(tables.learnt(held)[0]))
+    by_noise, by_mask = (re.search(what, alone) for what in (r"\| noise \| (\d+) of (\d+) ", r"mask \(Eq\. 6\), not used: (\d+) of (\d+)"))
+    assert by_noise
+    assert by_mask
+    method = " ".join((ROOT / "docs" / "method.md").read_text().split())
+    assert f"Noise aimed at single classes alone finds {by_noise[1]} of the {by_noise[2]} all-to-one models" in readme
+    assert f"names the target in {by_mask[1]} of them" in readme
+    assert f"finds {by_noise[1]} of the {by_noise[2]} held-out models with an all-to-one backdoor" in method
+    assert f"is the target in {by_mask[1]} of the {by_mask[2]} held-out all-to-one models" in method
 
 
 @pytest.mark.parametrize("part", ["examples", "held", "tune"])
@@ -104,6 +108,7 @@ def test_methods_are_compared_on_the_models_that_all_were_tried_on() -> None:
     assert any("| ban | 1 |" in line and "0.0%" in line for line in shared)
     assert any("| ban | 2 |" in line and "10.0% ± 10.0" in line for line in lines if line not in shared)
     assert repair.label(mended("a", "ban", 0.0, weight=1.0, lr=0.02)) == "ban, lambda_2 1, learning rate 0.02"
+    assert repair.label(mended("a", "ban", 0.0) | {"version": 1}) == "ban, version 1"
 
 
 def test_triggers_on_a_clean_model_are_told_by_attack() -> None:
