@@ -3,7 +3,10 @@
 python -m bench.ablation --zoo DIR/tune --images DIR --out bench/results/ablation.jsonl
 """
 
-from dataclasses import replace
+import json
+import shutil
+import tempfile
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ import torch
 
 from banscan.scanner.config import Settings
 from bench import rows
-from bench.detect import row
+from bench.detect import own_images, row
 
 MODELS = (
     "gtsrb-resnet18w16-badnets-5-s0",
@@ -25,22 +28,41 @@ MODELS = (
     "gtsrb-resnet18w16-none-s2",
 )
 DEFAULT = Settings(pixels=False)
-# what is changed, and how: settings, the number of images
-VARIANTS: dict[str, tuple[dict[str, Any], int]] = {
-    "default": ({}, 500),
-    "eps 0.1": ({"eps": 0.1}, 500),
-    "eps 0.4": ({"eps": 0.4}, 500),
-    "steps 4": ({"steps": 4}, 500),
-    "steps 16": ({"steps": 16}, 500),
-    "images of a step 16": ({"images": 16}, 500),
-    "images of a step 128": ({"images": 128}, 500),
-    "restarts 1": ({"restarts": 1}, 500),
-    "all layers": ({"depth": 0.0}, 500),
-    "deepest half": ({"depth": 0.5}, 500),
-    "paper's noise": ({"noise": "paper"}, 500),
-    "86 clean images": ({}, 86),
-    "215 clean images": ({}, 215),
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What is changed of a scan: settings, how many images it gets, and whether it gets their labels."""
+
+    changes: dict[str, Any] = field(default_factory=dict)
+    limit: int = 500
+    labelled: bool = True
+
+
+VARIANTS = {
+    "default": Variant(),
+    "eps 0.1": Variant({"eps": 0.1}),
+    "eps 0.4": Variant({"eps": 0.4}),
+    "steps 4": Variant({"steps": 4}),
+    "steps 16": Variant({"steps": 16}),
+    "images of a step 16": Variant({"images": 16}),
+    "images of a step 128": Variant({"images": 128}),
+    "restarts 1": Variant({"restarts": 1}),
+    "all layers": Variant({"depth": 0.0}),
+    "deepest half": Variant({"depth": 0.5}),
+    "paper's noise": Variant({"noise": "paper"}),
+    "50 clean images": Variant(limit=50),
+    "86 clean images": Variant(limit=86),
+    "215 clean images": Variant(limit=215),
+    "without labels": Variant(labelled=False),
 }
+
+
+def flat(folder: Path, place: Path) -> Path:
+    """A copy of the images of class folders without these."""
+    for image in sorted(folder.rglob("*.*")):
+        shutil.copy(image, place / f"{image.parent.name}-{image.name}")
+    return place
 
 
 @click.command()
@@ -52,14 +74,20 @@ def main(zoo: Path, folder: Path, out: Path, threads: int) -> None:
     """Append a row for every variant and model that OUT does not have yet."""
     torch.set_num_threads(threads)
     done = {(r["variant"], r["name"]) for r in rows.read(out)}
-    for variant, (changes, limit) in VARIANTS.items():
-        for name in MODELS:
-            if (variant, name) in done:
+    manifests = {name: zoo / f"{name}.json" for name in MODELS}
+    for name in [name for name, manifest in manifests.items() if not manifest.exists()]:
+        click.echo(f"{manifests.pop(name)}: not trained", err=True)
+    for called, variant in VARIANTS.items():
+        for name, manifest in manifests.items():
+            if (called, name) in done:
                 continue
-            result = {"variant": variant, **row(zoo / f"{name}.json", folder, replace(DEFAULT, **changes), limit)}
+            with tempfile.TemporaryDirectory() as place:
+                own = own_images(folder, json.loads(manifest.read_text()))
+                own = own if variant.labelled else flat(own, Path(place))
+                result = {"variant": called, **row(manifest, own, replace(DEFAULT, **variant.changes), variant.limit)}
             rows.append(out, result)
             noise = result["verdict"]["tests"][0]
-            click.echo(f"{variant:22s} {name:36s} noise {noise['statistic']:.2f}@{noise['target']} eps {result['eps']:.2f}")
+            click.echo(f"{called:22s} {name:36s} noise {noise['statistic']:.2f}@{noise['target']} eps {result['eps']:.2f}")
 
 
 if __name__ == "__main__":
