@@ -44,8 +44,9 @@ def main(zoo: Path, folder: Path, out: Path, clean: Path, threads: int) -> None:
     kind = json.loads(clean.with_suffix(".json").read_text())["recipe"]["set"]
     model = importers.load(clean)
     for manifest in sorted(zoo.glob("*.json")):
-        recipe = json.loads(manifest.read_text())["recipe"]
-        if manifest.stem not in done and recipe["set"] == kind and attempted(manifest):
+        facts = json.loads(manifest.read_text())
+        recipe = facts["recipe"]
+        if manifest.stem not in done and recipe["set"] == kind and attempted(manifest, facts):
             rows.append(out, {"name": manifest.stem, "recipe": recipe, "clean": clean.name, **measured(model, trial(manifest, folder))})
     click.echo("\n".join(page(rows.read(out))))
 

@@ -32,8 +32,6 @@ from bench.zoo.train import Recipe, networks, planned, tensors, triggered
 
 # their triggers are networks, which zoos of earlier versions did not keep
 GENERATED = ("iad", "ssdt")
-# an attack that works less often than this is no backdoor that anything can be asked to find or to take out
-WORKING = 0.9
 ALL = ("all", "all on which every method was tried")
 # one setting changed at a time, as in the paper's Table 7
 VARIANTS: tuple[dict[str, float], ...] = (
@@ -61,11 +59,10 @@ def trial(manifest: Path, folder: Path) -> tuple[Tensor, Tensor, Tensor, Tensor]
     return x, y, *triggered(attack, x, y, len(split.classes))
 
 
-def attempted(manifest: Path) -> bool:
-    """Whether a model has a backdoor that works, and a trigger that is still known."""
-    facts = json.loads(manifest.read_text())
-    attack = facts["recipe"]["attack"]
-    return attack != "none" and facts["asr"] >= WORKING and (attack not in GENERATED or networks(manifest).exists())
+def attempted(manifest: Path, facts: dict[str, Any]) -> bool:
+    """Whether the model of a manifest, which says these facts, has a backdoor that works, and a trigger that is still known."""
+    recipe = facts["recipe"]
+    return rows.succeeds(recipe, facts["asr"]) and (recipe["attack"] not in GENERATED or networks(manifest).exists())
 
 
 def measured(model: TracedModel, parts: tuple[Tensor, Tensor, Tensor, Tensor]) -> dict[str, float]:
@@ -150,7 +147,7 @@ def main(zoo: Path, folder: Path, images: Path, out: Path, only: str, methods: s
     for manifest in sorted(zoo.glob(f"{only}.json")):
         facts = json.loads(manifest.read_text())
         left = [(m, how) for m, how in wanted if (manifest.stem, label({"method": m, "settings": asdict(how)})) not in done]
-        if not left or not attempted(manifest):
+        if not left or not attempted(manifest, facts):
             continue
         parts = trial(manifest, folder)
         own = own_images(images, facts)

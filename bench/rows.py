@@ -5,6 +5,9 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+# an attack that works less often than this is no backdoor that anything can be asked to find or to take out
+WORKING = 0.9
+
 
 def read(path: Path) -> list[dict[str, Any]]:
     """The rows of a file; none where it does not exist yet."""
@@ -25,6 +28,11 @@ def arch(row: dict[str, Any]) -> str:
 def attack(recipe: dict[str, Any]) -> str:
     """What a model was trained with, from its recipe or a row that holds the same."""
     return "clean" if recipe["attack"] == "none" else f"{recipe['attack']}{', all-to-all' if recipe['target'] is None else ''}"
+
+
+def succeeds(recipe: dict[str, Any], asr: float | None) -> bool:
+    """Whether a model has a backdoor, and one that works."""
+    return recipe["attack"] != "none" and asr is not None and asr >= WORKING
 
 
 def commit() -> str:

@@ -30,8 +30,7 @@ from banscan.scanner.verdict import (
 )
 from bench import floor, repair
 from bench.ablation import VARIANTS
-from bench.repair import WORKING
-from bench.rows import arch, attack, read
+from bench.rows import WORKING, arch, attack, read, succeeds
 from bench.zoo.lists import SEEN
 
 Row = dict[str, Any]
@@ -51,7 +50,7 @@ def learnt(rows: list[Row]) -> tuple[list[Row], list[Row]]:
 
 
 def works(row: Row) -> bool:
-    return bool(row["attack"] != "none" and row["asr"] >= WORKING)
+    return succeeds(row, row["asr"])
 
 
 def found(row: Row) -> bool:
@@ -343,8 +342,8 @@ def _alone(row: Row, test: str) -> tuple[float, int, float]:
 
 
 SECTIONS = {
-    "examples.jsonl": "The two examples: two of the held-out models below, taken because the scan gets them right.",
-    "held.jsonl": "Held-out models: other seeds, targets and triggers than those that anything was tried on. Most of them had been "
+    "examples": "The two examples: two of the held-out models below, taken because the scan gets them right.",
+    "held": "Held-out models: other seeds, targets and triggers than those that anything was tried on. Most of them had been "
     "scanned by earlier versions: without the patch test, without trimmed patches and the limit of their share, and at last without the "
     "limit of clearness. These came from tune models, but knowing what kind of model had been missed (BadNets on VGG16 and on CIFAR-10; "
     "Blend on VGG16). The others are counted once more by themselves. Two clean VGG16 (seeds 106 and 107) were inconclusive until the "
@@ -353,16 +352,16 @@ SECTIONS = {
     "the margin test had decided on were scanned anew when it lost its say (because of a tune model); no verdict changed. On the ResNet18 "
     "without batch norm with BadNets patches move 91 % of the images to each of two classes, and the first of them was named, which is "
     "not the target; since then, and because of it, the clearer one is.",
-    "tune.jsonl": "Models that settings and statistics were tried on; not evidence of what the scan does on others. Those of the zoo that "
+    "tune": "Models that settings and statistics were tried on; not evidence of what the scan does on others. Those of the zoo that "
     "are not listed were not scanned with this version.",
-    "ablation.jsonl": "One setting changed at a time: the noise test on five attacked and three clean tune models. Noise acts on the "
+    "ablation": "One setting changed at a time: the noise test on five attacked and three clean tune models. Noise acts on the "
     "deepest quarter of the layers, its strength is found by bisection unless given; `eps` is in units of each neuron's clean spread. The "
     "verdict rests on noise aimed at each class. Beside it, from the same scans: in how many models the target is the class that gains "
     "most predictions by untargeted noise (Eq. 4), and by that noise together with the negative mask over what the mask does alone (Eq. 5 "
     "and 6).",
-    "baselines.jsonl": "The inversion detectors that the paper compares with, on held-out models, with the images that the scan gets. "
+    "baselines": "The inversion detectors that the paper compares with, on held-out models, with the images that the scan gets. "
     "Neural Cleanse: 250 steps of 16 images a class; BTI-DBF: 60 epochs. Differences to the published code: see `bench/baselines`.",
-    "repair.jsonl": "Repairs of held-out models with the settings of `banscan repair`, which were chosen on tune models "
+    "repair": "Repairs of held-out models with the settings of `banscan repair`, which were chosen on tune models "
     "([method.md](method.md), *Repair*, says where held-out ones had a part in it). As many clean images as in the paper, 5 % of the "
     "training data (903, 21 a class), of which 731 are tuned on and the rest is kept to measure on (on CIFAR-10 900, 90 a class, 1.8 % of "
     "it). Accuracy and ASR are those on all test images; the repair knows the scan's verdict and no trigger. *finetune*: plain "
@@ -373,7 +372,7 @@ SECTIONS = {
     "once more. What the next section says of folded statistics holds for *finetune* here as well. The paper's means (ResNet18 of full "
     "width, CIFAR-10): BAN 93.8 to 92.4 % accuracy, 99.3 to 2.2 % ASR, fine-tuning to 93.4 % and 38.8 % (Table 3); all-to-all BAN 93.7 to "
     "92.6 %, 89.1 to 1.2 % (Table 5); ANP leaves an ASR of 23.7 % there, 97.2 % on Blend (Table 11).",
-    "repair-earlier.jsonl": "Repairs by earlier versions, and by the other methods of models that this version has not repaired yet. "
+    "repair-earlier": "Repairs by earlier versions, and by the other methods of models that this version has not repaired yet. "
     "Version 1 pasted no patches, had no teacher and wrote what lies at 0.85 of the way from the given to the tuned weights. Version 2 "
     "pasted patches; of eight models it left 3.1 % (VGG16: BadNets 34 0.2 %, Blend 9 3.6 %, Blend 27 0.5 %, BadNets 21 16.3 %), two of "
     "its rows are kept. With a teacher, but still 0.85 of the way, Blend 9 kept 74.6 %. Version 3 sought the first patches longer, had "
@@ -381,12 +380,12 @@ SECTIONS = {
     "Adap-Blend 35, Adap-Patch 0 and 7, Bpp 41, IAD 24, Blend 33, BadNets 14, VGG16 and the all-to-all seeds 78 and from 159 on, took the "
     "statistics that are folded in at the end from parts in the order of the classes: next to no difference with as many images as here "
     "(97.0 % either way on Adap-Blend 10, one trial), 2.7 points of accuracy with 344 (Blend 33).",
-    "floor.jsonl": "What the same triggers do to the clean example, a ResNet18 that never saw one: the share of the test images that it "
+    "floor": "What the same triggers do to the clean example, a ResNet18 that never saw one: the share of the test images that it "
     "puts where the attacker wants them, which no repair can be asked to get below. A strong warp makes any model err, and along a map of "
     "the classes now and then in the attacker's direction.",
-    "repair-few.jsonl": "Repairs with the 430 images that the scans have, 344 of which are tuned on: 2 % of the training data. Models "
+    "repair-few": "Repairs with the 430 images that the scans have, 344 of which are tuned on: 2 % of the training data. Models "
     "that were on the machine when this was last measured; the versions are those named above.",
-    "repair-settings.jsonl": "One setting of `banscan repair` changed at a time on a tune model with BppAttack, as in the paper's Table "
+    "repair-settings": "One setting of `banscan repair` changed at a time on a tune model with BppAttack, as in the paper's Table "
     "7, with the 903 images, by version 1 (see above). In the paper, at full width on CIFAR-10: ASR 1.9 to 2.9 % in all rows, accuracy "
     "falling from 93.3 to 92.0 % as lambda_2 rises from 0.2 to 1 and from 93.6 to 90.1 % as the learning rate does from 0.001 to 0.02.",
 }
@@ -417,7 +416,7 @@ def main(files: tuple[Path, ...], out: Path | None) -> None:
     parts = [INTRODUCTION] if out else []
     for file in files:
         rows = read(file)
-        head = [f"## {file.stem}", "", SECTIONS.get(file.name, str(file)), ""]
+        head = [f"## {file.stem}", "", SECTIONS.get(file.stem, str(file)), ""]
         if file.stem in BODIES:
             parts.append("\n".join([*head, *BODIES[file.stem](rows), ""]))
             continue

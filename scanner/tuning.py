@@ -19,7 +19,7 @@ from banscan.scanner.unfolded import MANY, Noise, Pass, State, parts
 CROP = 8
 # what softens the logits that are followed, as in most uses of distillation
 TEMPERATURE = 2.0
-# in place of a logit that is left out: a probability of nothing, and of which no difference is taken, as it would be of infinity
+# in place of a logit that is left out: far enough down for a probability of 0, and finite, so that the divergence stays so
 HIDDEN = -1e4
 # changes of the pixels that take turns, and how long they are at first and every step is, in units of their radius
 TURNS, START, NUDGE = 4, 0.2, 0.3
