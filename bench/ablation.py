@@ -48,13 +48,13 @@ VARIANTS = {
     "images of a step 16": Variant({"images": 16}),
     "images of a step 128": Variant({"images": 128}),
     "restarts 1": Variant({"restarts": 1}),
-    "all layers": Variant({"depth": 0.0}),
-    "deepest half": Variant({"depth": 0.5}),
     "paper's noise": Variant({"noise": "paper"}),
     "50 clean images": Variant(limit=50),
     "86 clean images": Variant(limit=86),
     "215 clean images": Variant(limit=215),
     "without labels": Variant(labelled=False),
+    "deepest half": Variant({"depth": 0.5}),
+    "all layers": Variant({"depth": 0.0}),
 }
 
 
