@@ -6,16 +6,20 @@ python -m bench.ablation --zoo DIR/tune --images DIR --out bench/results/ablatio
 import json
 import shutil
 import tempfile
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import click
 import torch
 
 from banscan.scanner.config import Settings
+from banscan.scanner.verdict import outlier
 from bench import rows
 from bench.detect import own_images, row
+from bench.tables import alone, gaining
 
 MODELS = (
     "gtsrb-resnet18w16-badnets-5-s0",
@@ -63,6 +67,30 @@ def flat(folder: Path, place: Path) -> Path:
     for image in sorted(folder.rglob("*.*")):
         shutil.copy(image, place / f"{image.parent.name}-{image.name}")
     return place
+
+
+def page(results: list[dict[str, Any]]) -> list[str]:
+    """Markdown: what the variants do to the noise test, over the models of MODELS."""
+    columns = ["changed", "target leads", "statistic of the target, mean (smallest)", "largest clean statistic"]
+    columns += ["target leads: untargeted", "noise and mask", "strength, mean", "seconds a scan"]
+    lines = [f"| {' | '.join(columns)} |"]
+    lines.append("| --- " * len(columns) + "|")
+    count = Counter(r["variant"] for r in results)
+    for variant in count:
+        own = [r for r in results if r["variant"] == variant]
+        if count[variant] < max(count.values()):
+            continue  # a row of its own tells nothing beside the others' means
+        attacked = [r for r in own if r["attack"] != "none"]
+        clean = [alone(r, "noise")[0] for r in own if r["attack"] == "none"]
+        aimed = [float(outlier(torch.tensor(r["values"]["noise"]))[r["target"]]) for r in attacked]
+        leads = sum(alone(r, "noise")[1] == r["target"] for r in attacked)
+        lines.append(
+            f"| {variant} | {leads} of {len(attacked)} | {mean(aimed):.1f} ({min(aimed):.1f}) | {max(clean):.1f} (n = {len(clean)}) | "
+            f"{gaining(attacked, 'untargeted')} | {gaining(attacked, 'mask')} | "
+            f"{mean(r['eps'] for r in own):.2f} | {mean(r['seconds'] for r in own):.0f} |"
+        )
+    missing = [v for v in VARIANTS if count[v] < max(count.values())]
+    return lines + (["", f"Not computed on all of these models yet: {', '.join(missing)}."] if missing else [])
 
 
 @click.command()

@@ -1,15 +1,10 @@
-"""Prints the rows of `bench.detect` as Markdown tables with their totals.
+"""The rows of `bench.detect` as Markdown tables with their totals."""
 
-python -m bench.tables bench/results/held.jsonl
-"""
-
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
-import click
 import torch
 from scipy.stats import binomtest
 
@@ -28,9 +23,7 @@ from banscan.scanner.verdict import (
     patch_score,
     share_score,
 )
-from bench import floor, repair
-from bench.ablation import VARIANTS
-from bench.rows import WORKING, arch, attack, read, succeeds
+from bench.rows import WORKING, arch, attack, succeeds
 from bench.zoo.lists import SEEN
 
 Row = dict[str, Any]
@@ -38,6 +31,16 @@ Row = dict[str, Any]
 MAPS = ("noise map", "map")
 # a model that is this far behind the best on its data has not learnt its task
 BEHIND = 0.1
+
+
+def page(rows: list[Row], held: bool) -> list[str]:
+    """Totals, what each test would decide alone, and the models one by one; `held` as for `totals`."""
+    rows, poor = learnt(rows)
+    listed = ", ".join(f"{r['name']} ({r['model_accuracy']:.0%}: {r['verdict']['outcome']})" for r in poor)
+    left_out = [f"- left out, the training failed (accuracy): {listed}"] if poor else []
+    each = separately(rows)
+    extra = ["### Each test alone", "", *each, ""] if each else []
+    return [*totals(rows, held), *left_out, "", *extra, "### Models", "", *table(rows)]
 
 
 def learnt(rows: list[Row]) -> tuple[list[Row], list[Row]]:
@@ -217,7 +220,7 @@ def _called(verdict: dict[str, Any]) -> str:
 
 def _auc(attacked: list[Row], clean: list[Row]) -> float:
     """Probability that a backdoored model has a higher score than a clean one; none, where there is no verdict, counts as 0."""
-    return _greater(_scores(attacked), _scores(clean))
+    return greater(_scores(attacked), _scores(clean))
 
 
 def _roc(attacked: list[Row], clean: list[Row]) -> str:
@@ -232,52 +235,7 @@ def _scores(rows: list[Row]) -> list[float]:
     return [r["verdict"]["score"] or 0.0 for r in rows]
 
 
-def variants(rows: list[Row]) -> list[str]:
-    """What changed settings do to the noise test, over the models of `bench.ablation`."""
-    columns = ["changed", "target leads", "statistic of the target, mean (smallest)", "largest clean statistic"]
-    columns += ["target leads: untargeted", "noise and mask", "strength, mean", "seconds a scan"]
-    lines = [f"| {' | '.join(columns)} |"]
-    lines.append("| --- " * len(columns) + "|")
-    count = Counter(r["variant"] for r in rows)
-    for variant in count:
-        own = [r for r in rows if r["variant"] == variant]
-        if count[variant] < max(count.values()):
-            continue  # a row of its own tells nothing beside the others' means
-        attacked = [r for r in own if r["attack"] != "none"]
-        clean = [_alone(r, "noise")[0] for r in own if r["attack"] == "none"]
-        aimed = [float(outlier(torch.tensor(r["values"]["noise"]))[r["target"]]) for r in attacked]
-        leads = sum(_alone(r, "noise")[1] == r["target"] for r in attacked)
-        lines.append(
-            f"| {variant} | {leads} of {len(attacked)} | {mean(aimed):.1f} ({min(aimed):.1f}) | {max(clean):.1f} (n = {len(clean)}) | "
-            f"{_gaining(attacked, 'untargeted')} | {_gaining(attacked, 'mask')} | "
-            f"{mean(r['eps'] for r in own):.2f} | {mean(r['seconds'] for r in own):.0f} |"
-        )
-    missing = [v for v in VARIANTS if count[v] < max(count.values())]
-    return lines + (["", f"Not computed on all of these models yet: {', '.join(missing)}."] if missing else [])
-
-
-def baselines(rows: list[Row]) -> list[str]:
-    """What the baselines answer on the same models."""
-    lines = ["| method | attack | flagged, right target | right target, flagged or not | clean flagged | AUC against clean | seconds |"]
-    lines.append("| --- " * 7 + "|")
-    for method in dict.fromkeys(r["method"] for r in rows):
-        own = [r for r in rows if r["method"] == method]
-        clean = [r for r in own if r["attack"] == "none"]
-        working = [r for r in own if works(r) and r["target"] is not None]
-        seconds = f"{median(r['seconds'] for r in own):.0f}"
-        for kind in sorted({r["attack"] for r in working}):
-            some = [r for r in working if r["attack"] == kind]
-            hits = [r["flagged"] and r["found"] == r["target"] for r in some]
-            named = [r["found"] == r["target"] for r in some]
-            lines.append(f"| {method} | {kind} | {sum(hits)} of {len(hits)} | {sum(named)} of {len(named)} | – | – | – |")
-        hits = [r["flagged"] and r["found"] == r["target"] for r in working]
-        named = [r["found"] == r["target"] for r in working]
-        auc = _greater([r["statistic"] for r in working], [r["statistic"] for r in clean])
-        lines.append(f"| {method} | all | {rate(hits)} | {rate(named)} | {rate(r['flagged'] for r in clean)} | {auc:.3f} | {seconds} |")
-    return lines
-
-
-def _greater(first: list[float], second: list[float]) -> float:
+def greater(first: list[float], second: list[float]) -> float:
     """Probability that one of the first is greater than one of the second, ties counted half."""
     apart = torch.tensor(first)[:, None] - torch.tensor(second)[None]
     return float((apart > 0).double().mean() + (apart == 0).double().mean() / 2)
@@ -292,10 +250,10 @@ def separately(rows: list[Row]) -> list[str]:
     lines = ["| test alone | all-to-one found, right target | target leads | clean called backdoored | largest clean statistic |"]
     lines.append("| --- " * 5 + "|")
     for test in NAMES:
-        seen = [(row, *_alone(row, test)) for row in working]
+        seen = [(row, *alone(row, test)) for row in working]
         hits = [p <= BACKDOORED and lead == row["target"] for row, _, lead, p in seen]
         leads = [lead == row["target"] for row, _, lead, _ in seen]
-        calm = [_alone(row, test) for row in clean]
+        calm = [alone(row, test) for row in clean]
         alarms = [p <= BACKDOORED for _, _, p in calm]
         lines.append(f"| {test} | {rate(hits)} | {sum(leads)} of {len(leads)} | {rate(alarms)} | {max(s for s, _, _ in calm):.2f} |")
     kinds = {
@@ -320,12 +278,12 @@ def separately(rows: list[Row]) -> list[str]:
             own = [v for v in map(share, group) if v is not None]
             shown.append(f"{kind} {min(own):{form}} to {max(own):{form}} (n = {len(own)})" if own else f"{kind} none")
         lines.append(f"- {what}: {', '.join(shown)}")
-    lines.append(f"- untargeted noise (Eq. 4), not used: the class that gains most is the target in {_gaining(working, 'untargeted')}")
-    lines.append(f"- untargeted noise and negative mask (Eq. 6), not used: {_gaining(working, 'mask')}")
+    lines.append(f"- untargeted noise (Eq. 4), not used: the class that gains most is the target in {gaining(working, 'untargeted')}")
+    lines.append(f"- untargeted noise and negative mask (Eq. 6), not used: {gaining(working, 'mask')}")
     return lines
 
 
-def _gaining(rows: list[Row], key: str) -> str:
+def gaining(rows: list[Row], key: str) -> str:
     """In how many of the models the class that gains most by what is not used is the target."""
     return f"{sum(r[key]['class'] == r['target'] for r in rows)} of {len(rows)}"
 
@@ -334,104 +292,8 @@ def _share(row: Row, key: str) -> float | None:
     return row[key]["moved"] if row.get(key) else None
 
 
-def _alone(row: Row, test: str) -> tuple[float, int, float]:
+def alone(row: Row, test: str) -> tuple[float, int, float]:
     """Statistic, leading class and p-value of one test by itself."""
     values = outlier(torch.tensor(row["values"][test]))
     lead = int(values.argmax())
     return float(values[lead]), lead, outlier_p(float(values[lead]), len(values), len(values))
-
-
-SECTIONS = {
-    "examples": "The two examples: two of the held-out models below, taken because the scan gets them right.",
-    "held": "Held-out models: other seeds, targets and triggers than those that anything was tried on. Most of them had been "
-    "scanned by earlier versions: without the patch test, without trimmed patches and the limit of their share, and at last without the "
-    "limit of clearness. These came from tune models, but knowing what kind of model had been missed (BadNets on VGG16 and on CIFAR-10; "
-    "Blend on VGG16). The others are counted once more by themselves. Two clean VGG16 (seeds 106 and 107) were inconclusive until the "
-    "choice of the preprocessing was given all images instead of 200, a change that was made because of them. Clearness and the noise map "
-    "of models scanned before these existed were added to their rows, computed by the same functions from the same images. Models that "
-    "the margin test had decided on were scanned anew when it lost its say (because of a tune model); no verdict changed. On the ResNet18 "
-    "without batch norm with BadNets patches move 91 % of the images to each of two classes, and the first of them was named, which is "
-    "not the target; since then, and because of it, the clearer one is.",
-    "tune": "Models that settings and statistics were tried on; not evidence of what the scan does on others. Those of the zoo that "
-    "are not listed were not scanned with this version.",
-    "ablation": "One setting changed at a time: the noise test on five attacked and three clean tune models. Noise acts on the "
-    "deepest quarter of the layers, its strength is found by bisection unless given; `eps` is in units of each neuron's clean spread. The "
-    "verdict rests on noise aimed at each class. Beside it, from the same scans: in how many models the target is the class that gains "
-    "most predictions by untargeted noise (Eq. 4), and by that noise together with the negative mask over what the mask does alone (Eq. 5 "
-    "and 6).",
-    "baselines": "The inversion detectors that the paper compares with, on held-out models, with the images that the scan gets. "
-    "Neural Cleanse: 250 steps of 16 images a class; BTI-DBF: 60 epochs. Differences to the published code: see `bench/baselines`.",
-    "repair": "Repairs of held-out models with the settings of `banscan repair`, which were chosen on tune models "
-    "([method.md](method.md), *Repair*, says where held-out ones had a part in it). As many clean images as in the paper, 5 % of the "
-    "training data (903, 21 a class), of which 731 are tuned on and the rest is kept to measure on (on CIFAR-10 900, 90 a class, 1.8 % of "
-    "it). Accuracy and ASR are those on all test images; the repair knows the scan's verdict and no trigger. *finetune*: plain "
-    "fine-tuning (lambda_2 = 0) of all layers with the same images, batches and learning rate; *anp*: adversarial neuron pruning, with "
-    "its authors' settings but fewer batches at a higher rate. ± is the standard deviation over the models. Which models these are was "
-    "decided by what was on the machine. SSDT is left out: no model on which it works was trained. Training follows from the seed on one "
-    "processor only: models trained anew for their repair on another than that of the scans above are not the same, but the same recipe "
-    "once more. What the next section says of folded statistics holds for *finetune* here as well. The paper's means (ResNet18 of full "
-    "width, CIFAR-10): BAN 93.8 to 92.4 % accuracy, 99.3 to 2.2 % ASR, fine-tuning to 93.4 % and 38.8 % (Table 3); all-to-all BAN 93.7 to "
-    "92.6 %, 89.1 to 1.2 % (Table 5); ANP leaves an ASR of 23.7 % there, 97.2 % on Blend (Table 11).",
-    "repair-earlier": "Repairs by earlier versions, and by the other methods of models that this version has not repaired yet. "
-    "Version 1 pasted no patches, had no teacher and wrote what lies at 0.85 of the way from the given to the tuned weights. Version 2 "
-    "pasted patches; of eight models it left 3.1 % (VGG16: BadNets 34 0.2 %, Blend 9 3.6 %, Blend 27 0.5 %, BadNets 21 16.3 %), two of "
-    "its rows are kept. With a teacher, but still 0.85 of the way, Blend 9 kept 74.6 %. Version 3 sought the first patches longer, had "
-    "the given model as the teacher for all classes and wrote all of the way. Rows of version 1 and of *finetune*, but for those of "
-    "Adap-Blend 35, Adap-Patch 0 and 7, Bpp 41, IAD 24, Blend 33, BadNets 14, VGG16 and the all-to-all seeds 78 and from 159 on, took the "
-    "statistics that are folded in at the end from parts in the order of the classes: next to no difference with as many images as here "
-    "(97.0 % either way on Adap-Blend 10, one trial), 2.7 points of accuracy with 344 (Blend 33).",
-    "floor": "What the same triggers do to the clean example, a ResNet18 that never saw one: the share of the test images that it "
-    "puts where the attacker wants them, which no repair can be asked to get below. A strong warp makes any model err, and along a map of "
-    "the classes now and then in the attacker's direction.",
-    "repair-few": "Repairs with the 430 images that the scans have, 344 of which are tuned on: 2 % of the training data. Models "
-    "that were on the machine when this was last measured; the versions are those named above.",
-    "repair-settings": "One setting of `banscan repair` changed at a time on a tune model with BppAttack, as in the paper's Table "
-    "7, with the 903 images, by version 1 (see above). In the paper, at full width on CIFAR-10: ASR 1.9 to 2.9 % in all rows, accuracy "
-    "falling from 93.3 to 92.0 % as lambda_2 rises from 0.2 to 1 and from 93.6 to 90.1 % as the learning rate does from 0.001 to 0.02.",
-}
-BODIES = {
-    "ablation": variants,
-    "baselines": baselines,
-    "floor": floor.page,
-    "repair": repair.page,
-    "repair-earlier": repair.table,
-    "repair-few": repair.page,
-    "repair-settings": repair.page,
-}
-INTRODUCTION = """# Evidence
-
-Regenerated by `make evidence` from the rows in `bench/results/`, which `bench.zoo` (training) and `bench.detect` (scanning) write.
-Models at 1/4 width, trained on GTSRB split by track, or on CIFAR-10, 6 to 8 epochs, exported as ONNX with their batch norm folded. Images:
-430 clean GTSRB images, 10 a class, of tracks that no model was trained on; 500 of CIFAR-10's test images. The tests and their threshold
-are explained in [method.md](method.md); columns named after a test hold its statistic and the class that leads. One row is one model.
-Intervals are Wilson's, 95 %.
-"""
-
-
-@click.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write a page there instead of to stdout.")
-def main(files: tuple[Path, ...], out: Path | None) -> None:
-    """Print the table of each of FILES and its totals."""
-    parts = [INTRODUCTION] if out else []
-    for file in files:
-        rows = read(file)
-        head = [f"## {file.stem}", "", SECTIONS.get(file.stem, str(file)), ""]
-        if file.stem in BODIES:
-            parts.append("\n".join([*head, *BODIES[file.stem](rows), ""]))
-            continue
-        rows, poor = learnt(rows)
-        listed = ", ".join(f"{r['name']} ({r['model_accuracy']:.0%}: {r['verdict']['outcome']})" for r in poor)
-        left_out = [f"- left out, the training failed (accuracy): {listed}"] if poor else []
-        alone = separately(rows)
-        extra = ["### Each test alone", "", *alone, ""] if alone else []
-        parts.append("\n".join([*head, *totals(rows, file.stem == "held"), *left_out, "", *extra, "### Models", "", *table(rows), ""]))
-    page = "\n".join(parts)
-    if out is None:
-        click.echo(page)
-    else:
-        out.write_text(page)
-
-
-if __name__ == "__main__":
-    main()

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from banscan.scanner import verdict as rules
 from banscan.scanner.verdict import BACKDOORED, NAMES, SUSPICIOUS, deciding
-from bench import floor, repair, tables
+from bench import evidence, floor, repair, tables
 from bench.rows import read
 
 ROOT = Path(__file__).parents[2]
@@ -21,7 +21,7 @@ PARTS = ("examples", "held", "repair", "repair-earlier", "floor", "repair-few", 
 def test_the_page_is_what_the_rows_say(tmp_path: Path) -> None:
     files = [str(ROWS / f"{part}.jsonl") for part in PARTS if (ROWS / f"{part}.jsonl").exists()]
     page = tmp_path / "evidence.md"
-    done = CliRunner().invoke(tables.main, [*files, "--out", str(page)])
+    done = CliRunner().invoke(evidence.main, [*files, "--out", str(page)])
     assert done.exit_code == 0, done.output
     assert page.read_text() == (ROOT / "docs" / "evidence.md").read_text(), "run make evidence"
 
