@@ -19,6 +19,8 @@ DENSE = "--arch densenet121 --epochs 6 "
 PLAIN = "--arch plainresnet18 --epochs 12 "
 VIT = "--arch vit --epochs 12 "
 CIFAR = "--set cifar10 --epochs 6 "
+# the architectures' own width; the others have a quarter of it
+WIDE = "--width 64 --epochs 4 "
 # stronger than in the papers, so that few epochs are enough for the attack to work
 WARP = "--strength 2 "
 RATE = "--rate 0.2 "
@@ -85,6 +87,8 @@ HELD = (
     *_attacked("ssdt", (15, 169), more="--victim 38 "),
     *(f"--strength 4 --rate 0.2 --attack wanet --seed {seed}" for seed in (173, 174)),
     *(f"--rate 0.6 --attack bpp --seed {seed}" for seed in (175, 176)),
+    *_attacked("badnets", (17, 177), more=WIDE),
+    *_clean(178, more=WIDE),
 )
 TUNE = (
     *_clean(0, 1, 2, 3, 4, 5),
