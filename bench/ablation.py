@@ -72,14 +72,15 @@ def flat(folder: Path, place: Path) -> Path:
 def page(results: list[dict[str, Any]]) -> list[str]:
     """Markdown: what the variants do to the noise test, over the models of MODELS."""
     columns = ["changed", "target leads", "statistic of the target, mean (smallest)", "largest clean statistic"]
-    columns += ["target leads: untargeted", "noise and mask", "strength, mean", "seconds a scan"]
+    columns += ["target leads: untargeted", "noise and mask", "strength, mean", "seconds a scan", "inconclusive"]
     lines = [f"| {' | '.join(columns)} |"]
     lines.append("| --- " * len(columns) + "|")
     count = Counter(r["variant"] for r in results)
     for variant in count:
-        own = [r for r in results if r["variant"] == variant]
         if count[variant] < max(count.values()):
             continue  # a row of its own tells nothing beside the others' means
+        # a scan that stops before the tests has no statistic
+        own = [r for r in results if r["variant"] == variant and r["verdict"]["score"] is not None]
         attacked = [r for r in own if r["attack"] != "none"]
         clean = [alone(r, "noise")[0] for r in own if r["attack"] == "none"]
         aimed = [float(outlier(torch.tensor(r["values"]["noise"]))[r["target"]]) for r in attacked]
@@ -87,7 +88,7 @@ def page(results: list[dict[str, Any]]) -> list[str]:
         lines.append(
             f"| {variant} | {leads} of {len(attacked)} | {mean(aimed):.1f} ({min(aimed):.1f}) | {max(clean):.1f} (n = {len(clean)}) | "
             f"{gaining(attacked, 'untargeted')} | {gaining(attacked, 'mask')} | "
-            f"{mean(r['eps'] for r in own):.2f} | {mean(r['seconds'] for r in own):.0f} |"
+            f"{mean(r['eps'] for r in own):.2f} | {mean(r['seconds'] for r in own):.0f} | {count[variant] - len(own)} |"
         )
     missing = [v for v in VARIANTS if count[v] < max(count.values())]
     return lines + (["", f"Not computed on all of these models yet: {', '.join(missing)}."] if missing else [])
@@ -114,8 +115,9 @@ def main(zoo: Path, folder: Path, out: Path, threads: int) -> None:
                 own = own if variant.labelled else flat(own, Path(place))
                 result = {"variant": called, **row(manifest, own, replace(DEFAULT, **variant.changes), variant.limit)}
             rows.append(out, result)
-            noise = result["verdict"]["tests"][0]
-            click.echo(f"{called:22s} {name:36s} noise {noise['statistic']:.2f}@{noise['target']} eps {result['eps']:.2f}")
+            verdict = result["verdict"]
+            seen = [f"{t['name']} {t['statistic']:.2f}@{t['target']}" for t in verdict["tests"][:1]] or [verdict["reason"]]
+            click.echo(f"{called:22s} {name:36s} {verdict['outcome']} {seen[0]}")
 
 
 if __name__ == "__main__":
