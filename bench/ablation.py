@@ -81,6 +81,9 @@ def page(results: list[dict[str, Any]]) -> list[str]:
             continue  # a row of its own tells nothing beside the others' means
         # a scan that stops before the tests has no statistic
         own = [r for r in results if r["variant"] == variant and r["verdict"]["score"] is not None]
+        if {r["attack"] == "none" for r in own} != {True, False}:
+            lines.append(f"| {variant} |" + " – |" * (len(columns) - 2) + f" {count[variant] - len(own)} |")
+            continue
         attacked = [r for r in own if r["attack"] != "none"]
         clean = [alone(r, "noise")[0] for r in own if r["attack"] == "none"]
         aimed = [float(outlier(torch.tensor(r["values"]["noise"]))[r["target"]]) for r in attacked]

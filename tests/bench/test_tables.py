@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from banscan.scanner import verdict as rules
 from banscan.scanner.verdict import BACKDOORED, NAMES, SUSPICIOUS, deciding
-from bench import evidence, floor, repair, tables
+from bench import ablation, evidence, floor, repair, tables
 from bench.rows import read
 
 ROOT = Path(__file__).parents[2]
@@ -115,3 +115,22 @@ def test_triggers_on_a_clean_model_are_told_by_attack() -> None:
     one, every = ({"attack": "wanet", "target": target} for target in (3, None))
     lines = floor.page([{"recipe": one, "asr": 0.0}, {"recipe": one, "asr": 0.02}, {"recipe": every, "asr": 0.021}])
     assert lines[2:] == ["| wanet | 2 | 1.0% ± 1.0 | 2.0% |", "| wanet, all-to-all | 1 | 2.1% | 2.1% |"]
+
+
+def test_scans_without_a_verdict_are_counted_by_the_ablation() -> None:
+    def scanned(variant: str, target: int | None, *, judged: bool = True) -> dict[str, Any]:
+        noise = {"noise": [0.1, 0.2, 0.0, 9.0 if target == 3 else 0.3, 0.1]}
+        seen = {"values": noise, "eps": 0.2, "untargeted": {"class": 3}, "mask": {"class": 1}} if judged else {"eps": None}
+        attack = "none" if target is None else "badnets"
+        verdict = {"score": 0.5 if judged else None}
+        return {"variant": variant, "attack": attack, "target": target, "verdict": verdict, "seconds": 2.0, **seen}
+
+    usual = [scanned("default", 3), scanned("default", None), scanned("default", None)]
+    few = [scanned("few", 3), scanned("few", None), scanned("few", None, judged=False)]
+    none = [scanned("none", target, judged=False) for target in (3, None, None)]
+    lines = ablation.page([*usual, *few, *none, scanned("eps 0.1", 3)])
+    cells = {line.split(" | ")[0]: line.strip(" |").split(" | ") for line in lines[2:5]}
+    assert [cells["| default"][k] for k in (1, 4, 5, 8)] == ["1 of 1", "1 of 1", "0 of 1", "0"]
+    assert "(n = 1)" in cells["| few"][3]
+    assert (cells["| few"][8], cells["| none"][8]) == ("1", "3")
+    assert "eps 0.1" in lines[-1]
