@@ -72,7 +72,14 @@ def flat(folder: Path, place: Path) -> Path:
 def page(results: list[dict[str, Any]]) -> list[str]:
     """Markdown: what the variants do to the noise test, over the models of MODELS."""
     columns = ["changed", "target leads", "statistic of the target, mean (smallest)", "largest clean statistic"]
-    columns += ["target leads: untargeted", "noise and mask", "strength, mean", "seconds a scan", "inconclusive"]
+    columns += [
+        "target leads: untargeted",
+        "noise and mask",
+        "strength, mean",
+        "largest share along a map",
+        "seconds a scan",
+        "inconclusive",
+    ]
     lines = [f"| {' | '.join(columns)} |"]
     lines.append("| --- " * len(columns) + "|")
     count = Counter(r["variant"] for r in results)
@@ -88,10 +95,12 @@ def page(results: list[dict[str, Any]]) -> list[str]:
         clean = [alone(r, "noise")[0] for r in own if r["attack"] == "none"]
         aimed = [float(outlier(torch.tensor(r["values"]["noise"]))[r["target"]]) for r in attacked]
         leads = sum(alone(r, "noise")[1] == r["target"] for r in attacked)
+        shares = [r["noise map"]["moved"] for r in own if r.get("noise map")]
+        along = f"{max(shares):.0%}" if shares else "–"
         lines.append(
             f"| {variant} | {leads} of {len(attacked)} | {mean(aimed):.1f} ({min(aimed):.1f}) | {max(clean):.1f} (n = {len(clean)}) | "
             f"{gaining(attacked, 'untargeted')} | {gaining(attacked, 'mask')} | "
-            f"{mean(r['eps'] for r in own):.2f} | {mean(r['seconds'] for r in own):.0f} | {count[variant] - len(own)} |"
+            f"{mean(r['eps'] for r in own):.2f} | {along} | {mean(r['seconds'] for r in own):.0f} | {count[variant] - len(own)} |"
         )
     missing = [v for v in VARIANTS if count[v] < max(count.values())]
     return lines + (["", f"Not computed on all of these models yet: {', '.join(missing)}."] if missing else [])

@@ -79,7 +79,7 @@ SEARCH = (
     click.option("--scale", type=float, help="Own factor on pixels 0 to 255."),
     click.option("--bgr", is_flag=True, help="Channels in BGR order."),
     click.option("--noise", default="normalised", show_default=True, metavar="FORM", help="normalised, or paper for Eq. 3 as printed."),
-    click.option("--eps", type=float, help="Bound of the noise."),
+    click.option("--eps", type=float, help="Strength of the noise; by default the model decides."),
     click.option("--steps", type=int, help="PGD steps."),
     click.option("--restarts", type=int, help="Independent searches."),
     click.option(

@@ -59,6 +59,15 @@ class Settings:
         return "linf" if self.noise == "paper" else "l2"
 
     @property
+    def mapping(self) -> bool:
+        """Whether noise is searched for along a map of classes.
+
+        The limit of what it may move is that for as much noise as the scan finds by itself, on the layers that it takes by itself. Stronger
+        noise, or noise on more layers, moves more than that along a map in clean models.
+        """
+        return self.noise == "normalised" and self.eps is None and self.depth is None
+
+    @property
     def layers_without(self) -> float:
         """`depth`, or what goes with the form: the paper's noise is on all layers."""
         return self.depth if self.depth is not None else 0.0 if self.noise == "paper" else 0.75

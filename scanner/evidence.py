@@ -37,7 +37,8 @@ class Evidence:
         clean_logits: [T], mean logit of each target over the clean images of other classes, without noise.
         clean_shares: [C], shares of the predictions without noise.
         noisy_shares: [K, C], the same under untargeted noise (Eq. 4), and `noisy_accuracy` [K] their agreement with the labels.
-        mapped: of the search for noise along a map of classes; None where there are too few images of a class.
+        mapped: of the search for noise along a map of classes; None where there are too few images of a class, or the settings leave it
+            out (`Settings.mapping`).
     """
 
     eps: float
@@ -127,16 +128,18 @@ def gather(inputs: Inputs, clean: Tensor, settings: Settings, progress: Progress
         logits, _ = run(own, settings.seed + k, targets)
         margins.append(margin_table(logits, targets, labels, classes))
         moved.append(moved_share(logits, targets, labels))
-    mapped = map_of(
-        inputs.changes(FARTHER * eps),
-        labels,
-        targets,
-        classes,
-        softness=softened(clean),
-        seed=settings.seed,
-        stage="searching for noise along a map of classes",
-        progress=progress,
-    )
+    mapped = None
+    if settings.mapping:
+        mapped = map_of(
+            inputs.changes(FARTHER * eps),
+            labels,
+            targets,
+            classes,
+            softness=softened(clean),
+            seed=settings.seed,
+            stage="searching for noise along a map of classes",
+            progress=progress,
+        )
     predictions = untargeted.argmax(2)
     evidence = Evidence(
         eps=eps,

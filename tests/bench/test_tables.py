@@ -120,7 +120,9 @@ def test_triggers_on_a_clean_model_are_told_by_attack() -> None:
 def test_scans_without_a_verdict_are_counted_by_the_ablation() -> None:
     def scanned(variant: str, target: int | None, *, judged: bool = True) -> dict[str, Any]:
         noise = {"noise": [0.1, 0.2, 0.0, 9.0 if target == 3 else 0.3, 0.1]}
-        seen = {"values": noise, "eps": 0.2, "untargeted": {"class": 3}, "mask": {"class": 1}} if judged else {"eps": None}
+        seen = (
+            {"values": noise, "eps": 0.2, "untargeted": {"class": 3}, "mask": {"class": 1}, "noise map": None} if judged else {"eps": None}
+        )
         attack = "none" if target is None else "badnets"
         verdict = {"score": 0.5 if judged else None}
         return {"variant": variant, "attack": attack, "target": target, "verdict": verdict, "seconds": 2.0, **seen}
@@ -130,7 +132,7 @@ def test_scans_without_a_verdict_are_counted_by_the_ablation() -> None:
     none = [scanned("none", target, judged=False) for target in (3, None, None)]
     lines = ablation.page([*usual, *few, *none, scanned("eps 0.1", 3)])
     cells = {line.split(" | ")[0]: line.strip(" |").split(" | ") for line in lines[2:5]}
-    assert [cells["| default"][k] for k in (1, 4, 5, 8)] == ["1 of 1", "1 of 1", "0 of 1", "0"]
+    assert [cells["| default"][k] for k in (1, 4, 5, 9)] == ["1 of 1", "1 of 1", "0 of 1", "0"]
     assert "(n = 1)" in cells["| few"][3]
-    assert (cells["| few"][8], cells["| none"][8]) == ("1", "3")
+    assert (cells["| few"][9], cells["| none"][9]) == ("1", "3")
     assert "eps 0.1" in lines[-1]

@@ -82,6 +82,14 @@ def test_noise_alone(model_file: Path, image_dir: Path) -> None:
     assert done.returncode == {"backdoored": 1, "no backdoor found": 0}.get(report["verdict"]["outcome"], 2)
 
 
+@pytest.mark.parametrize("choice", [("--eps", "0.4"), ("--noise", "paper")])
+def test_noise_that_the_user_chooses_is_not_sought_along_a_map(model_file: Path, image_dir: Path, choice: tuple[str, str]) -> None:
+    """Noise of eps 0.4 moves more than half of the images of clean models along a map of classes."""
+    command = (model_file, "--clean-dir", image_dir, *FAST, "--no-pixels", *choice)
+    assert json.loads(banscan(*command, "--format", "json").stdout)["evidence"]["mapped"] is None
+    assert "not searched for" in banscan(*command).stdout
+
+
 def test_threads_of_the_environment(model_file: Path, image_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where OMP_NUM_THREADS says how many threads there may be, no more are taken; --threads decides over it."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
