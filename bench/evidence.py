@@ -46,11 +46,11 @@ SECTIONS = {
     "it). Accuracy and ASR are those on all test images; the repair knows the scan's verdict and no trigger. *finetune*: plain "
     "fine-tuning (lambda_2 = 0) of all layers with the same images, batches and learning rate; *anp*: adversarial neuron pruning, with "
     "its authors' settings but fewer batches at a higher rate. ± is the standard deviation over the models. Which models these are was "
-    "decided by what was on the machine. SSDT is left out: no model on which it works was trained. Training follows from the seed on one "
-    "processor only: models trained anew for their repair on another than that of the scans above are not the same, but the same recipe "
-    "once more. What the next section says of folded statistics holds for *finetune* here as well. The paper's means (ResNet18 of full "
-    "width, CIFAR-10): BAN 93.8 to 92.4 % accuracy, 99.3 to 2.2 % ASR, fine-tuning to 93.4 % and 38.8 % (Table 3); all-to-all BAN 93.7 to "
-    "92.6 %, 89.1 to 1.2 % (Table 5); ANP leaves an ASR of 23.7 % there, 97.2 % on Blend (Table 11).",
+    "decided by what was on the machine. SSDT is left out: it works on no held-out model. Training follows from the seed on one processor "
+    "only: models trained anew for their repair on another than that of the scans above are not the same, but the same recipe once more. "
+    "What the next section says of folded statistics holds for *finetune* here as well. The paper's means (ResNet18 of full width, "
+    "CIFAR-10): BAN 93.8 to 92.4 % accuracy, 99.3 to 2.2 % ASR, fine-tuning to 93.4 % and 38.8 % (Table 3); all-to-all BAN 93.7 to 92.6 "
+    "%, 89.1 to 1.2 % (Table 5); ANP leaves an ASR of 23.7 % there, 97.2 % on Blend (Table 11).",
     "repair-earlier": "Repairs by earlier versions, and by the other methods of models that this version has not repaired yet. Version 1 "
     "pasted no patches, had no teacher and wrote what lies at 0.85 of the way from the given to the tuned weights. Version 2 pasted "
     "patches; of eight models it left 3.1 % (VGG16: BadNets 34 0.2 %, Blend 9 3.6 %, Blend 27 0.5 %, BadNets 21 16.3 %), two of its rows "
