@@ -19,7 +19,7 @@ from banscan.scanner.config import Settings
 from banscan.scanner.verdict import outlier
 from bench import rows
 from bench.detect import own_images, row
-from bench.tables import alone, gaining
+from bench.tables import alone, gaining, header
 
 MODELS = (
     "gtsrb-resnet18w16-badnets-5-s0",
@@ -71,8 +71,11 @@ def flat(folder: Path, place: Path) -> Path:
 
 def page(results: list[dict[str, Any]]) -> list[str]:
     """Markdown: what the variants do to the noise test, over the models of MODELS."""
-    columns = ["changed", "target leads", "statistic of the target, mean (smallest)", "largest clean statistic"]
-    columns += [
+    columns = [
+        "changed",
+        "target leads",
+        "statistic of the target, mean (smallest)",
+        "largest clean statistic",
         "target leads: untargeted",
         "noise and mask",
         "strength, mean",
@@ -80,8 +83,7 @@ def page(results: list[dict[str, Any]]) -> list[str]:
         "seconds a scan",
         "inconclusive",
     ]
-    lines = [f"| {' | '.join(columns)} |"]
-    lines.append("| --- " * len(columns) + "|")
+    lines = header(columns)
     count = Counter(r["variant"] for r in results)
     for variant in count:
         if count[variant] < max(count.values()):

@@ -110,6 +110,11 @@ def rate(hits: Iterable[bool]) -> str:
     return f"{sum(trials)} of {len(trials)} ({interval.low:.0%} to {interval.high:.0%})"
 
 
+def header(columns: list[str]) -> list[str]:
+    """The first two lines of a table."""
+    return [f"| {' | '.join(columns)} |", "| --- " * len(columns) + "|"]
+
+
 def table(rows: list[Row]) -> list[str]:
     """One line per model; several seeds are summed up in it."""
     by_name: dict[str, list[Row]] = defaultdict(list)
@@ -129,8 +134,7 @@ def table(rows: list[Row]) -> list[str]:
         "noise map",
         "pixel map",
     ]
-    lines = [f"| {' | '.join(columns)} |"]
-    lines.append("| --- " * len(columns) + "|")
+    lines = header(columns)
     for name, own in sorted(by_name.items(), key=lambda item: (item[1][0]["attack"] == "none", item[0])):
         first = own[0]
         outcomes = [r["verdict"]["outcome"] for r in own]
@@ -166,7 +170,7 @@ def totals(rows: list[Row], held: bool) -> list[str]:
     clean = [r for r in rows if r["attack"] == "none"]
     working = [r for r in rows if works(r)]
     weak = [r for r in rows if r["attack"] != "none" and not works(r)]
-    lines = ["| data and architecture | attack | backdoored, right target | suspicious | missed or wrong |", "| --- " * 5 + "|"]
+    lines = header(["data and architecture", "attack", "backdoored, right target", "suspicious", "missed or wrong"])
     for key in sorted({(arch(r), attack(r)) for r in working}):
         own = [r for r in working if (arch(r), attack(r)) == key]
         doubtful = sum(r["verdict"]["outcome"] == "suspicious" for r in own)
@@ -247,8 +251,7 @@ def separately(rows: list[Row]) -> list[str]:
     working = [r for r in rows if works(r) and r["target"] is not None and "values" in r]
     if not clean or not working:
         return []
-    lines = ["| test alone | all-to-one found, right target | target leads | clean called backdoored | largest clean statistic |"]
-    lines.append("| --- " * 5 + "|")
+    lines = header(["test alone", "all-to-one found, right target", "target leads", "clean called backdoored", "largest clean statistic"])
     for test in NAMES:
         seen = [(row, *alone(row, test)) for row in working]
         hits = [p <= BACKDOORED and lead == row["target"] for row, _, lead, p in seen]

@@ -6,6 +6,16 @@ from typing import Any
 from bench.tables import greater, rate, works
 
 
+def named(row: dict[str, Any]) -> bool:
+    """Whether the target class is the one that stands out, flagged or not."""
+    return bool(row["found"] == row["target"])
+
+
+def hit(row: dict[str, Any]) -> bool:
+    """Whether the model is flagged for the right class."""
+    return bool(row["flagged"] and named(row))
+
+
 def page(results: list[dict[str, Any]]) -> list[str]:
     """What they answer on the same models, by attack and in all."""
     lines = ["| method | attack | flagged, right target | right target, flagged or not | clean flagged | AUC against clean | seconds |"]
@@ -17,11 +27,10 @@ def page(results: list[dict[str, Any]]) -> list[str]:
         seconds = f"{median(r['seconds'] for r in own):.0f}"
         for kind in sorted({r["attack"] for r in working}):
             some = [r for r in working if r["attack"] == kind]
-            hits = [r["flagged"] and r["found"] == r["target"] for r in some]
-            named = [r["found"] == r["target"] for r in some]
-            lines.append(f"| {method} | {kind} | {sum(hits)} of {len(hits)} | {sum(named)} of {len(named)} | – | – | – |")
-        hits = [r["flagged"] and r["found"] == r["target"] for r in working]
-        named = [r["found"] == r["target"] for r in working]
+            lines.append(
+                f"| {method} | {kind} | {sum(map(hit, some))} of {len(some)} | {sum(map(named, some))} of {len(some)} | – | – | – |"
+            )
         auc = greater([r["statistic"] for r in working], [r["statistic"] for r in clean])
-        lines.append(f"| {method} | all | {rate(hits)} | {rate(named)} | {rate(r['flagged'] for r in clean)} | {auc:.3f} | {seconds} |")
+        whole = f"{rate(map(hit, working))} | {rate(map(named, working))} | {rate(r['flagged'] for r in clean)}"
+        lines.append(f"| {method} | all | {whole} | {auc:.3f} | {seconds} |")
     return lines
