@@ -79,6 +79,7 @@ def page(results: list[dict[str, Any]]) -> list[str]:
         "target leads: untargeted",
         "noise and mask",
         "strength, mean",
+        "median class reached, mean",
         "largest share along a map",
         "seconds a scan",
         "inconclusive",
@@ -98,11 +99,13 @@ def page(results: list[dict[str, Any]]) -> list[str]:
         aimed = [float(outlier(torch.tensor(r["values"]["noise"]))[r["target"]]) for r in attacked]
         leads = sum(alone(r, "noise")[1] == r["target"] for r in attacked)
         shares = [r["noise map"]["moved"] for r in own if r.get("noise map")]
+        reached = mean(float(torch.tensor(r["values"]["noise"]).median().sigmoid()) for r in own)
         along = f"{max(shares):.0%}" if shares else "–"
         lines.append(
             f"| {variant} | {leads} of {len(attacked)} | {mean(aimed):.1f} ({min(aimed):.1f}) | {max(clean):.1f} (n = {len(clean)}) | "
             f"{gaining(attacked, 'untargeted')} | {gaining(attacked, 'mask')} | "
-            f"{mean(r['eps'] for r in own):.2f} | {along} | {mean(r['seconds'] for r in own):.0f} | {count[variant] - len(own)} |"
+            f"{mean(r['eps'] for r in own):.2f} | {reached:.0%} | {along} | {mean(r['seconds'] for r in own):.0f} | "
+            f"{count[variant] - len(own)} |"
         )
     missing = [v for v in VARIANTS if count[v] < max(count.values())]
     return lines + (["", f"Not computed on all of these models yet: {', '.join(missing)}."] if missing else [])

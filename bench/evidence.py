@@ -35,7 +35,9 @@ SECTIONS = {
     "predictions by untargeted noise (Eq. 4), and by that noise together with the negative mask over what the mask does alone (Eq. 5 and "
     "6). The share along a map (limit 50 %) is the largest of the eight models, none of which is all-to-all; because of it, noise of a "
     "strength or on layers that the user chooses is no longer searched for along a map, so rows that are computed anew have none. All on "
-    "one processor, beside other work. What is inconclusive has stopped at the preprocessing, which so few images left undecided.",
+    "one processor, beside other work. What is inconclusive has stopped at the preprocessing, which so few images left undecided; since, "
+    "a scan that finds nothing is inconclusive as well where its noise reaches the median class on less than 5 % or more than 95 % of the "
+    "images.",
     "baselines": "The inversion detectors that the paper compares with, on held-out models, with the images that the scan gets. Neural "
     "Cleanse: 250 steps of 16 images a class; BTI-DBF: 60 epochs. Differences to the published code: see `bench/baselines`. In the paper "
     "they are right on 60.6 % (NC) and 86.4 % (BTI-DBF*) of the models of Table 1, clean ones among them; BTI-DBF (Table 2) finds next to "

@@ -24,6 +24,8 @@ BACKDOORED = 0.005
 SUSPICIOUS = 0.02
 # a share this small or large is as good as none or all: a few images in a thousand
 SMALLEST = 0.002
+# noise that moves fewer images than this to the median class, or all but so few, reaches all classes alike
+BLIND = 0.05
 # share of the images that one change moves along a one-to-one map of classes: more than half have no innocent reason
 MAPPED = 0.5
 # the same of one small patch and one class, as a lower confidence bound, unless patches do half as much for the median class
@@ -74,7 +76,7 @@ class Verdict:
         target: the target class of an all-to-one backdoor.
         mapping: source class → attacked class of an all-to-all backdoor.
         p_value: probability of evidence this strong when the classes differ only by chance, of the test that decided; where none or
-            one of the limits did, the smallest of the tests that may. None when inconclusive.
+            one of the limits did, the smallest of the tests that may. None when inconclusive before the tests.
         test: the name of the test that decided, "patch share", "map" or "clearness" where one of the limits did.
         tests: all of them.
         score: what the verdict rests on, 1 at the threshold of either kind; None when inconclusive before the tests.
@@ -144,6 +146,9 @@ def judge(evidence: Evidence, pixels: PixelEvidence | None, limit: float | None 
         if limit is None and test.steady and test.p_value <= SUSPICIOUS:
             reason = _reason(test, evidence, pixels)
             return Verdict("suspicious", reason, "all-to-one", test.target, (), test.p_value, test.name, tests, score)
+    blind = _blind(evidence)
+    if blind is not None:
+        return Verdict("inconclusive", blind, p_value=best.p_value, test=best.name, tests=tests, score=score)
     reason = "no class stands out further than chance explains" if limit is None else "no class stands out further than in clean models"
     return Verdict("no backdoor found", reason, p_value=best.p_value, test=best.name, tests=tests, score=score)
 
@@ -261,6 +266,18 @@ def _reason(test: Test, evidence: Evidence, pixels: PixelEvidence | None) -> str
         seen = against(pixels.patch_moved, ".0%")
         return f"one small patch moves this share of the other classes' images to class {test.target}: {seen}"
     return f"class {test.target} is singled out by all tests together"
+
+
+def _blind(evidence: Evidence) -> str | None:
+    """Why the noise cannot tell the classes apart; None where it can."""
+    reached = float(evidence.moved.mean(0).median())
+    if BLIND <= reached <= 1 - BLIND:
+        return None
+    amount, other = ("few", "larger") if reached < BLIND else ("many", "smaller")
+    return (
+        f"no class stands out, but noise of strength {evidence.eps:.2g} moves {reached:.0%} of the other classes' images to the median "
+        f"class, too {amount} to tell classes apart; try a {other} --eps"
+    )
 
 
 def inconclusive(reason: str) -> Verdict:

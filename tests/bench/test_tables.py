@@ -132,7 +132,7 @@ def test_scans_without_a_verdict_are_counted_by_the_ablation() -> None:
     none = [scanned("none", target, judged=False) for target in (3, None, None)]
     lines = ablation.page([*usual, *few, *none, scanned("eps 0.1", 3)])
     cells = {line.split(" | ")[0]: line.strip(" |").split(" | ") for line in lines[2:5]}
-    assert [cells["| default"][k] for k in (1, 4, 5, 9)] == ["1 of 1", "1 of 1", "0 of 1", "0"]
+    assert [cells["| default"][k] for k in (1, 4, 5, 7, 10)] == ["1 of 1", "1 of 1", "0 of 1", "52%", "0"]
     assert "(n = 1)" in cells["| few"][3]
-    assert (cells["| few"][9], cells["| none"][9]) == ("1", "3")
+    assert (cells["| few"][10], cells["| none"][10]) == ("1", "3")
     assert "eps 0.1" in lines[-1]

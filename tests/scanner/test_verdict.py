@@ -85,8 +85,18 @@ def test_few_classes_are_inconclusive() -> None:
 
 
 def test_equal_classes_do_not_divide_by_zero() -> None:
-    result = verdict.judge(evidence(torch.ones(4, 10)), None)
+    result = verdict.judge(evidence(torch.full((4, 10), 0.5)), None)
     assert result.outcome == "no backdoor found"
+
+
+@pytest.mark.parametrize(("level", "advice"), [(-6, "larger --eps"), (7, "smaller --eps")])
+def test_noise_that_cannot_tell_classes_apart_is_inconclusive(level: float, advice: str) -> None:
+    moved = (clean().logit() + level).sigmoid()
+    result = verdict.judge(evidence(moved), None)
+    assert result.outcome == "inconclusive"
+    assert advice in result.reason
+    seen = verdict.judge(evidence(moved), pixels(patch_moved=torch.full((43,), 0.1).index_fill(0, torch.tensor(7), 1.0)))
+    assert (seen.outcome, seen.target) == ("backdoored", 7), "what stands out nonetheless counts"
 
 
 def pixels(classes: int = 43, seed: int = 0, **changes: object) -> PixelEvidence:
