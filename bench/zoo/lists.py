@@ -89,6 +89,10 @@ HELD = (
     *(f"--rate 0.6 --attack bpp --seed {seed}" for seed in (175, 176)),
     *_attacked("badnets", (17, 177), more=WIDE),
     *_clean(178, more=WIDE),
+    *_attacked("ssdt", (3, 179), more=CIFAR),
+    *(f"--strength 4 --rate 0.2 --attack wanet --seed {seed}" for seed in (180, 181)),
+    *(f"--rate 0.6 --epochs 12 --attack iad --seed {seed}" for seed in (182, 183)),
+    *_attacked("bpp", (7, 184), (0, 185), (9, 186), more=CIFAR + RATE),
 )
 TUNE = (
     *_clean(0, 1, 2, 3, 4, 5),
@@ -135,6 +139,7 @@ TUNE = (
     VGG + "--attack badnets --seed 157",
     *_attacked("blend", (15, 170), (4, 171), more=VGG),
     "--strength 4 --rate 0.2 --attack wanet --seed 172",
+    *_attacked("ssdt", (0, 187), more=CIFAR),
 )
 # held models, by seed, that the version without the limit of clearness had scanned; that limit was set on tune models, but knowing that
 # Blend on VGG16 was what had been missed
