@@ -133,8 +133,8 @@ def mend(
 ) -> Mended:
     """The tuning and the writing, for a model that was scanned and can be written; arguments and errors are those of `repair`.
 
-    Runs on the device of the scan. With "ban", the noise pulls the images where the scan says that a trigger sends them, and raises the
-    loss (Eq. 4) where it says nothing, as it always does with "anp".
+    Runs on the device of the scan. With "ban", the noise pulls the images where the scan says that a trigger sends them. Where it says
+    nothing, noise raises the loss (Eq. 4) and the settings are those of `tuning.unguided`, as always with "anp".
     """
     model, how = before.model, _settings(method, how)
     assert before.choice is not None
@@ -146,6 +146,8 @@ def mend(
     checks.check_images(len(seen), len(labels.unique()), before.settings.min_images)
     how = tuning.suited(how, model, seen, labels, MIRRORED)
     aims = None if method == "anp" else _aims(before)
+    if aims is None:
+        how = tuning.unguided(how)
     checkpoint = output.with_name(f"{output.name}.partial")
     key = _key(model, method, how, aims, y, clean)
 

@@ -38,7 +38,7 @@ class Tuning:
         patches: weight of the loss under small patches beside that under noise on neurons (see `pasting`).
         teacher: the share of the loss on clean images that follows the given model's softened logits instead of the labels
             (distillation; Hinton et al., 2015), but for the class that the noise pulls to.
-        depth: the share of the layers, counted from the image, that is left as it is.
+        depth: the share of the layers, counted from the image, that is left as it is; like `teacher`, 0 where the scan names no class.
         flip: mirror images at random.
     """
 
@@ -71,6 +71,14 @@ class Tuning:
 def plain(settings: Tuning) -> Tuning:
     """The same without noise: plain fine-tuning of all layers."""
     return replace(settings, weight=0.0, pixels=0.0, patches=0.0, teacher=0.0, depth=0.0)
+
+
+def unguided(settings: Tuning) -> Tuning:
+    """The same where nothing says which class a trigger pulls to: all layers are tuned by the labels alone, as in the paper.
+
+    A teacher hands a backdoor on, but for the class that is left out of what it says; and noise that pulls nowhere has to reach further.
+    """
+    return replace(settings, teacher=0.0, depth=0.0)
 
 
 # adversarial neuron pruning with the settings of its authors (Wu and Wang, NeurIPS 2021): alpha L + (1 - alpha) L under noise with alpha

@@ -97,6 +97,15 @@ def test_plain_fine_tuning_is_lambda_2_of_0(before: Report, image_dir: Path, tmp
     assert (tmp_path / "a.onnx").read_bytes() != (tmp_path / "c.onnx").read_bytes()
 
 
+def test_without_a_class_to_pull_to_the_given_model_teaches_nothing(before: Report, image_dir: Path, tmp_path: Path) -> None:
+    found = replace(before, verdict=Verdict("backdoored", "", kind="all-to-one", target=1))
+    lost = replace(before, verdict=Verdict("no backdoor found", ""))
+    one, other = (mended(report, image_dir, tmp_path / "fixed.onnx").settings for report in (found, lost))
+    assert (one.teacher, one.depth) == (HOW.teacher, HOW.depth)
+    assert (other.teacher, other.depth) == (0, 0)
+    assert HOW.teacher * HOW.depth > 0
+
+
 def test_a_torchscript_model(trained: torch.nn.Module, image_dir: Path, tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
