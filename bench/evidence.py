@@ -50,12 +50,12 @@ SECTIONS = {
     "0) of all layers with the same images, batches and learning rate; *anp*: adversarial neuron pruning, with its authors' settings but "
     "fewer batches at a higher rate. ± is the standard deviation over the models. Which models these are was decided by what was on the "
     "machine. SSDT works on one held-out model, in which the scan finds nothing: it was repaired as with `--force`, by noise that pulls "
-    "to no class, without patches and teacher, on all layers (with 900 images and the settings of the others an ASR of 15.3 % was left; "
-    "that was changed because of a tune model). With 900 images BadNets 7 kept 4.2 %. Training follows from the seed on one processor "
-    "only: models trained anew for their repair on another than that of the scans above are not the same, but the same recipe once more. "
-    "What the next section says of folded statistics holds for *finetune* here as well. The paper's means (ResNet18 of full width, "
-    "CIFAR-10): BAN 93.8 to 92.4 % accuracy, 99.3 to 2.2 % ASR, fine-tuning to 93.4 % and 38.8 % (Table 3); all-to-all BAN 93.7 to 92.6 "
-    "%, 89.1 to 1.2 % (Table 5); ANP leaves an ASR of 23.7 % there, 97.2 % on Blend (Table 11).",
+    "to no class, without patches and teacher, on all layers (with 900 images and the settings of the others an ASR of 15.3 % was left, "
+    "which led to trials on a tune model and these to other settings). With 900 images BadNets 7 kept 4.2 %. Training follows from the "
+    "seed on one processor only: models trained anew for their repair on another than that of the scans above are not the same, but the "
+    "same recipe once more. What the next section says of folded statistics holds for *finetune* here as well. The paper's means "
+    "(ResNet18 of full width, CIFAR-10): BAN 93.8 to 92.4 % accuracy, 99.3 to 2.2 % ASR, fine-tuning to 93.4 % and 38.8 % (Table 3); "
+    "all-to-all BAN 93.7 to 92.6 %, 89.1 to 1.2 % (Table 5); ANP leaves an ASR of 23.7 % there, 97.2 % on Blend (Table 11).",
     "repair-earlier": "Repairs by earlier versions, and by the other methods of models that this version has not repaired yet. Version 1 "
     "pasted no patches, had no teacher and wrote what lies at 0.85 of the way from the given to the tuned weights. Version 2 pasted "
     "patches; of eight models it left 3.1 % (VGG16: BadNets 34 0.2 %, Blend 9 3.6 %, Blend 27 0.5 %, BadNets 21 16.3 %), two of its rows "
