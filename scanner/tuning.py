@@ -68,17 +68,17 @@ class Tuning:
             raise UsageError(f"--lambda2 {self.weight:g}: expected a finite weight, at least 0")
 
 
-def plain(settings: Tuning) -> Tuning:
-    """The same without noise: plain fine-tuning of all layers."""
-    return replace(settings, weight=0.0, pixels=0.0, patches=0.0, teacher=0.0, depth=0.0)
-
-
 def unguided(settings: Tuning) -> Tuning:
     """The same where nothing says which class a trigger pulls to: all layers are tuned by the labels alone, as in the paper.
 
     A teacher hands a backdoor on, but for the class that is left out of what it says; and noise that pulls nowhere has to reach further.
     """
     return replace(settings, teacher=0.0, depth=0.0)
+
+
+def plain(settings: Tuning) -> Tuning:
+    """The same without noise: plain fine-tuning of all layers."""
+    return replace(unguided(settings), weight=0.0, pixels=0.0, patches=0.0)
 
 
 # adversarial neuron pruning with the settings of its authors (Wu and Wang, NeurIPS 2021): alpha L + (1 - alpha) L under noise with alpha

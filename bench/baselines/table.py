@@ -3,7 +3,7 @@
 from statistics import median
 from typing import Any
 
-from bench.tables import greater, rate, works
+from bench.tables import greater, header, rate, works
 
 
 def named(row: dict[str, Any]) -> bool:
@@ -18,8 +18,9 @@ def hit(row: dict[str, Any]) -> bool:
 
 def page(results: list[dict[str, Any]]) -> list[str]:
     """What they answer on the same models, by attack and in all."""
-    lines = ["| method | attack | flagged, right target | right target, flagged or not | clean flagged | AUC against clean | seconds |"]
-    lines.append("| --- " * 7 + "|")
+    lines = header(
+        ["method", "attack", "flagged, right target", "right target, flagged or not", "clean flagged", "AUC against clean", "seconds"]
+    )
     for method in dict.fromkeys(r["method"] for r in results):
         own = [r for r in results if r["method"] == method]
         clean = [r for r in own if r["attack"] == "none"]

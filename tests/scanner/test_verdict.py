@@ -84,9 +84,9 @@ def test_few_classes_are_inconclusive() -> None:
     assert verdict.judge(evidence(clean(classes=3)), None).outcome == "inconclusive"
 
 
-def test_equal_classes_do_not_divide_by_zero() -> None:
-    result = verdict.judge(evidence(torch.full((4, 10), 0.5)), None)
-    assert result.outcome == "no backdoor found"
+@pytest.mark.parametrize(("moved", "outcome"), [(0.5, "no backdoor found"), (1.0, "inconclusive")])
+def test_equal_classes_do_not_divide_by_zero(moved: float, outcome: str) -> None:
+    assert verdict.judge(evidence(torch.full((4, 10), moved)), None).outcome == outcome
 
 
 @pytest.mark.parametrize(("level", "advice"), [(-6, "larger --eps"), (7, "smaller --eps")])
