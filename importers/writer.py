@@ -1,8 +1,7 @@
 """TracedModel → file: the original ONNX or TorchScript file with other values in its weights, and nothing else changed."""
 
-import contextlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +10,8 @@ from onnx import TensorProto
 from torch import Tensor
 
 from banscan.errors import ModelError
-from banscan.files import whole
 from banscan.importers import quantised, torchscript, untrusted
 from banscan.importers.graph import TracedModel
-
-Make = Callable[[Path], Path]
 
 
 def check_writable(model: TracedModel, *, dequantise: bool) -> None:
@@ -32,34 +28,33 @@ def check_writable(model: TracedModel, *, dequantise: bool) -> None:
 def write(model: TracedModel, weights: dict[str, Tensor], path: Path) -> None:
     """Writes the model's own file with these `weights` in it, under their names in the traced graph, to `path`.
 
-    Nodes, names, metadata, inputs, outputs and types stay; external data stays external, in a file beside `path`. Both appear under their
-    names when they are whole.
+    Nodes, names, metadata, inputs, outputs and types stay; external data stays external, in files beside `path`. It is written where it is
+    told: `files.whole` has a place until it is complete.
 
     Raises:
         ModelError: a weight that is not held by the file itself.
-        UsageError: the file cannot be written.
+        OSError: the file cannot be written.
     """
     source = model.source
-    with _places(path) as make:
-        if source.format == "TorchScript":
-            torchscript.write_source(source, {source.weights[n]: v.detach() for n, v in weights.items()}, make(path))
-        else:
-            _write_onnx(model, {source.weights[n]: v.detach().numpy() for n, v in weights.items()}, path, make)
+    if source.format == "TorchScript":
+        torchscript.write_source(source, {source.weights[n]: v.detach() for n, v in weights.items()}, path)
+    else:
+        _write_onnx(model, {source.weights[n]: v.detach().numpy() for n, v in weights.items()}, path)
 
 
-def _write_onnx(model: TracedModel, given: dict[str, np.ndarray], path: Path, make: Make) -> None:
+def _write_onnx(model: TracedModel, given: dict[str, np.ndarray], path: Path) -> None:
     source = model.source
     eight_bit = source.precision == "8 bits"
     proto = untrusted.read_onnx(source.path, outside=eight_bit)
     if eight_bit:
         quantised.dequantise(proto)
     tensors = dict(_tensors(proto.graph))
-    _move_outside(list(tensors.values()), source.path, path, make)
+    _move_outside(list(tensors.values()), source.path, path)
     for name, value in given.items():
         if name not in tensors:
             raise ModelError(f"{source.path}: the weight {name!r} is computed or lies in a function; cannot write it back")
-        _replace(tensors[name], value, path, make)
-    make(path).write_bytes(proto.SerializeToString())
+        _replace(tensors[name], value, path)
+    path.write_bytes(proto.SerializeToString())
 
 
 def _tensors(graph: onnx.GraphProto) -> Iterator[tuple[str, TensorProto]]:
@@ -71,21 +66,7 @@ def _tensors(graph: onnx.GraphProto) -> Iterator[tuple[str, TensorProto]]:
             yield node.output[0], node.attribute[0].t
 
 
-@contextlib.contextmanager
-def _places(path: Path) -> Iterator[Make]:
-    """Temporary files beside their final names, renamed together at the end, the model last; none is left behind."""
-    with contextlib.ExitStack() as stack:
-        made = {path: stack.enter_context(whole(path))}  # the first to enter is the last to leave
-
-        def make(final: Path) -> Path:
-            if final not in made:
-                made[final] = stack.enter_context(whole(final))
-            return made[final]
-
-        yield make
-
-
-def _move_outside(tensors: list[TensorProto], source: Path, path: Path, make: Make) -> None:
+def _move_outside(tensors: list[TensorProto], source: Path, path: Path) -> None:
     """Copies the files with external data beside the new model and points the tensors there."""
     moved: dict[str, Path] = {}
     for tensor in tensors:
@@ -93,11 +74,11 @@ def _move_outside(tensors: list[TensorProto], source: Path, path: Path, make: Ma
             if entry.key == "location":
                 if entry.value not in moved:
                     moved[entry.value] = path.with_name(f"{path.name}{f'.{len(moved)}' if moved else ''}.data")
-                    shutil.copyfile(source.parent / entry.value, make(moved[entry.value]))
+                    shutil.copyfile(source.parent / entry.value, moved[entry.value])
                 entry.value = moved[entry.value].name
 
 
-def _replace(tensor: TensorProto, value: np.ndarray, path: Path, make: Make) -> None:
+def _replace(tensor: TensorProto, value: np.ndarray, path: Path) -> None:
     """Puts values into a tensor in its own type, where it lies."""
     dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
     data = onnx.numpy_helper.from_array(np.ascontiguousarray(value.reshape(tuple(tensor.dims))).astype(dtype), tensor.name)
@@ -105,6 +86,6 @@ def _replace(tensor: TensorProto, value: np.ndarray, path: Path, make: Make) -> 
         tensor.CopyFrom(data)
         return
     entries = {e.key: e.value for e in tensor.external_data}
-    with make(path.with_name(entries["location"])).open("r+b") as stream:
+    with path.with_name(entries["location"]).open("r+b") as stream:
         stream.seek(int(entries.get("offset", 0)))
         stream.write(data.raw_data)

@@ -213,18 +213,20 @@ def _kept(labels: Tensor) -> Tensor:
 
 
 def _write(model: TracedModel, values: dict[str, Tensor], output: Path, x: Tensor) -> Parity:
-    """Writes, reads again and compares with the tuned graph; a file that differs does not stay."""
-    writer.write(model, {name: value.cpu() for name, value in values.items()}, output)
+    """Writes, reads again and compares with the tuned graph; only a file that agrees gets its name."""
     height, width = x.shape[2:4] if model.input.layout == "NCHW" else x.shape[1:3]
-    written = importers.load(output, (height, width), model.source.output)
     shown = x[:PARITY_IMAGES]
-    own = importers.parity(written, shown)
-    with torch.no_grad():
-        tuned, read = tuning.logits(model, values, shown).cpu(), written.logits(shown)
-    difference = float((tuned - read).norm() / tuned.norm())
-    if own is None or not max(own.rms, difference) <= checks.PARITY[written.source.precision]:
-        output.unlink()
-        raise BanscanError(f"{output}: the written file differs from the tuned model by {difference:.1e} relative RMS; it was removed")
+    with whole(output) as place:
+        writer.write(model, {name: value.cpu() for name, value in values.items()}, place)
+        written = importers.load(place, (height, width), model.source.output)
+        own = importers.parity(written, shown)
+        with torch.no_grad():
+            tuned, read = tuning.logits(model, values, shown).cpu(), written.logits(shown)
+        difference = float((tuned - read).norm() / tuned.norm())
+        if own is None or not max(own.rms, difference) <= checks.PARITY[written.source.precision]:
+            raise BanscanError(
+                f"{output}: the written file would differ from the tuned model by {difference:.1e} relative RMS; nothing was written"
+            )
     return own
 
 

@@ -93,6 +93,7 @@ HELD = (
     *(f"--strength 4 --rate 0.2 --attack wanet --seed {seed}" for seed in (180, 181)),
     *(f"--rate 0.6 --epochs 12 --attack iad --seed {seed}" for seed in (182, 183)),
     *_attacked("bpp", (7, 184), (0, 185), (9, 186), more=CIFAR + RATE),
+    *(f"--strength 4 --rate 0.2 --epochs 12 --attack wanet --seed {seed}" for seed in (188, 189, 190)),
 )
 TUNE = (
     *_clean(0, 1, 2, 3, 4, 5),

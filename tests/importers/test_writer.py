@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from banscan import ModelError, UsageError, importers
+from banscan import ModelError, importers
 from banscan.importers import weights as held
 from banscan.importers import writer
 from banscan.scanner import tuning
@@ -181,19 +181,3 @@ def test_shared_weights_are_refused(export: Callable[..., Path]) -> None:
     body = (nn.Conv2d(3, 8, 3), nn.ReLU(), layer, nn.ReLU(), layer, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10))
     with pytest.raises(ModelError, match="share the weight"):
         held.writable(importers.load(export("shared", nn.Sequential(*body))))
-
-
-def test_a_full_disk_leaves_the_old_file(tmp_path: Path, model_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = importers.load(model_file)
-    written = tmp_path / "written.onnx"
-    written.write_bytes(b"old")
-
-    def full(self: Path, data: bytes) -> int:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(UsageError, match="No space left"):
-        writer.write(model, changed(model), written)
-    monkeypatch.undo()
-    assert written.read_bytes() == b"old"
-    assert [p.name for p in tmp_path.iterdir()] == ["written.onnx"]

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from banscan import EvidenceError, UsageError, importers
-from banscan.importers import weights, writer
+from banscan import BanscanError, EvidenceError, UsageError, importers
+from banscan.importers import TracedModel, weights, writer
 from banscan.importers.graph import attribute_named
 from banscan.scanner import images, tuning
 from banscan.scanner.config import Settings
@@ -178,17 +178,39 @@ def test_another_repairs_checkpoint_is_not_written_over(before: Report, image_di
 def test_a_file_that_cannot_be_written_costs_no_tuning(
     before: Report, image_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*arguments: object) -> None:
+    """And leaves the file that was there."""
+    output = tmp_path / "fixed.onnx"
+    output.write_bytes(b"old")
+
+    def full(model: object, weights: object, path: Path) -> None:
+        path.with_name("fixed.onnx.data").write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
         patched.setattr(writer, "write", full)
-        with pytest.raises(OSError, match="No space"):
-            mended(before, image_dir, tmp_path / "fixed.onnx")
+        with pytest.raises(UsageError, match=r"fixed\.onnx: cannot be written \(No space left on device\)"):
+            mended(before, image_dir, output)
+    assert output.read_bytes() == b"old"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["fixed.onnx", "fixed.onnx.partial"]
     epochs: list[int] = []
-    mended(before, image_dir, tmp_path / "fixed.onnx", told=lambda epoch, clean, noisy, accuracy: epochs.append(epoch))
+    mended(before, image_dir, output, told=lambda epoch, clean, noisy, accuracy: epochs.append(epoch))
     assert epochs == []
     assert [p.name for p in tmp_path.iterdir()] == ["fixed.onnx"]
+
+
+def test_a_file_that_differs_from_the_tuned_model_is_not_kept(
+    before: Report, image_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "fixed.onnx"
+    output.write_bytes(b"old")
+
+    def unchanged(model: TracedModel, weights: object, path: Path) -> None:
+        path.write_bytes(model.source.path.read_bytes())
+
+    monkeypatch.setattr(writer, "write", unchanged)
+    with pytest.raises(BanscanError, match=r"fixed\.onnx: the written file would differ from the tuned model by \d"):
+        mended(before, image_dir, output)
+    assert output.read_bytes() == b"old"
 
 
 def test_lost_accuracy_writes_nothing(before: Report, image_dir: Path, tmp_path: Path) -> None:
