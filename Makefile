@@ -19,7 +19,7 @@ demo: $(VENV)/installed ## scan the two examples: a backdoored model (exit 1) an
 
 demo-seeds: $(VENV)/tested ## both examples at several seeds; finished rows are not computed again
 	$(BIN)/python -m bench.detect --zoo examples --images examples/clean --seeds 3 --out bench/results/examples.jsonl
-	$(BIN)/python -m bench.evidence bench/results/examples.jsonl
+	$(BIN)/python -m bench.evidence --only examples
 
 zoo: $(VENV)/tested ## trains the models of the tables from DATA (gtsrb.npz, cifar10-*.npz) into ZOO; goes on where it stopped
 	$(BIN)/python -m bench.zoo --data $(DATA) --out $(ZOO)
@@ -44,7 +44,7 @@ null: $(VENV)/tested ## the scores of clean models that banscan ships, from the 
 	$(BIN)/python -m bench.null bench/results/tune.jsonl --out scanner/clean_models.json
 
 evidence: $(VENV)/tested ## docs/evidence.md from the rows in bench/results
-	$(BIN)/python -m bench.evidence $(foreach part,examples held repair repair-earlier floor repair-few repair-settings baselines ablation tune,$(wildcard bench/results/$(part).jsonl)) --out docs/evidence.md
+	$(BIN)/python -m bench.evidence --out docs/evidence.md
 
 matrix: $(VENV)/tested ## docs/matrix.md: every family of classifiers in every form that they are written in
 	$(BIN)/python -W ignore -m tests.importers.matrix --rows .matrix.jsonl --out docs/matrix.md

@@ -33,6 +33,7 @@ from bench.zoo.train import Recipe, networks, planned, tensors, triggered
 # their triggers are networks, which zoos of earlier versions did not keep
 GENERATED = ("iad", "ssdt")
 ALL = ("all", "all on which every method was tried")
+MEASURED = (("ASR", "asr"), ("benign accuracy", "accuracy"))
 # one setting changed at a time, as in the paper's Table 7
 VARIANTS: tuple[dict[str, float], ...] = (
     {},
@@ -118,6 +119,18 @@ def page(results: list[dict[str, Any]]) -> list[str]:
         where.setdefault(row["environment"]["processor"], set()).add(row["name"])
     for processor, names in sorted(where.items()) if len(where) > 1 else ():
         lines += ["", f"Repaired on {processor}: {', '.join(sorted(names))}."]
+    return lines
+
+
+def short(results: list[dict[str, Any]]) -> list[str]:
+    """One line for every method with its usual settings, over all models that it was tried on."""
+    lines = []
+    for method in METHODS:
+        own = [r for r in results if label(r) == method]
+        moved = [
+            f"{what} {spread([r['before'][key] for r in own])} to {spread([r['after'][key] for r in own])}" for what, key in MEASURED if own
+        ]
+        lines += [f"- repaired by *{method}*, {len(own)} models: {', '.join(moved)}"] if own else []
     return lines
 
 

@@ -181,20 +181,9 @@ def totals(rows: list[Row], held: bool) -> list[str]:
         flagged = [r["verdict"]["outcome"] == "backdoored" for r in own]
         doubtful = sum(r["verdict"]["outcome"] == "suspicious" for r in own)
         lines.append(f"| {key_arch} | clean | {rate(flagged)} called backdoored | {doubtful} | – |")
-    lines.append("")
-    if working:
-        lines.append(f"- working attacks called backdoored with the right target or map: {rate(map(found, working))}")
-    if clean:
-        lines.append(f"- clean models called backdoored: {rate(r['verdict']['outcome'] == 'backdoored' for r in clean)}")
-        unclear = [f"{r['name']} ({r['verdict']['reason'].partition(',')[0]})" for r in clean if r["verdict"]["outcome"] == "inconclusive"]
-        lines += [f"- clean models without a verdict, among these: {', '.join(unclear)}"] if unclear else []
-    fresh = [r for r in rows if int(r["name"].rpartition("-s")[2] or -1) not in SEEN] if held else []
-    if fresh:
-        found_, flagged = (
-            [found(r) for r in fresh if works(r)],
-            [r["verdict"]["outcome"] == "backdoored" for r in fresh if r["attack"] == "none"],
-        )
-        lines.append(f"- of the models that no earlier version had scanned: found {rate(found_)}, clean called backdoored {rate(flagged)}")
+    lines += ["", *headline(rows, held)]
+    unclear = [f"{r['name']} ({r['verdict']['reason'].partition(',')[0]})" for r in clean if r["verdict"]["outcome"] == "inconclusive"]
+    lines += [f"- clean models without a verdict, among these: {', '.join(unclear)}"] if unclear else []
     if held and working and clean:
         known = shipped()
         limit = max(e.score for e in known.entries)
@@ -214,6 +203,38 @@ def totals(rows: list[Row], held: bool) -> list[str]:
         machines["{processor}, {threads} thread(s), torch {torch}".format(**r["environment"])].append(r["seconds"])
     cost = "; ".join(f"median {median(seconds):.0f} s a scan on {machine} (n = {len(seconds)})" for machine, seconds in machines.items())
     lines.append(f"- {len(rows)} scans, noise {settings['noise']}, {settings['restarts']} restarts; {cost}; with other work on the machine")
+    return lines
+
+
+def headline(rows: list[Row], held: bool) -> list[str]:
+    """Found and falsely flagged models in all, and for `held` ones those that no earlier version had scanned by themselves."""
+    lines = []
+    hits, alarms = _judged(rows)
+    if hits:
+        lines.append(f"- working attacks called backdoored with the right target or map: {rate(hits)}")
+    if alarms:
+        lines.append(f"- clean models called backdoored: {rate(alarms)}")
+    fresh = [r for r in rows if int(r["name"].rpartition("-s")[2] or -1) not in SEEN] if held else []
+    if fresh:
+        hits, alarms = _judged(fresh)
+        lines.append(f"- of the models that no earlier version had scanned: found {rate(hits)}, clean called backdoored {rate(alarms)}")
+    return lines
+
+
+def _judged(rows: list[Row]) -> tuple[list[bool], list[bool]]:
+    """Whether each working attack is found, and whether each clean model is called backdoored."""
+    return (
+        [found(r) for r in rows if works(r)],
+        [r["verdict"]["outcome"] == "backdoored" for r in rows if r["attack"] == "none"],
+    )
+
+
+def missed(rows: list[Row]) -> list[str]:
+    """Attacked models that are not called backdoored with the right target or map, those that the attack works on first."""
+    lines = header(["model", "attack", "ASR", "verdict"])
+    wrong = [r for r in rows if r["attack"] != "none" and not found(r)]
+    for r in sorted(wrong, key=lambda r: (not works(r), r["name"])):
+        lines.append(f"| {r['name']} | {attack(r)} | {r['asr']:.2f} | {_called(r['verdict'])} |")
     return lines
 
 

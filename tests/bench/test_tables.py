@@ -14,14 +14,11 @@ from bench.rows import read
 
 ROOT = Path(__file__).parents[2]
 ROWS = ROOT / "bench" / "results"
-# in the order of `make evidence`
-PARTS = ("examples", "held", "repair", "repair-earlier", "floor", "repair-few", "repair-settings", "baselines", "ablation", "tune")
 
 
 def test_the_page_is_what_the_rows_say(tmp_path: Path) -> None:
-    files = [str(ROWS / f"{part}.jsonl") for part in PARTS if (ROWS / f"{part}.jsonl").exists()]
     page = tmp_path / "evidence.md"
-    done = CliRunner().invoke(evidence.main, [*files, "--out", str(page)])
+    done = CliRunner().invoke(evidence.main, ["--results", str(ROWS), "--out", str(page)])
     assert done.exit_code == 0, done.output
     assert page.read_text() == (ROOT / "docs" / "evidence.md").read_text(), "run make evidence"
 
@@ -81,6 +78,12 @@ def test_what_counts_as_found() -> None:
     assert not tables.found(row(None, "backdoored", None, map={"moved": 0.9, "next": 0.2}))
     assert not tables.works(row(3, "backdoored", 3) | {"asr": 0.89})
     assert not tables.works(row(3, "backdoored", 3) | {"attack": "none", "asr": None})
+
+
+def test_what_is_missed_is_listed() -> None:
+    rows = [row(3, "backdoored", 3), row(3, "backdoored", 4), row(3, "no backdoor found", asr=0.5), row(3, "suspicious", 3)]
+    rows = [one | {"name": f"gtsrb-net-badnets-3-s{k}"} for k, one in enumerate(rows)]
+    assert [line.split(" | ")[0] for line in tables.missed(rows)[2:]] == [f"| gtsrb-net-badnets-3-s{k}" for k in (1, 3, 2)]
 
 
 def test_interval_is_wilsons() -> None:
