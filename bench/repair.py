@@ -27,6 +27,7 @@ from banscan.scanner.scan import scan
 from banscan.scanner.tuning import Tuning
 from bench import rows
 from bench.detect import own_images
+from bench.tables import header
 from bench.zoo import data
 from bench.zoo.train import Recipe, networks, planned, tensors, triggered
 
@@ -81,18 +82,17 @@ def label(row: dict[str, Any]) -> str:
 
 def table(results: list[dict[str, Any]]) -> list[str]:
     """Markdown: mean and spread over the models of an attack on an architecture, by method."""
-    lines = [
-        "| data and architecture | attack | method | models | benign accuracy before | after | ASR before | after |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    lines = header(["data and architecture", "attack", "method", "models", "benign accuracy before", "after", "ASR before", "after"])
     groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     names = {r["name"] for r in results}
     # with settings that were changed few were repaired
     tried = ({r["name"] for r in results if label(r) == method} for method in METHODS)
     shared = names.intersection(*filter(None, tried))
+    alike = len({(rows.arch(r), rows.attack(r["recipe"])) for r in results}) == 1
     for row in results:
         compared = row["name"] in shared and len(shared) < len(names)
-        for group in ((rows.arch(row), rows.attack(row["recipe"])), *((one, "all") for one in ALL[: 1 + compared])):
+        sums = () if alike else ALL[: 1 + compared]
+        for group in ((rows.arch(row), rows.attack(row["recipe"])), *((one, "all") for one in sums)):
             groups.setdefault((*group, label(row)), []).append(row)
     for (where, kind, method), members in sorted(groups.items(), key=lambda pair: (pair[0][0] in ALL, pair[0])):
         cells = [spread([m[when][what] for m in members]) for what in ("accuracy", "asr") for when in ("before", "after")]
@@ -102,12 +102,7 @@ def table(results: list[dict[str, Any]]) -> list[str]:
 
 def page(results: list[dict[str, Any]]) -> list[str]:
     """The table, then model by model what became of it."""
-    lines = [
-        *table(results),
-        "",
-        "| model | method | accuracy | ASR | score before | second scan |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
+    lines = [*table(results), "", *header(["model", "method", "accuracy", "ASR", "score before", "second scan"])]
     for row in sorted(results, key=lambda r: (r["name"], label(r))):
         moved = [f"{row['before'][what]:.1%} → {row['after'][what]:.1%}" for what in ("accuracy", "asr")]
         again = row["after_scan"]
