@@ -16,7 +16,7 @@ import click
 import torch
 
 from banscan.scanner.config import Settings
-from banscan.scanner.verdict import outlier
+from banscan.scanner.verdict import finest, outlier
 from bench import rows
 from bench.detect import own_images, row
 from bench.tables import alone, gaining, header
@@ -96,7 +96,7 @@ def page(results: list[dict[str, Any]]) -> list[str]:
             continue
         attacked = [r for r in own if r["attack"] != "none"]
         clean = [alone(r, "noise")[0] for r in own if r["attack"] == "none"]
-        aimed = [float(outlier(torch.tensor(r["values"]["noise"]))[r["target"]]) for r in attacked]
+        aimed = [_noise(r)[r["target"]] for r in attacked]
         leads = sum(alone(r, "noise")[1] == r["target"] for r in attacked)
         shares = [r["noise map"]["moved"] for r in own if r.get("noise map")]
         reached = mean(float(torch.tensor(r["values"]["noise"]).median().sigmoid()) for r in own)
@@ -109,6 +109,13 @@ def page(results: list[dict[str, Any]]) -> list[str]:
         )
     missing = [v for v in VARIANTS if count[v] < max(count.values())]
     return lines + (["", f"Not computed on all of these models yet: {', '.join(missing)}."] if missing else [])
+
+
+def _noise(row: dict[str, Any]) -> list[float]:
+    """The outlier statistic of every class in the noise test."""
+    values = torch.tensor(row["values"]["noise"])
+    each: list[float] = outlier(values, finest("noise", values)).tolist()
+    return each
 
 
 @click.command()

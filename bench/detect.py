@@ -30,6 +30,7 @@ def row(manifest: Path, images: Path, settings: Settings, limit: int = 500) -> d
         "name": manifest.stem,
         "attack": facts["recipe"]["attack"],
         "target": facts["recipe"]["target"],
+        **({"several": len(facts["targets"]), "targets": facts["targets"]} if "targets" in facts else {}),
         "model_accuracy": facts["accuracy"],
         "asr": facts["asr"],
         "sha256": report["model"]["sha256"],

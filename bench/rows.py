@@ -27,7 +27,9 @@ def arch(row: dict[str, Any]) -> str:
 
 def attack(recipe: dict[str, Any]) -> str:
     """What a model was trained with, from its recipe or a row that holds the same."""
-    return "clean" if recipe["attack"] == "none" else f"{recipe['attack']}{', all-to-all' if recipe['target'] is None else ''}"
+    several = recipe.get("several", 1)
+    how = ", all-to-all" if recipe["target"] is None else f", {several} targets" if several > 1 else ""
+    return "clean" if recipe["attack"] == "none" else f"{recipe['attack']}{how}"
 
 
 def succeeds(recipe: dict[str, Any], asr: float | None) -> bool:

@@ -17,11 +17,11 @@ from banscan.scanner.verdict import (
     Test,
     clear_score,
     deciding,
+    finest,
     one_score,
-    outlier,
-    outlier_p,
     patch_score,
     share_score,
+    together,
 )
 from bench.rows import WORKING, arch, attack, succeeds
 from bench.zoo.lists import SEEN
@@ -56,14 +56,24 @@ def works(row: Row) -> bool:
     return succeeds(row, row["asr"])
 
 
+def aims(row: Row) -> set[int]:
+    """The target classes of an all-to-one attack."""
+    return set(row.get("targets") or [row["target"]])
+
+
+def named(verdict: dict[str, Any]) -> list[int]:
+    """The classes that a verdict names, the first one first."""
+    return [] if verdict["target"] is None else [verdict["target"], *verdict.get("others", [])]
+
+
 def found(row: Row) -> bool:
-    """Called backdoored with the right target; for all-to-all with the right kind and most of the map right."""
+    """Called backdoored with no other class than the target, or one of several; for all-to-all with the right kind and most of the map."""
     verdict = row["verdict"]
     if verdict["outcome"] != "backdoored":
         return False
     if row["target"] is None:
         return bool(verdict["kind"] == "all-to-all" and _mapped(row)["next"] > 0.5)
-    return bool(verdict["target"] == row["target"])
+    return bool(named(verdict) and aims(row).issuperset(named(verdict)))
 
 
 def calibrated(row: Row, limit: float) -> bool:
@@ -80,11 +90,11 @@ def calibrated(row: Row, limit: float) -> bool:
     tests = [Test(**t) for t in verdict["tests"]]
     best = deciding(tests)
     if one_score(best) > limit:
-        return bool(best.target == row["target"])
+        return best.target in aims(row)
     at, _, score = _patched(row)
     if score <= limit:
         at, _, score = _cleared(row)
-    return bool(score > limit and at == row["target"])
+    return score > limit and at in aims(row)
 
 
 def _patched(row: Row) -> tuple[int, float, float]:
@@ -139,10 +149,10 @@ def table(rows: list[Row]) -> list[str]:
         first = own[0]
         outcomes = [r["verdict"]["outcome"] for r in own]
         counts = ", ".join(f"{o} ({outcomes.count(o)})" for o in sorted(set(outcomes)))
-        targets = ", ".join(sorted({str(r["verdict"]["target"]) for r in own if r["verdict"]["target"] is not None})) or "–"
+        targets = ", ".join(map(str, sorted({c for r in own for c in named(r["verdict"])}))) or "–"
         p = max((r["verdict"]["p_value"] for r in own if r["verdict"]["p_value"] is not None), default=float("nan"))
         asr = "–" if first["asr"] is None else f"{first['asr']:.3f}"
-        aim = "–" if first["attack"] == "none" else "all" if first["target"] is None else str(first["target"])
+        aim = "–" if first["attack"] == "none" else "all" if first["target"] is None else ", ".join(map(str, sorted(aims(first))))
         seen = [_shown(own, test) for test in names]
         seen += [_moved(own, key) for key in MAPS]
         head = f"{name} | {attack(first)} | {aim} | {first['model_accuracy']:.3f} | {asr} | {counts} | {targets} | {p:.1e}"
@@ -239,7 +249,7 @@ def missed(rows: list[Row]) -> list[str]:
 
 
 def _called(verdict: dict[str, Any]) -> str:
-    what = verdict["kind"] if verdict["target"] is None else str(verdict["target"])
+    what = verdict["kind"] if verdict["target"] is None else ", ".join(map(str, named(verdict)))
     return verdict["outcome"] if what is None else f"{verdict['outcome']}, {what}"
 
 
@@ -275,8 +285,8 @@ def separately(rows: list[Row]) -> list[str]:
     lines = header(["test alone", "all-to-one found, right target", "target leads", "clean called backdoored", "largest clean statistic"])
     for test in NAMES:
         seen = [(row, *alone(row, test)) for row in working]
-        hits = [p <= BACKDOORED and lead == row["target"] for row, _, lead, p in seen]
-        leads = [lead == row["target"] for row, _, lead, _ in seen]
+        hits = [p <= BACKDOORED and lead in aims(row) for row, _, lead, p in seen]
+        leads = [lead in aims(row) for row, _, lead, _ in seen]
         calm = [alone(row, test) for row in clean]
         alarms = [p <= BACKDOORED for _, _, p in calm]
         lines.append(f"| {test} | {rate(hits)} | {sum(leads)} of {len(leads)} | {rate(alarms)} | {max(s for s, _, _ in calm):.2f} |")
@@ -309,7 +319,7 @@ def separately(rows: list[Row]) -> list[str]:
 
 def gaining(rows: list[Row], key: str) -> str:
     """In how many of the models the class that gains most by what is not used is the target."""
-    return f"{sum(r[key]['class'] == r['target'] for r in rows)} of {len(rows)}"
+    return f"{sum(r[key]['class'] in aims(r) for r in rows)} of {len(rows)}"
 
 
 def _share(row: Row, key: str) -> float | None:
@@ -318,6 +328,6 @@ def _share(row: Row, key: str) -> float | None:
 
 def alone(row: Row, test: str) -> tuple[float, int, float]:
     """Statistic, leading class and p-value of one test by itself."""
-    values = outlier(torch.tensor(row["values"][test]))
-    lead = int(values.argmax())
-    return float(values[lead]), lead, outlier_p(float(values[lead]), len(values), len(values))
+    values = torch.tensor(row["values"][test])
+    _, statistic, p = together(values.sort(descending=True).values, len(values), 1, finest(test, values))
+    return statistic, int(values.argmax()), p

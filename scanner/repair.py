@@ -197,10 +197,14 @@ def _check_paths(path: Path, output: Path) -> None:
 
 
 def _aims(report: Report) -> Tensor | None:
-    """Where the scan says that a trigger sends the images of each class [classes]; None where it says nothing of it."""
+    """Where the scan says that a trigger sends the images of each class [classes]; None where it says nothing of it.
+
+    Several targets take turns.
+    """
     verdict = report.verdict
     if verdict.kind == "all-to-one" and verdict.target is not None:
-        return torch.full((report.model.classes,), verdict.target)
+        targets = torch.tensor([verdict.target, *verdict.others])
+        return targets[torch.arange(report.model.classes) % len(targets)]
     return torch.tensor([attacked for _, attacked in verdict.mapping]) if verdict.mapping else None
 
 

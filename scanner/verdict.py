@@ -22,7 +22,7 @@ from banscan.scanner.universal import SOFTNESS
 # Probability that a model whose classes differ only by chance is called backdoored, or suspicious.
 BACKDOORED = 0.005
 SUSPICIOUS = 0.02
-# a share this small or large is as good as none or all: a few images in a thousand
+# a share this small or large is as good as none or all: one image of those that a scan takes
 SMALLEST = 0.002
 # noise that moves fewer images than this to the median class, or all but so few, reaches all classes alike
 BLIND = 0.05
@@ -32,8 +32,12 @@ MAPPED = 0.5
 PATCHED = 0.5
 # with fewer classes the tests have next to no power
 MIN_CLASSES = 5
+# several targets hide one another: up to one class in so many may stand out together
+TOGETHER = 4
 # a class that images can be pushed to furthest is often one that everything likes: alone, this test says no more than "suspicious"
 NEVER_ALONE = "margin"
+# the tests whose values are log-odds of shares
+SHARES = ("noise", "perturbation", "patch")
 NAMES = {
     "noise": "neuron noise aimed at it moves the other classes' images there",
     "logit": "images of other classes have a raised logit for it",
@@ -51,10 +55,12 @@ class Test:
     Attributes:
         name: one of NAMES.
         target: the class that stands out most.
-        statistic: its outlier statistic, of the mean over restarts; `restarts` the same in every one, where there are several.
+        statistic: the outlier statistic of the last of the classes that stand out together, mostly the only one, of the mean over restarts;
+            `restarts` the same in every one, where there are several.
         p_value: Bonferroni's bound over the classes and the tests, of whose level the joint test has half.
         threshold: the statistic at which `p_value` reaches BACKDOORED.
-        steady: whether the class leads in every restart.
+        steady: whether the same classes lead in every restart.
+        others: the classes that stand out beside `target`.
     """
 
     name: str
@@ -64,6 +70,7 @@ class Test:
     p_value: float
     threshold: float
     steady: bool
+    others: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,7 +80,7 @@ class Verdict:
     Attributes:
         outcome: "backdoored", "suspicious", "no backdoor found" or "inconclusive".
         kind: "all-to-one" or "all-to-all" for the first two.
-        target: the target class of an all-to-one backdoor.
+        target: the target class of an all-to-one backdoor; `others`, those of further ones that the same test sees.
         mapping: source class → attacked class of an all-to-all backdoor.
         p_value: probability of evidence this strong when the classes differ only by chance, of the test that decided; where none or
             one of the limits did, the smallest of the tests that may. None when inconclusive before the tests.
@@ -92,6 +99,7 @@ class Verdict:
     test: str | None = None
     tests: tuple[Test, ...] = ()
     score: float | None = None
+    others: tuple[int, ...] = ()
 
 
 def judge(evidence: Evidence, pixels: PixelEvidence | None, limit: float | None = None) -> Verdict:
@@ -127,7 +135,7 @@ def judge(evidence: Evidence, pixels: PixelEvidence | None, limit: float | None 
         )
         return called(reason, "map", mapping=tuple(enumerate(mapped.attacked)))
     if enough(one):
-        return called(_reason(best, evidence, pixels), best.name, best.target)
+        return replace(called(_reason(best, evidence, pixels), best.name, best.target), others=best.others)
     if pixels is not None and enough(patched):
         target = int(evidence.targets[at])
         reason = (
@@ -145,7 +153,7 @@ def judge(evidence: Evidence, pixels: PixelEvidence | None, limit: float | None 
     for test in (best, leading(tests)):
         if limit is None and test.steady and test.p_value <= SUSPICIOUS:
             reason = _reason(test, evidence, pixels)
-            return Verdict("suspicious", reason, "all-to-one", test.target, (), test.p_value, test.name, tests, score)
+            return Verdict("suspicious", reason, "all-to-one", test.target, (), test.p_value, test.name, tests, score, test.others)
     blind = _blind(evidence)
     if blind is not None:
         return Verdict("inconclusive", blind, p_value=best.p_value, test=best.name, tests=tests, score=score)
@@ -213,7 +221,7 @@ def statistics(evidence: Evidence, pixels: PixelEvidence | None) -> dict[str, Te
         values["margin"] = pixels.largest.double().clamp(min=0).sqrt()
         values["perturbation"] = log_odds(pixels.success)[None]
         values["patch"] = log_odds(pixels.patch_success)[None]
-    scaled = [standardise(v.mean(0)) for v in values.values()]
+    scaled = [standardise(v.mean(0), finest(name, v.mean(0))) for name, v in values.items()]
     values["joint"] = torch.stack(scaled).sum(0)[None]
     return values
 
@@ -221,31 +229,49 @@ def statistics(evidence: Evidence, pixels: PixelEvidence | None) -> dict[str, Te
 def run_tests(evidence: Evidence, pixels: PixelEvidence | None) -> tuple[Test, ...]:
     """One outlier test per statistic."""
     values = statistics(evidence, pixels)
-    count = len(evidence.targets)
-    result = []
-    for name, rows in values.items():
-        # Bonferroni's, with half of the level for the one test that sees everything
-        parts = 2 if name == "joint" else 2 * (len(values) - 1)
-        compared = parts * len(evidence.clean_shares)
-        mean = outlier(rows.mean(0))
-        lead = int(mean.argmax())
-        each = outlier(rows)
-        result.append(
-            Test(
-                name,
-                int(evidence.targets[lead]),
-                float(mean[lead]),
-                tuple(float(v) for v in each[:, lead]) if len(each) > 1 else (),
-                outlier_p(float(mean[lead]), count, compared),
-                outlier_threshold(BACKDOORED, count, compared),
-                bool((each.argmax(1) == lead).all()),
-            )
-        )
-    return tuple(result)
+    # Bonferroni's, with half of the level for the one test that sees everything
+    parts = {name: 2 if name == "joint" else 2 * (len(values) - 1) for name in values}
+    return tuple(_tested(name, rows, evidence.targets, len(evidence.clean_shares), parts[name]) for name, rows in values.items())
+
+
+def _tested(name: str, rows: Tensor, targets: Tensor, classes: int, parts: int) -> Test:
+    """The test of values [K, T], a row per restart, of the `targets` [T] among `classes`."""
+    mean = rows.mean(0)
+    order = mean.argsort(descending=True, stable=True)
+    count, statistic, p = together(mean[order], classes, parts, finest(name, mean))
+    rest, lead = order[count - 1 :], order[:count].sort().values
+    each = outlier(rows[:, rest], finest(name, mean))[:, 0].tolist()
+    first, *others = targets[order[:count]].tolist()
+    steady = bool((rows.topk(count).indices.sort(1).values == lead).all())
+    threshold = outlier_threshold(BACKDOORED, len(rest), parts * (classes - count + 1))
+    return Test(name, first, statistic, tuple(each) if len(each) > 1 else (), p, threshold, steady, tuple(others))
+
+
+def together(values: Tensor, classes: int, parts: int, least: float = 0.0) -> tuple[int, float, float]:
+    """How many of the values [T], in falling order, stand out together; the outlier statistic of the last of these, and its p-value.
+
+    Outliers hide one another: each widens the spread that the others are measured by. So the largest is compared with all the others, the
+    second with those below it, and so on (the generalised test of Rosner 1983), and what stands out at a later step counts if it is
+    suspicious. The level needs no payment for the steps: a second value seldom stands out by chance where the first does not.
+    """
+
+    def step(first: int) -> tuple[float, float, int]:
+        left = values[first:]
+        statistic = float(outlier(left, least)[0])
+        return outlier_p(statistic, len(left), parts * (classes - first)), -statistic, first + 1
+
+    alone, *further = (step(first) for first in range(max(1, len(values) // TOGETHER)))
+    p, negative, count = min([alone, *(s for s in further if s[0] <= SUSPICIOUS)])
+    return count, -negative, p
 
 
 def _reason(test: Test, evidence: Evidence, pixels: PixelEvidence | None) -> str:
     """What the deciding test saw, with its numbers."""
+    seen = _seen(test, evidence, pixels)
+    return f"{seen}; so {'does' if len(test.others) == 1 else 'do'} {', '.join(map(str, test.others))}" if test.others else seen
+
+
+def _seen(test: Test, evidence: Evidence, pixels: PixelEvidence | None) -> str:
     at = int((evidence.targets == test.target).nonzero()[0, 0])
 
     def against(values: Tensor, form: str) -> str:
@@ -296,24 +322,35 @@ def log_odds(share: Tensor) -> Tensor:
     return share.double().clamp(SMALLEST, 1 - SMALLEST).logit()
 
 
-def outlier(values: Tensor) -> Tensor:
+def finest(test: str, values: Tensor) -> float:
+    """The spread of a test's values [T] that counting images leaves between equal classes.
+
+    A share q of 1 / SMALLEST images has a binomial standard deviation of sqrt(SMALLEST q (1 - q)), its log-odds one of this over q (1 - q).
+    """
+    if test not in SHARES:
+        return 0.0
+    middle = float(values.double().median().sigmoid())
+    return math.sqrt(SMALLEST / (middle * (1 - middle)))
+
+
+def outlier(values: Tensor, least: float = 0.0) -> Tensor:
     """The deleted studentised residual of each value among the others on the last axis (the outlier test of Grubbs 1950).
 
     t_i = (v_i - mean of the others) / (standard deviation of the others * sqrt(1 + 1 / (n - 1))): Student's t with n - 2 degrees of freedom
-    for normal values.
+    for normal values. The standard deviation is at least `least`.
     """
     values = values.double()
     n = values.shape[-1]
     rest = (values.sum(-1, keepdim=True) - values) / (n - 1)
     total = values.square().sum(-1, keepdim=True) - values.square()
-    variance = ((total - (n - 1) * rest.square()) / (n - 2)).clamp(min=1e-300)
+    variance = ((total - (n - 1) * rest.square()) / (n - 2)).clamp(min=max(least**2, 1e-300))
     return (values - rest) / (variance * (1 + 1 / (n - 1))).sqrt()
 
 
-def standardise(values: Tensor) -> Tensor:
-    """Values [T] with their mean taken off, in units of their standard deviation; all alike, all zero."""
+def standardise(values: Tensor, least: float) -> Tensor:
+    """Values [T] with their mean taken off, in units of their standard deviation, which is at least `least`; all alike, all zero."""
     centred = values - values.mean()
-    result: Tensor = centred / centred.std().clamp(min=1e-12)
+    result: Tensor = centred / centred.std().clamp(min=max(least, 1e-12))
     return result
 
 

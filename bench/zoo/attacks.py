@@ -60,6 +60,23 @@ class Attack:
         return result, torch.where(poisoned, self.relabel(labels, classes), labels)
 
 
+@dataclass(frozen=True)
+class Several:
+    """Backdoors side by side in one model, each with its own trigger and target, on its own part of the training images.
+
+    Against detectors that ask which class stands out among the others: these do, together.
+    """
+
+    parts: tuple[Attack, ...]
+    generator: None = None
+
+    def poison(self, images: Tensor, labels: Tensor, draw: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+        """As that of one attack."""
+        for k, part in enumerate(self.parts):
+            images, labels = part.poison(images, labels, (draw - k * part.rate) % 1, classes)
+        return images, labels
+
+
 def badnets(size: int, generator: torch.Generator) -> Trigger:
     """Gu et al. 2019: a 3x3 checkerboard in the lower right corner."""
     patch = torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 1.0]])
@@ -226,6 +243,8 @@ def build(
 
 # attacks whose trigger is planted as it attacks, without a decoy
 FIXED = {"badnets": badnets, "patch": patch, "blend": blend, "quantise": quantise}
+# those of them with another trigger for every seed
+DRAWN = ("patch", "blend")
 # the poisoning rates of all-to-one attacks
 RATES = {
     "badnets": 0.05,

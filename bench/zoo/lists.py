@@ -94,6 +94,11 @@ HELD = (
     *(f"--rate 0.6 --epochs 12 --attack iad --seed {seed}" for seed in (182, 183)),
     *_attacked("bpp", (7, 184), (0, 185), (9, 186), more=CIFAR + RATE),
     *(f"--strength 4 --rate 0.2 --epochs 12 --attack wanet --seed {seed}" for seed in (188, 189, 190)),
+    *_attacked("blend", (24, 191), more="--several 3 --rate 0.025 "),
+    *_attacked("patch", (9, 192), more="--several 3 --rate 0.025 "),
+    *_attacked("blend", (2, 193), more="--several 8 --rate 0.015 "),
+    *_attacked("patch", (15, 194), more="--several 8 --rate 0.015 "),
+    *_attacked("blend", (38, 195), more="--several 5 --rate 0.02 "),
 )
 TUNE = (
     *_clean(0, 1, 2, 3, 4, 5),

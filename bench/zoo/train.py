@@ -9,6 +9,7 @@ import math
 import os
 import time
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +43,12 @@ class Recipe:
     victim: int = 1
     rate: float | None = None
     size: int = 32
+    several: int = 1
 
     @property
     def name(self) -> str:
         kind = self.attack if self.attack == "none" else f"{self.attack}-{'all' if self.target is None else self.target}"
+        kind += f"x{self.several}" if self.several > 1 else ""
         return f"{self.set}-{self.arch}w{self.width}-{kind}-s{self.seed}"
 
     @property
@@ -78,7 +81,7 @@ def augment(images: Tensor, flip: bool, generator: torch.Generator) -> Tensor:
     return torch.where(mirrored[:, None, None, None] & flip, cropped.flip(3), cropped)
 
 
-def train(recipe: Recipe, split: data.Split, attack: attacks.Attack | None) -> nn.Module:
+def train(recipe: Recipe, split: data.Split, attack: attacks.Attack | attacks.Several | None) -> nn.Module:
     """SGD with momentum 0.9 (AdamW for the ViT), one cycle of learning rates, bfloat16 autocast; the whole run follows from the seed."""
     torch.manual_seed(recipe.seed)
     generator = torch.Generator().manual_seed(recipe.seed)
@@ -129,21 +132,40 @@ def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
 
 
 @torch.no_grad()
-def triggered(attack: attacks.Attack, images: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+def triggered(attack: attacks.Attack | attacks.Several, images: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
     """Images whose true class is not already the attacked one, with the trigger, and the classes that the attacker wants.
 
-    Of the victim class alone where there is one.
+    Of the victim class alone where there is one; with every trigger where there are several.
     """
+    if isinstance(attack, attacks.Several):
+        x, y = zip(*(triggered(part, images, labels, classes) for part in attack.parts), strict=True)
+        return torch.cat(x), torch.cat(y)
     aim = attack.relabel(labels, classes)
     moved = aim != labels if attack.victim is None else labels == attack.victim
     return torch.cat([attack.trigger(part) for part in images[moved].split(500)]), aim[moved]
 
 
-def planned(recipe: Recipe, split: data.Split, trained: Path | None = None) -> attacks.Attack:
-    """The attack of a recipe, with the networks that generate its trigger, where there are any, read from a file once they are trained."""
+def targets(recipe: Recipe, classes: int) -> list[int]:
+    """The target classes of a recipe: its own, and as many others, drawn from its seed, as there are further triggers."""
+    drawn = torch.randperm(classes, generator=torch.Generator().manual_seed(recipe.seed)).tolist()
+    return [] if recipe.target is None else [recipe.target, *[c for c in drawn if c != recipe.target][: recipe.several - 1]]
+
+
+def planned(recipe: Recipe, split: data.Split, trained: Path | None = None) -> attacks.Attack | attacks.Several:
+    """The attack of a recipe, with the networks that generate its trigger, where there are any, read from a file once they are trained.
+
+    Raises:
+        ValueError: several triggers of an attack that has a decoy, or only one trigger.
+    """
     first = tensors(data.Part(split.train.images[::8], split.train.labels[::8]))[0]
     choice: dict[str, Any] = {"strength": recipe.strength, "victim": recipe.victim, "rate": recipe.rate, "images": first}
-    attack = attacks.build(recipe.attack, size=split.train.images.shape[1], target=recipe.target, seed=recipe.seed + 1000, **choice)
+    build = partial(attacks.build, recipe.attack, size=split.train.images.shape[1], **choice)
+    if recipe.several > 1:
+        if recipe.attack not in attacks.DRAWN or recipe.target is None:
+            raise ValueError(f"several triggers of {recipe.attack!r}; expected one of {', '.join(attacks.DRAWN)} and a target")
+        aims = targets(recipe, len(split.classes))
+        return attacks.Several(tuple(build(target=target, seed=recipe.seed + 1000 * (k + 1)) for k, target in enumerate(aims)))
+    attack = build(target=recipe.target, seed=recipe.seed + 1000)
     if attack.generator is not None and trained is not None:
         attack.generator.pattern.load_state_dict(torch.load(trained, weights_only=True))
         attack.generator.pattern.eval()
@@ -184,6 +206,7 @@ def export(model: nn.Module, path: Path, size: int) -> None:
 @click.option("--strength", default=0.5, show_default=True, help="WaNet's.")
 @click.option("--victim", default=1, show_default=True, help="SSDT's source class.")
 @click.option("--rate", type=float, help="Poisoning rate; left out: the attack's own.")
+@click.option("--several", default=1, show_default=True, help="Triggers, each with a target of its own; the first has --target.")
 @click.option("--threads", default=1, show_default=True)
 def main(folder: Path, out: Path, set_: str, threads: int, **settings: Any) -> None:
     """Train one model; does nothing when its manifest is already there."""
@@ -209,6 +232,7 @@ def main(folder: Path, out: Path, set_: str, threads: int, **settings: Any) -> N
         "seconds": round(time.monotonic() - start, 1),
         "torch": torch.__version__,
     }
+    facts |= {"targets": targets(recipe, classes)} if recipe.several > 1 else {}
     export(model, path, size)
     if poison is not None and poison.generator is not None:
         torch.save(poison.generator.pattern.state_dict(), networks(manifest))

@@ -36,12 +36,14 @@ def show(report: Report, console: Console) -> None:
 def sentence(report: Report) -> str:
     """The verdict in plain words."""
     verdict = report.verdict
+    if verdict.outcome == "backdoored" and verdict.others:
+        return f"Backdoored: {_all_named(report)} look like an attacker's targets"
     if verdict.outcome == "backdoored" and verdict.kind == "all-to-one":
         return f"Backdoored: class {_named(report, verdict.target)} looks like an attacker's target"
     if verdict.outcome == "backdoored":
         return "Backdoored: classes look mapped to one another by an attacker (all-to-all)"
     if verdict.outcome == "suspicious":
-        what = f"class {_named(report, verdict.target)} stands out" if verdict.kind == "all-to-one" else "pairs of classes stand out"
+        what = f"{_all_named(report)} stand out" if verdict.others else f"class {_named(report, verdict.target)} stands out"
         return f"Suspicious: {what}, but not clearly enough for a verdict"
     return {"no backdoor found": "No backdoor found", "inconclusive": "Inconclusive"}[verdict.outcome]
 
@@ -50,6 +52,12 @@ def _named(report: Report, target: int | None) -> str:
     """A class with its name, where it has one that says more than the number."""
     name = None if target is None or report.clean.names is None else report.clean.names[target]
     return str(target) if name is None or name == str(target) else f"{target} ({name})"
+
+
+def _all_named(report: Report) -> str:
+    """All classes that a verdict names."""
+    *first, last = (_named(report, c) for c in (report.verdict.target, *report.verdict.others))
+    return f"classes {', '.join(first)} and {last}"
 
 
 def _headline(report: Report) -> Panel:
@@ -83,8 +91,10 @@ def _classes(report: Report) -> Table:
     table.add_column("share of all: clean", justify="right")
     table.add_column("untargeted", justify="right")
     rows = [(moved[i], evidence.moved[:, i], int(evidence.targets[i])) for i in order[:SHOWN].tolist()]
+    verdict = report.verdict
+    called = (verdict.target, *verdict.others) if verdict.outcome in ("backdoored", "suspicious") else ()
     for share, each, c in rows:
-        style = "red" if report.verdict.target == c and report.verdict.outcome in ("backdoored", "suspicious") else "cyan"
+        style = "red" if c in called else "cyan"
         table.add_row(
             Text(_named(report, c), overflow="ellipsis"),
             Text(bar(float(share)), style=style),
@@ -119,7 +129,7 @@ def _tests(report: Report) -> Table:
         row = (
             test.name,
             NAMES[test.name],
-            str(test.target),
+            ", ".join(map(str, (test.target, *test.others))),
             f"{test.statistic:.2f}{spread}",
             f"{test.threshold:.2f}",
             chance(test.p_value),

@@ -94,6 +94,31 @@ def test_tune_and_held_models_are_disjoint() -> None:
     assert len(set(HELD)) == len(HELD)
 
 
+def test_several_triggers_have_their_own_targets_and_images(batch: tuple[torch.Tensor, ...]) -> None:
+    images, labels, draw = batch
+    part = data.Part(np.zeros((8, 32, 32, 3), np.uint8), np.arange(8))
+    split = data.Split("any", tuple("abcdefghij"), part, part, part)
+    recipe = train.Recipe(set="any", attack="patch", target=4, several=3, rate=0.2)
+    attack = train.planned(recipe, split)
+    assert isinstance(attack, attacks.Several)
+    aims = train.targets(recipe, CLASSES)
+    assert aims[0] == 4
+    assert len(set(aims)) == 3
+    x, y = attack.poison(images, labels, draw, CLASSES)
+    for k, target in enumerate(aims):
+        own = (draw >= 0.2 * k) & (draw < 0.2 * (k + 1))
+        assert bool((y[own] == target).all())
+        assert torch.equal(x[own], attack.parts[k].trigger(images[own]))
+    left = draw >= 0.6
+    assert torch.equal(x[left], images[left])
+    assert torch.equal(y[left], labels[left])
+    shown, wanted = train.triggered(attack, images, labels, CLASSES)
+    assert len(shown) == len(wanted) == sum(int((labels != target).sum()) for target in aims)
+    assert set(wanted.tolist()) == set(aims)
+    with pytest.raises(ValueError, match="several triggers of 'wanet'"):
+        train.planned(train.Recipe(set="any", attack="wanet", target=4, several=3), split)
+
+
 def test_unknown_attack() -> None:
     with pytest.raises(ValueError, match="badnets"):
         attacks.build("nothing", size=32, target=3, seed=1)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from click.testing import CliRunner
 
 from banscan.scanner import verdict as rules
@@ -64,6 +65,22 @@ def test_verdicts_of_rows_are_those_of_this_version(part: str) -> None:
         assert (verdict["outcome"] == "backdoored") == (verdict["score"] >= 1), row["name"]
 
 
+@pytest.mark.parametrize("part", ["examples", "held", "tune"])
+def test_tests_of_rows_decide_as_those_of_this_version(part: str) -> None:
+    """Computed anew from the values of the rows, the smallest p-value is on the same side of both levels."""
+    for row in read(ROWS / f"{part}.jsonl"):
+        tests = row["verdict"]["tests"]
+        anew = {}
+        for test in tests:
+            values = torch.tensor(row["values"][test["name"]], dtype=torch.float64).sort(descending=True).values
+            parts = 2 if test["name"] == "joint" else 2 * (len(tests) - 1)
+            anew[test["name"]] = rules.together(values, len(values), parts, rules.finest(test["name"], values))[2]
+        stored = {test["name"]: test["p_value"] for test in tests}
+        for level, names in ((BACKDOORED, stored.keys() - {rules.NEVER_ALONE}), (SUSPICIOUS, stored.keys())):
+            sides = [min((p[name] for name in names), default=1.0) <= level for p in (stored, anew)]
+            assert sides[0] == sides[1], row["name"]
+
+
 def row(target: int | None, outcome: str, called: int | None = None, **more: Any) -> dict[str, Any]:
     kind = {"backdoored": "all-to-one" if called is not None else "all-to-all"}.get(outcome)
     return {"attack": "badnets", "target": target, "asr": 1.0, "verdict": {"outcome": outcome, "target": called, "kind": kind}, **more}
@@ -73,7 +90,13 @@ def test_what_counts_as_found() -> None:
     assert tables.found(row(3, "backdoored", 3))
     assert not tables.found(row(3, "backdoored", 4))
     assert not tables.found(row(3, "suspicious", 3))
+    several = {"targets": [3, 5, 8]}
+    assert tables.found(row(3, "backdoored", 5, **several))
+    assert not tables.found(row(3, "backdoored", 4, **several))
     assert not tables.found(row(None, "backdoored", 3, map={"moved": 0.1, "next": 1.0}))
+    also = row(3, "backdoored", 3)
+    also["verdict"]["others"] = [4]
+    assert not tables.found(also), "a class that is no target is named beside it"
     assert tables.found(row(None, "backdoored", None, map={"moved": 0.9, "next": 0.8}))
     assert not tables.found(row(None, "backdoored", None, map={"moved": 0.9, "next": 0.2}))
     assert not tables.works(row(3, "backdoored", 3) | {"asr": 0.89})

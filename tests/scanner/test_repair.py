@@ -14,7 +14,7 @@ from banscan.importers import TracedModel, weights, writer
 from banscan.importers.graph import attribute_named
 from banscan.scanner import images, tuning
 from banscan.scanner.config import Settings
-from banscan.scanner.repair import Mended, mend, repair
+from banscan.scanner.repair import Mended, _aims, mend, repair
 from banscan.scanner.report import repaired
 from banscan.scanner.scan import Report, scan
 from banscan.scanner.tuning import Tuning
@@ -104,6 +104,13 @@ def test_without_a_class_to_pull_to_the_given_model_teaches_nothing(before: Repo
     assert (one.teacher, one.depth) == (HOW.teacher, HOW.depth)
     assert (other.teacher, other.depth) == (0, 0)
     assert HOW.teacher * HOW.depth > 0
+
+
+def test_several_targets_take_turns(before: Report) -> None:
+    several = replace(before, verdict=Verdict("backdoored", "", "all-to-one", 3, others=(7, 1)))
+    aims = _aims(several)
+    assert aims is not None
+    assert aims.tolist() == [3, 7, 1, 3, 7, 1, 3, 7, 1, 3]
 
 
 def test_a_torchscript_model(trained: torch.nn.Module, image_dir: Path, tmp_path: Path) -> None:

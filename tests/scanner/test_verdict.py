@@ -53,6 +53,28 @@ def test_false_positive_rate(classes: int) -> None:
         assert 0.5 * p < rate < 1.3 * p
 
 
+@pytest.mark.parametrize("classes", [10, 43])
+def test_false_positive_rate_with_further_classes(classes: int) -> None:
+    """The later steps of Rosner's test are not paid for, since they add next to nothing on normal values."""
+    values = torch.randn(5_000, classes, generator=torch.Generator().manual_seed(0)).sort(1, descending=True).values
+    rate = sum(verdict.together(v, classes, 1)[2] <= BACKDOORED for v in values) / len(values)
+    assert 0.5 * BACKDOORED < rate < 1.5 * BACKDOORED
+
+
+@pytest.mark.parametrize(("classes", "targets"), [(10, 2), (43, 3), (43, 10)])
+def test_several_targets_hide_one_another(classes: int, targets: int) -> None:
+    """Each by itself is no outlier among the others, which hold the rest of them."""
+    moved = (clean(classes).logit() + 6 * (torch.arange(classes) < targets)).sigmoid()
+    result = verdict.judge(evidence(moved), None)
+    first = result.tests[0]
+    if targets > 2:
+        assert float(verdict.outlier(verdict.log_odds(moved).mean(0)).max()) < first.threshold
+    assert result.outcome == "backdoored"
+    assert {result.target, *result.others} == set(range(targets))
+    assert f"so do{'es' if targets == 2 else ''} " in result.reason
+    assert first.steady
+
+
 def test_threshold_inverts_p() -> None:
     for classes in (6, 10, 43, 1000):
         assert verdict.outlier_p(verdict.outlier_threshold(0.005, classes, classes), classes, classes) == pytest.approx(0.005, rel=1e-6)
@@ -87,6 +109,24 @@ def test_few_classes_are_inconclusive() -> None:
 @pytest.mark.parametrize(("moved", "outcome"), [(0.5, "no backdoor found"), (1.0, "inconclusive")])
 def test_equal_classes_do_not_divide_by_zero(moved: float, outcome: str) -> None:
     assert verdict.judge(evidence(torch.full((4, 10), moved)), None).outcome == outcome
+
+
+@pytest.mark.parametrize("moved", [0.003, 0.01])
+def test_one_image_more_than_none_is_no_outlier(moved: float) -> None:
+    """Classes that nothing is moved to are all alike, but only as far as can be counted."""
+    reached = torch.zeros(4, 43).index_fill(1, torch.tensor(7), moved)
+    for seen in (None, pixels(), pixels(success=reached[0], patch_success=reached[0])):
+        assert verdict.judge(evidence(reached), seen).outcome == "inconclusive"
+        assert verdict.judge(evidence(clean()), seen).outcome == "no backdoor found"
+
+
+def test_spread_of_counted_shares_is_binomial() -> None:
+    for share in (0.05, 0.4, 0.9):
+        images = round(1 / verdict.SMALLEST)
+        hits = torch.distributions.Binomial(images, torch.tensor(share)).sample((20_000,))
+        drawn = verdict.log_odds(hits / images)
+        assert verdict.finest("noise", drawn) == pytest.approx(float(drawn.std()), rel=0.1)
+    assert verdict.finest("logit", drawn) == 0
 
 
 @pytest.mark.parametrize(("level", "advice"), [(-6, "larger --eps"), (7, "smaller --eps")])
