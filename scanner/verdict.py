@@ -267,8 +267,10 @@ def together(values: Tensor, classes: int, parts: int, least: float = 0.0) -> tu
 
 def _reason(test: Test, evidence: Evidence, pixels: PixelEvidence | None) -> str:
     """What the deciding test saw, with its numbers."""
-    seen = _seen(test, evidence, pixels)
-    return f"{seen}; so {'does' if len(test.others) == 1 else 'do'} {', '.join(map(str, test.others))}" if test.others else seen
+    seen, also = _seen(test, evidence, pixels), ", ".join(map(str, test.others))
+    if also:
+        seen += f"; {f'class {also} stands' if len(test.others) == 1 else f'classes {also} stand'} out as well"
+    return seen
 
 
 def _seen(test: Test, evidence: Evidence, pixels: PixelEvidence | None) -> str:

@@ -71,7 +71,7 @@ def test_several_targets_hide_one_another(classes: int, targets: int) -> None:
         assert float(verdict.outlier(verdict.log_odds(moved).mean(0)).max()) < first.threshold
     assert result.outcome == "backdoored"
     assert {result.target, *result.others} == set(range(targets))
-    assert f"so do{'es' if targets == 2 else ''} " in result.reason
+    assert ("stands" if targets == 2 else "stand") + " out as well" in result.reason
     assert first.steady
 
 
