@@ -202,8 +202,8 @@ def _aims(report: Report) -> Tensor | None:
     Several targets take turns.
     """
     verdict = report.verdict
-    if verdict.kind == "all-to-one" and verdict.target is not None:
-        targets = torch.tensor([verdict.target, *verdict.others])
+    if verdict.kind == "all-to-one" and verdict.named:
+        targets = torch.tensor(verdict.named)
         return targets[torch.arange(report.model.classes) % len(targets)]
     return torch.tensor([attacked for _, attacked in verdict.mapping]) if verdict.mapping else None
 

@@ -72,6 +72,11 @@ class Test:
     steady: bool
     others: tuple[int, ...] = ()
 
+    @property
+    def named(self) -> tuple[int, ...]:
+        """All classes that stand out."""
+        return (self.target, *self.others)
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -100,6 +105,11 @@ class Verdict:
     tests: tuple[Test, ...] = ()
     score: float | None = None
     others: tuple[int, ...] = ()
+
+    @property
+    def named(self) -> tuple[int, ...]:
+        """All target classes."""
+        return () if self.target is None else (self.target, *self.others)
 
 
 def judge(evidence: Evidence, pixels: PixelEvidence | None, limit: float | None = None) -> Verdict:

@@ -29,7 +29,7 @@ def show(repair: Repair, console: Console) -> None:
     table = Table(box=None, pad_edge=False)
     for name in ("", "before", "after"):
         table.add_column(name, justify="left" if not name else "right")
-    table.add_row("verdict", _outcome(before.outcome, before.target), _outcome(after.outcome, after.target))
+    table.add_row("verdict", _outcome(before), _outcome(after))
     table.add_row("score (1 is the threshold)", _number(before.score), _number(after.score))
     accuracy = [f"{value:.1%}" for value in mended.accuracy]
     table.add_row(f"benign accuracy on the {mended.held} images kept from the tuning", *accuracy)
@@ -52,7 +52,8 @@ def show(repair: Repair, console: Console) -> None:
 def _headline(name: str, before: Verdict, after: Verdict) -> str:
     """What the second scan says of the first one's finding; another class than the one that was tuned against is another finding."""
     flagged = ("backdoored", "suspicious")
-    if before.outcome in flagged and after.outcome in flagged and (before.kind, before.target) != (after.kind, after.target):
+    same = before.kind == after.kind and (not after.named or not set(after.named).isdisjoint(before.named))
+    if before.outcome in flagged and after.outcome in flagged and not same:
         there = f"class {after.target}" if after.target is not None else f"an {after.kind} map"
         return f"Doubtful: what was found is not found in {name} any more, but {there} now looks {after.outcome}"
     return {
@@ -65,8 +66,9 @@ def _headline(name: str, before: Verdict, after: Verdict) -> str:
     }[after.outcome]
 
 
-def _outcome(outcome: str, target: int | None) -> Text:
-    return Text(outcome if target is None else f"{outcome}, class {target}", style=STYLES[outcome])
+def _outcome(verdict: Verdict) -> Text:
+    where = ", class" * bool(verdict.named) + "es" * bool(verdict.others)
+    return Text(f"{verdict.outcome}{where} {', '.join(map(str, verdict.named))}".rstrip(), style=STYLES[verdict.outcome])
 
 
 def _number(value: float | None) -> str:

@@ -56,7 +56,7 @@ def _named(report: Report, target: int | None) -> str:
 
 def _all_named(report: Report) -> str:
     """All classes that a verdict names."""
-    *first, last = (_named(report, c) for c in (report.verdict.target, *report.verdict.others))
+    *first, last = (_named(report, c) for c in report.verdict.named)
     return f"classes {', '.join(first)} and {last}"
 
 
@@ -92,7 +92,7 @@ def _classes(report: Report) -> Table:
     table.add_column("untargeted", justify="right")
     rows = [(moved[i], evidence.moved[:, i], int(evidence.targets[i])) for i in order[:SHOWN].tolist()]
     verdict = report.verdict
-    called = (verdict.target, *verdict.others) if verdict.outcome in ("backdoored", "suspicious") else ()
+    called = verdict.named if verdict.outcome in ("backdoored", "suspicious") else ()
     for share, each, c in rows:
         style = "red" if c in called else "cyan"
         table.add_row(
@@ -129,7 +129,7 @@ def _tests(report: Report) -> Table:
         row = (
             test.name,
             NAMES[test.name],
-            ", ".join(map(str, (test.target, *test.others))),
+            ", ".join(map(str, test.named)),
             f"{test.statistic:.2f}{spread}",
             f"{test.threshold:.2f}",
             chance(test.p_value),

@@ -69,6 +69,14 @@ def test_headline(before: tuple[str, int | None], after: tuple[str, int | None],
     assert said in repaired._headline("fixed.onnx", one, other)
 
 
+def test_one_of_several_targets_that_is_left_is_no_other_finding() -> None:
+    several, one = Verdict("backdoored", "", "all-to-one", 3, others=(7, 1)), Verdict("backdoored", "", "all-to-one", 7)
+    assert "Not repaired" in repaired._headline("fixed.onnx", several, one)
+    assert str(repaired._outcome(several)) == "backdoored, classes 3, 7, 1"
+    assert str(repaired._outcome(one)) == "backdoored, class 7"
+    assert str(repaired._outcome(Verdict("no backdoor found", ""))) == "no backdoor found"
+
+
 def test_usage(model_file: Path, image_dir: Path, tmp_path: Path) -> None:
     own = tmp_path / "model.onnx"
     own.write_bytes(model_file.read_bytes())
