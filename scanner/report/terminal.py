@@ -120,7 +120,8 @@ def _tests(report: Report) -> Table:
     table = Table(title="Tests: does one class stand out among the others?", title_justify="left", box=None, pad_edge=False)
     table.add_column("test", no_wrap=True)
     table.add_column("a class stands out when")
-    for name in ("class", "statistic", "threshold", "p"):
+    table.add_column("class", justify="right", max_width=12)
+    for name in ("statistic", "threshold", "p"):
         table.add_column(name, justify="right", no_wrap=True)
     for test in report.verdict.tests:
         decides = test.p_value <= BACKDOORED and test.name != NEVER_ALONE
