@@ -90,7 +90,7 @@ def calibrated(row: Row, limit: float) -> bool:
     tests = [Test(**t) for t in verdict["tests"]]
     best = deciding(tests)
     if one_score(best) > limit:
-        return best.target in aims(row)
+        return aims(row).issuperset(best.named)
     at, _, score = _patched(row)
     if score <= limit:
         at, _, score = _cleared(row)
