@@ -122,10 +122,9 @@ def short(results: list[dict[str, Any]]) -> list[str]:
     lines = []
     for method in METHODS:
         own = [r for r in results if label(r) == method]
-        moved = [
-            f"{what} {spread([r['before'][key] for r in own])} to {spread([r['after'][key] for r in own])}" for what, key in MEASURED if own
-        ]
-        lines += [f"- repaired by *{method}*, {len(own)} models: {', '.join(moved)}"] if own else []
+        if own:
+            moved = [f"{what} {' to '.join(spread([r[when][key] for r in own]) for when in ('before', 'after'))}" for what, key in MEASURED]
+            lines.append(f"- repaired by *{method}*, {len(own)} models: {', '.join(moved)}")
     return lines
 
 

@@ -248,9 +248,10 @@ def _tested(name: str, rows: Tensor, targets: Tensor, classes: int, parts: int) 
     """The test of values [K, T], a row per restart, of the `targets` [T] among `classes`."""
     mean = rows.mean(0)
     order = mean.argsort(descending=True, stable=True)
-    count, statistic, p = together(mean[order], classes, parts, finest(name, mean))
+    least = finest(name, mean)
+    count, statistic, p = together(mean[order], classes, parts, least)
     rest, lead = order[count - 1 :], order[:count].sort().values
-    each = outlier(rows[:, rest], finest(name, mean))[:, 0].tolist()
+    each = outlier(rows[:, rest], least)[:, 0].tolist()
     first, *others = targets[order[:count]].tolist()
     steady = bool((rows.topk(count).indices.sort(1).values == lead).all())
     threshold = outlier_threshold(BACKDOORED, len(rest), parts * (classes - count + 1))
