@@ -4,6 +4,7 @@ import math
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, fx
 
 from banscan.errors import ModelError
-from banscan.importers import penultimate
+from banscan.importers import gelu, penultimate
 from banscan.importers.penultimate import Anatomy
 
 aten = torch.ops.aten
@@ -203,6 +204,7 @@ def normalise(module: fx.GraphModule, spec: Input, source: Source) -> TracedMode
     drop_identities(module)
     foldings: dict[str, Folding] = {}
     fold_constants(module, foldings)
+    gelu.fuse(module, partial(scalar, module))
     fuse_bias(module, foldings)
     kept = foldings, fold_batch_norm(module, foldings)
     stripped = strip_tail(module)
@@ -246,6 +248,14 @@ def attribute(module: fx.GraphModule, node: Any) -> Tensor | None:
         return None
     value: Any = attribute_named(module, cast(str, node.target))
     return value if isinstance(value, Tensor) else None
+
+
+def scalar(module: fx.GraphModule, value: object) -> float | None:
+    """The value of an argument that is a number or a constant of one element; None for any other."""
+    if isinstance(value, int | float):
+        return float(value)
+    held = attribute(module, value)
+    return float(held) if held is not None and held.numel() == 1 else None
 
 
 def constant(module: fx.GraphModule, before: fx.Node, value: Tensor, name: str) -> fx.Node:

@@ -175,8 +175,10 @@ def instance_norm(call: Call, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor
 
 @operator("LayerNormalization")
 def layer_norm(call: Call, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    shape = list(x.shape[call.get("axis", -1) % x.dim() :])
-    y = F.layer_norm(x, shape, None, None, call.get("epsilon", 1e-5)) * weight
+    shape = x.shape[call.get("axis", -1) % x.dim() :]
+    if weight.shape == shape and (bias is None or bias.shape == shape):
+        return F.layer_norm(x, list(shape), weight, bias, call.get("epsilon", 1e-5))
+    y = F.layer_norm(x, list(shape), None, None, call.get("epsilon", 1e-5)) * weight
     return y if bias is None else y + bias
 
 

@@ -17,7 +17,7 @@ def _attacked(attack: str, *pairs: tuple[int, int], more: str = "") -> list[str]
 VGG = "--arch vgg16 "
 DENSE = "--arch densenet121 --epochs 6 "
 PLAIN = "--arch plainresnet18 --epochs 12 "
-VIT = "--arch vit --epochs 12 "
+VIT = "--arch vit --batch 64 "
 CIFAR = "--set cifar10 --epochs 6 "
 # the architectures' own width; the others have a quarter of it
 WIDE = "--width 64 --epochs 4 "
@@ -99,6 +99,9 @@ HELD = (
     *_attacked("blend", (2, 193), more="--several 8 --rate 0.015 "),
     *_attacked("patch", (15, 194), more="--several 8 --rate 0.015 "),
     *_attacked("blend", (38, 195), more="--several 5 --rate 0.02 "),
+    *_clean(198, 199, more=VIT),
+    *_attacked("badnets", (35, 200), (6, 201), (22, 202), (40, 203), more=VIT),
+    *_attacked("blend", (17, 204), (1, 205), (28, 206), (39, 207), (9, 208), more=VIT),
 )
 TUNE = (
     *_clean(0, 1, 2, 3, 4, 5),
@@ -146,6 +149,8 @@ TUNE = (
     *_attacked("blend", (15, 170), (4, 171), more=VGG),
     "--strength 4 --rate 0.2 --attack wanet --seed 172",
     *_attacked("ssdt", (0, 187), more=CIFAR),
+    *_clean(196, 197, more=VIT),
+    *_attacked("blend", (30, 209), more=VIT),
 )
 # held models, by seed, that the version without the limit of clearness had scanned; that limit was set on tune models, but knowing that
 # Blend on VGG16 was what had been missed

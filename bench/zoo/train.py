@@ -203,6 +203,7 @@ def export(model: nn.Module, path: Path, size: int) -> None:
 @click.option("--target", type=int, help="target class; left out: all-to-all")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--epochs", default=8, show_default=True)
+@click.option("--batch", default=128, show_default=True)
 @click.option("--strength", default=0.5, show_default=True, help="WaNet's.")
 @click.option("--victim", default=1, show_default=True, help="SSDT's source class.")
 @click.option("--rate", type=float, help="Poisoning rate; left out: the attack's own.")
