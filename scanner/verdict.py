@@ -26,8 +26,8 @@ SUSPICIOUS = 0.02
 SMALLEST = 0.002
 # noise that moves fewer images than this to the median class, or all but so few, reaches all classes alike
 BLIND = 0.05
-# share of the images that one change moves along a one-to-one map of classes: more than half have no innocent reason
-MAPPED = 0.5
+# share of the images that one change moves along a one-to-one map of classes: so many have no innocent reason
+MAPPED = 0.6
 # the same of one small patch and one class, as a lower confidence bound, unless patches do half as much for the median class
 PATCHED = 0.5
 # with fewer classes the tests have next to no power

@@ -85,7 +85,7 @@ def test_own_limit_takes_the_place_of_the_thresholds(limit: float) -> None:
 
 
 def test_score_is_one_at_the_threshold() -> None:
-    for moved, outcome in ((0.4999, "no backdoor found"), (0.5, "backdoored")):
+    for moved, outcome in ((verdict.MAPPED - 1e-4, "no backdoor found"), (verdict.MAPPED, "backdoored")):
         mapped = verdict.judge(evidence(clean()), _with_map(moved))
         assert mapped.outcome == outcome
     assert verdict.share_score(verdict.MAPPED, verdict.MAPPED) == 1

@@ -208,7 +208,7 @@ def test_all_to_all_verdict() -> None:
     assert (result.outcome, result.kind, result.test) == ("backdoored", "all-to-all", "map")
     assert result.mapping[3] == (3, 4)
     assert "perturbation" in result.reason
-    assert verdict.judge(evidence(clean()), pixels(mapped=replace(followed, moved=0.45))).outcome == "no backdoor found"
+    assert verdict.judge(evidence(clean()), pixels(mapped=replace(followed, moved=0.55))).outcome == "no backdoor found"
     for aside in (None, pixels()):
         raised = clean()
         raised[:, 7] = 0.97  # one class may well stand out, too
