@@ -73,16 +73,17 @@ class Calibration:
 
     def uncovered(self, kind: Kind) -> str | None:
         """Why no model measured is of this kind; None where one is."""
-        kinds = [e.kind for e in self.entries]
+        how = f"{'with' if kind.attention else 'without'} attention"
+        kinds = [e.kind for e in self.entries if e.kind.attention == kind.attention]
+        if not kinds:
+            return f"it works {how}, the clean models measured do not"
         for what, own, theirs in (
             ("classes", kind.classes, [k.classes for k in kinds]),
             ("pixels a side", kind.size, [k.size for k in kinds]),
         ):
             low, high = math.ceil(min(theirs) / NEAR), max(theirs) * NEAR
             if not low <= own <= high:
-                return f"it has {own} {what}, the clean models measured stand for {low} to {high}"
-        if kind.attention not in {k.attention for k in kinds}:
-            return f"it works {'with' if kind.attention else 'without'} attention, the clean models measured do not"
+                return f"it has {own} {what}, the clean models measured that work {how} stand for {low} to {high}"
         return None
 
     def check(self, settings: Settings) -> None:

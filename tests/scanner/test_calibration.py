@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,16 @@ def test_coverage(kind: Kind, why: str | None) -> None:
     assert (reason is None) if why is None else (reason is not None and why in reason)
 
 
+def test_networks_with_attention_stand_for_their_own_sizes_only() -> None:
+    both = made([0.1] * 19)
+    few = Entry("transformer", "0" * 64, Kind(10, 32, True), 0.1)
+    both = replace(both, entries=(*both.entries, few))
+    assert both.uncovered(COMMON) is None
+    assert both.uncovered(Kind(10, 32, True)) is None
+    for kind in (Kind(10, 32, False), Kind(43, 32, True)):
+        assert f"{kind.classes} classes" in (both.uncovered(kind) or "")
+
+
 def test_uncovered_is_inconclusive_with_the_evidence() -> None:
     flagged = evidence(clean())
     flagged.moved[:, 7] = 0.97
@@ -92,8 +103,6 @@ def test_score_is_one_at_the_threshold() -> None:
 
 
 def _with_map(moved: float):  # type: ignore[no-untyped-def]
-    from dataclasses import replace
-
     calm = pixels()
     assert calm.mapped is not None
     return replace(calm, mapped=replace(calm.mapped, moved=moved))

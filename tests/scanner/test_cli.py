@@ -282,7 +282,7 @@ def test_grey_images_become_rgb(model_file: Path, image_dir: Path, tmp_path: Pat
 
 
 def test_scan_of_a_transformer_as_torchscript(patterns: tuple[np.ndarray, np.ndarray], image_dir: Path, tmp_path: Path) -> None:
-    """From the file alone; no clean model with attention was measured, so the evidence comes without a verdict."""
+    """From the file alone; no clean model with attention and 10 classes was measured, so the evidence comes without a verdict."""
     torch.manual_seed(0)
     net = learn(Tokens(), patterns, lr=0.01, steps=80)
     path = tmp_path / "tokens.pt"
