@@ -13,7 +13,7 @@ from torch import fx
 
 @dataclass(frozen=True)
 class Anatomy:
-    """Names of fx nodes: the features [N, F] or [N, C, H, W], the map before pooling if there is one, the classifier's layers."""
+    """Names of fx nodes: the features [N, F] or [N, C, H, W], the map or tokens before pooling, if any, the classifier's layers."""
 
     features: str
     spatial: str | None
@@ -84,8 +84,8 @@ def _spatial(chain: list[fx.Node], image: fx.Node) -> str | None:
         sizes = shape(node)
         if node is image:
             return None
-        # wherever its channels are, a map has more than one axis that is longer than 1
-        if len(sizes) == 4 and sum(not isinstance(s, int) or s > 1 for s in sizes[1:]) > 1:
+        # wherever its channels are, a map, or a row of tokens, has more than one axis that is longer than 1
+        if len(sizes) in (3, 4) and sum(not isinstance(s, int) or s > 1 for s in sizes[1:]) > 1:
             return node.name
     return None
 
