@@ -115,14 +115,14 @@ class Probabilities(nn.Module):
         return self.net(x).softmax(1)
 
 
-# architecture → (layers of neurons, classifier layers, features shape without batch, spatial map shape or None)
+# architecture → (layers of neurons, classifier layers, features shape without batch, shape of the map or tokens before pooling)
 ARCHITECTURES: dict[str, tuple[Callable[[], nn.Module], int, int, tuple[int, ...], tuple[int, ...] | None]] = {
     "residual": (Net, 4, 1, (12,), (12, 8, 8)),
     "depthwise": (Depthwise, 4, 1, (12,), (12, 8, 8)),
     "dense": (Dense, 5, 1, (12,), (12, 16, 16)),
     "vgg": (Vgg, 4, 1, (20,), (8, 4, 4)),
     "squeeze": (Squeeze, 2, 1, (8, 7, 7), (8, 7, 7)),
-    "tokens": (Tokens, 4, 1, (16,), (16, 4, 4)),
+    "tokens": (Tokens, 4, 1, (16,), (17, 16)),
     "branches": (Branches, 3, 2, (8,), (8, 14, 14)),
     "probabilities": (Probabilities, 4, 1, (12,), (12, 8, 8)),
 }
