@@ -13,10 +13,9 @@ from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from banscan.errors import UsageError
 from banscan.importers import TracedModel
+from banscan.importers.attention import attends
 from banscan.scanner.config import Settings
 from banscan.scanner.images import CleanSet
 
@@ -152,23 +151,7 @@ def standing(calibration: Calibration, kind: Kind, score: float, settings: Setti
 
 def kind_of(model: TracedModel, clean: CleanSet) -> Kind:
     """The kind of a model as it is scanned with these images [N, H, W, C]."""
-    return Kind(model.classes, min(clean.images.shape[1:3]), attends(model))
-
-
-def attends(model: TracedModel) -> bool:
-    """Whether a softmax inside the network weights other values: attention."""
-    aten = torch.ops.aten
-    soft = {aten.softmax.int, aten._softmax.default}
-    mixing = {aten.matmul.default, aten.bmm.default, aten.einsum.default}
-    return any(
-        node.target is aten.scaled_dot_product_attention.default or (node.target in soft and any(_reaches(u, mixing) for u in node.users))
-        for node in model.module.graph.nodes
-    )
-
-
-def _reaches(node: torch.fx.Node, targets: set[Any], steps: int = 3) -> bool:
-    """Whether one of the operations follows within a few views and casts."""
-    return node.target in targets or (steps > 0 and any(_reaches(u, targets, steps - 1) for u in node.users))
+    return Kind(model.classes, min(clean.images.shape[1:3]), attends(model.module))
 
 
 def decisive(settings: Settings) -> dict[str, Any]:

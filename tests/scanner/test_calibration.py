@@ -13,6 +13,7 @@ from torch import nn
 
 from banscan import importers
 from banscan.errors import UsageError
+from banscan.importers.attention import attends
 from banscan.scanner import calibration, verdict
 from banscan.scanner.calibration import Calibration, Entry, Kind, decisive, threshold
 from banscan.scanner.config import Settings
@@ -120,8 +121,8 @@ def test_attention_is_seen(export, model_file: Path) -> None:  # type: ignore[no
             t = self.embed(x).flatten(2).transpose(1, 2)
             return self.head((t + self.attend(t, t, t)[0]).mean(1))
 
-    assert calibration.attends(importers.load(export("attending", Attending().eval())))
-    assert not calibration.attends(importers.load(model_file))
+    assert attends(importers.load(export("attending", Attending().eval())).module)
+    assert not attends(importers.load(model_file).module)
 
 
 def test_file_round_trip(tmp_path: Path) -> None:
