@@ -9,6 +9,8 @@ from collections.abc import Callable
 import torch
 from torch import fx
 
+from banscan.importers.penultimate import shape
+
 aten = torch.ops.aten
 
 # the value of an argument that is one number or a constant that holds one
@@ -24,7 +26,8 @@ def fuse(module: fx.GraphModule, number: Number) -> None:
             continue
         x, scale = _scaled(node.args[0], number)
         last = _last(node, x, number) if x is not None and math.isclose(scale, math.sqrt(0.5), rel_tol=CLOSE) else None
-        if last is None:
+        # a constant of one element may still add axes
+        if last is None or len(shape(last)) != len(shape(x)):
             continue
         with module.graph.inserting_after(last):
             fused = module.graph.call_function(aten.gelu.default, (x,))

@@ -148,7 +148,7 @@ class ViT(nn.Module):
     """A small vision transformer (Dosovitskiy et al. 2021): 64 tokens, six layers of dimension 6 * `width`.
 
     A convolutional stem makes the tokens (Xiao et al. 2021) and their mean goes to the classifier (Beyer et al. 2022): with plain patches
-    and a class token it learns next to nothing in the few epochs that it has here.
+    and a class token it knew half of the traffic signs after 12 epochs.
     """
 
     def __init__(self, classes: int, width: int, size: int = 32) -> None:

@@ -12,7 +12,7 @@ from banscan import importers
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 ROOT = math.sqrt(2)
-# how PyTorch, JAX and TensorFlow write it, and other orders of the same product
+# the orders in which the product may stand
 WRITTEN: dict[str, Callable[[Tensor], Tensor]] = {
     "pytorch": lambda x: x * (torch.erf(x / ROOT) + 1) * 0.5,
     "half first": lambda x: (x * 0.5) * (1 + torch.erf(x * (1 / ROOT))),
@@ -67,6 +67,14 @@ def test_what_is_no_gelu_stays(how: str, tmp_path: Path) -> None:
     operators, difference = imported(OTHERS[how], tmp_path / "model.onnx")
     assert "aten.erf.default" in operators
     assert not any("gelu" in o for o in operators)
+    assert difference < 1e-6
+
+
+def test_constant_that_adds_an_axis(tmp_path: Path) -> None:
+    operators, difference = imported(
+        lambda x: (x * (torch.erf(x / ROOT) + 1) * torch.full((1, 1, 1, 1, 1), 0.5))[0], tmp_path / "model.onnx"
+    )
+    assert "aten.erf.default" in operators
     assert difference < 1e-6
 
 
