@@ -46,7 +46,7 @@ VARIANTS: tuple[dict[str, float], ...] = (
     {"lr": 0.005},
     {"lr": 0.02},
 )
-CALLED = {"weight": "lambda_2", "epochs": "epochs", "lr": "learning rate", "attention": "rate with attention times"}
+CALLED = {"weight": "lambda_2", "epochs": "epochs", "lr": "learning rate"}
 # goes up with every change of what the method ban does; rows keep theirs, and docs/evidence.md, *repair-earlier*, says what they were
 VERSION = 4
 
@@ -75,7 +75,7 @@ def measured(model: TracedModel, parts: tuple[Tensor, Tensor, Tensor, Tensor]) -
 def label(row: dict[str, Any]) -> str:
     """The method, what of its settings was changed, and its version where it is an earlier one."""
     usual = asdict(METHODS[row["method"]])
-    changed = [f"{name} {row['settings'][key]:g}" for key, name in CALLED.items() if row["settings"].get(key, usual[key]) != usual[key]]
+    changed = [f"{name} {row['settings'][key]:g}" for key, name in CALLED.items() if row["settings"][key] != usual[key]]
     version = row.get("version", VERSION)
     return ", ".join([row["method"], *changed, *([f"version {version}"] if version != VERSION else [])])
 

@@ -11,7 +11,6 @@ from torch.nn import functional as F
 
 from banscan.errors import UsageError
 from banscan.importers import TracedModel
-from banscan.importers.attention import attends
 from banscan.scanner.ball import length, project
 from banscan.scanner.pixels import Limits
 from banscan.scanner.unfolded import MANY, Noise, Pass, State, parts
@@ -32,7 +31,6 @@ class Tuning:
 
     Attributes:
         lr: at the start; it falls to 0 along half a cosine.
-        attention: times lr for networks with attention, of which one kept half of its ASR without.
         weight: lambda_2, the weight of the loss under noise; 0 is plain fine-tuning.
         eps, steps: bound of delta and xi, and the PGD steps that search them anew for every batch.
         pixels, radius: weight of the loss under noise on the pixels beside that under noise on neurons, and the root mean square of that
@@ -46,7 +44,6 @@ class Tuning:
 
     epochs: int = 25
     lr: float = 0.01
-    attention: float = 5.0
     momentum: float = 0.9
     weight_decay: float = 5e-4
     weight: float = 0.5
@@ -86,7 +83,7 @@ def plain(settings: Tuning) -> Tuning:
 
 # adversarial neuron pruning with the settings of its authors (Wu and Wang, NeurIPS 2021): alpha L + (1 - alpha) L under noise with alpha
 # = 0.2 is alpha times this loss. They run 2000 batches at a rate of 0.2 alpha; few images make few batches, so it is five times that here
-ANP = replace(plain(Tuning()), epochs=100, lr=0.2, attention=1.0, weight=4.0, weight_decay=0.0, eps=0.4, steps=1, batch=128)
+ANP = replace(plain(Tuning()), epochs=100, lr=0.2, weight=4.0, weight_decay=0.0, eps=0.4, steps=1, batch=128)
 
 
 @torch.no_grad()
@@ -232,9 +229,8 @@ def epoch(
     generator, starts = (torch.Generator().manual_seed(settings.seed * 1_000_003 + state.epoch + offset) for offset in (0, 1 << 40))
     batches = torch.randperm(len(images), generator=generator).tensor_split(max(1, round(len(images) / settings.batch)))
     sums = torch.zeros(2, device=model.device)
-    first = settings.lr * (settings.attention if attends(model.module) else 1.0)
     for number, batch in enumerate(batches):
-        lr = first * 0.5 * (1 + cos(pi * (state.epoch + number / len(batches)) / settings.epochs))
+        lr = settings.lr * 0.5 * (1 + cos(pi * (state.epoch + number / len(batches)) / settings.epochs))
         x = augment(images[batch], settings.flip, generator, model.input.layout).to(model.device)
         y = labels[batch].to(model.device)
         masks = [name for name in state.values if name.startswith("mask/")]

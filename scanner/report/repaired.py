@@ -10,6 +10,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from banscan.importers.attention import attends
 from banscan.scanner.repair import Repair
 from banscan.scanner.report import json as scanned
 from banscan.scanner.report.terminal import STYLES
@@ -18,6 +19,10 @@ from banscan.scanner.verdict import Verdict
 PROOF = (
     "The scan was run again on the written file. That it finds nothing does not prove that the trigger is without effect: only trying "
     "the trigger could, and nobody but the attacker has it."
+)
+ATTENTION = (
+    "Repairs of networks with attention do not hold: in the one whose trigger could be tried it still worked on half of the images, though "
+    "the scan found nothing any more. Do not rely on this one."
 )
 
 
@@ -34,6 +39,8 @@ def show(repair: Repair, console: Console) -> None:
     accuracy = [f"{value:.1%}" for value in mended.accuracy]
     table.add_row(f"benign accuracy on the {mended.held} images kept from the tuning", *accuracy)
     console.print(table)
+    if attends(repair.before.model.module):
+        console.print(Text(ATTENTION, style="yellow"))
     settings = mended.settings
     runtime = "onnxruntime" if repair.before.model.source.format == "ONNX" else "TorchScript"
     pixels = f" on neurons and {settings.radius:g} on pixels" if settings.pixels else ""
@@ -89,5 +96,6 @@ def render(repair: Repair) -> str:
         "parity": asdict(mended.parity),
         "before": scanned.to_dict(repair.before),
         "after": scanned.to_dict(repair.after),
+        "caveat": ATTENTION if attends(repair.before.model.module) else None,
     }
     return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"

@@ -1,13 +1,17 @@
 """Repair from file to file: what is written, what is refused, and what is left behind."""
 
+import json
 import re
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from banscan import BanscanError, EvidenceError, UsageError, importers
 from banscan.importers import TracedModel, weights, writer
@@ -19,7 +23,9 @@ from banscan.scanner.report import repaired
 from banscan.scanner.scan import Report, scan
 from banscan.scanner.tuning import Tuning
 from banscan.scanner.verdict import Verdict
+from tests.conftest import learn
 from tests.importers import matrix
+from tests.importers.test_onnx import Tokens
 from tests.scanner.test_cli import banscan, failed
 
 QUICK = Settings(restarts=1, steps=2, pixels=False)
@@ -95,6 +101,19 @@ def test_numbers_of_a_repair(model_file: Path, image_dir: Path, tmp_path: Path) 
     assert result.mended.parity.rms < 1e-5
     assert result.after.model.source.sha256 == importers.load(tmp_path / "fixed.onnx").source.sha256
     assert result.before.model.source.sha256 != result.after.model.source.sha256
+    assert json.loads(repaired.render(result))["caveat"] is None
+
+
+def test_a_network_with_attention_is_not_called_repaired_without_a_caveat(
+    patterns: tuple[np.ndarray, np.ndarray], image_dir: Path, tmp_path: Path, export: Callable[..., Path]
+) -> None:
+    torch.manual_seed(0)
+    path = export("attending", learn(Tokens(), patterns, lr=0.01, steps=80))
+    result = repair(path, image_dir, tmp_path / "fixed.onnx", how=replace(HOW, epochs=1), max_drop=1.0, force=True, settings=QUICK)
+    console = Console(record=True, width=200, file=StringIO())
+    repaired.show(result, console)
+    assert "networks with attention do not hold" in console.export_text()
+    assert "attention" in json.loads(repaired.render(result))["caveat"]
 
 
 def test_plain_fine_tuning_is_lambda_2_of_0(before: Report, image_dir: Path, tmp_path: Path) -> None:

@@ -279,21 +279,6 @@ def test_layers_of_a_transformer(tmp_path: Path) -> None:
     assert all(np.isfinite(first))
 
 
-@pytest.mark.parametrize(("family", "faster"), [("vit_plain", True), ("resnet", False)])
-def test_rate_of_networks_with_attention(family: str, faster: bool, tmp_path: Path) -> None:
-    path = matrix.write(family, "ONNX 18, new exporter", tmp_path)
-    assert path is not None
-    model, x = importers.load(path), pictures(32)
-    data = x, model.logits(x).argmax(1)
-    once, threefold, plain = (
-        trained(model, data, replace(QUICK, epochs=1, weight=0.0, lr=lr, attention=times)).values
-        for lr, times in ((1e-3, 1.0), (1e-3, 3.0), (3e-3, 1.0))
-    )
-    for name, value in threefold.items():
-        assert value.equal(plain[name] if faster else once[name]), name
-    assert any(not value.equal(plain[name]) for name, value in once.items())
-
-
 def test_net_with_norms_of_its_own(export: Callable[..., Path]) -> None:
     """A batch norm that cannot be folded is tuned as it stands."""
     net = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10))
