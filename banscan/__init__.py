@@ -10,10 +10,10 @@ from banscan.errors import BanscanError, EvidenceError, ModelError, UsageError
 
 if TYPE_CHECKING:
     from banscan.importers import TracedModel, load
-    from banscan.scanner.config import Settings
-    from banscan.scanner.preprocess import Preprocess
-    from banscan.scanner.repair import Repair, repair
+    from banscan.scanner.inputs.preprocess import Preprocess
+    from banscan.scanner.repair.repair import Repair, repair
     from banscan.scanner.scan import Report, scan
+    from banscan.scanner.settings import Settings
     from banscan.scanner.verdict import Verdict
 
 __all__ = [
@@ -33,14 +33,14 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Preprocess": "banscan.scanner.preprocess",
-    "Repair": "banscan.scanner.repair",
+    "Preprocess": "banscan.scanner.inputs.preprocess",
+    "Repair": "banscan.scanner.repair.repair",
     "Report": "banscan.scanner.scan",
-    "Settings": "banscan.scanner.config",
+    "Settings": "banscan.scanner.settings",
     "TracedModel": "banscan.importers",
     "Verdict": "banscan.scanner.verdict",
     "load": "banscan.importers",
-    "repair": "banscan.scanner.repair",
+    "repair": "banscan.scanner.repair.repair",
     "scan": "banscan.scanner.scan",
 }
 

@@ -15,7 +15,7 @@ from typing import Any
 import click
 import torch
 
-from banscan.scanner.config import Settings
+from banscan.scanner.settings import Settings
 from banscan.scanner.verdict import finest, outlier
 from bench import rows
 from bench.detect import own_images, row

@@ -12,11 +12,11 @@ import click
 import torch
 
 from banscan.scanner.calibration import kind_of
-from banscan.scanner.config import Settings
-from banscan.scanner.mapping import Mapped
 from banscan.scanner.pixel_evidence import PixelEvidence
 from banscan.scanner.report.json import to_dict
 from banscan.scanner.scan import Report, scan
+from banscan.scanner.search.class_map import Mapped
+from banscan.scanner.settings import Settings
 from banscan.scanner.verdict import statistics
 from bench import rows
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from banscan.scanner.calibration import Calibration, Entry, Kind, decisive, render, version
-from banscan.scanner.config import Settings
+from banscan.scanner.settings import Settings
 from bench.rows import read
 
 

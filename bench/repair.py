@@ -20,11 +20,11 @@ from torch import Tensor
 from banscan import importers
 from banscan.errors import BanscanError
 from banscan.importers import TracedModel
-from banscan.scanner import images as clean_images
-from banscan.scanner import tuning
-from banscan.scanner.repair import METHODS, mend
+from banscan.scanner.inputs import images as clean_images
+from banscan.scanner.repair import tuning
+from banscan.scanner.repair.repair import METHODS, mend
+from banscan.scanner.repair.tuning import Tuning
 from banscan.scanner.scan import scan
-from banscan.scanner.tuning import Tuning
 from bench import rows
 from bench.detect import own_images
 from bench.tables import header

@@ -3,10 +3,12 @@
 from pathlib import Path
 
 from banscan.errors import ModelError, UsageError
-from banscan.importers import archive, exported, foreign, onnx, torchscript
-from banscan.importers.graph import Input, Neuron, Source, TracedModel
+from banscan.importers import unsupported
+from banscan.importers.normal.graph import Input, Neuron, Source, TracedModel
+from banscan.importers.normal.placement import place
+from banscan.importers.onnx import reader
 from banscan.importers.parity import RESTORE, Parity, parity
-from banscan.importers.placement import place
+from banscan.importers.pytorch import archive, exported, torchscript
 
 __all__ = ["RESTORE", "Input", "Neuron", "Parity", "Source", "TracedModel", "load", "parity", "place"]
 
@@ -26,7 +28,7 @@ def load(path: str | Path, size: tuple[int, int] | None = None, logits: str | No
     if not path.exists():
         raise UsageError(f"{path}: no such file; expected the path of a model")
     kind = archive.kind(path) if path.is_file() else None
-    if kind is None and (other := foreign.told(path)):
+    if kind is None and (other := unsupported.told(path)):
         raise ModelError(f"{path}: {other}")
     if not path.is_file():
         raise UsageError(f"{path}: not a file; expected the path of a model")
@@ -41,4 +43,4 @@ def load(path: str | Path, size: tuple[int, int] | None = None, logits: str | No
         )
     if kind == "torch.export":
         return exported.load(path, size)
-    return onnx.load(path, size, logits)
+    return reader.load(path, size, logits)

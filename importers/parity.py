@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from banscan.errors import BanscanError, EvidenceError
-from banscan.importers import onnx, torchscript
-from banscan.importers.graph import ONE_LOGIT, PAIR, TracedModel
+from banscan.importers.normal.graph import ONE_LOGIT, PAIR, TracedModel
+from banscan.importers.onnx import reader
+from banscan.importers.pytorch import torchscript
 
 # outputs below this are nothing to compare with
 SMALLEST = 1e-12
@@ -57,7 +58,7 @@ def parity(model: TracedModel, images: Tensor) -> Parity | None:
 
 
 # the runtime that a file was written for
-RUNNERS = {"ONNX": onnx.run_source, "TorchScript": torchscript.run_source}
+RUNNERS = {"ONNX": reader.run_source, "TorchScript": torchscript.run_source}
 RESTORE: dict[str, Callable[[Tensor], Tensor]] = {
     "Softmax": lambda y: torch.softmax(y, 1),
     "LogSoftmax": lambda y: torch.log_softmax(y, 1),

@@ -10,8 +10,10 @@ from onnx import TensorProto
 from torch import Tensor
 
 from banscan.errors import ModelError
-from banscan.importers import quantised, torchscript, untrusted
-from banscan.importers.graph import TracedModel
+from banscan.importers import untrusted
+from banscan.importers.normal.graph import TracedModel
+from banscan.importers.onnx import quantised
+from banscan.importers.pytorch import torchscript
 
 
 def check_writable(model: TracedModel, *, dequantise: bool) -> None:

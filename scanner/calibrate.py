@@ -9,8 +9,8 @@ from typing import Any
 from banscan.errors import ModelError, UsageError
 from banscan.importers import untrusted
 from banscan.scanner.calibration import ALPHA, Calibration, Entry, decisive, kind_of, read_entry, threshold, version
-from banscan.scanner.config import Settings
 from banscan.scanner.scan import Report, scan
+from banscan.scanner.settings import Settings
 
 SUFFIXES = frozenset({".onnx", ".pt", ".ts", ".torchscript", ".pt2"})
 # told of every model: its file, its report (None where an earlier run scanned it), its entry (None where it is left out), why it is

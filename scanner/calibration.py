@@ -15,9 +15,9 @@ from typing import Any
 
 from banscan.errors import UsageError
 from banscan.importers import TracedModel
-from banscan.importers.attention import attends
-from banscan.scanner.config import Settings
-from banscan.scanner.images import CleanSet
+from banscan.importers.normal.attention import attends
+from banscan.scanner.inputs.images import CleanSet
+from banscan.scanner.settings import Settings
 
 SCHEMA = "banscan-calibration/1"
 SHIPPED = "clean_models.json"

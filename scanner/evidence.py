@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from banscan.scanner import checks
-from banscan.scanner.config import Settings
-from banscan.scanner.mapping import Mapped, map_of, margin_table
-from banscan.scanner.noise import NoisyModel
-from banscan.scanner.progress import Counter, Progress
-from banscan.scanner.search import logits_under, search, start
-from banscan.scanner.universal import Changes, softened
+from banscan.scanner.inputs import checks
+from banscan.scanner.machine.progress import Counter, Progress
+from banscan.scanner.search.class_map import Mapped, map_of, margin_table
+from banscan.scanner.search.neuron_noise import logits_under, search, start
+from banscan.scanner.search.noisy_model import NoisyModel
+from banscan.scanner.search.universal import Changes, softened
+from banscan.scanner.settings import Settings
 
 # `strength`: the share of images to move, the strengths between which it is sought, in how many steps and for how many targets
 REACH = 0.4
@@ -72,7 +72,7 @@ class Inputs:
         settings: Settings,
         progress: Callable[[int], None] = lambda done: None,
     ) -> Tensor:
-        """`search.search` on the quick model with the settings of the scan."""
+        """`neuron_noise.search` on the quick model with the settings of the scan."""
         return search(
             self.quick,
             self.prepared,

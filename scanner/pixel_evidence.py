@@ -5,13 +5,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from banscan.scanner import patch
-from banscan.scanner.config import Settings
-from banscan.scanner.mapping import Mapped, map_of, two_thirds
-from banscan.scanner.margin import largest_margins
-from banscan.scanner.pixels import PixelModel
-from banscan.scanner.progress import Counter, Progress
-from banscan.scanner.universal import Changes, margins_under, softened, universal
+from banscan.scanner.machine.progress import Counter, Progress
+from banscan.scanner.search import patch
+from banscan.scanner.search.class_map import Mapped, map_of, two_thirds
+from banscan.scanner.search.margin import largest_margins
+from banscan.scanner.search.pixel_model import PixelModel
+from banscan.scanner.search.universal import Changes, margins_under, softened, universal
+from banscan.scanner.settings import Settings
 
 # root mean square over the pixels of a universal perturbation: towards a class, and along a map
 RADIUS = 0.036

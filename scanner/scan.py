@@ -16,18 +16,20 @@ from banscan import importers
 from banscan.errors import EvidenceError
 from banscan.importers import Parity, TracedModel
 from banscan.kernels import backend
-from banscan.scanner import calibration, checks, images, mask, preprocess, verdict
+from banscan.scanner import calibration, verdict
 from banscan.scanner.calibration import Calibration, Standing
-from banscan.scanner.config import Settings
-from banscan.scanner.device import find, repeatable
 from banscan.scanner.evidence import Evidence, Inputs, gather
-from banscan.scanner.images import CleanSet
-from banscan.scanner.noise import attach, layers, measure
+from banscan.scanner.inputs import checks, images, preprocess
+from banscan.scanner.inputs.images import CleanSet
+from banscan.scanner.inputs.preprocess import Choice, Preprocess
+from banscan.scanner.machine.device import find, repeatable
+from banscan.scanner.machine.precision import search_dtype
+from banscan.scanner.machine.progress import Progress
 from banscan.scanner.pixel_evidence import PixelEvidence, gather_pixels
-from banscan.scanner.pixels import pixel_model
-from banscan.scanner.precision import search_dtype
-from banscan.scanner.preprocess import Choice, Preprocess
-from banscan.scanner.progress import Progress
+from banscan.scanner.search import mask
+from banscan.scanner.search.noisy_model import attach, layers, measure
+from banscan.scanner.search.pixel_model import pixel_model
+from banscan.scanner.settings import Settings
 from banscan.scanner.verdict import Verdict, inconclusive
 
 PARITY_IMAGES = 64

@@ -14,10 +14,10 @@ from scipy.special import betaincinv, stdtr, stdtrit
 from torch import Tensor
 
 from banscan.scanner.evidence import Evidence
-from banscan.scanner.mapping import Mapped
-from banscan.scanner.patch import LEFT
 from banscan.scanner.pixel_evidence import PixelEvidence
-from banscan.scanner.universal import SOFTNESS
+from banscan.scanner.search.class_map import Mapped
+from banscan.scanner.search.patch import LEFT
+from banscan.scanner.search.universal import SOFTNESS
 
 # Probability that a model whose classes differ only by chance is called backdoored, or suspicious.
 BACKDOORED = 0.005

@@ -35,5 +35,5 @@ def test_public_names() -> None:
 
 
 def test_help_does_not_load_torch() -> None:
-    code = "import sys, banscan.scanner.cli; sys.exit('torch' in sys.modules)"
+    code = "import sys, banscan.scanner.cli.main; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

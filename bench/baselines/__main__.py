@@ -11,9 +11,9 @@ import click
 import torch
 
 from banscan import importers
-from banscan.scanner import images, preprocess
-from banscan.scanner.pixels import pixel_model
-from banscan.scanner.precision import search_dtype
+from banscan.scanner.inputs import images, preprocess
+from banscan.scanner.machine.precision import search_dtype
+from banscan.scanner.search.pixel_model import pixel_model
 from bench import rows
 from bench.baselines import BASELINES
 from bench.baselines.subject import Subject

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from banscan.scanner import mask
+from banscan.scanner.search import mask
 from bench.baselines.subject import Finding, Subject
 from bench.zoo.generators import Translator
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from banscan.importers import TracedModel
-from banscan.scanner.pixels import PixelModel
+from banscan.scanner.search.pixel_model import PixelModel
 
 
 @dataclass(frozen=True)

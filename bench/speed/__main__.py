@@ -17,9 +17,9 @@ import click
 import torch
 
 from banscan.kernels import backend
-from banscan.scanner.config import Settings
-from banscan.scanner.device import find, repeatable
+from banscan.scanner.machine.device import find, repeatable
 from banscan.scanner.scan import environment
+from banscan.scanner.settings import Settings
 from bench import rows
 from bench.speed import cells, machine, whole
 from bench.speed.subject import subject

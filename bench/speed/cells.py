@@ -8,11 +8,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from banscan.scanner import mask, search
-from banscan.scanner.config import Settings
 from banscan.scanner.evidence import Inputs, choose_targets, gather
-from banscan.scanner.memory import TRACED, values
-from banscan.scanner.noise import NoisyModel, attach, layers, measure
+from banscan.scanner.machine.memory import TRACED, values
+from banscan.scanner.search import mask, neuron_noise
+from banscan.scanner.search.noisy_model import NoisyModel, attach, layers, measure
+from banscan.scanner.settings import Settings
 from bench.speed import eager, published
 from bench.speed.subject import Subject
 
@@ -42,10 +42,10 @@ def ours(subject: Subject, where: str, dtype: torch.dtype, restarts: int, images
     neurons = layers(subject.model, LAYERS[where])
     model = attach(subject.model, neurons, measure(subject.model, neurons, x), dtype)
     cached = model.prepare(x)
-    noise = search.start(model, restarts, EPS, 0, "l2")
+    noise = neuron_noise.start(model, restarts, EPS, 0, "l2")
 
     def run() -> Tensor:
-        return search.search(model, cached, labels, noise, eps=EPS, steps=steps, batch=images, seed=0, ball="l2")
+        return neuron_noise.search(model, cached, labels, noise, eps=EPS, steps=steps, batch=images, seed=0, ball="l2")
 
     times = restarts * steps
     return Work(run, times * images, times * _operations(model, cached, labels), times * images * _bytes(subject, model))
@@ -53,7 +53,7 @@ def ours(subject: Subject, where: str, dtype: torch.dtype, restarts: int, images
 
 def _operations(model: NoisyModel, cached: tuple[Tensor, ...], labels: Tensor) -> int:
     """Floating-point operations of one step of one restart, as torch counts them."""
-    noise = search.start(model, 1, EPS, 0, "l2").requires_grad_()
+    noise = neuron_noise.start(model, 1, EPS, 0, "l2").requires_grad_()
     with FlopCounterMode(display=False) as counter:
         logits, _ = model.run(cached, noise)
         torch.autograd.grad(F.cross_entropy(logits, labels.to(model.device)), noise)
@@ -113,11 +113,11 @@ def our_detection(subject: Subject, where: str, dtype: torch.dtype, images: int,
         neurons = layers(subject.model, LAYERS[where])
         stats = measure(subject.model, neurons, x)
         exact, quick = attach(subject.model, neurons, stats), attach(subject.model, neurons, stats, dtype)
-        noise = search.start(quick, restarts, EPS, 0, "l2")
-        found = search.search(
+        noise = neuron_noise.start(quick, restarts, EPS, 0, "l2")
+        found = neuron_noise.search(
             quick, quick.prepare(x), labels, noise, eps=EPS, steps=published.STEPS, batch=published.BATCH, seed=0, ball="l2"
         )
-        _, noisy = search.logits_under(exact, exact.prepare(x), found)
+        _, noisy = neuron_noise.logits_under(exact, exact.prepare(x), found)
         trunk, head = subject.model.split(subject.model.features)
         with torch.no_grad():
             features = torch.cat([trunk(part.to(subject.device)) for part in x.split(250)])

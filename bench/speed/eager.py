@@ -12,7 +12,7 @@ from torch import Tensor, fx
 from torch.nn import functional as F
 
 from banscan.importers import Neuron, TracedModel
-from banscan.importers.graph import attribute_named
+from banscan.importers.normal.graph import attribute_named
 from banscan.kernels import reference
 
 

@@ -3,7 +3,7 @@
 from statistics import median
 from typing import Any
 
-from banscan.scanner.config import Settings
+from banscan.scanner.settings import Settings
 
 Row = dict[str, Any]
 # image passes of one restart of one search of a scan

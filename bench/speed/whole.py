@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from banscan.scanner.config import Settings
 from banscan.scanner.scan import scan
+from banscan.scanner.settings import Settings
 
 EXAMPLES = Path("examples")
 

@@ -7,7 +7,8 @@ from rich.table import Table
 from rich.text import Text
 from torch import fx
 
-from banscan.importers import TracedModel, penultimate
+from banscan.importers import TracedModel
+from banscan.importers.normal import penultimate
 
 # operators that only rearrange or look up, of which a reader learns nothing
 SILENT = frozenset({"sym_size", "lift_fresh_copy", "to", "expand", "contiguous"})

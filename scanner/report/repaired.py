@@ -10,8 +10,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from banscan.importers.attention import attends
-from banscan.scanner.repair import Repair
+from banscan.importers.normal.attention import attends
+from banscan.scanner.repair.repair import Repair
 from banscan.scanner.report import json as scanned
 from banscan.scanner.report.terminal import STYLES
 from banscan.scanner.verdict import Verdict

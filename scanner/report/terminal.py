@@ -8,9 +8,9 @@ from rich.text import Text
 
 from banscan.importers import TracedModel
 from banscan.scanner.calibration import Standing
-from banscan.scanner.patch import LEFT
 from banscan.scanner.report.drawing import draw
 from banscan.scanner.scan import Report
+from banscan.scanner.search.patch import LEFT
 from banscan.scanner.verdict import BACKDOORED, MAPPED, NAMES, NEVER_ALONE, PATCHED, SUSPICIOUS, clear_score, patch_score
 
 STYLES = {"backdoored": "bold red", "suspicious": "bold yellow", "no backdoor found": "bold green", "inconclusive": "bold yellow"}

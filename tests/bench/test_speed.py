@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from banscan.scanner import search
-from banscan.scanner.noise import attach, layers, measure
+from banscan.scanner.search import neuron_noise
+from banscan.scanner.search.noisy_model import attach, layers, measure
 from bench.speed import cells, eager, published
 from bench.speed.__main__ import Cell, planned
 from bench.speed.subject import Subject, subject
@@ -24,8 +24,8 @@ def test_plain_pytorch_searches_the_same(network: Subject, where: str) -> None:
     neurons = layers(network.model, cells.LAYERS[where])
     stats = measure(network.model, neurons, x)
     model = attach(network.model, neurons, stats)
-    start = search.start(model, 2, 0.1, 0, "l2")
-    ours = search.search(model, model.prepare(x), labels, start, eps=0.1, steps=2, batch=12, seed=0, ball="l2")
+    start = neuron_noise.start(model, 2, 0.1, 0, "l2")
+    ours = neuron_noise.search(model, model.prepare(x), labels, start, eps=0.1, steps=2, batch=12, seed=0, ball="l2")
     theirs = eager.search(eager.perturbed(network.model, neurons, stats), x, labels, start, eps=0.1, steps=2, batch=12)
     assert float((ours - theirs).norm() / theirs.norm()) < 1e-2
 

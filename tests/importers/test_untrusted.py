@@ -12,7 +12,7 @@ import torch
 from onnx import helper
 
 from banscan import ModelError, UsageError, importers
-from tests.importers.test_onnx import write
+from tests.importers.onnx.test_reader import write
 
 
 def refused(path: Path, match: str, kind: type[Exception] = ModelError, logits: str | None = None) -> None:

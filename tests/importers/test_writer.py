@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from banscan import ModelError, importers
-from banscan.importers import weights as held
 from banscan.importers import writer
-from banscan.scanner import tuning
+from banscan.importers.normal import weights as held
+from banscan.scanner.repair import tuning
 from tests.conftest import SIZE, Net, random_norms
 from tests.importers import matrix
 from tests.importers.architectures import FAMILIES, images

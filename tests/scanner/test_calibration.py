@@ -13,11 +13,11 @@ from torch import nn
 
 from banscan import importers
 from banscan.errors import UsageError
-from banscan.importers.attention import attends
+from banscan.importers.normal.attention import attends
 from banscan.scanner import calibration, verdict
 from banscan.scanner.calibration import Calibration, Entry, Kind, decisive, threshold
-from banscan.scanner.config import Settings
-from tests.scanner.test_cli import FAST, banscan, failed
+from banscan.scanner.settings import Settings
+from tests.scanner.cli.test_main import FAST, banscan, failed
 from tests.scanner.test_verdict import clean, evidence, pixels
 
 COMMON = Kind(classes=43, size=32, attention=False)

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from banscan.scanner import evidence
-from banscan.scanner.config import Settings
+from banscan.scanner.settings import Settings
 
 
 def test_margin_table_and_moved_share() -> None:

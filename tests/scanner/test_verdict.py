@@ -9,8 +9,8 @@ from scipy.stats import binom
 
 from banscan.scanner import verdict
 from banscan.scanner.evidence import Evidence
-from banscan.scanner.mapping import Mapped
 from banscan.scanner.pixel_evidence import PixelEvidence
+from banscan.scanner.search.class_map import Mapped
 from banscan.scanner.verdict import BACKDOORED, SUSPICIOUS
 
 

@@ -1,0 +1,181 @@
+"""The child process that opens a TorchScript file, under limits on memory, time and file size.
+
+python -m banscan.importers.pytorch.script_reader read MODEL OUT     the graph as plain lists and tensors
+python -m banscan.importers.pytorch.script_reader run MODEL IMAGES   its own answers; IMAGES is replaced by them
+python -m banscan.importers.pytorch.script_reader write MODEL OUT    OUT, values by name, is replaced by the model with these in its weights
+
+Nothing of the file's code runs while it is read or written. Running it, to compare, happens here only.
+"""
+
+import contextlib
+import resource
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+SECONDS = 300
+# beside twice the file: torch itself maps a few GB
+MEMORY = 16 << 30
+# what a graph may hold as numbers; anything else is an object that only TorchScript itself can run
+PLAIN = (type(None), bool, int, float, str)
+
+
+class UnreadableError(Exception):
+    """A part of the graph that cannot be carried over; the message says which."""
+
+
+def main(mode: str, model: Path, other: Path) -> None:
+    """Reads, runs or writes one model."""
+    limit(model.stat().st_size)
+    script = torch.jit.load(str(model), map_location="cpu", _restore_shapes=True)
+    if mode == "write":
+        replace(script, torch.load(other, weights_only=True))
+        script.save(str(other))
+        carry(model, other)
+        return
+    script = script.eval()
+    if mode == "run":
+        images = torch.load(other, weights_only=True)
+        with torch.no_grad():
+            answers = [_first(script(part)) for part in images.split(64)]
+        torch.save(torch.cat(answers), other)
+    else:
+        torch.save(read(script), other)
+
+
+def replace(script: Any, values: dict[str, Tensor]) -> None:
+    """Puts values into parameters and buffers, in their own types."""
+    known = {**dict(script.named_parameters()), **dict(script.named_buffers())}
+    with torch.no_grad():
+        for name, value in values.items():
+            if name not in known:
+                raise UnreadableError(f"the weight {name!r} is part of its code; save it without torch.jit.freeze")
+            known[name].copy_(value.reshape(known[name].shape))
+
+
+def carry(before: Path, after: Path) -> None:
+    """What saving again leaves out: the shapes that the file was traced with, and files that its author added."""
+    with zipfile.ZipFile(before) as old, zipfile.ZipFile(after, "a", zipfile.ZIP_STORED) as new:
+        root = new.namelist()[0].partition("/")[0]
+        present = {name.partition("/")[2] for name in new.namelist()}
+        for name in old.namelist():
+            own = name.partition("/")[2]
+            if own not in present and own.startswith(("traced_inputs", "extra/")):
+                new.writestr(f"{root}/{own}", old.read(name))
+
+
+def limit(size: int) -> None:
+    """Sets what this process may use at most."""
+    for kind, most in (
+        (resource.RLIMIT_CPU, SECONDS),
+        (resource.RLIMIT_AS, MEMORY + 4 * size),
+        (resource.RLIMIT_FSIZE, 2 * size + (1 << 30)),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        with contextlib.suppress(ValueError, OSError):  # a stricter limit of the system's stays
+            resource.setrlimit(kind, (most, most))
+
+
+def _first(value: Any) -> Tensor:
+    while isinstance(value, list | tuple):
+        value = value[0]
+    if not isinstance(value, Tensor):
+        raise UnreadableError("its output is no tensor")
+    return value.float()
+
+
+def read(script: Any) -> dict[str, Any]:
+    """The graph of `forward` as plain values: steps, tensors, input names and the shape it was traced with.
+
+    A step is [kind, detail, inputs, outputs]: "value" (a number or a list), "tensor" (its name), "call" ("aten::add.Tensor"), "unpack",
+    "if" (two blocks of steps with the names they return), "loop" (a block, its inputs and outputs), "raise".
+    """
+    try:
+        # folds the training flag and dead branches; parameters stay attributes
+        root = torch._C._freeze_module(script._c, [], True, True)
+    except RuntimeError:
+        root = script._c  # frozen already
+    graph = root._get_method("forward").graph.copy()
+    torch._C._jit_pass_inline(graph)
+    inputs = list(graph.inputs())
+    if len(inputs) != 2:
+        raise UnreadableError(f"{len(inputs) - 1} inputs; expected an image classifier with one image input")
+    names = [i.debugName() for i in inputs]
+    tensors: dict[str, Tensor] = {}
+    steps = _steps(graph, {names[0]: (root, "")}, tensors)
+    # freezing forgets the shapes that the file was traced with
+    kind: Any = list(script.graph.inputs())[1].type()
+    sizes = kind.sizes() if isinstance(kind, torch._C.TensorType) else None
+    return {
+        "steps": steps,
+        "tensors": tensors,
+        "image": names[1],
+        "outputs": [o.debugName() for o in graph.outputs()],
+        "sizes": None if sizes is None else list(sizes),
+    }
+
+
+def _steps(block: Any, objects: dict[str, Any], tensors: dict[str, Tensor]) -> list[Any]:
+    steps: list[Any] = []
+    for node in block.nodes():
+        kind = node.kind()
+        inputs, outputs = [v.debugName() for v in node.inputs()], [v.debugName() for v in node.outputs()]
+        if kind == "prim::Constant":
+            value = node.output().toIValue()
+            steps.append(_constant(value, outputs[0], tensors, outputs))
+        elif kind == "prim::GetAttr":
+            owner, path = objects[inputs[0]]
+            name = f"{path}.{node.s('name')}".lstrip(".")
+            value = owner.getattr(node.s("name")) if hasattr(owner, "getattr") else getattr(owner, node.s("name"))
+            if isinstance(value, torch._C.ScriptObject | torch.ScriptObject):
+                objects[outputs[0]] = (value, name)
+            else:
+                steps.append(_constant(value, name, tensors, outputs))
+        elif kind == "prim::If":
+            blocks = [[_steps(b, objects, tensors), [v.debugName() for v in b.outputs()]] for b in node.blocks()]
+            steps.append(["if", blocks, inputs, outputs])
+        elif kind == "prim::Loop":
+            body = next(iter(node.blocks()))
+            ends = [v.debugName() for v in body.inputs()], [v.debugName() for v in body.outputs()]
+            steps.append(["loop", [_steps(body, objects, tensors), *ends], inputs, outputs])
+        elif kind == "prim::RaiseException":
+            steps.append(["raise", None, inputs, outputs])
+        elif kind in ("prim::TupleUnpack", "prim::ListUnpack"):
+            steps.append(["unpack", None, inputs, outputs])
+        elif kind.startswith("aten::"):
+            overload = torch._C.parse_schema(node.schema()).overload_name if node.schema() != "(no schema)" else ""
+            steps.append(["call", f"{kind}.{overload or 'default'}", inputs, outputs])
+        elif kind.startswith("prim::"):
+            steps.append(["call", kind, inputs, outputs])
+        else:
+            raise UnreadableError(f"operator {kind} is not supported")
+    return steps
+
+
+def _constant(value: Any, name: str, tensors: dict[str, Tensor], outputs: list[str]) -> list[Any]:
+    if isinstance(value, Tensor):
+        if value.is_quantized:
+            raise UnreadableError(f"{name} is quantised; export the float model, or quantise it with onnxruntime")
+        if value.dim() == 0 and not value.is_floating_point():
+            return ["value", value.item(), [], outputs]  # a size, which tracing made a tensor of
+        tensors[name] = value.detach().clone()
+        return ["tensor", name, [], outputs]
+    if isinstance(value, torch.dtype):
+        return ["value", str(value), [], outputs]
+    if isinstance(value, torch.device):
+        return ["value", "cpu", [], outputs]
+    if isinstance(value, PLAIN) or (isinstance(value, list | tuple) and all(isinstance(v, PLAIN) for v in value)):
+        return ["value", list(value) if isinstance(value, tuple) else value, [], outputs]
+    raise UnreadableError(f"{name} is a {type(value).__name__}, which cannot be read")
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))
+    except (UnreadableError, RuntimeError, MemoryError, ValueError, OSError) as error:
+        lines = [line for line in str(error).strip().splitlines() if line.strip()]
+        sys.exit(lines[-1] if lines else type(error).__name__)

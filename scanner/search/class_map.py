@@ -1,0 +1,138 @@
+"""The one-to-one map of classes that an all-to-all backdoor moves images along."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from banscan.scanner.machine.progress import Counter, Progress
+from banscan.scanner.search.universal import Changes, changed_logits, margins_under, universal
+
+# a map is first sought on the classes that it is clearest for, then on all
+STEPS, IMAGES, TRIES = (80, 50), 64, 2
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """The one-to-one map of classes that one change follows best.
+
+    Attributes:
+        attacked: [C], the class that each class is moved to.
+        moved: share of held-out clean images that the change moves along the map.
+        mutual: share of classes that the map exchanges in pairs; likeness does that, y to y + 1 does not.
+    """
+
+    attacked: tuple[int, ...]
+    moved: float
+    mutual: float
+
+
+def map_of(
+    changes: Changes, labels: Tensor, targets: Tensor, classes: int, *, softness: float, seed: int, stage: str, progress: Progress
+) -> Mapped | None:
+    """`search_map`, telling its progress under the name `stage`.
+
+    None where only some of the classes are looked at, or one has a single image: one is needed to search on and one to measure on.
+    """
+    if len(targets) < classes or int(torch.bincount(labels, minlength=classes).min()) < 2:
+        return None
+    count = Counter(progress, stage, sum(STEPS) * TRIES * min(IMAGES, len(labels)))
+    return search_map(changes, labels, classes, softness=softness, seed=seed, progress=count)
+
+
+def search_map(
+    changes: Changes,
+    labels: Tensor,
+    classes: int,
+    *,
+    softness: float,
+    seed: int,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Mapped:
+    """Looks for one change that moves every class to a class of its own, as an all-to-all backdoor's trigger does.
+
+    Which class goes where is first guessed from the margins of the clean images (training on y → y + 1 leaves the attacked class a little
+    more likely even without the trigger), and guessed again from those under the change. The guess is often wrong for many
+    classes; the soft objective of `universal` lets the right ones win. Two of three images search, the others measure.
+    """
+    searching = two_thirds(labels, seed)
+    sought, held = searching.nonzero()[:, 0], (~searching).nonzero()[:, 0]
+    change = torch.zeros(changes.shape, device=changes.device)
+    best = Mapped(tuple(range(classes)), 0.0, 0.0)
+    attacked, score = best_map(_table(changes, change, labels, sought, classes))
+    for stage, steps in enumerate(STEPS):
+        goal = attacked.clone()
+        if stage == 0:
+            goal[score.argsort(descending=True)[(classes + 1) // 2 :]] = -1
+        tried = universal(
+            changes,
+            labels,
+            goal[None].repeat(TRIES, 1),
+            among=sought[goal[labels[sought]] >= 0],
+            softness=softness,
+            steps=steps,
+            batch=IMAGES,
+            seed=seed + stage,
+            progress=progress,
+        )
+        reached = margins_under(changes, labels, attacked[None].repeat(TRIES, 1), tried, sought)
+        change = tried[(reached > 0).float().mean(1).argmax()]
+        # the map that the change itself follows, which may be a better one than that it was sought with
+        followed, score = best_map(_table(changes, change, labels, sought, classes))
+        for candidate in (attacked, followed):
+            moved = float((margins_under(changes, labels, candidate[None], change[None], held) > 0).float().mean())
+            if moved > best.moved:
+                mutual = float((candidate[candidate] == torch.arange(classes)).float().mean())
+                best = Mapped(tuple(candidate.tolist()), moved, mutual)
+        attacked = followed
+    return best
+
+
+def two_thirds(labels: Tensor, seed: int) -> Tensor:
+    """A mask of about two images of three of every class, one at least on either side."""
+    generator = torch.Generator().manual_seed(seed)
+    chosen = torch.zeros(len(labels), dtype=torch.bool)
+    for c in labels.unique():
+        own = (labels == c).nonzero()[:, 0]
+        own = own[torch.randperm(len(own), generator=generator)]
+        chosen[own[: max(1, min(len(own) - 1, round(len(own) * 2 / 3)))]] = True
+    return chosen
+
+
+def _table(changes: Changes, change: Tensor, labels: Tensor, among: Tensor, classes: int) -> Tensor:
+    """The margins [C, S] of every class over the images of every source class, under one change."""
+    logits = changed_logits(changes, change, among)
+    return margin_table(logits[None].expand(classes, -1, -1), torch.arange(classes), labels[among], classes)
+
+
+def margin_table(logits: Tensor, targets: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """Mean of logit(t) - max other, [T, S], over the images of source class s, for logits [T, N, C], a row for each target."""
+    rows = torch.arange(len(targets))
+    own = logits[rows, :, targets]
+    others = logits.clone()
+    others[rows, :, targets] = -torch.inf
+    margin = own - others.max(2).values
+    sources = torch.nn.functional.one_hot(labels, classes).to(margin.dtype)
+    table = margin @ sources / sources.sum(0)
+    table[rows, targets] = torch.nan
+    return table
+
+
+def best_map(table: Tensor) -> tuple[Tensor, Tensor]:
+    """The one-to-one map of classes with the largest sum of standardised margins, and each class's part in it.
+
+    Row and column means are taken off the table [T, S] and every source's column is scaled, so that neither classes that everything leans
+    to nor sources that lean anywhere decide.
+    """
+    values = table.double().numpy().copy()
+    np.fill_diagonal(values, np.nan)
+    for _ in range(10):
+        values -= np.nanmean(values, 1, keepdims=True)
+        values -= np.nanmean(values, 0, keepdims=True)
+    values /= np.maximum(np.sqrt(np.nanmean(values**2, 0, keepdims=True)), 1e-12)
+    rows, columns = linear_sum_assignment(np.where(np.isnan(values), 1e6, -values))
+    order = np.argsort(columns)
+    return torch.from_numpy(rows[order]), torch.from_numpy(values[rows[order], columns[order]])

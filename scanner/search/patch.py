@@ -1,0 +1,216 @@
+"""Random patches, improved by mutation: the trigger of a patch attack has no gradient that leads to it, but parts of it show.
+
+A small patch that is a trigger acts through features that clean images never switch on, so that a search by gradients starts where there
+is nothing to climb. Pasting thousands of small random patterns at random places does: one that shares a few cells with the trigger moves
+more images to the target class than any other patch moves to any other class, and its mutants move more still. All classes share the
+patches, and nothing but forward passes is needed.
+
+What is found is trimmed to as few cells as a small trigger has: a trigger loses nothing by it, and a patch that merely looks a little like
+a class needs every cell that it has.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from banscan.scanner.search.pixel_model import PixelModel, all_margins
+
+# a patch is a square of cells, black or white in every channel; this many cells make the shorter side of an image
+CELLS = 32
+SIDES = (3, 4, 5, 6)
+# the share of the cells that a mutant changes
+CHANGED = 0.15
+FIRST, GENERATIONS, PARENTS, CHILDREN = 2048, 3, 3, 8
+# a generation has at least this many mutants, however few the classes are
+BROOD = 1032
+IMAGES, FINAL_IMAGES = 8, 48
+# the cells that a trimmed patch keeps at most, and the rounds of trimming
+LEFT, ROUNDS = 12, 2
+
+
+@dataclass(frozen=True)
+class Patches:
+    """N patches.
+
+    Attributes:
+        row, column, side: [N], in cells.
+        grey: [N], whether all channels share one pattern.
+        pattern: [N, C, S, S] of -1 and 1, S = max(SIDES); only the first `side` rows and columns count.
+        kept: [N, S, S], False for cells that were trimmed off.
+    """
+
+    row: Tensor
+    column: Tensor
+    side: Tensor
+    grey: Tensor
+    pattern: Tensor
+    kept: Tensor
+
+    def __getitem__(self, index: Tensor | slice) -> "Patches":
+        return Patches(*(getattr(self, f.name)[index] for f in fields(self)))
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    @property
+    def cells(self) -> Tensor:
+        """[N, S, S], True for the cells that a patch has."""
+        inside = torch.arange(max(SIDES)) < self.side[:, None]
+        return inside[:, :, None] & inside[:, None] & self.kept
+
+    def __add__(self, other: "Patches") -> "Patches":
+        return Patches(*(torch.cat([getattr(self, f.name), getattr(other, f.name)]) for f in fields(self)))
+
+
+def draw(count: int, shape: tuple[int, int, int], generator: torch.Generator) -> Patches:
+    """Random patches for images of `shape` (channels, rows, columns of cells); half of them grey."""
+    channels, rows, columns = shape
+    side = torch.tensor(SIDES)[torch.randint(len(SIDES), (count,), generator=generator)].clamp(max=min(rows, columns))
+    row, column = (_below(size - side + 1, generator) for size in (rows, columns))
+    grey = torch.rand(count, generator=generator) < 0.5
+    pattern = torch.randint(2, (count, channels, max(SIDES), max(SIDES)), generator=generator) * 2 - 1
+    pattern = torch.where(grey[:, None, None, None], pattern[:, :1], pattern)
+    return Patches(row, column, side, grey, pattern, torch.ones(count, max(SIDES), max(SIDES), dtype=torch.bool))
+
+
+def _below(bounds: Tensor, generator: torch.Generator) -> Tensor:
+    """One integer from 0 up to but not each of the bounds [N]."""
+    return (torch.rand(len(bounds), generator=generator) * bounds).long().minimum(bounds - 1)
+
+
+def mutate(parents: Patches, shape: tuple[int, int, int], generator: torch.Generator) -> Patches:
+    """One mutant of each: half of them move by a cell or not at all, all of them change CHANGED of their cells."""
+    channels, rows, columns = shape
+    count = len(parents)
+    moving = (torch.rand(count, generator=generator) < 0.5).long()
+    shift = torch.randint(-1, 2, (2, count), generator=generator) * moving
+    row = (parents.row + shift[0]).clamp(min=0).minimum(rows - parents.side)
+    column = (parents.column + shift[1]).clamp(min=0).minimum(columns - parents.side)
+    size = parents.pattern.shape[2:]
+    chosen = torch.rand(count, 1, *size, generator=generator) < CHANGED
+    # a grey patch stays grey; of another, one channel of a cell changes
+    channel = torch.randint(channels, (count, 1, *size), generator=generator) == torch.arange(channels)[None, :, None, None]
+    flipped = chosen & (channel | parents.grey[:, None, None, None])
+    return replace(parents, row=row, column=column, pattern=torch.where(flipped, -parents.pattern, parents.pattern))
+
+
+def render(patches: Patches, shape: tuple[int, int, int], size: tuple[int, int]) -> Tensor:
+    """Changes [N, C, H, W] of pixels in [0, 1]: 1 for white, -1 for black, 0 outside the patch."""
+    channels, rows, columns = shape
+    count, most = len(patches), max(SIDES)
+    line = torch.arange(most)
+    cells = patches.pattern * patches.cells[:, None]
+    canvas = torch.zeros(count, channels, rows + most, columns + most)
+    at = (patches.row[:, None] + line)[:, :, None], (patches.column[:, None] + line)[:, None, :]
+    canvas[torch.arange(count)[:, None, None], :, at[0], at[1]] = cells.permute(0, 2, 3, 1).float()
+    return F.interpolate(canvas[:, :, :rows, :columns], size=size, mode="nearest")
+
+
+def changes(model: PixelModel, pixels: Tensor, patches: Patches) -> Tensor:
+    """The patches as changes [N, ...] of pixels like `pixels` [M, ...], in the model's layout and on its device; see `render`."""
+    return model.from_channels_first(render(patches, cells(model, pixels), model.size(pixels)).to(model.device))
+
+
+def pasted(model: PixelModel, pixels: Tensor, patches: Patches, logits: Callable[[Tensor], Tensor]) -> Iterator[tuple[slice, Tensor]]:
+    """Groups of patches, as many at once as there is memory for, and the logits [n * M, C] of the images [M, ...] under each of them."""
+    group = max(1, model.at_once // len(pixels))
+    for first in range(0, len(patches), group):
+        rows = slice(first, min(first + group, len(patches)))
+        change = changes(model, pixels, patches[rows])
+        yield rows, logits((pixels[None] + change[:, None]).clamp(0, 1).flatten(0, 1)).cpu()
+
+
+@torch.no_grad()
+def successes(model: PixelModel, pixels: Tensor, labels: Tensor, targets: Tensor, patches: Patches, softness: float) -> Tensor:
+    """How clearly each patch moves the images [M, ...] to each target, [N, T].
+
+    It is the mean of sigmoid(margin / softness) over the images of other classes.
+    """
+    foreign = (labels[:, None] != targets).float()
+    result = torch.empty(len(patches), len(targets))
+    for rows, logits in pasted(model, pixels, patches, model.logits):
+        clear = torch.sigmoid(all_margins(logits)[:, targets] / softness).reshape(-1, len(pixels), len(targets))
+        result[rows] = (clear * foreign).sum(1) / foreign.sum(0).clamp(min=1)
+    return result
+
+
+def cells(model: PixelModel, pixels: Tensor) -> tuple[int, int, int]:
+    """Channels, rows and columns of cells of the images."""
+    height, width = model.size(pixels)
+    cell = max(1, round(min(height, width) / CELLS))
+    return pixels.shape[model.axis], height // cell, width // cell
+
+
+def search_patches(
+    model: PixelModel,
+    pixels: Tensor,
+    labels: Tensor,
+    targets: Tensor,
+    *,
+    softness: float,
+    seed: int,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Patches:
+    """The patch of at most LEFT cells that moves the images [N, ...] best to each of the targets [T].
+
+    Every generation is measured on images of its own; the best PARENTS of each class and their mutants make the next. The fewer the
+    classes, the more mutants each gets. The best of all is trimmed.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    shape = cells(model, pixels)
+
+    def measure(patches: Patches, count: int) -> Tensor:
+        drawn = torch.randperm(len(labels), generator=generator)[:count]
+        result = successes(model, pixels[drawn], labels[drawn], targets, patches, softness)
+        progress(len(patches) * len(drawn))
+        return result
+
+    children = _children(len(targets))
+    patches = draw(FIRST, shape, generator)
+    best = measure(patches, IMAGES).topk(PARENTS, 0).indices
+    for _ in range(GENERATIONS):
+        parents = patches[best.flatten().unique()]
+        patches = parents + mutate(patches[best.flatten().repeat_interleave(children)], shape, generator)
+        best = measure(patches, IMAGES).topk(PARENTS, 0).indices
+    finalists = patches[best.flatten()]
+    final = measure(finalists, FINAL_IMAGES).reshape(PARENTS, len(targets), len(targets)).diagonal(dim1=1, dim2=2)
+    found = finalists[final.argmax(0) * len(targets) + torch.arange(len(targets))]
+    for left in range(ROUNDS, 0, -1):
+        found = _trimmed(found, left, measure)
+    return found
+
+
+def _trimmed(found: Patches, rounds: int, measure: Callable[[Patches, int], Tensor]) -> Patches:
+    """Each target's patch without the cells that it misses least, on its way to LEFT cells in so many rounds."""
+    patch, row, column = found.cells.nonzero().unbind(1)
+    without = found.kept[patch].clone()
+    without[torch.arange(len(patch)), row, column] = False
+    spared = measure(replace(found[patch], kept=without), IMAGES)[torch.arange(len(patch)), patch]
+    kept = found.kept.clone()
+    for t, size in enumerate(found.cells.sum((1, 2)).tolist()):
+        own = (patch == t).nonzero()[:, 0]
+        gone = own[spared[own].argsort(descending=True)[: max(0, size - _cells_left(size, rounds - 1))]]
+        kept[t, row[gone], column[gone]] = False
+    return replace(found, kept=kept)
+
+
+def _cells_left(size: int, rounds: int) -> int:
+    """Cells of a patch of this size before so many rounds, each of which takes the same share."""
+    return round(LEFT * math.pow(max(size, LEFT) / LEFT, rounds / ROUNDS))
+
+
+def _children(targets: int) -> int:
+    """Mutants of every parent."""
+    return max(CHILDREN, BROOD // (PARENTS * targets))
+
+
+def passes(targets: int, images: int) -> int:
+    """At most how many images `search_patches` computes."""
+    later = GENERATIONS * PARENTS * (_children(targets) + 1) * targets
+    most = max(SIDES) ** 2
+    trimmed = sum(_cells_left(most, rounds) for rounds in range(1, ROUNDS + 1)) * targets
+    return (FIRST + later + trimmed) * min(IMAGES, images) + PARENTS * targets * min(FINAL_IMAGES, images)

@@ -1,0 +1,185 @@
+"""TorchScript import: scripted code with branches and loops, sizes, and archives that are refused."""
+
+import pickle
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from banscan import importers
+from banscan.errors import ModelError
+from banscan.importers.pytorch import archive
+from tests.conftest import CLASSES, SIZE, Net, random_norms
+from tests.scanner.cli.test_main import FAST, banscan, failed
+
+# files in this format are around whatever becomes of the tool that writes them
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+
+
+class Branches(nn.Module):
+    """Code that only a script keeps: a branch on the size, a loop, a list, an assertion, writing in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.blocks = nn.ModuleList([nn.Conv2d(8, 8, 3, padding=1) for _ in range(3)])
+        self.head = nn.Linear(16, CLASSES)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.dim() != 4:
+            raise ValueError("images")
+        x = torch.relu(self.stem(x))
+        for block in self.blocks:
+            x += torch.relu_(block(x))
+        pooled = []
+        for k in range(2):
+            pooled.append(x.mean((2, 3)) if k == 0 else x.amax((2, 3)))
+        x = torch.cat(pooled, 1)
+        return self.head(x) if x.shape[1] > 3 else x
+
+
+@pytest.fixture
+def script_file(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path / "model.pt"
+    torch.jit.trace(random_norms(Net()), torch.rand(2, 3, SIZE, SIZE)).save(str(path))
+    return path
+
+
+def test_scripted_code(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module, path = Branches().eval(), tmp_path / "branches.ts"
+    torch.jit.script(module).save(str(path))
+    assert importers.load(path).input.height is None
+    model = importers.load(path, size=(20, 20))
+    x = torch.rand(5, 3, 20, 20)
+    with torch.no_grad():
+        assert torch.allclose(model.logits(x), module(x), atol=1e-5)
+    assert importers.parity(model, x).rms < 1e-6
+    assert [n.kind for n in model.neurons] == ["conv"] * 4 + ["linear"]
+    assert (model.source.format, model.source.opset, model.input.height) == ("TorchScript", None, 20)
+
+
+def test_traced_size_and_any_batch(script_file: Path) -> None:
+    model = importers.load(script_file)
+    assert (model.input.height, model.input.width) == (SIZE, SIZE)
+    assert model.logits(torch.rand(7, 3, SIZE, SIZE)).shape == (7, CLASSES)
+
+
+def test_size_bound_script(tmp_path: Path) -> None:
+    """A scripted network with a fixed size says so by taking no other."""
+    module, path = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 26 * 26, 5)).eval(), tmp_path / "grey.pt"
+    torch.jit.script(module).save(str(path))
+    spec = importers.load(path).input
+    assert (spec.channels, spec.height, spec.width) == (1, 28, 28)
+
+
+def test_same_network_same_verdict_as_onnx(trained: nn.Module, model_file: Path, image_dir: Path, tmp_path: Path) -> None:
+    path = tmp_path / "trained.pt"
+    torch.jit.trace(trained, torch.rand(2, 3, SIZE, SIZE)).save(str(path))
+    results = [banscan(p, "--clean-dir", image_dir, *FAST, "--no-pixels", "--format", "json") for p in (path, model_file)]
+    assert results[0].returncode == results[1].returncode, results[0].stderr
+    inspected = banscan("inspect", path)
+    assert "TorchScript by PyTorch" in " ".join(inspected.stdout.split())
+
+
+def test_plain_pickles_are_refused(tmp_path: Path) -> None:
+    net = Net()
+    for name, saved, new in (("weights.pt", net.state_dict(), True), ("old.pth", net.state_dict(), False), ("module.pt", net, True)):
+        torch.save(saved, tmp_path / name, _use_new_zipfile_serialization=new)
+        failed(banscan("inspect", tmp_path / name), 3, "without the graph; save the")
+    (tmp_path / "evil.pt").write_bytes(pickle.dumps(Touch(tmp_path / "touched")))
+    failed(banscan("inspect", tmp_path / "evil.pt"), 3, "without the graph")
+    assert not (tmp_path / "touched").exists()
+
+
+class Touch:
+    """A pickle that runs code when it is loaded."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[str, ...]]:
+        import os
+
+        return os.system, (f"touch {self.path}",)
+
+
+def rewritten(path: Path, change: Callable[[str, bytes], bytes], extra: dict[str, bytes] | None = None) -> Path:
+    """A copy of an archive with changed members."""
+    out = path.with_name("changed.pt")
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(out, "w") as new:
+        for info in old.infolist():
+            new.writestr(info.filename, change(info.filename, old.read(info)))
+        for name, data in (extra or {}).items():
+            new.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)
+    return out
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ('    _0 = ops.aten.from_file("/etc/passwd", False, 10)\n', "ops.aten.from_file"),
+        ('    torch.save(x, "/tmp/leak")\n', "torch.save"),
+        ("    _0 = ops.evil.run(x)\n", "ops.evil.run"),
+    ],
+)
+def test_code_that_touches_the_outside_is_refused(script_file: Path, code: str, message: str) -> None:
+    def change(name: str, data: bytes) -> bytes:
+        if "/code/" not in name or b"x: Tensor) -> Tensor:" not in data:
+            return data
+        head, _, tail = data.decode().partition("x: Tensor) -> Tensor:\n")
+        return (head + "x: Tensor) -> Tensor:\n" + code + tail).encode()
+
+    with pytest.raises(ModelError, match=message):
+        archive.check_script(rewritten(script_file, change))
+
+
+def test_code_at_loading_is_refused(script_file: Path) -> None:
+    def change(name: str, data: bytes) -> bytes:
+        hook = b"  def __setstate__(self, state: int) -> NoneType:\n    return None\n"
+        return data + hook if "/code/" in name and b"class " in data else data
+
+    with pytest.raises(ModelError, match="while it is loaded"):
+        archive.check_script(rewritten(script_file, change))
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_foreign_pickles_are_refused(script_file: Path, tmp_path: Path, protocol: int) -> None:
+    evil = pickle.dumps(Touch(tmp_path / "touched"), protocol=protocol)
+    path = rewritten(script_file, lambda name, data: evil if name.endswith("/data.pkl") else data)
+    failed(banscan("inspect", path), 3, "system, which no classifier needs; refused")
+    assert not (tmp_path / "touched").exists()
+
+
+def test_names_outside_and_bombs_are_refused(script_file: Path) -> None:
+    with pytest.raises(ModelError, match="outside itself"):
+        archive.check_script(rewritten(script_file, lambda _, data: data, {"../../evil": b"x"}))
+    with pytest.raises(ModelError, match="unpacks to more"):
+        archive.check_script(rewritten(script_file, lambda _, data: data, {"model/bomb": bytes(50_000_000)}))
+
+
+@pytest.mark.parametrize("share", [0.2, 0.7, 0.999])
+def test_truncated(script_file: Path, share: float) -> None:
+    whole = script_file.read_bytes()
+    script_file.write_bytes(whole[: int(len(whole) * share)])
+    failed(banscan("inspect", script_file), 3, "model.pt")
+
+
+def test_two_inputs(tmp_path: Path) -> None:
+    class Two(nn.Module):
+        def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            return x + y
+
+    path = tmp_path / "two.pt"
+    torch.jit.script(Two()).save(str(path))
+    failed(banscan("inspect", path), 3, "2 inputs; expected an image classifier with one image input")
+
+
+def test_onnx_under_any_name(model_file: Path, tmp_path: Path) -> None:
+    shutil.copy(model_file, tmp_path / "model.pt")
+    assert importers.load(tmp_path / "model.pt").source.format == "ONNX"

@@ -1,0 +1,309 @@
+"""The command line through its real entry point, and what it prints."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+from PIL import Image
+
+from banscan.scanner.cli import main
+from tests.conftest import learn
+from tests.importers.onnx.test_reader import Tokens
+
+FAST = ("--restarts", "2", "--steps", "2", "--threads", "1")
+
+
+def banscan(*arguments: object, width: int = 80) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "COLUMNS": str(width), "TERM": "dumb", "NO_COLOR": "1"}
+    command = [str(Path(sys.executable).parent / "banscan"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
+
+
+def failed(result: subprocess.CompletedProcess[str], code: int, match: str) -> None:
+    assert result.returncode == code, result.stderr
+    assert re.search(match, result.stderr), result.stderr
+    assert "Traceback" not in result.stderr
+    assert len(result.stderr.strip().splitlines()) <= 4
+
+
+def test_help_fits_80_columns() -> None:
+    for arguments in (["--help"], ["scan", "--help"], ["inspect", "--help"], ["repair", "--help"], ["calibrate", "--help"]):
+        result = banscan(*arguments)
+        assert result.returncode == 0
+        assert max(map(len, result.stdout.splitlines())) <= 80
+    assert "Exit codes" in banscan("--help").stdout
+    assert banscan("--version").stdout.startswith("banscan")
+
+
+def test_scan_and_report(model_file: Path, image_dir: Path, tmp_path: Path) -> None:
+    out = tmp_path / "report.json"
+    first = banscan(model_file, "--clean-dir", image_dir, *FAST)
+    assert first.returncode in (0, 1, 2), first.stderr
+    assert first.stderr == ""
+    assert max(map(len, first.stdout.splitlines())) <= 100
+    for piece in ("Tests", "patch share", "clearness", "noise map", "pixel map", "features", "unit", "parity", "Seconds"):
+        assert piece in first.stdout
+    second = banscan("scan", model_file, "--clean-dir", image_dir, *FAST, "--format", "json", "--output", out)
+    assert second.stdout == ""
+    report = json.loads(out.read_text())
+    assert report["schema"] == "banscan/1"
+    assert report["settings"]["restarts"] == 2
+    assert len(report["model"]["sha256"]) == 64
+    assert len(report["evidence"]["moved"]) == 2
+    assert report["preprocess"]["preprocess"]["name"] == "unit"
+    assert list(tmp_path.iterdir()) == [out]
+    third = banscan(model_file, "--clean-dir", image_dir, *FAST, "--format", "json")
+    again = json.loads(third.stdout)
+    assert again["evidence"] == report["evidence"]
+    assert again["verdict"] == report["verdict"]
+    assert again["pixels"] == report["pixels"]
+    assert (
+        len(report["evidence"]["mapped"]["attacked"]) == len(report["pixels"]["mapped"]["attacked"]) == len(report["pixels"]["moved"]) == 10
+    )
+
+
+def test_noise_alone(model_file: Path, image_dir: Path) -> None:
+    done = banscan(model_file, "--clean-dir", image_dir, *FAST, "--no-pixels", "--format", "json")
+    report = json.loads(done.stdout)
+    assert report["pixels"] is None
+    assert [t["name"] for t in report["verdict"]["tests"]] == ["noise", "logit", "joint"]
+    assert done.returncode == {"backdoored": 1, "no backdoor found": 0}.get(report["verdict"]["outcome"], 2)
+
+
+@pytest.mark.parametrize("choice", [("--eps", "0.4"), ("--noise", "paper")])
+def test_noise_that_the_user_chooses_is_not_sought_along_a_map(model_file: Path, image_dir: Path, choice: tuple[str, str]) -> None:
+    """Noise of eps 0.4 moves more than half of the images of clean models along a map of classes."""
+    command = (model_file, "--clean-dir", image_dir, *FAST, "--no-pixels", *choice)
+    assert json.loads(banscan(*command, "--format", "json").stdout)["evidence"]["mapped"] is None
+    assert "not searched for" in banscan(*command).stdout
+
+
+def test_threads_of_the_environment(model_file: Path, image_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where OMP_NUM_THREADS says how many threads there may be, no more are taken; --threads decides over it."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    for extra, threads in (((), 1), (("--threads", "2"), 2)):
+        done = banscan(model_file, "--clean-dir", image_dir, *FAST[:4], "--no-pixels", "--format", "json", *extra)
+        assert json.loads(done.stdout)["environment"]["threads"] == threads
+
+
+def test_free_image_size(export: Callable[..., Path], trained: torch.nn.Module, image_dir: Path) -> None:
+    """A model that takes any size is scanned at the size of the images, or at the one asked for."""
+    path = export("free", trained, free_size=True)
+    for extra, size in (((), 16), (("--size", "24"), 24)):
+        done = banscan(path, "--clean-dir", image_dir, *FAST, "--no-pixels", "--format", "json", *extra)
+        assert done.stderr == ""
+        assert json.loads(done.stdout)["model"]["input"]["height"] == size
+
+
+def test_closed_pipe_keeps_the_exit_code(model_file: Path, image_dir: Path) -> None:
+    """`banscan ... | head -1` must not end with 1, which means backdoored."""
+    for arguments in (["inspect", str(model_file)], [str(model_file), "--clean-dir", str(image_dir), *FAST]):
+        command = [str(Path(sys.executable).parent / "banscan"), *arguments]
+        expected = subprocess.run(command, capture_output=True, check=False).returncode
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            process.stdout.close()
+            assert process.stderr is not None
+            assert process.stderr.read() == ""
+            assert process.wait() == expected
+
+
+def test_inspect(model_file: Path) -> None:
+    result = banscan("inspect", model_file)
+    assert result.returncode == 0
+    assert "4 layers" in result.stdout
+    assert "classifier" in result.stdout
+    drawn = [line.split()[0] for line in result.stdout.partition("From image to logits")[2].splitlines()[1:8]]
+    assert drawn == ["image", "│", "map", "│", "penultimate", "│", "logits"]
+    assert "linear (10)" in result.stdout
+
+
+def test_usage_errors(model_file: Path, image_dir: Path, tmp_path: Path) -> None:
+    failed(banscan(tmp_path / "none.onnx", "--clean-dir", image_dir), 4, "no such file")
+    failed(banscan(model_file, "--clean-dir", tmp_path / "none"), 4, "no such folder")
+    failed(banscan(model_file, "--clean-dir", tmp_path), 4, "no images")
+    failed(banscan(model_file), 4, "--clean-dir")
+    failed(banscan(model_file, "--clean-dir", image_dir, "--eps", "-1"), 4, "--eps")
+    failed(banscan(model_file, "--clean-dir", image_dir, "--seed", 2**64), 4, "--seed")
+    failed(banscan(model_file, "--clean-dir", image_dir, "--noise", "loud"), 4, "loud")
+    failed(banscan(model_file, "--clean-dir", image_dir, "--preprocess", "odd"), 4, "odd")
+    failed(banscan(model_file, "--clean-dir", image_dir, "--mean", "a,b"), 4, "mean")
+    failed(banscan(model_file, "--clean-dir", image_dir, "--output", tmp_path / "no" / "x.json"), 4, "cannot be written")
+
+
+def test_unknown_kernels(model_file: Path, image_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BANSCAN_KERNELS", "magic")
+    failed(banscan(model_file, "--clean-dir", image_dir), 4, "BANSCAN_KERNELS is 'magic'")
+    monkeypatch.setenv("BANSCAN_KERNELS", "triton")
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    failed(banscan(model_file, "--clean-dir", image_dir, "--device", "cpu"), 4, "BANSCAN_KERNELS is 'triton', which cannot run")
+    failed(banscan(model_file, "--clean-dir", image_dir, "--device", "tpu"), 4, "--device tpu: unknown")
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("CUDA out of memory. Tried to allocate"), RuntimeError("can't allocate memory")]
+)
+def test_too_little_memory(error: Exception) -> None:
+    with pytest.raises(main.Failure, match="--max-images"), main._failures():
+        raise error
+    with pytest.raises(RuntimeError, match="something else"), main._failures():
+        raise RuntimeError("something else")
+
+
+@pytest.mark.parametrize("name", ["cpu", "reference"])
+def test_the_report_says_which_kernels_ran(name: str, model_file: Path, image_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BANSCAN_KERNELS", name)
+    done = banscan(model_file, "--clean-dir", image_dir, *FAST, "--no-pixels")
+    assert f"kernels {name}" in done.stdout
+
+
+def test_markup_in_names_is_printed_as_it_is(model_file: Path, image_dir: Path, tmp_path: Path) -> None:
+    path = tmp_path / "[red]evil[bold].onnx"
+    path.write_bytes(model_file.read_bytes())
+    assert "[red]evil[bold].onnx" in banscan("inspect", path).stdout
+
+
+def test_not_a_classifier(image_dir: Path, tmp_path: Path) -> None:
+    path = tmp_path / "x.onnx"
+    path.write_bytes(b"no model")
+    failed(banscan(path, "--clean-dir", image_dir), 3, "not an ONNX model")
+    failed(banscan("inspect", path), 3, "not an ONNX model")
+
+
+def changed(model_file: Path, path: Path, value: float, names: Sequence[str] = ()) -> Path:
+    model = onnx.load(model_file)
+    for tensor in model.graph.initializer:
+        array = numpy_helper.to_array(tensor).copy()
+        if array.dtype == np.float32 and array.ndim == 2:
+            array[...] = value
+            tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+    onnx.save(model, path)
+    return path
+
+
+def inconclusive(result: subprocess.CompletedProcess[str], match: str) -> None:
+    assert result.returncode == 2, result.stderr + result.stdout
+    assert "Inconclusive" in result.stdout
+    assert re.search(match, " ".join(result.stdout.replace("│", " ").split())), result.stdout
+    assert "Traceback" not in result.stderr
+
+
+def test_thin_evidence_is_inconclusive(model_file: Path, image_dir: Path, tmp_path: Path) -> None:
+    few, one, wrong, copies = (tmp_path / name for name in ("few", "one", "wrong", "copies"))
+    for c in range(10):
+        for target, label in ((few, c), (wrong, (c + 3) % 10)):
+            (target / str(label)).mkdir(parents=True)
+        for i, file in enumerate(sorted((image_dir / str(c)).iterdir())[:15]):
+            (wrong / str((c + 3) % 10) / file.name).write_bytes(file.read_bytes())
+            if i < 2:
+                (few / str(c) / file.name).write_bytes(file.read_bytes())
+    (one / "0").mkdir(parents=True)
+    for i in range(3):
+        for file in (image_dir / "0").iterdir():
+            (one / "0" / f"{i}-{file.name}").write_bytes(file.read_bytes())
+        for file in few.glob("*/*.png"):
+            (copies / file.parent.name).mkdir(parents=True, exist_ok=True)
+            (copies / file.parent.name / f"{i}-{file.name}").write_bytes(file.read_bytes())
+    inconclusive(banscan(model_file, "--clean-dir", few, *FAST), "20 clean images .* are too few")
+    inconclusive(banscan(model_file, "--clean-dir", copies, *FAST), "20 clean images .* are too few")
+    inconclusive(banscan(model_file, "--clean-dir", one, *FAST), "belong to one class")
+    inconclusive(banscan(model_file, "--clean-dir", wrong, "--preprocess", "unit", *FAST), "clean accuracy is")
+    inconclusive(banscan(changed(model_file, tmp_path / "nan.onnx", float("nan")), "--clean-dir", image_dir, *FAST), "NaN")
+    inconclusive(
+        banscan(changed(model_file, tmp_path / "zero.onnx", 0.0), "--clean-dir", image_dir, "--preprocess", "unit", *FAST), "same logits"
+    )
+
+
+def test_flat_folder_and_unreadable_files(model_file: Path, image_dir: Path, tmp_path: Path) -> None:
+    for file in sorted(image_dir.rglob("*.png"))[:100]:
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "broken.png").write_bytes(b"x")
+    result = banscan(model_file, "--clean-dir", tmp_path, *FAST)
+    assert "model's own predictions" in " ".join(result.stdout.split())
+    assert "broken.png" in result.stdout
+
+
+def test_interrupt_leaves_nothing(model_file: Path, image_dir: Path, tmp_path: Path) -> None:
+    out = tmp_path / "report.json"
+    command = [
+        str(Path(sys.executable).parent / "banscan"),
+        str(model_file),
+        "--clean-dir",
+        str(image_dir),
+        "--output",
+        str(out),
+        "--restarts",
+        "500",
+    ]
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # a shell's background jobs inherit an ignored SIGINT
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
+        time.sleep(8)
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_python_interface(model_file: Path, image_dir: Path) -> None:
+    import banscan as package
+
+    report = package.scan(model_file, str(image_dir), settings=package.Settings(restarts=2, steps=2))
+    assert report.verdict.outcome in ("no backdoor found", "suspicious", "backdoored")
+    assert report.accuracy is not None
+    assert report.accuracy > 0.9
+
+
+def test_grey_images_become_rgb(model_file: Path, image_dir: Path, tmp_path: Path) -> None:
+    """Images of another kind are converted; the accuracy then says that they do not fit."""
+    rng = np.random.default_rng(0)
+    for i in range(60):
+        (tmp_path / str(i % 10)).mkdir(exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (16, 16), dtype=np.uint8)).save(tmp_path / str(i % 10) / f"{i}.png")
+    inconclusive(banscan(model_file, "--clean-dir", tmp_path, "--preprocess", "unit", *FAST), "accuracy")
+
+
+def test_scan_of_a_transformer_as_torchscript(patterns: tuple[np.ndarray, np.ndarray], image_dir: Path, tmp_path: Path) -> None:
+    """From the file alone; no clean model with attention and 10 classes was measured, so the evidence comes without a verdict."""
+    torch.manual_seed(0)
+    net = learn(Tokens(), patterns, lr=0.01, steps=80)
+    path = tmp_path / "tokens.pt"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.trace(net, torch.zeros(2, 3, 16, 16)).save(str(path))
+    result = banscan(path, "--clean-dir", image_dir, *FAST, "--format", "json")
+    assert result.returncode == 2, result.stderr
+    report = json.loads(result.stdout)
+    assert report["model"]["format"] == "TorchScript"
+    assert report["accuracy"] > 0.9
+    assert "attention" in report["verdict"]["reason"]
+    assert len(report["verdict"]["tests"]) == 6
+
+
+def test_scan_of_a_keras_network(tmp_path: Path) -> None:
+    """Its weights are random, so it does not do its job on any images; that is what the report must say."""
+    for i in range(60):
+        pixels = np.random.default_rng(i).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+    result = banscan(Path(__file__).parents[2] / "data" / "keras-cnn.onnx", "--clean-dir", tmp_path, *FAST, "--preprocess", "raw")
+    assert result.returncode == 2, result.stderr
+    assert "Inconclusive" in result.stdout
+    assert "tf2onnx" in result.stdout

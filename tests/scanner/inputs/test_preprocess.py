@@ -1,0 +1,87 @@
+"""Named preprocessings and the automatic choice."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from banscan import EvidenceError, UsageError, importers
+from banscan.scanner.inputs import preprocess
+
+
+def test_values() -> None:
+    images = np.full((1, 2, 2, 3), 255, np.uint8)
+    images[..., 2] = 0
+    by_name = {c.name: c for c in preprocess.CANDIDATES}
+    assert by_name["unit"](images, "NCHW").amax() == 1
+    assert by_name["raw"](images, "NHWC").shape == (1, 2, 2, 3)
+    x = by_name["imagenet"](images, "NCHW")[0, :, 0, 0]
+    assert torch.allclose(x, torch.tensor([(1 - 0.485) / 0.229, (1 - 0.456) / 0.224, -0.406 / 0.225]))
+    caffe = by_name["caffe"](images, "NCHW")[0, :, 0, 0]
+    assert torch.allclose(caffe, torch.tensor([-103.939, 255 - 116.779, 255 - 123.68]))
+
+
+def test_named() -> None:
+    assert preprocess.named("auto", mean=None, std=None, scale=None, bgr=False) is None
+    chosen = preprocess.named("imagenet", mean=None, std=None, scale=None, bgr=True)
+    assert chosen is not None
+    assert chosen.bgr
+    assert chosen.mean == (0.485, 0.456, 0.406)
+    with pytest.raises(UsageError, match="nonsense"):
+        preprocess.named("nonsense", mean=None, std=None, scale=None, bgr=False)
+    with pytest.raises(UsageError, match="--std"):
+        preprocess.named("unit", mean=None, std=(0.0,), scale=None, bgr=False)
+    with pytest.raises(UsageError, match="2 values"):
+        preprocess.named("unit", mean=(1.0, 2.0), std=None, scale=None, bgr=False)
+    with pytest.raises(UsageError, match="--mean"):
+        preprocess.named("unit", mean=(float("nan"),), std=None, scale=None, bgr=False)
+    for scale in (0.0, float("inf"), float("nan")):
+        with pytest.raises(UsageError, match="--scale"):
+            preprocess.named("unit", mean=None, std=None, scale=scale, bgr=False)
+
+
+class Inner(nn.Module):
+    """A net behind a fixed affine map of its pixels, so that another preprocessing is the right one."""
+
+    def __init__(self, net: nn.Module, scale: float, shift: float) -> None:
+        super().__init__()
+        self.net, self.scale, self.shift = net, scale, shift
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.net(x * self.scale + self.shift)
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+@pytest.mark.parametrize(("right", "scale", "shift"), [("unit", 1.0, 0.0), ("raw", 1 / 255, 0.0), ("signed", 0.5, 0.5)])
+def test_auto_finds_the_right_one(export, trained, patterns, right: str, scale: float, shift: float, labelled: bool) -> None:  # type: ignore[no-untyped-def]
+    model = importers.load(export(f"pre-{right}", Inner(trained, scale, shift)))
+    choice = preprocess.choose(model, patterns[0], torch.from_numpy(patterns[1]) if labelled else None)
+    chosen = choice.preprocess(patterns[0], "NCHW")
+    agreement = (
+        (trained(chosen * scale + shift).argmax(1) == trained(torch.from_numpy(patterns[0]).permute(0, 3, 1, 2) / 255).argmax(1))
+        .float()
+        .mean()
+    )
+    assert choice.table[0].name == choice.preprocess.name
+    assert len(choice.table) == len(preprocess.CANDIDATES)
+    assert agreement > 0.95
+
+
+def test_auto_gives_up_when_nothing_stands_out(model_file: Path) -> None:
+    """Noise as images: every candidate is as bad as the others, and they disagree."""
+    rng = np.random.default_rng(1)
+    images = rng.integers(0, 256, (100, 16, 16, 3)).astype(np.uint8)
+    with pytest.raises(EvidenceError, match="equally well"):
+        preprocess.choose(importers.load(model_file), images, torch.from_numpy(rng.integers(0, 10, 100)))
+
+
+def test_all_images_decide_where_a_part_leaves_it_open(model_file: Path, patterns: tuple[np.ndarray, np.ndarray]) -> None:
+    """A first sample that fits nothing, among images that one candidate fits."""
+    images, labels = patterns[0].copy(), torch.from_numpy(patterns[1])
+    sample = np.linspace(0, len(images) - 1, 20).astype(int)
+    images[sample] = np.random.default_rng(1).integers(0, 256, images[sample].shape)
+    choice = preprocess.choose(importers.load(model_file), images, labels, limit=20)
+    assert choice.preprocess.name == "unit"
+    assert "on 200 images" in choice.reason

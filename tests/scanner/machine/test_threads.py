@@ -1,0 +1,24 @@
+"""How many threads are taken in a container with a limit."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from banscan.scanner.machine import threads
+
+
+@pytest.mark.parametrize(
+    ("limit", "count"), [("200000 100000", 2), ("150000 100000", 1), ("50000 100000", 1), ("max 100000", 64), ("9900000 100000", 64)]
+)
+def test_limit_of_a_container(limit: str, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(64), raising=False)
+    monkeypatch.setattr(threads, "LIMIT", tmp_path / "cpu.max")
+    monkeypatch.setattr(threads, "LIMITS", (tmp_path / "quota", tmp_path / "period"))
+    assert threads.allowed() == 64
+    most, period = limit.split()
+    for path, text in zip(threads.LIMITS, (most.replace("max", "-1"), period), strict=True):
+        path.write_text(f"{text}\n")
+    assert threads.allowed() == count
+    threads.LIMIT.write_text(f"{limit}\n")
+    assert threads.allowed() == count

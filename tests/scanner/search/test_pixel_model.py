@@ -1,0 +1,152 @@
+"""Searches over pixels: largest margins and universal perturbations, on models whose answer is known."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from banscan import importers
+from banscan.scanner import pixel_evidence
+from banscan.scanner.inputs.preprocess import CANDIDATES
+from banscan.scanner.pixel_evidence import of_pixels
+from banscan.scanner.search import class_map
+from banscan.scanner.search.margin import largest_margins
+from banscan.scanner.search.pixel_model import PixelModel, margins, pixel_model
+from banscan.scanner.search.universal import margins_under, universal
+from banscan.scanner.settings import Settings
+
+CLASSES = 8
+SHAPE = (3, 8, 8)
+
+
+class Planted(nn.Module):
+    """Class s is told by the brightness of pixel s; the darker the corner pixel, the more `push` [C, C] of the class that would win counts.
+
+    A little of it shows without the trigger, as training leaves it.
+    """
+
+    def __init__(self, push: Tensor) -> None:
+        super().__init__()
+        self.push = push
+
+    def forward(self, x: Tensor) -> Tensor:
+        clean = 10 * x[:, 0, 0, :CLASSES]
+        trigger = (1.01 - x[:, 2, 7, 7])[:, None]
+        return clean + trigger * (torch.softmax(20 * clean, 1) @ self.push)
+
+
+def build(push: Tensor) -> PixelModel:
+    module = Planted(push)
+    return PixelModel(module, torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1), CLASSES, torch.float32, 1)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def images() -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(160) % CLASSES
+    pixels = torch.rand(160, *SHAPE, generator=generator) * 0.3 + 0.3
+    pixels[torch.arange(160), 0, 0, labels] = 0.75
+    pixels[:, 2, 7, 7] = 1.0
+    return pixels, labels
+
+
+def test_pixels_undo_every_preprocessing(model_file: Path, patterns: tuple[np.ndarray, np.ndarray]) -> None:
+    model = importers.load(model_file)
+    raw = patterns[0][:20]
+    for candidate in CANDIDATES:
+        x = candidate(raw, model.input.layout)
+        exact = pixel_model(model, candidate, torch.float32)
+        expected = torch.from_numpy(raw).permute(0, 3, 1, 2).float() / 255
+        assert torch.allclose(exact.pixels(x), expected.flip(1) if candidate.bgr else expected, atol=1e-5)
+        assert torch.allclose(exact.logits(exact.pixels(x)), model.logits(x), atol=1e-3, rtol=1e-4)
+
+
+def test_another_precision_leaves_the_model_alone(model_file: Path, patterns: tuple[np.ndarray, np.ndarray]) -> None:
+    model = importers.load(model_file)
+    x = CANDIDATES[0](patterns[0][:20], model.input.layout)
+    before = model.logits(x)
+    rough = pixel_model(model, CANDIDATES[0], torch.bfloat16)
+    assert not torch.equal(rough.logits(x), before)
+    assert torch.allclose(rough.logits(x), before, atol=0.05 * float(before.abs().max()))
+    assert torch.equal(model.logits(x), before)
+
+
+def test_margins_formula() -> None:
+    logits = torch.tensor([[1.0, 5.0, 3.0], [1.0, 5.0, 3.0]])
+    assert margins(logits, torch.tensor([1, 2])).tolist() == [2.0, -2.0]
+
+
+def test_largest_margin_of_a_linear_model() -> None:
+    """Logits 10 x_s over a box: the largest margin is 10, every other pixel dark, and more steps do not leave it."""
+    model = build(torch.zeros(CLASSES, CLASSES))
+    pixels = torch.full((4, *SHAPE), 0.5)
+    found = largest_margins(model, pixels, torch.tensor([2, 5]), starts=3, steps=120, seed=0)
+    assert found.shape == (3, 2)
+    assert torch.allclose(found, torch.full((3, 2), 10.0), atol=0.2)
+
+
+def test_a_planted_margin_stands_out(images: tuple[Tensor, Tensor]) -> None:
+    push = torch.zeros(CLASSES, CLASSES)
+    push[:, 3] = 40.0
+    model = build(push)
+    found = largest_margins(model, images[0], torch.arange(CLASSES), starts=2, steps=80, seed=0).mean(0)
+    assert int(found.argmax()) == 3
+    assert float(found[3]) > 2 * float(found[found.argsort()[-2]])
+
+
+def test_universal_perturbation_finds_the_trigger(images: tuple[Tensor, Tensor]) -> None:
+    push = torch.zeros(CLASSES, CLASSES)
+    push[:, 3] = 40.0
+    model = build(push)
+    goals = torch.tensor([3, 6])[:, None].repeat(1, CLASSES)
+    goals[0, 3] = goals[1, 6] = -1
+    radius = 0.012
+    changes, everything = of_pixels(model, images[0], radius), torch.arange(len(images[0]))
+    found = universal(changes, images[1], goals, among=everything, softness=1.0, steps=40, batch=32, seed=0)
+    norm = found.flatten(1).norm(dim=1) / found[0].numel() ** 0.5
+    assert bool((norm <= radius * 1.0001).all())
+    assert int(found[0].abs().flatten().argmax()) == found[0].numel() - 1  # the corner pixel
+    reached = margins_under(changes, images[1], goals, found, everything)
+    assert torch.equal(reached.isnan(), torch.stack((images[1] == 3, images[1] == 6)))
+    moved = (reached > 0).float().mean(1)
+    assert float(moved[0]) > 0.8 > 0.3 > float(moved[1])
+
+
+def search_map(model: PixelModel, pixels: Tensor, labels: Tensor) -> class_map.Mapped:
+    return class_map.search_map(of_pixels(model, pixels, pixel_evidence.MAP_RADIUS), labels, CLASSES, softness=2.0, seed=0)
+
+
+def test_a_map_is_found_although_the_first_guess_is_wrong(images: tuple[Tensor, Tensor]) -> None:
+    push = 40.0 * torch.eye(CLASSES).roll(1, 1)
+    mapped = search_map(build(push), *images)
+    assert mapped.attacked == tuple((c + 1) % CLASSES for c in range(CLASSES))
+    assert mapped.moved > 0.9
+    assert mapped.mutual == 0
+
+
+def test_no_map_where_none_is(images: tuple[Tensor, Tensor]) -> None:
+    mapped = search_map(build(torch.zeros(CLASSES, CLASSES)), *images)
+    assert mapped.moved < 0.3
+
+
+def test_pixel_evidence_is_complete_and_repeats(images: tuple[Tensor, Tensor]) -> None:
+    push = torch.zeros(CLASSES, CLASSES)
+    push[:, 3] = 40.0
+    model = build(push)
+    stages: list[str] = []
+
+    def run() -> pixel_evidence.PixelEvidence:
+        clean = model.logits(images[0])
+        return pixel_evidence.gather_pixels(
+            model, *images, clean, torch.arange(CLASSES), Settings(), lambda stage, *_: stages.append(stage)
+        )
+
+    first, again = run(), run()
+    assert torch.equal(first.largest, again.largest)
+    assert torch.equal(first.success, again.success)
+    assert torch.equal(first.patch_success, again.patch_success)
+    assert first.mapped == again.mapped
+    assert int(first.success.argmax()) == int(first.largest.mean(0).argmax()) == 3
+    assert len(set(stages)) == 4
