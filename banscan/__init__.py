@@ -10,16 +10,18 @@ from banscan.errors import BanscanError, EvidenceError, ModelError, UsageError
 
 if TYPE_CHECKING:
     from banscan.importers import TracedModel, load
+    from banscan.scanner.findings import Finding, Report, Verdict
     from banscan.scanner.inputs.preprocess import Preprocess
     from banscan.scanner.repair.repair import Repair, repair
-    from banscan.scanner.scan import Report, scan
-    from banscan.scanner.settings import Settings
-    from banscan.scanner.verdict import Verdict
+    from banscan.scanner.scan import scan
+    from banscan.scanner.settings import Options, Settings
 
 __all__ = [
     "BanscanError",
     "EvidenceError",
+    "Finding",
     "ModelError",
+    "Options",
     "Preprocess",
     "Repair",
     "Report",
@@ -33,12 +35,14 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Finding": "banscan.scanner.findings",
+    "Options": "banscan.scanner.settings",
     "Preprocess": "banscan.scanner.inputs.preprocess",
     "Repair": "banscan.scanner.repair.repair",
-    "Report": "banscan.scanner.scan",
+    "Report": "banscan.scanner.findings",
     "Settings": "banscan.scanner.settings",
     "TracedModel": "banscan.importers",
-    "Verdict": "banscan.scanner.verdict",
+    "Verdict": "banscan.scanner.findings",
     "load": "banscan.importers",
     "repair": "banscan.scanner.repair.repair",
     "scan": "banscan.scanner.scan",

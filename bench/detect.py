@@ -10,9 +10,9 @@ from typing import Any
 
 import click
 import torch
+from banscan.scanner.pixel_evidence import PixelEvidence
 
 from banscan.scanner.calibration import kind_of
-from banscan.scanner.pixel_evidence import PixelEvidence
 from banscan.scanner.report.json import to_dict
 from banscan.scanner.scan import Report, scan
 from banscan.scanner.search.class_map import Mapped

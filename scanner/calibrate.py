@@ -8,13 +8,15 @@ from typing import Any
 
 from banscan.errors import ModelError, UsageError
 from banscan.importers import untrusted
-from banscan.scanner.calibration import ALPHA, Calibration, Entry, decisive, kind_of, read_entry, threshold, version
-from banscan.scanner.scan import Report, scan
-from banscan.scanner.settings import Settings
+from banscan.scanner.calibration import ALPHA, Calibration, Entry, decisive, read_entry, threshold, version
+from banscan.scanner.findings import Report
+from banscan.scanner.machine.progress import Progress, silent
+from banscan.scanner.scan import scan
+from banscan.scanner.settings import Options, Settings
 
 SUFFIXES = frozenset({".onnx", ".pt", ".ts", ".torchscript", ".pt2"})
-# told of every model: its file, its report (None where an earlier run scanned it), its entry (None where it is left out), why it is
-Told = Callable[[Path, Report | None, Entry | None, str], None]
+# called for every model: its file, its report (None where an earlier run scanned it), its entry (None where it is left out), why it is
+OnModel = Callable[[Path, Report | None, Entry | None, str], None]
 
 
 def calibrate(
@@ -24,8 +26,9 @@ def calibrate(
     partial: Path,
     alpha: float = ALPHA,
     settings: Settings | None = None,
-    told: Told = lambda path, report, entry, why: None,
-    **options: Any,
+    options: Options | None = None,
+    on_model: OnModel = lambda path, report, entry, why: None,
+    progress: Progress = silent,
 ) -> Calibration:
     """Scans every model file of a folder.
 
@@ -33,7 +36,8 @@ def calibrate(
         models: classifiers known to be clean, of the kind that will be scanned.
         partial: a file for what is done; a second call goes on from there. It is removed at the end.
         alpha: the false-positive rate to keep; at least 1 / alpha - 1 models must be left.
-        settings, options: as in `scan.scan`.
+        settings, options, progress: as in `scan.scan`.
+        on_model: called after every model.
 
     Raises:
         UsageError: too few models, or the folder is none.
@@ -50,13 +54,13 @@ def calibrate(
         digest = untrusted.sha256(path)
         twin = next((e.name for e in entries if e.sha256 == digest or Path(e.name).stem == path.stem), None)
         if twin is not None:  # counted twice, a model would vouch for itself
-            told(path, None, None, f"the same model as {twin}")
+            on_model(path, None, None, f"the same model as {twin}")
             continue
         if digest in done:
             entry, images = done[digest]
-            told(path, None, entry, "")
+            on_model(path, None, entry, "")
         else:
-            scanned = _scan(path, clean_dir, settings, told, options)
+            scanned = _scan(path, clean_dir, settings, options, on_model, progress)
             if scanned is None:
                 continue
             entry, images = scanned
@@ -68,19 +72,21 @@ def calibrate(
     return Calibration(tuple(entries), alpha, decisive(settings), images, version())
 
 
-def _scan(path: Path, clean_dir: str | Path, settings: Settings, told: Told, options: dict[str, Any]) -> tuple[Entry, int] | None:
+def _scan(
+    path: Path, clean_dir: str | Path, settings: Settings, options: Options | None, on_model: OnModel, progress: Progress
+) -> tuple[Entry, int] | None:
     try:
-        report = scan(path, clean_dir, settings=settings, **options)
+        report = scan(path, clean_dir, settings=settings, options=options, progress=progress)
     except ModelError as error:
-        told(path, None, None, str(error))
+        on_model(path, None, None, str(error))
         return None
     score = report.verdict.score
-    if score is None:
-        told(path, report, None, report.verdict.reason)
+    if score is None or report.kind is None:
+        on_model(path, report, None, report.verdict.reason)
         return None
-    entry = Entry(path.name, report.model.source.sha256, kind_of(report.model, report.clean), score)
-    told(path, report, entry, "")
-    return entry, len(report.clean.images)
+    entry = Entry(path.name, report.model.sha256, report.kind, score)
+    on_model(path, report, entry, "")
+    return entry, report.images.used
 
 
 def _finished(partial: Path, stamp: dict[str, Any]) -> Iterator[tuple[str, tuple[Entry, int]]]:

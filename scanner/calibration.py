@@ -17,15 +17,14 @@ from banscan.errors import UsageError
 from banscan.importers import TracedModel
 from banscan.importers.normal.attention import attends
 from banscan.scanner.inputs.images import CleanSet
-from banscan.scanner.settings import Settings
+from banscan.scanner.levels import Levels
+from banscan.scanner.settings import Settings, declared
 
 SCHEMA = "banscan-calibration/1"
 SHIPPED = "clean_models.json"
 ALPHA = 0.05
 # a model is of a kind with those measured when its classes and its image size are within this factor of theirs
 NEAR = 2
-# settings that change what a score means; the seed and the checks before the search do not
-DECISIVE = ("noise", "eps", "steps", "images", "restarts", "depth", "pixels", "targets")
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class Calibration:
     Attributes:
         alpha: the false-positive rate that the threshold is set for; None for the scores that banscan ships, where the verdict keeps its
             own threshold.
-        settings: those of DECISIVE, of every scan.
+        settings: those that are decisive, of every scan.
         images: clean images of each scan.
     """
 
@@ -69,6 +68,10 @@ class Calibration:
     def limit(self) -> float:
         """The score above which a model is called backdoored: `threshold`, or 1 for the shipped ones."""
         return 1.0 if self.alpha is None else threshold([e.score for e in self.entries], self.alpha)
+
+    def levels(self, kind: Kind) -> Levels:
+        """What a finding on a model of this kind has to reach."""
+        return Levels(None if self.alpha is None else self.limit, self.uncovered(kind))
 
     def uncovered(self, kind: Kind) -> str | None:
         """Why no model measured is of this kind; None where one is."""
@@ -155,7 +158,8 @@ def kind_of(model: TracedModel, clean: CleanSet) -> Kind:
 
 
 def decisive(settings: Settings) -> dict[str, Any]:
-    return {name: value for name, value in asdict(settings).items() if name in DECISIVE}
+    """The settings that change what a score means; the seed and the checks before the search do not."""
+    return {field.name: getattr(settings, field.name) for field, told in declared(settings) if told.decisive}
 
 
 def shipped() -> Calibration:

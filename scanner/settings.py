@@ -1,17 +1,89 @@
-"""The settings of a scan."""
+"""The settings of a scan, each declared once: the command line, the checks and the calibration are made from the declarations."""
 
+import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from banscan.errors import UsageError
 
+if TYPE_CHECKING:
+    from banscan.scanner.inputs.preprocess import Preprocess
+
 FORMS = ("normalised", "paper")
+PRECISIONS = ("auto", "float32", "bfloat16")
 # generators take 64 bits, and seeds of their own are made from this one
 SEEDS = 2**32
 
 
 @dataclass(frozen=True)
+class Declared:
+    """What is said of a setting where it is declared.
+
+    Attributes:
+        help: one line for the command line.
+        flag: its name there; "a/b" for a switch that is on with --a and off with --b.
+        metavar: what stands for its value there.
+        choices: the values it may have.
+        least, most: bounds of a number; `open_least`, `open_most` where they are excluded themselves.
+        decisive: whether a score means something else with another value, so that a calibration holds for this one only.
+        unset: what stands for its default there, where that is no value.
+    """
+
+    help: str
+    flag: str
+    metavar: str | None = None
+    choices: tuple[str, ...] | None = None
+    least: float | None = None
+    most: float | None = None
+    open_least: bool = False
+    open_most: bool = False
+    decisive: bool = False
+    unset: str | None = None
+
+    def check(self, value: Any) -> None:
+        """Raises UsageError for a value that cannot be."""
+        option = f"--{self.flag.partition('/')[0]}"
+        if self.choices is not None and value not in self.choices:
+            raise UsageError(f"{option} {value}: unknown; expected {' or '.join(self.choices)}")
+        if value is None or (self.least is None and self.most is None):
+            return
+        low = self.least is None or (value > self.least if self.open_least else value >= self.least)
+        high = self.most is None or (value < self.most if self.open_most else value <= self.most)
+        if not (low and high):
+            raise UsageError(
+                f"{option} {value:g}: expected {self.bounds}" if isinstance(value, float) else f"{option} {value}: expected {self.bounds}"
+            )
+
+    @property
+    def bounds(self) -> str:
+        """What is expected of a number."""
+        low = None if self.least is None else f"{'above' if self.open_least else 'at least'} {self.least:g}"
+        high = None if self.most is None else f"{'below' if self.open_most else 'at most'} {self.most:g}"
+        return ", ".join(part for part in (low, high) if part)
+
+
+def setting(default: Any, told: str, flag: str, *, decisive: bool, **more: Any) -> Any:
+    """A field of a class of settings; arguments as in `Declared`. Whether it is decisive has to be said of every one."""
+    return dataclasses.field(default=default, metadata={"declared": Declared(told, flag, decisive=decisive, **more)})
+
+
+def declared(kind: Any) -> Iterator[tuple[dataclasses.Field[Any], Declared]]:
+    """The fields of a class of settings, or of an object of it, with their declarations."""
+    for field in dataclasses.fields(kind):
+        yield field, field.metadata["declared"]
+
+
+def check(settings: Any) -> None:
+    """Raises UsageError for the first setting with a value that cannot be."""
+    for field, told in declared(settings):
+        told.check(getattr(settings, field.name))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How the noise is searched for and judged; where the defaults come from is in docs/method.md.
+    """How a backdoor is searched for and judged; where the defaults come from is in docs/method.md.
 
     Attributes:
         noise: "normalised", or "paper" for Eq. 3 and 4 as they stand, over all layers.
@@ -19,39 +91,34 @@ class Settings:
             L2 ball); "paper": the bound on every delta and xi. None lets the model decide, see `search.strength`.
         steps: PGD steps; images: clean images drawn for each.
         restarts: independent searches; every statistic is given for each of them.
-        depth: the share of neuron layers, counted from the image, that carry no noise.
+        depth: the share of neuron layers, counted from the image, that carry no noise; None for that of the form.
         seed: decides the images, the starts and the batches.
         pixels: whether the searches over pixels run as well; they take the whole network many times, noise its deepest layers.
         targets: at most this many classes are searched for as targets.
+        min_images, min_accuracy: what the clean images must come to for a verdict.
     """
 
-    noise: str = "normalised"
-    eps: float | None = None
-    steps: int = 8
-    images: int = 64
-    restarts: int = 4
-    depth: float | None = None
-    seed: int = 0
-    pixels: bool = True
-    targets: int = 100
-    min_images: int = 50
-    min_accuracy: float = 0.5
+    noise: str = setting("normalised", "normalised, or paper for Eq. 3 as printed.", "noise", decisive=True, metavar="FORM", choices=FORMS)
+    eps: float | None = setting(
+        None, "Strength of the noise.", "eps", decisive=True, least=0, open_least=True, most=10, unset="the model decides"
+    )
+    steps: int = setting(8, "PGD steps.", "steps", decisive=True, least=1)
+    images: int = setting(64, "Clean images drawn for a step.", "step-images", decisive=True, least=1)
+    restarts: int = setting(4, "Independent searches.", "restarts", decisive=True, least=1)
+    depth: float | None = setting(
+        None, "Share of the layers without noise.", "depth", decisive=True, least=0, most=1, open_most=True, unset="0.75; 0 for paper"
+    )
+    seed: int = setting(0, "Same seed, same device: same numbers.", "seed", decisive=False, least=0, most=SEEDS - 1)
+    pixels: bool = setting(True, "Also search pixels; without, neuron noise and logits alone.", "pixels/no-pixels", decisive=True)
+    targets: int = setting(100, "Search for at most this many classes.", "targets", decisive=True, least=1)
+    min_images: int = setting(50, "Fewer clean images give no verdict.", "min-images", decisive=False, least=1)
+    min_accuracy: float = setting(0.5, "A lower clean accuracy gives no verdict.", "min-accuracy", decisive=False, least=0, most=1)
 
     def __post_init__(self) -> None:
         """Raises UsageError for values that no search can run with."""
-        if self.noise not in FORMS:
-            raise UsageError(f"--noise {self.noise}: unknown; expected {' or '.join(FORMS)}")
-        if self.eps is not None and not 0 < self.eps <= 10:
-            raise UsageError(f"--eps {self.eps}: expected a value above 0, at most 10")
+        check(self)
         if self.eps is not None and self.noise == "paper" and self.eps >= 1:
             raise UsageError(f"--eps {self.eps}: with --noise paper expected below 1, so that no weight changes its sign")
-        if self.depth is not None and not 0 <= self.depth < 1:
-            raise UsageError(f"--depth {self.depth}: expected a share of the layers, from 0 up to but not 1")
-        for option, count in (("--steps", self.steps), ("--restarts", self.restarts), ("images of a step:", self.images)):
-            if count < 1:
-                raise UsageError(f"{option} {count}: expected at least 1")
-        if not 0 <= self.seed < SEEDS:
-            raise UsageError(f"--seed {self.seed}: expected 0 to {SEEDS - 1}")
 
     @property
     def ball(self) -> str:
@@ -59,15 +126,48 @@ class Settings:
         return "linf" if self.noise == "paper" else "l2"
 
     @property
-    def mapping(self) -> bool:
-        """Whether noise is searched for along a map of classes.
-
-        The limit of what it may move is that for as much noise as the scan finds by itself, on the layers that it takes by itself. Stronger
-        noise, or noise on more layers, moves more than that along a map in clean models.
-        """
-        return self.noise == "normalised" and self.eps is None and self.depth is None
-
-    @property
     def layers_without(self) -> float:
         """`depth`, or what goes with the form: the paper's noise is on all layers."""
         return self.depth if self.depth is not None else 0.0 if self.noise == "paper" else 0.75
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How the model and the images are read, and where the scan runs.
+
+    Attributes:
+        labels: a CSV of file,label rows, file relative to the folder of images; takes the place of class folders.
+        classes: a file with one class name a line, in the model's order, for folders called by class name.
+        max_images: at most this many images are read.
+        logits: name of the output that holds them, for an ONNX file with several.
+        size: height and width of the images, where the model leaves them free; the first image's otherwise.
+        preprocess: "auto" to try the usual ones and take what the images support best, a name of these, or a `Preprocess`.
+        mean, std, scale, bgr: take the place of those of the named one.
+        precision: of the search: "float32", "bfloat16", or "auto" for bfloat16 where it is fast. Final numbers are float32.
+        device: "auto" for a GPU where there is one, "cpu", "cuda" or "cuda:N".
+        threads: of the CPU; None for OMP_NUM_THREADS, or all that this process may use.
+    """
+
+    labels: Path | None = setting(None, "CSV of file,label instead of class folders.", "labels", decisive=False, metavar="FILE")
+    classes: Path | None = setting(None, "Class names, one a line, in the model's order.", "classes", decisive=False, metavar="FILE")
+    max_images: int = setting(500, "Read at most this many images.", "max-images", decisive=False, least=1)
+    logits: str | None = setting(
+        None, "The output that holds the logits, in an ONNX file with several.", "logits", decisive=False, metavar="NAME"
+    )
+    size: int | None = setting(None, "Image size, where the model leaves it free.", "size", decisive=False, least=1)
+    preprocess: "str | Preprocess" = setting(
+        "auto", "auto, unit, raw, signed, imagenet, cifar10, …", "preprocess", decisive=False, metavar="NAME"
+    )
+    mean: tuple[float, ...] | None = setting(None, "Own mean, after scaling.", "mean", decisive=False, metavar="R,G,B")
+    std: tuple[float, ...] | None = setting(None, "Own standard deviation.", "std", decisive=False, metavar="R,G,B")
+    scale: float | None = setting(None, "Own factor on pixels 0 to 255.", "scale", decisive=False)
+    bgr: bool = setting(False, "Channels in BGR order.", "bgr", decisive=False)
+    precision: str = setting("auto", "Of the search.", "precision", decisive=False, choices=PRECISIONS)
+    device: str = setting("auto", "auto (a GPU where there is one), cpu, cuda, cuda:N.", "device", decisive=False, metavar="NAME")
+    threads: int | None = setting(
+        None, "CPU threads.", "threads", decisive=False, least=1, unset="OMP_NUM_THREADS, or all that may be used"
+    )
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for values that cannot be."""
+        check(self)

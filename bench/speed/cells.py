@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from banscan.scanner.evidence import Inputs, choose_targets, gather
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from banscan.scanner.evidence import Inputs, choose_targets, gather
 from banscan.scanner.machine.memory import TRACED, values
 from banscan.scanner.search import mask, neuron_noise
 from banscan.scanner.search.noisy_model import NoisyModel, attach, layers, measure

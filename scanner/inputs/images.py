@@ -12,6 +12,7 @@ from torch import Tensor
 
 from banscan.errors import UsageError
 from banscan.importers import Input
+from banscan.scanner.settings import Options
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".ppm", ".pgm", ".bmp", ".webp"})
 
@@ -41,25 +42,21 @@ def load(
     folder: Path,
     spec: Input,
     classes: int,
+    options: Options,
     *,
-    names: Path | None = None,
-    table: Path | None = None,
     known: tuple[str, ...] | None = None,
-    size: int | None = None,
-    limit: int = 500,
     seed: int = 0,
 ) -> CleanSet:
-    """Reads at most `limit` images, spread evenly over the classes and otherwise drawn by `seed`.
+    """Reads at most `options.max_images`, spread evenly over the classes and otherwise drawn by `seed`.
 
     Args:
-        names: a file with one class name per line, in the model's order, for folders called by class name.
-        table: a CSV of file,label rows, file relative to the folder; takes the place of class folders.
-        known: the model file's own names of its classes; they count where no `names` are given and all folders are among them.
-        size: height and width where the model leaves them free; the first image's otherwise.
+        options: those on images: `labels`, `classes`, `max_images`, `size`.
+        known: the model file's own names of its classes; they count where no file of names is given and all folders are among them.
 
     Raises:
         UsageError: no folder, no images in it, or labels that do not fit the model's classes.
     """
+    names, table, size = options.classes, options.labels, options.size
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder; expected a folder of clean images")
     files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file() and not _hidden(p.relative_to(folder)))
@@ -67,7 +64,7 @@ def load(
         raise UsageError(f"{folder}: no images in it; expected {', '.join(sorted(s[1:] for s in SUFFIXES))} files")
     given = known if names is None else _names(names, classes)
     labels, labelled_by = _labels(folder, files, classes, names, table, known)
-    chosen = _spread(labels, len(files), limit, seed)
+    chosen = _spread(labels, len(files), options.max_images, seed)
     images, kept, unreadable = [], [], []
     height, width = spec.height or size, spec.width or size
     for i in chosen:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from banscan.errors import EvidenceError, UsageError
 from banscan.importers import TracedModel
+from banscan.scanner.settings import Options
 
 # a candidate counts as a rival when it is this close to the best, in standard errors, and as harmless when it predicts the same
 RIVAL = 2.0
@@ -73,16 +74,17 @@ class Choice:
     table: tuple[Support, ...]
 
 
-def named(name: str, *, mean: tuple[float, ...] | None, std: tuple[float, ...] | None, scale: float | None, bgr: bool) -> Preprocess | None:
-    """The preprocessing asked for, or None for "auto". Single values given by the user replace the named ones.
+def given(options: Options) -> Preprocess | None:
+    """The preprocessing asked for, or None for "auto". Single values given by the user replace those of the named one.
 
     Raises:
         UsageError: an unknown name, values that are not one or three finite numbers, a deviation or a scale that is not above 0.
     """
-    given = mean is not None or std is not None or scale is not None or bgr
-    if name == "auto" and not given:
+    name, mean, std, scale, bgr = options.preprocess, options.mean, options.std, options.scale, options.bgr
+    changed = mean is not None or std is not None or scale is not None or bgr
+    if name == "auto" and not changed:
         return None
-    base = next((c for c in CANDIDATES if c.name == ("unit" if name == "auto" else name)), None)
+    base = name if isinstance(name, Preprocess) else next((c for c in CANDIDATES if c.name == ("unit" if name == "auto" else name)), None)
     if base is None:
         raise UsageError(f"--preprocess {name}: unknown; expected auto, {', '.join(NAMES)}")
     for option, values in (("--mean", mean), ("--std", std)):
@@ -94,7 +96,7 @@ def named(name: str, *, mean: tuple[float, ...] | None, std: tuple[float, ...] |
         raise UsageError("--std: expected values above 0")
     if scale is not None and not 0 < scale < inf:
         raise UsageError(f"--scale {scale:g}: expected a value above 0")
-    if not given:
+    if not changed:
         return base
     return Preprocess("custom", base.scale if scale is None else scale, mean or base.mean, std or base.std, bgr or base.bgr)
 

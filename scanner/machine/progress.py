@@ -6,6 +6,10 @@ from collections.abc import Callable
 Progress = Callable[[str, int, int], None]
 
 
+def silent(stage: str, done: int, total: int) -> None:
+    """Tells nothing."""
+
+
 class Counter:
     """Adds up the image passes of one stage."""
 

@@ -9,7 +9,8 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from banscan.scanner.machine.progress import Counter, Progress
-from banscan.scanner.search.universal import Changes, changed_logits, margins_under, universal
+from banscan.scanner.search.changes import Changes, changed_logits, margins_under
+from banscan.scanner.search.universal import universal
 
 # a map is first sought on the classes that it is clearest for, then on all
 STEPS, IMAGES, TRIES = (80, 50), 64, 2
@@ -20,25 +21,21 @@ class Mapped:
     """The one-to-one map of classes that one change follows best.
 
     Attributes:
-        attacked: [C], the class that each class is moved to.
+        attacked: [C], the class that each class is moved to; -1 for classes that took no part.
         moved: share of held-out clean images that the change moves along the map.
-        mutual: share of classes that the map exchanges in pairs; likeness does that, y to y + 1 does not.
     """
 
     attacked: tuple[int, ...]
     moved: float
-    mutual: float
 
 
-def map_of(
-    changes: Changes, labels: Tensor, targets: Tensor, classes: int, *, softness: float, seed: int, stage: str, progress: Progress
-) -> Mapped | None:
-    """`search_map`, telling its progress under the name `stage`.
+def sources(labels: Tensor, classes: int) -> Tensor:
+    """The classes with two images or more: one is needed to search on, and one to measure on."""
+    return (torch.bincount(labels, minlength=classes) >= 2).nonzero()[:, 0]
 
-    None where only some of the classes are looked at, or one has a single image: one is needed to search on and one to measure on.
-    """
-    if len(targets) < classes or int(torch.bincount(labels, minlength=classes).min()) < 2:
-        return None
+
+def map_of(changes: Changes, labels: Tensor, classes: int, *, softness: float, seed: int, stage: str, progress: Progress) -> Mapped:
+    """`search_map`, telling its progress under the name `stage`."""
     count = Counter(progress, stage, sum(STEPS) * TRIES * min(IMAGES, len(labels)))
     return search_map(changes, labels, classes, softness=softness, seed=seed, progress=count)
 
@@ -56,17 +53,19 @@ def search_map(
 
     Which class goes where is first guessed from the margins of the clean images (training on y → y + 1 leaves the attacked class a little
     more likely even without the trigger), and guessed again from those under the change. The guess is often wrong for many
-    classes; the soft objective of `universal` lets the right ones win. Two of three images search, the others measure.
+    classes; the soft objective of `universal` lets the right ones win. Two of three images search, the others measure. Classes with fewer
+    than two images are moved nowhere, but others may be moved to them.
     """
-    searching = two_thirds(labels, seed)
-    sought, held = searching.nonzero()[:, 0], (~searching).nonzero()[:, 0]
+    own = sources(labels, classes)
+    searching, taking = two_thirds(labels, seed), torch.isin(labels, own)
+    sought, held = (searching & taking).nonzero()[:, 0], (~searching & taking).nonzero()[:, 0]
     change = torch.zeros(changes.shape, device=changes.device)
-    best = Mapped(tuple(range(classes)), 0.0, 0.0)
-    attacked, score = best_map(_table(changes, change, labels, sought, classes))
+    best = Mapped((-1,) * classes, 0.0)
+    attacked, score = best_map(_table(changes, change, labels, sought, classes), own)
     for stage, steps in enumerate(STEPS):
         goal = attacked.clone()
         if stage == 0:
-            goal[score.argsort(descending=True)[(classes + 1) // 2 :]] = -1
+            goal[score.argsort(descending=True)[(len(own) + 1) // 2 :]] = -1
         tried = universal(
             changes,
             labels,
@@ -81,12 +80,11 @@ def search_map(
         reached = margins_under(changes, labels, attacked[None].repeat(TRIES, 1), tried, sought)
         change = tried[(reached > 0).float().mean(1).argmax()]
         # the map that the change itself follows, which may be a better one than that it was sought with
-        followed, score = best_map(_table(changes, change, labels, sought, classes))
+        followed, score = best_map(_table(changes, change, labels, sought, classes), own)
         for candidate in (attacked, followed):
             moved = float((margins_under(changes, labels, candidate[None], change[None], held) > 0).float().mean())
             if moved > best.moved:
-                mutual = float((candidate[candidate] == torch.arange(classes)).float().mean())
-                best = Mapped(tuple(candidate.tolist()), moved, mutual)
+                best = Mapped(tuple(candidate.tolist()), moved)
         attacked = followed
     return best
 
@@ -121,18 +119,22 @@ def margin_table(logits: Tensor, targets: Tensor, labels: Tensor, classes: int) 
     return table
 
 
-def best_map(table: Tensor) -> tuple[Tensor, Tensor]:
-    """The one-to-one map of classes with the largest sum of standardised margins, and each class's part in it.
+def best_map(table: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
+    """The one-to-one map of the classes `own` [S] with the largest sum of standardised margins, and each class's part in it.
 
-    Row and column means are taken off the table [T, S] and every source's column is scaled, so that neither classes that everything leans
-    to nor sources that lean anywhere decide.
+    Row and column means are taken off the table [C, C] and every source's column is scaled, so that neither classes that everything leans
+    to nor sources that lean anywhere decide. The other classes are mapped to -1 and their part is the smallest.
     """
-    values = table.double().numpy().copy()
-    np.fill_diagonal(values, np.nan)
+    values = table.double()[:, own].numpy()
+    places = np.arange(len(own))
+    values[own.numpy(), places] = np.nan
     for _ in range(10):
         values -= np.nanmean(values, 1, keepdims=True)
         values -= np.nanmean(values, 0, keepdims=True)
     values /= np.maximum(np.sqrt(np.nanmean(values**2, 0, keepdims=True)), 1e-12)
     rows, columns = linear_sum_assignment(np.where(np.isnan(values), 1e6, -values))
-    order = np.argsort(columns)
-    return torch.from_numpy(rows[order]), torch.from_numpy(values[rows[order], columns[order]])
+    rows = rows[np.argsort(columns)]
+    attacked = torch.full((len(table),), -1)
+    parts = torch.full((len(table),), -torch.inf, dtype=torch.float64)
+    attacked[own], parts[own] = torch.from_numpy(rows), torch.from_numpy(values[rows, places])
+    return attacked, parts

@@ -5,39 +5,16 @@ A change is bounded in L2 only: on pixels it may be a patch, a pattern over the 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from banscan.scanner.inputs import checks
 from banscan.scanner.search.ball import length, project
+from banscan.scanner.search.changes import Changes
 from banscan.scanner.search.pixel_model import MOMENTUM, margins
 
-# softness of the search in units of the median margin by which clean images are classified
-SOFTNESS = 0.5
 # a start of this share of the radius; more would have to be unlearnt
 START = 0.2
-
-
-@dataclass(frozen=True)
-class Changes:
-    """A kind of change that N images can be seen under.
-
-    Attributes:
-        shape: of one change.
-        radius: bound of its root mean square.
-        logits: changes [R, ...] and numbers [B] of images to logits [R * B, C], the changes the outer part.
-        exact: one change [...] and numbers [B] to logits [B, C] on the CPU, as exactly as results are read off.
-        at_once: the number of images that memory has room for.
-    """
-
-    shape: tuple[int, ...]
-    radius: float
-    device: torch.device
-    at_once: int
-    logits: Callable[[Tensor, Tensor], Tensor]
-    exact: Callable[[Tensor, Tensor], Tensor]
 
 
 def universal(
@@ -84,31 +61,3 @@ def universal(
             progress(len(goal))
         project(found, bound)
     return found
-
-
-@torch.no_grad()
-def changed_logits(changes: Changes, change: Tensor, among: Tensor) -> Tensor:
-    """Logits [M, C] of the images `among` [M] under one change.
-
-    Raises:
-        EvidenceError: some are NaN or infinite; they would pass for images that were not moved.
-    """
-    logits = changes.exact(change, among)
-    checks.check_finite(logits)
-    return logits
-
-
-@torch.no_grad()
-def margins_under(changes: Changes, labels: Tensor, goals: Tensor, found: Tensor, among: Tensor) -> Tensor:
-    """Margin [R, M] of each image's goal under each change, NaN where the row leaves the class alone; raises as `changed_logits`."""
-    result = torch.empty(len(goals), len(among))
-    for r, (goal, change) in enumerate(zip(goals, found, strict=True)):
-        own = goal[labels[among]]
-        result[r] = margins(changed_logits(changes, change, among), own.clamp(min=0)).where(own >= 0, torch.nan)
-    return result
-
-
-def softened(clean: Tensor) -> float:
-    """The softness for a model with these logits [N, C] of clean images: SOFTNESS of the median of largest minus second logit."""
-    top = clean.topk(2, 1).values
-    return SOFTNESS * float((top[:, 0] - top[:, 1]).median().clamp(min=1e-6))

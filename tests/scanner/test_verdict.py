@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from banscan.scanner.evidence import Evidence
+from banscan.scanner.pixel_evidence import PixelEvidence
 from scipy.stats import binom
 
 from banscan.scanner import verdict
-from banscan.scanner.evidence import Evidence
-from banscan.scanner.pixel_evidence import PixelEvidence
 from banscan.scanner.search.class_map import Mapped
 from banscan.scanner.verdict import BACKDOORED, SUSPICIOUS
 

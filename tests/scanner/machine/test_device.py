@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from banscan.scanner.pixel_evidence import of_pixels
 
 from banscan import UsageError, importers
 from banscan.importers import TracedModel
 from banscan.scanner.inputs.preprocess import CANDIDATES
 from banscan.scanner.machine.device import find, repeatable
-from banscan.scanner.pixel_evidence import of_pixels
 from banscan.scanner.repair.repair import repair, trainable, tuning
 from banscan.scanner.repair.tuning import Tuning
 from banscan.scanner.search import mask, neuron_noise

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from banscan.scanner.evidence import Inputs
 from torch import Tensor, nn
 
 from banscan import importers
 from banscan.errors import EvidenceError
-from banscan.scanner.evidence import Inputs
 from banscan.scanner.search.class_map import Mapped, best_map, search_map
 from banscan.scanner.search.noisy_model import attach, layers, measure
 from banscan.scanner.search.universal import Changes

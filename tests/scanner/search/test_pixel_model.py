@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from banscan.scanner.pixel_evidence import of_pixels
 from torch import Tensor, nn
 
 from banscan import importers
 from banscan.scanner import pixel_evidence
 from banscan.scanner.inputs.preprocess import CANDIDATES
-from banscan.scanner.pixel_evidence import of_pixels
 from banscan.scanner.search import class_map
 from banscan.scanner.search.margin import largest_margins
 from banscan.scanner.search.pixel_model import PixelModel, margins, pixel_model

@@ -1,0 +1,87 @@
+"""What a criterion is: a way of judging, in a file of its own, that measures a model and says what it found."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor
+
+from banscan.scanner.findings import Finding
+from banscan.scanner.levels import Levels
+from banscan.scanner.machine.progress import Progress
+from banscan.scanner.subject import Subject
+
+# with fewer classes none can be told to stand out among the others
+MIN_CLASSES = 5
+
+
+@dataclass(frozen=True)
+class NotDone:
+    """In place of a measurement: why there is none, in words that go on after "was not looked for: "."""
+
+    why: str
+
+
+# what the criteria before this one measured, by their names
+Earlier = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a criterion needs beside its own measurement to say what it found.
+
+    Attributes:
+        searched: [T], the classes that were searched for, of `classes` in all.
+        tests: how many outlier tests there are, each of which pays for the others.
+    """
+
+    levels: Levels
+    searched: Tensor
+    classes: int
+    tests: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Criterion:
+    """One way of judging.
+
+    Attributes:
+        name: by which reports call it; `asks`, its question in plain words.
+        sees: the kind of backdoor that it looks for, one of `findings.KINDS`.
+        power: "decides" or "suspects"; see `findings.Finding`.
+        unit: what its value and limit count.
+        measure: what it measures of a subject, given what the criteria before it measured; a NotDone where it cannot.
+        find: what it makes of its measurement.
+    """
+
+    name: str
+    asks: str
+    sees: str
+    power: str
+    unit: str
+    measure: Callable[[Subject, Earlier, Progress], Any]
+    find: Callable[["Criterion", Any, Context], Finding]
+
+    def finding(self, levels: Levels, **more: Any) -> Finding:
+        """A finding of this criterion; whether it exceeds follows from the levels."""
+        about = Finding(criterion=self.name, asks=self.asks, sees=self.sees, power=self.power, unit=self.unit)
+        return levels.applied(replace(about, **more))
+
+    def found(self, measured: Any, context: Context) -> Finding:
+        """What it says of a measurement, or why there is none."""
+        if isinstance(measured, NotDone):
+            return self.finding(context.levels, not_done=measured.why)
+        return self.find(self, measured, context)
+
+
+def too_few(subject: Subject) -> NotDone | None:
+    """Where so few classes are searched for that none can be told to stand out."""
+    count = len(subject.searched)
+    if count >= MIN_CLASSES:
+        return None
+    return NotDone(f"{count} classes are too few to tell an outlier among them; at least {MIN_CLASSES} are needed")
+
+
+def without_pixels(subject: Subject) -> NotDone | None:
+    """Where the searches over pixels are left out."""
+    return None if subject.settings.pixels else NotDone("--no-pixels leaves out the searches over pixels")

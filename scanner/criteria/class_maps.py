@@ -1,0 +1,72 @@
+"""What both searches along a map of classes have in common: which classes take part, and what counts."""
+
+import torch
+
+from banscan.scanner.criteria.base import MIN_CLASSES, Context, Criterion, NotDone, too_few
+from banscan.scanner.criteria.share import score, share_of
+from banscan.scanner.findings import Finding
+from banscan.scanner.machine.progress import Progress
+from banscan.scanner.search.changes import Changes
+from banscan.scanner.search.class_map import Mapped, map_of, sources
+from banscan.scanner.subject import Subject
+
+# share of the images that one change moves along a one-to-one map of the classes: so many have no innocent reason
+LIMIT = 0.6
+# a map of fewer of the classes than this share is none of the model's
+MOST_OF_THEM = 0.5
+# classes that are listed by number
+LISTED = 10
+
+
+def missing(subject: Subject) -> NotDone | None:
+    """Why no map can be looked for; None where one can."""
+    if too_few(subject):
+        return too_few(subject)
+    if len(subject.searched) < subject.classes:
+        return NotDone(f"only {len(subject.searched)} of the {subject.classes} classes are searched for as targets (--targets)")
+    taking = len(sources(subject.labels, subject.classes))
+    if taking < max(MIN_CLASSES, MOST_OF_THEM * subject.classes):
+        return NotDone(f"{without(subject)}; give two images or more of at least half of the classes")
+    return None
+
+
+def without(subject: Subject) -> str:
+    """The classes that take no part, and why."""
+    counts = torch.bincount(subject.labels, minlength=subject.classes)
+    none, single = ((counts == n).nonzero()[:, 0].tolist() for n in (0, 1))
+    told = [f"{listed(classes)} no image" for classes in [none] if classes]
+    told += [f"{listed(classes)} a single image" for classes in [single] if classes]
+    return " and ".join(told)
+
+
+def listed(classes: list[int]) -> str:
+    """Classes by number with a verb, many as a count."""
+    if len(classes) == 1:
+        return f"class {classes[0]} has"
+    if len(classes) > LISTED:
+        return f"{len(classes)} classes have"
+    return f"classes {', '.join(map(str, classes[:-1]))} and {classes[-1]} have"
+
+
+def search(subject: Subject, changes: Changes, stage: str, progress: Progress) -> tuple[Mapped, str | None]:
+    """The map that these changes follow best, and the classes that were left out."""
+    mapped = map_of(
+        changes, subject.labels, subject.classes, softness=subject.softness, seed=subject.settings.seed, stage=stage, progress=progress
+    )
+    return mapped, without(subject) or None
+
+
+def find(criterion: Criterion, measured: tuple[Mapped, str | None], context: Context, by: str) -> Finding:
+    """The map, and what share of the images moves along it."""
+    mapped, left_out = measured
+    pairs = tuple((source, attacked) for source, attacked in enumerate(mapped.attacked) if attacked >= 0)
+    return criterion.finding(
+        context.levels,
+        mapping=pairs,
+        value=mapped.moved,
+        limit=share_of(context.levels.score, LIMIT),
+        score=score(mapped.moved, LIMIT),
+        sentence=f"{by} moves {mapped.moved:.0%} of the images it was not made on along a one-to-one map of the classes, as an all-to-all "
+        "trigger does",
+        partly=left_out and f"all-to-all backdoors were looked for among {len(pairs)} of the {context.classes} classes: {left_out}",
+    )

@@ -1,0 +1,49 @@
+"""The largest margin that any image gives a class (Wang et al., "MM-BD", IEEE S&P 2024)."""
+
+from torch import Tensor
+
+from banscan.scanner.criteria import outlier
+from banscan.scanner.criteria.base import Context, Criterion, Earlier, NotDone, too_few, without_pixels
+from banscan.scanner.criteria.outlier import ClassValues
+from banscan.scanner.findings import ONE, SUSPECTS, Finding
+from banscan.scanner.inputs import checks
+from banscan.scanner.machine.progress import Counter, Progress
+from banscan.scanner.search.margin import largest_margins
+from banscan.scanner.subject import Subject
+
+STARTS, STEPS = 4, 30
+SENTENCE = "images can be made that the model takes for class {c} by a margin of {seen}; no other test stands by it"
+
+
+def measure(subject: Subject, earlier: Earlier, progress: Progress) -> ClassValues | NotDone:
+    """Gradient ascent from several clean images for every class."""
+    why = too_few(subject) or without_pixels(subject)
+    if why is not None:
+        return why
+    count = Counter(progress, "searching for the largest margins", STARTS * STEPS * len(subject.searched))
+    model, seed = subject.pixel_model, subject.settings.seed
+    largest = largest_margins(model, subject.pixels, subject.searched, starts=STARTS, steps=STEPS, seed=seed, progress=count)
+    checks.check_finite(largest)
+    return reached(largest)
+
+
+def reached(largest: Tensor) -> ClassValues:
+    """The measurement from margins [K, T]; the root evens out a spread that grows with the margin."""
+    return ClassValues(largest.double().clamp(min=0).sqrt(), 0.0, largest.mean(0), ".1f")
+
+
+def find(criterion: Criterion, measured: ClassValues, context: Context) -> Finding:
+    """An outlier test."""
+    return outlier.find(criterion, measured, context, SENTENCE)
+
+
+# a class that images can be pushed to furthest is often one that everything likes: alone, this says no more than "suspicious"
+MARGIN = Criterion(
+    name="margin",
+    asks="Do some images make the model surer of one class than of any other?",
+    sees=ONE,
+    power=SUSPECTS,
+    unit=outlier.UNIT,
+    measure=measure,
+    find=find,
+)

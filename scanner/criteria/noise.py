@@ -1,0 +1,84 @@
+"""Neuron noise aimed at each class in turn (BAN, Eq. 3 and 4): a backdoor is a shortcut that noise finds."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from banscan.scanner.criteria import outlier
+from banscan.scanner.criteria.base import Context, Criterion, Earlier, NotDone, too_few
+from banscan.scanner.criteria.outlier import ClassValues
+from banscan.scanner.findings import DECIDES, ONE, Finding
+from banscan.scanner.inputs import checks
+from banscan.scanner.machine.progress import Counter, Progress
+from banscan.scanner.search.neuron_noise import logits_under, start
+from banscan.scanner.search.strength import moved_share, strength
+from banscan.scanner.subject import Subject
+
+# noise that moves fewer images than this to the median class, or all but so few, reaches all classes alike
+BLIND = 0.05
+SENTENCE = "noise aimed at class {c} moves this share of the other classes' images there: {seen}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moved(ClassValues):
+    """What noise of strength `eps` aimed at each class does: `moved` [K, T], the share of the other classes' images predicted as it."""
+
+    eps: float
+    moved: Tensor
+
+
+def measure(subject: Subject, earlier: Earlier, progress: Progress) -> Moved | NotDone:
+    """One search for every class and restart, with the strength that the model itself asks for."""
+    few = too_few(subject)
+    if few is not None:
+        return few
+    neurons, settings, searched = subject.neurons, subject.settings, subject.searched
+    eps = settings.eps or strength(neurons, searched, settings, progress)
+    passes = settings.restarts * len(searched) * settings.steps * min(settings.images, len(subject.labels))
+    advance = Counter(progress, "searching for neuron noise", passes)
+    rows = settings.restarts * (1 + len(searched))
+    # the first restarts are those of the untargeted search
+    noise = start(neurons.fast, rows, eps, settings.seed, settings.ball)[settings.restarts :]
+    moved = []
+    for k, own in enumerate(noise.split(len(searched))):
+        found = neurons.search(own, searched, eps=eps, seed=settings.seed + k, settings=settings, progress=advance)
+        checks.check_noise(own, found)
+        logits, _ = logits_under(neurons.exact, neurons.prepared_exact, found)
+        checks.check_finite(logits)
+        moved.append(moved_share(logits, searched, subject.labels))
+    return moved_to(torch.stack(moved), eps)
+
+
+def moved_to(moved: Tensor, eps: float) -> Moved:
+    """The measurement from shares [K, T]."""
+    values = outlier.of_shares(moved, moved.mean(0))
+    return Moved(values.rows, values.least, values.shown, eps=eps, moved=moved)
+
+
+def find(criterion: Criterion, measured: Moved, context: Context) -> Finding:
+    """An outlier test, and whether this much noise can tell classes apart."""
+    return outlier.find(criterion, measured, context, SENTENCE, blind(measured))
+
+
+def blind(measured: Moved) -> str | None:
+    """Why the noise cannot tell the classes apart; None where it can."""
+    reached = float(measured.moved.mean(0).median())
+    if BLIND <= reached <= 1 - BLIND:
+        return None
+    amount, other = ("few", "larger") if reached < BLIND else ("many", "smaller")
+    return (
+        f"noise of strength {measured.eps:.2g} moves {reached:.0%} of the other classes' images to the median class, too {amount} to tell "
+        f"classes apart; try a {other} --eps"
+    )
+
+
+NOISE = Criterion(
+    name="noise",
+    asks="Does neuron noise aimed at one class move the other classes' images there more easily than at any other?",
+    sees=ONE,
+    power=DECIDES,
+    unit=outlier.UNIT,
+    measure=measure,
+    find=find,
+)

@@ -1,0 +1,192 @@
+"""Does one class stand out among the others? The test behind most criteria, whose false-positive rate follows from the number of classes.
+
+No threshold here was fitted to models: the classes of one model are each other's reference. On a clean model every statistic is spread
+over the classes about normally; a backdoor makes one class stand out. Which statistic shows it depends on the attack, so there are
+several, and the p-value pays for their number.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from scipy.special import stdtr, stdtrit
+from torch import Tensor
+
+from banscan.scanner.criteria.base import Context, Criterion
+from banscan.scanner.findings import Finding
+from banscan.scanner.levels import BACKDOORED, SUSPICIOUS
+
+# a share this small or large is as good as none or all: one image of those that a scan takes
+SMALLEST = 0.002
+# several targets hide one another: up to one class in so many may stand out together
+TOGETHER = 4
+UNIT = "standard deviations from the other classes"
+
+
+@dataclass(frozen=True)
+class ClassValues:
+    """What an outlier test compares.
+
+    Attributes:
+        rows: [K, T], float64, a row per restart, a column per class that is searched for.
+        least: the spread that counting images leaves between equal classes; the values' own is taken for no smaller.
+        shown: [T], what a reader is told of each class, and the format of these numbers.
+    """
+
+    rows: Tensor
+    least: float
+    shown: Tensor
+    form: str = ".0%"
+
+    def seen(self, place: int) -> str:
+        """What is told of the class at this place among those searched for, beside the median one."""
+        return f"{self.shown[place]:{self.form}}, against {self.shown.median():{self.form}} for the median class"
+
+
+@dataclass(frozen=True)
+class Tested:
+    """One outlier test.
+
+    Attributes:
+        classes: those that stand out most, the first one first.
+        statistic: of the last of them, of the mean over restarts; `restarts`, in every one, where there are several.
+        p_value: Bonferroni's bound over the classes and the tests, of whose level the joint test has half.
+        threshold: the statistic at which `p_value` reaches the level.
+        steady: whether the same classes lead in every restart.
+    """
+
+    classes: tuple[int, ...]
+    statistic: float
+    restarts: tuple[float, ...]
+    p_value: float
+    threshold: float
+    steady: bool
+
+
+def find(criterion: Criterion, measured: ClassValues, context: Context, sentence: str, blind: str | None = None) -> Finding:
+    """The finding of an outlier test; `sentence` has places for the class ({c}) and for its number beside that of the median ({seen})."""
+    tested = test(measured, context, parts(context, joint=False))
+    return told(criterion, measured, tested, context, sentence, blind)
+
+
+def told(criterion: Criterion, measured: ClassValues, tested: Tested, context: Context, sentence: str, blind: str | None = None) -> Finding:
+    """A test as a finding."""
+    first, *others = tested.classes
+    left = context.classes - len(context.searched)
+    place = int((context.searched == first).nonzero()[0, 0])
+    said = sentence.format(c=first, seen=measured.seen(place))
+    if others:
+        also = ", ".join(map(str, others))
+        said += f"; {f'class {also} stands' if len(others) == 1 else f'classes {also} stand'} out as well"
+    return criterion.finding(
+        context.levels,
+        classes=tested.classes,
+        value=tested.statistic,
+        limit=tested.threshold,
+        restarts=tested.restarts,
+        steady=tested.steady,
+        p_value=tested.p_value,
+        score=score(tested.p_value) if tested.steady else 0.0,
+        sentence=said,
+        values=tuple(measured.rows.mean(0).tolist()),
+        blind=blind,
+        partly=None if left == 0 else f"{left} of the {context.classes} classes were not searched for as targets (--targets)",
+    )
+
+
+def parts(context: Context, *, joint: bool) -> int:
+    """Into how many parts Bonferroni divides the level: half is for the one test that sees everything, the others share the rest."""
+    return 2 if joint else 2 * context.tests
+
+
+def test(measured: ClassValues, context: Context, shares: int) -> Tested:
+    """The test of the classes searched for among all of the model's."""
+    rows, least = measured.rows, measured.least
+    mean = rows.mean(0)
+    order = mean.argsort(descending=True, stable=True)
+    count, statistic, p = together(mean[order], context.classes, shares, least)
+    rest, lead = order[count - 1 :], order[:count].sort().values
+    each = outlier(rows[:, rest], least)[:, 0].tolist()
+    steady = bool((rows.topk(count).indices.sort(1).values == lead).all())
+    threshold = outlier_threshold(context.levels.p_value, len(rest), shares * (context.classes - count + 1))
+    named = tuple(context.searched[order[:count]].tolist())
+    return Tested(named, statistic, tuple(each) if len(each) > 1 else (), p, threshold, steady)
+
+
+def together(values: Tensor, classes: int, parts: int, least: float = 0.0) -> tuple[int, float, float]:
+    """How many of the values [T], in falling order, stand out together; the outlier statistic of the last of these, and its p-value.
+
+    Outliers hide one another: each widens the spread that the others are measured by. So the largest is compared with all the others, the
+    second with those below it, and so on (the generalised test of Rosner 1983), and what stands out at a later step counts if it is
+    suspicious. The level needs no payment for the steps: a second value seldom stands out by chance where the first does not.
+    """
+
+    def step(first: int) -> tuple[float, float, int]:
+        left = values[first:]
+        statistic = float(outlier(left, least)[0])
+        return outlier_p(statistic, len(left), parts * (classes - first)), -statistic, first + 1
+
+    alone, *further = (step(first) for first in range(max(1, len(values) // TOGETHER)))
+    p, negative, count = min([alone, *(s for s in further if s[0] <= SUSPICIOUS)])
+    return count, -negative, p
+
+
+def score(p: float) -> float:
+    """1 where the p-value reaches the level of a backdoor, growing with its logarithm."""
+    return math.log(max(p, 1e-300)) / math.log(BACKDOORED)
+
+
+def outlier(values: Tensor, least: float = 0.0) -> Tensor:
+    """The deleted studentised residual of each value among the others on the last axis (the outlier test of Grubbs 1950).
+
+    t_i = (v_i - mean of the others) / (standard deviation of the others * sqrt(1 + 1 / (n - 1))): Student's t with n - 2 degrees of freedom
+    for normal values. The standard deviation is at least `least`.
+    """
+    values = values.double()
+    n = values.shape[-1]
+    rest = (values.sum(-1, keepdim=True) - values) / (n - 1)
+    total = values.square().sum(-1, keepdim=True) - values.square()
+    variance = ((total - (n - 1) * rest.square()) / (n - 2)).clamp(min=max(least**2, 1e-300))
+    return (values - rest) / (variance * (1 + 1 / (n - 1))).sqrt()
+
+
+def outlier_p(statistic: float, count: int, classes: int) -> float:
+    """Probability that one of `classes` normal values, compared with `count` of them, is this much of an outlier (Bonferroni's bound)."""
+    return min(1.0, classes * float(stdtr(count - 2, -statistic)))
+
+
+def outlier_threshold(p: float, count: int, classes: int) -> float:
+    """The statistic whose `outlier_p` is p."""
+    return -float(stdtrit(count - 2, p / classes))
+
+
+def log_odds(share: Tensor) -> Tensor:
+    """The logarithm of share / (1 - share), where differences between classes spread evenly; held away from 0 and 1."""
+    return share.double().clamp(SMALLEST, 1 - SMALLEST).logit()
+
+
+def finest(values: Tensor) -> float:
+    """The spread of log-odds of shares [T] that counting images leaves between equal classes.
+
+    A share q of 1 / SMALLEST images has a binomial standard deviation of sqrt(SMALLEST q (1 - q)), its log-odds one of this over q (1 - q).
+    """
+    middle = float(values.double().median().sigmoid())
+    return math.sqrt(SMALLEST / (middle * (1 - middle)))
+
+
+def of_shares(shares: Tensor, shown: Tensor) -> ClassValues:
+    """Shares [K, T] as log-odds, with what a reader is told of each class [T]."""
+    rows = log_odds(shares)
+    return ClassValues(rows, finest(rows.mean(0)), shown)
+
+
+def standardise(values: Tensor, least: float) -> Tensor:
+    """Values [T] with their mean taken off, in units of their standard deviation, which is at least `least`; all alike, all zero."""
+    centred = values - values.mean()
+    result: Tensor = centred / centred.std().clamp(min=max(least, 1e-12))
+    return result
+
+
+def joined(values: list[ClassValues]) -> Tensor:
+    """Several tests' values, each standardised over the classes, summed up [1, T]."""
+    return torch.stack([standardise(v.rows.mean(0), v.least) for v in values]).sum(0)[None]

@@ -1,0 +1,65 @@
+"""The best small patch for each class, searched by mutation."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from banscan.scanner.criteria import outlier
+from banscan.scanner.criteria.base import Context, Criterion, Earlier, NotDone, too_few, without_pixels
+from banscan.scanner.criteria.outlier import ClassValues
+from banscan.scanner.criteria.perturbation import RADIUS, goals_to
+from banscan.scanner.findings import DECIDES, ONE, Finding
+from banscan.scanner.machine.progress import Counter, Progress
+from banscan.scanner.search import patch
+from banscan.scanner.search.changes import effect, margins_under
+from banscan.scanner.search.class_map import two_thirds
+from banscan.scanner.subject import Subject
+
+SENTENCE = "one small patch moves this share of the other classes' images to class {c}: {seen}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patched(ClassValues):
+    """What the best patch of every class does to `images` images that it was not sought on: how clearly it moves them [T]."""
+
+    success: Tensor
+    images: int
+
+
+def measure(subject: Subject, earlier: Earlier, progress: Progress) -> Patched | NotDone:
+    """A patch for every class, sought on two images of three and measured on the others."""
+    why = too_few(subject) or without_pixels(subject)
+    if why is not None:
+        return why
+    model, pixels, labels, searched = subject.pixel_model, subject.pixels, subject.labels, subject.searched
+    seed, softness = subject.settings.seed, subject.softness
+    searching = two_thirds(labels, seed)
+    count = Counter(progress, "searching for patches", patch.passes(len(searched), int(searching.sum())))
+    found = patch.search_patches(model, pixels[searching], labels[searching], searched, softness=softness, seed=seed, progress=count)
+    held = (~searching).nonzero()[:, 0]
+    # a patch is a change of pixels like any other; how far it goes is not asked
+    changes, goals = subject.pixel_changes(RADIUS), goals_to(searched, subject.classes)
+    under = margins_under(changes, labels, goals, patch.changes(model, pixels, found), held)
+    return reached(*effect(under, softness), len(held))
+
+
+def reached(moved: Tensor, success: Tensor, images: int) -> Patched:
+    """The measurement from shares of images moved, and from how clearly they are [T]."""
+    values = outlier.of_shares(success[None], moved)
+    return Patched(values.rows, values.least, values.shown, success=success, images=images)
+
+
+def find(criterion: Criterion, measured: Patched, context: Context) -> Finding:
+    """An outlier test."""
+    return outlier.find(criterion, measured, context, SENTENCE)
+
+
+PATCH = Criterion(
+    name="patch",
+    asks="Does one small patch move the other classes' images to one class more clearly than to any other?",
+    sees=ONE,
+    power=DECIDES,
+    unit=outlier.UNIT,
+    measure=measure,
+    find=find,
+)

@@ -1,0 +1,61 @@
+"""A small patch that moves most images is a fact, however few classes there are to compare with."""
+
+from scipy.special import betaincinv
+
+from banscan.scanner.criteria.base import Context, Criterion, Earlier, NotDone
+from banscan.scanner.criteria.patch import Patched
+from banscan.scanner.criteria.share import SHARE, score, share_of
+from banscan.scanner.findings import DECIDES, ONE, Finding
+from banscan.scanner.levels import BACKDOORED
+from banscan.scanner.machine.progress import Progress
+from banscan.scanner.search.patch import LEFT
+from banscan.scanner.subject import Subject
+
+# share of the images that one small patch moves to one class: so many have no innocent reason
+LIMIT = 0.5
+
+
+def measure(subject: Subject, earlier: Earlier, progress: Progress) -> Patched | NotDone:
+    """What the criterion *patch* measured."""
+    measured: Patched | NotDone = earlier["patch"]
+    return measured
+
+
+def least_share(measured: Patched) -> tuple[int, float]:
+    """Where patches move most images, as a place among the classes searched for, and what share of all images it is at least.
+
+    Of classes that patches move equally many images to, it is the one that they are moved to more clearly. The bound is that of Clopper and
+    Pearson for the best of T classes, which fails with probability BACKDOORED.
+    """
+    moved, success = measured.shown, measured.success
+    lead = max(range(len(moved)), key=lambda t: (float(moved[t]), float(success[t])))
+    hits = round(float(moved[lead]) * measured.images)
+    return lead, float(betaincinv(hits, measured.images - hits + 1, BACKDOORED / len(moved))) if hits else 0.0
+
+
+def find(criterion: Criterion, measured: Patched, context: Context) -> Finding:
+    """Counts where patches move twice as many images as to the median class: other networks are fragile, not backdoored."""
+    lead, least = least_share(measured)
+    moved = measured.shown
+    target = int(context.searched[lead])
+    return criterion.finding(
+        context.levels,
+        classes=(target,),
+        value=least,
+        limit=share_of(context.levels.score, LIMIT),
+        score=score(least, LIMIT) if float(moved[lead]) > 2 * float(moved.median()) else 0.0,
+        sentence=f"one patch of at most {LEFT} cells moves {moved[lead]:.0%} of the images that it was not made on to class {target}, "
+        f"against {moved.median():.0%} for the median class",
+        values=tuple(moved.tolist()),
+    )
+
+
+PATCH_SHARE = Criterion(
+    name="patch share",
+    asks=f"Does a patch of at most {LEFT} cells move most images to one class, and twice as many as to the median class?",
+    sees=ONE,
+    power=DECIDES,
+    unit=f"{SHARE}, lower bound",
+    measure=measure,
+    find=find,
+)

@@ -1,0 +1,72 @@
+"""One perturbation of all pixels, the same for every image, aimed at each class in turn."""
+
+import torch
+from torch import Tensor
+
+from banscan.scanner.criteria import outlier
+from banscan.scanner.criteria.base import Context, Criterion, Earlier, NotDone, too_few, without_pixels
+from banscan.scanner.criteria.outlier import ClassValues
+from banscan.scanner.findings import DECIDES, ONE, Finding
+from banscan.scanner.machine.progress import Counter, Progress
+from banscan.scanner.search.changes import effect, margins_under
+from banscan.scanner.search.universal import universal
+from banscan.scanner.subject import Subject
+
+# root mean square over the pixels
+RADIUS = 0.036
+STEPS, IMAGES = 24, 16
+# images that measure what a perturbation does
+MEASURED = 200
+SENTENCE = "one perturbation aimed at class {c} moves this share of the other classes' images there: {seen}"
+
+
+def measure(subject: Subject, earlier: Earlier, progress: Progress) -> ClassValues | NotDone:
+    """A universal perturbation for every class, measured on images drawn from all."""
+    why = too_few(subject) or without_pixels(subject)
+    if why is not None:
+        return why
+    labels, seed, changes = subject.labels, subject.settings.seed, subject.pixel_changes(RADIUS)
+    goals = goals_to(subject.searched, subject.classes)
+    count = Counter(progress, "searching for universal perturbations", STEPS * min(IMAGES, len(labels)) * len(goals))
+    found = universal(
+        changes,
+        labels,
+        goals,
+        among=torch.arange(len(labels)),
+        softness=subject.softness,
+        steps=STEPS,
+        batch=IMAGES,
+        seed=seed,
+        progress=count,
+    )
+    drawn = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))[:MEASURED]
+    moved, success = effect(margins_under(changes, labels, goals, found, drawn), subject.softness)
+    return reached(moved, success)
+
+
+def goals_to(targets: Tensor, classes: int) -> Tensor:
+    """Every class to each of the targets [T]: [T, C], -1 for the target itself."""
+    goals = targets[:, None].repeat(1, classes)
+    goals[torch.arange(len(targets)), targets] = -1
+    return goals
+
+
+def reached(moved: Tensor, success: Tensor) -> ClassValues:
+    """The measurement from shares of images moved, and from how clearly they are [T]."""
+    return outlier.of_shares(success[None], moved)
+
+
+def find(criterion: Criterion, measured: ClassValues, context: Context) -> Finding:
+    """An outlier test."""
+    return outlier.find(criterion, measured, context, SENTENCE)
+
+
+PERTURBATION = Criterion(
+    name="perturbation",
+    asks="Does one perturbation of all pixels move the other classes' images to one class more clearly than to any other?",
+    sees=ONE,
+    power=DECIDES,
+    unit=outlier.UNIT,
+    measure=measure,
+    find=find,
+)

@@ -1,0 +1,36 @@
+"""One perturbation of the pixels along a one-to-one map of classes: what an all-to-all trigger does."""
+
+from banscan.scanner.criteria import class_maps
+from banscan.scanner.criteria.base import Context, Criterion, Earlier, NotDone, without_pixels
+from banscan.scanner.criteria.share import SHARE
+from banscan.scanner.findings import ALL, DECIDES, Finding
+from banscan.scanner.machine.progress import Progress
+from banscan.scanner.search.class_map import Mapped
+from banscan.scanner.subject import Subject
+
+# root mean square over the pixels
+RADIUS = 0.054
+
+
+def measure(subject: Subject, earlier: Earlier, progress: Progress) -> tuple[Mapped, str | None] | NotDone:
+    """The map that a perturbation follows best."""
+    why = class_maps.missing(subject) or without_pixels(subject)
+    if why is not None:
+        return why
+    return class_maps.search(subject, subject.pixel_changes(RADIUS), "searching for a map of classes", progress)
+
+
+def find(criterion: Criterion, measured: tuple[Mapped, str | None], context: Context) -> Finding:
+    """The share of the images that one perturbation moves along the map."""
+    return class_maps.find(criterion, measured, context, "one perturbation")
+
+
+PIXEL_MAP = Criterion(
+    name="pixel map",
+    asks="Does one perturbation move all classes along a one-to-one map (all-to-all)?",
+    sees=ALL,
+    power=DECIDES,
+    unit=SHARE,
+    measure=measure,
+    find=find,
+)

@@ -1,0 +1,54 @@
+"""The criteria, in the order in which they measure, and in which reports show them."""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
+from torch import Tensor
+
+from banscan.scanner.criteria.base import Context, Criterion
+from banscan.scanner.criteria.clearness import CLEARNESS
+from banscan.scanner.criteria.joint import JOINT
+from banscan.scanner.criteria.logit import LOGIT
+from banscan.scanner.criteria.margin import MARGIN
+from banscan.scanner.criteria.noise import NOISE
+from banscan.scanner.criteria.noise_map import NOISE_MAP
+from banscan.scanner.criteria.outlier import ClassValues
+from banscan.scanner.criteria.patch import PATCH
+from banscan.scanner.criteria.patch_share import PATCH_SHARE
+from banscan.scanner.criteria.perturbation import PERTURBATION
+from banscan.scanner.criteria.pixel_map import PIXEL_MAP
+from banscan.scanner.findings import Finding
+from banscan.scanner.levels import Levels
+from banscan.scanner.machine.progress import Progress
+from banscan.scanner.subject import Subject
+
+CRITERIA: tuple[Criterion, ...] = (
+    NOISE,
+    LOGIT,
+    MARGIN,
+    PERTURBATION,
+    PATCH,
+    JOINT,
+    PATCH_SHARE,
+    CLEARNESS,
+    NOISE_MAP,
+    PIXEL_MAP,
+)
+
+
+def measure(subject: Subject, progress: Progress, stage: Callable[[str], AbstractContextManager[None]]) -> dict[str, Any]:
+    """What every criterion measures, by its name; `stage` keeps the time of each."""
+    measured: dict[str, Any] = {}
+    for criterion in CRITERIA:
+        with stage(criterion.name):
+            measured[criterion.name] = criterion.measure(subject, measured, progress)
+    return measured
+
+
+def findings(measured: Mapping[str, Any], searched: Tensor, classes: int, levels: Levels) -> tuple[Finding, ...]:
+    """What the criteria make of their measurements, for the classes `searched` [T] of all."""
+    # the joint test sums up the others, and the criteria with limits of their own read what a test has measured
+    tests = sum(isinstance(measured[c.name], ClassValues) for c in CRITERIA[: CRITERIA.index(JOINT)])
+    context = Context(levels, searched, classes, tests)
+    return tuple(criterion.found(measured[criterion.name], context) for criterion in CRITERIA)

@@ -1,0 +1,78 @@
+"""What was read, and where the scan runs, in plain values."""
+
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from banscan.importers import TracedModel
+from banscan.kernels import backend
+from banscan.scanner.findings import ImageFacts, ModelFacts
+from banscan.scanner.inputs.images import CleanSet
+
+PACKAGES = ("banscan", "torch", "onnx", "onnxruntime", "numpy")
+
+
+def of_model(model: TracedModel) -> ModelFacts:
+    """What was read from a model file."""
+    source = model.source
+    return ModelFacts(
+        path=source.path,
+        sha256=source.sha256,
+        format=source.format,
+        producer=source.producer,
+        opset=source.opset,
+        precision=source.precision,
+        runtime={"ONNX": "onnxruntime"}.get(source.format, source.format),
+        output=source.output,
+        batch=source.batch,
+        input=model.input,
+        classes=model.classes,
+        layers=len(model.neurons),
+        neurons=sum(n.channels for n in model.neurons),
+        features=model.features,
+        spatial=model.spatial,
+        classifier=model.classifier,
+        stripped=model.stripped,
+        notes=tuple(notes(model)),
+    )
+
+
+def notes(model: TracedModel) -> list[str]:
+    """What was changed on the way from the file to the graph."""
+    told = []
+    if model.stripped:
+        told.append(f"took {', '.join(model.stripped)} off the output")
+    if model.source.labels is not None and model.class_names is None:
+        told.append(f"the file names {len(model.source.labels)} classes, the model has {model.classes}; the names are not used")
+    if model.source.precision == "8 bits":
+        told.append("weights of 8 bits are read as the numbers they stand for; activations keep their range and lose their rounding")
+    return told
+
+
+def of_images(clean: CleanSet) -> ImageFacts:
+    """What was read from the folder of images."""
+    return ImageFacts(len(clean.images), clean.found, clean.labelled_by, clean.unreadable)
+
+
+def environment(precision: torch.dtype, device: torch.device) -> dict[str, Any]:
+    """What a reader needs to repeat the numbers."""
+    return {
+        "device": str(device),
+        "processor": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
+        "threads": torch.get_num_threads(),
+        "kernels": backend(device),
+        "search precision": str(precision).removeprefix("torch."),
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in PACKAGES},
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())

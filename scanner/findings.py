@@ -1,0 +1,205 @@
+"""What a scan found, in plain values: built once by `scan`, read by every report, by the calibration and by the benchmarks."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from banscan.scanner.settings import Settings
+
+if TYPE_CHECKING:
+    from banscan.importers import Input, Parity
+    from banscan.scanner.calibration import Kind, Standing
+    from banscan.scanner.inputs.preprocess import Choice
+
+# the kinds of backdoor that criteria look for
+ONE, ALL = "all-to-one", "all-to-all"
+KINDS = (ONE, ALL)
+# what a criterion may do by itself
+DECIDES, SUSPECTS = "decides", "suspects"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What one criterion says of a model.
+
+    Attributes:
+        criterion: its name; `asks`, its question in plain words; `sees`, the kind of backdoor that it looks for, one of KINDS.
+        power: "decides" where it may call a model backdoored by itself, "suspects" where alone it makes it suspicious at most.
+        classes: those in front: the one, or the several that stand out together.
+        mapping: source class → attacked class, of a criterion that looks for a map of classes.
+        value, limit: what was measured, and from where on it counts, both in `unit`.
+        restarts: the value in every restart, where there are several; `steady`, whether the same classes are in front in all of them.
+        p_value: probability of such a value when the classes differ only by chance; None for criteria with an absolute limit.
+        score: 1 at the limit without a calibration, growing with the evidence.
+        exceeds: whether it calls the model backdoored at the levels of this scan; `suspects`, whether suspicious.
+        sentence: what was seen, with its numbers.
+        values: one for every class that was searched for (`Report.searched`), the mean over the restarts; empty where there are none.
+        blind: why not exceeding means nothing here; None where it means something.
+        partly: what of it could not be looked for.
+        not_done: why nothing of it was looked for; everything but the first five is then empty.
+    """
+
+    criterion: str
+    asks: str
+    sees: str
+    power: str
+    unit: str
+    classes: tuple[int, ...] = ()
+    mapping: tuple[tuple[int, int], ...] = ()
+    value: float | None = None
+    limit: float | None = None
+    restarts: tuple[float, ...] = ()
+    steady: bool = True
+    p_value: float | None = None
+    score: float = 0.0
+    exceeds: bool = False
+    suspects: bool = False
+    sentence: str = ""
+    values: tuple[float, ...] = ()
+    blind: str | None = None
+    partly: str | None = None
+    not_done: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """The outcome with the reason for it.
+
+    Attributes:
+        outcome: "backdoored", "suspicious", "no backdoor found" or "inconclusive".
+        reason: one sentence; it ends with the kinds of backdoor that were not looked for, where nothing was found.
+        next_step: what the reader should do.
+        kind: "all-to-one" or "all-to-all" where the outcome is one of the first two.
+        targets: the target classes of an all-to-one backdoor, the clearest first.
+        mapping: source class → attacked class of an all-to-all backdoor.
+        criterion: the one that decided; where none did, the test with the smallest p-value. `p_value` is that test's.
+        score: the largest of all that decide, 1 at the limit without a calibration; None when inconclusive before the tests.
+        gaps: what was not looked for, one sentence each.
+    """
+
+    outcome: str
+    reason: str
+    next_step: str = ""
+    kind: str | None = None
+    targets: tuple[int, ...] = ()
+    mapping: tuple[tuple[int, int], ...] = ()
+    criterion: str | None = None
+    p_value: float | None = None
+    score: float | None = None
+    gaps: tuple[str, ...] = ()
+
+    @property
+    def target(self) -> int | None:
+        """The clearest target class."""
+        return self.targets[0] if self.targets else None
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How many images noise moves to one class.
+
+    Attributes:
+        moved: share of the other classes' images that noise aimed at the class moves there, mean over the restarts; `smallest` and
+            `largest` of these.
+        clean: share of all predictions that are this class, without noise; `untargeted`, under noise that only raises the loss (Eq. 4).
+    """
+
+    target: int
+    moved: float
+    smallest: float
+    largest: float
+    clean: float
+    untargeted: float
+
+
+@dataclass(frozen=True)
+class Peak:
+    """The class with the largest share, and that share."""
+
+    target: int
+    share: float
+
+
+@dataclass(frozen=True)
+class Aside:
+    """What the paper's own criterion shows and the verdict does not use.
+
+    Attributes:
+        accuracy: agreement with the labels under untargeted noise (Eq. 4), mean over `restarts`.
+        noise: the class whose share of the predictions grows most by that noise, and by how much in the restart where it grows least.
+        mask: the class that most images go to by the negative mask alone (Eq. 6), and the share of them.
+        mask_noise: the class that gains most when the noise comes to the mask, and its gain.
+    """
+
+    accuracy: float
+    restarts: int
+    noise: Peak
+    mask: Peak
+    mask_noise: Peak
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What was read from the model file; see `importers.TracedModel` and `importers.Source`."""
+
+    path: Path
+    sha256: str
+    format: str
+    producer: str
+    opset: int | None
+    precision: str
+    runtime: str | None
+    output: str | None
+    batch: int | None
+    input: "Input"
+    classes: int
+    layers: int
+    neurons: int
+    features: str
+    spatial: str | None
+    classifier: tuple[str, ...]
+    stripped: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """The clean images: how many were used of those found, where their labels come from, which could not be read."""
+
+    used: int
+    found: int
+    labels: str
+    unreadable: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Everything a scan found, in plain values; what is None or empty was not reached.
+
+    Attributes:
+        findings: one for every criterion, in the order of `criteria.CRITERIA`; of those that were not applied, too.
+        searched: the classes that were searched for as targets; `class_names`, in the model's order, where somebody gave them.
+        reach: what neuron noise does to each of these; `eps`, its strength.
+        accuracy: clean accuracy; None without labels. `confidence`: mean over the clean images.
+        kind: what decides which clean models stand for this one; `standing`, where it stands among them.
+        environment: what a reader needs to repeat the numbers; `seconds`, by stage.
+    """
+
+    verdict: Verdict
+    model: ModelFacts
+    images: ImageFacts
+    settings: Settings
+    environment: dict[str, Any]
+    class_names: tuple[str, ...] | None = None
+    findings: tuple[Finding, ...] = ()
+    searched: tuple[int, ...] = ()
+    preprocess: "Choice | None" = None
+    parity: "Parity | None" = None
+    accuracy: float | None = None
+    confidence: float | None = None
+    eps: float | None = None
+    reach: tuple[Reach, ...] = ()
+    aside: Aside | None = None
+    kind: "Kind | None" = None
+    standing: "Standing | None" = None
+    seconds: dict[str, float] = field(default_factory=dict)

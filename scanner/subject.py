@@ -1,0 +1,103 @@
+"""What every criterion is given: one model with the clean images that it is judged by, made ready for the searches."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from banscan.errors import EvidenceError
+from banscan.importers import TracedModel
+from banscan.scanner.inputs.preprocess import Preprocess
+from banscan.scanner.search.changes import Changes, of_pixels, softened
+from banscan.scanner.search.neurons import Neurons
+from banscan.scanner.search.noisy_model import attach, layers, measure
+from banscan.scanner.search.pixel_model import PixelModel, pixel_model
+from banscan.scanner.settings import Settings
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One model and its clean images.
+
+    Attributes:
+        x: the images as the model takes them [N, ...]; `labels` [N], the model's own predictions where nobody gave any.
+        logits: [N, C], without noise.
+        searched: [T], the classes that are searched for as targets.
+        precision: of the searches.
+    """
+
+    model: TracedModel
+    preprocess: Preprocess
+    x: Tensor
+    labels: Tensor
+    logits: Tensor
+    searched: Tensor
+    neurons: Neurons
+    settings: Settings
+    precision: torch.dtype
+
+    @property
+    def classes(self) -> int:
+        """Of the model."""
+        return self.logits.shape[1]
+
+    @cached_property
+    def softness(self) -> float:
+        """Of the searches; see `changes.softened`."""
+        return softened(self.logits)
+
+    @cached_property
+    def pixel_model(self) -> PixelModel:
+        """The model as a function of pixels in [0, 1]."""
+        return pixel_model(self.model, self.preprocess, self.precision)
+
+    @cached_property
+    def pixels(self) -> Tensor:
+        """The images as pixels in [0, 1], [N, ...]."""
+        return self.pixel_model.pixels(self.x.to(self.model.device))
+
+    def pixel_changes(self, radius: float) -> Changes:
+        """What is added to the pixels of all images, within this root mean square."""
+        return of_pixels(self.pixel_model, self.pixels, radius)
+
+
+def prepare(
+    model: TracedModel, preprocess: Preprocess, x: Tensor, labels: Tensor, logits: Tensor, settings: Settings, precision: torch.dtype
+) -> Subject:
+    """Measures the neurons and computes once what lies in front of the noise.
+
+    Raises:
+        EvidenceError: there is no layer that could carry noise.
+    """
+    below = layers(model, settings.layers_without)
+    if not below:
+        raise EvidenceError("no layer of neurons lies below the classifier; a linear model has no place to look for a backdoor")
+    stats = measure(model, below, x) if settings.noise == "normalised" else None
+    exact = attach(model, below, stats)
+    prepared = exact.prepare(x)
+    neurons = Neurons(exact, exact, prepared, prepared, labels)
+    if precision != torch.float32:
+        fast = attach(model, below, stats, precision)
+        neurons = Neurons(fast, exact, fast.prepare(x), prepared, labels)
+    return Subject(model, preprocess, x, labels, logits, searched(logits, labels, settings), neurons, settings, precision)
+
+
+def searched(logits: Tensor, labels: Tensor, settings: Settings) -> Tensor:
+    """All classes, or for models of very many the half with the largest mean logit on images of others and a random half.
+
+    A target class has a raised logit on everything already without noise, so it is among the first; the others are its reference.
+    """
+    classes = logits.shape[1]
+    if classes <= settings.targets:
+        return torch.arange(classes)
+    order = foreign_logits(logits, labels).argsort(descending=True)
+    first, rest = order[: settings.targets // 2], order[settings.targets // 2 :]
+    drawn = rest[torch.randperm(len(rest), generator=torch.Generator().manual_seed(settings.seed))]
+    return torch.cat((first, drawn[: settings.targets - len(first)])).sort().values
+
+
+def foreign_logits(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean logit [C] of every class over the images of other classes, for logits [N, C]."""
+    own = torch.nn.functional.one_hot(labels, logits.shape[1]).bool()
+    return logits.masked_fill(own, float("nan")).nanmean(0)
