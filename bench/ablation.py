@@ -15,11 +15,11 @@ from typing import Any
 import click
 import torch
 
+from banscan.scanner.criteria.outlier import finest, outlier
 from banscan.scanner.settings import Settings
-from banscan.scanner.verdict import finest, outlier
-from bench import rows
+from bench import replay, rows
 from bench.detect import own_images, row
-from bench.tables import alone, gaining, header
+from bench.tables import alone, finding, gaining, header
 
 MODELS = (
     "gtsrb-resnet18w16-badnets-5-s0",
@@ -98,8 +98,8 @@ def page(results: list[dict[str, Any]]) -> list[str]:
         clean = [alone(r, "noise")[0] for r in own if r["attack"] == "none"]
         aimed = [_noise(r)[r["target"]] for r in attacked]
         leads = sum(alone(r, "noise")[1] == r["target"] for r in attacked)
-        shares = [r["noise map"]["moved"] for r in own if r.get("noise map")]
-        reached = mean(float(torch.tensor(r["values"]["noise"]).median().sigmoid()) for r in own)
+        shares = [f.value for f in (finding(r, "noise map") for r in own) if f is not None and f.value is not None]
+        reached = mean(float(_values(r).median().sigmoid()) for r in own)
         along = f"{max(shares):.0%}" if shares else "–"
         lines.append(
             f"| {variant} | {leads} of {len(attacked)} | {mean(aimed):.1f} ({min(aimed):.1f}) | {max(clean):.1f} (n = {len(clean)}) | "
@@ -113,9 +113,15 @@ def page(results: list[dict[str, Any]]) -> list[str]:
 
 def _noise(row: dict[str, Any]) -> list[float]:
     """The outlier statistic of every class in the noise test."""
-    values = torch.tensor(row["values"]["noise"])
-    each: list[float] = outlier(values, finest("noise", values)).tolist()
+    values = _values(row)
+    each: list[float] = outlier(values, finest(values)).tolist()
     return each
+
+
+def _values(row: dict[str, Any]) -> torch.Tensor:
+    """What the noise test compared: log-odds of a share for every class."""
+    own = finding(row, "noise")
+    return torch.tensor([] if own is None else own.values)
 
 
 @click.command()
@@ -139,9 +145,9 @@ def main(zoo: Path, folder: Path, out: Path, threads: int) -> None:
                 own = own if variant.labelled else flat(own, Path(place))
                 result = {"variant": called, **row(manifest, own, replace(DEFAULT, **variant.changes), variant.limit)}
             rows.append(out, result)
-            verdict = result["verdict"]
-            seen = [f"{t['name']} {t['statistic']:.2f}@{t['target']}" for t in verdict["tests"][:1]] or [verdict["reason"]]
-            click.echo(f"{called:22s} {name:36s} {verdict['outcome']} {seen[0]}")
+            decided, noise = replay.verdict(result), finding(result, "noise")
+            seen = decided.reason if noise is None else f"noise {noise.value:.2f}@{noise.classes[0]}"
+            click.echo(f"{called:22s} {name:36s} {decided.outcome} {seen}")
 
 
 if __name__ == "__main__":

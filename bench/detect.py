@@ -4,28 +4,25 @@ python -m bench.detect --zoo DIR/tune --images DIR --out rows.jsonl
 """
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 import torch
-from banscan.scanner.pixel_evidence import PixelEvidence
 
-from banscan.scanner.calibration import kind_of
+from banscan.scanner.findings import Report
 from banscan.scanner.report.json import to_dict
-from banscan.scanner.scan import Report, scan
-from banscan.scanner.search.class_map import Mapped
-from banscan.scanner.settings import Settings
-from banscan.scanner.verdict import statistics
-from bench import rows
+from banscan.scanner.scan import scan
+from banscan.scanner.settings import Options, Settings
+from bench import replay, rows
 
 
 def row(manifest: Path, images: Path, settings: Settings, limit: int = 500) -> dict[str, Any]:
     """Scans one model with at most `limit` images; what is known of its attack is only copied beside the result."""
     facts = json.loads(manifest.read_text())
-    found = scan(manifest.with_suffix(".onnx"), own_images(images, facts), settings=settings, limit=limit)
-    report = to_dict(found)
+    images_of = own_images(images, facts)
+    report = scan(manifest.with_suffix(".onnx"), images_of, settings=settings, options=Options(max_images=limit))
+    document = to_dict(report)
     return {
         "name": manifest.stem,
         "attack": facts["recipe"]["attack"],
@@ -33,15 +30,17 @@ def row(manifest: Path, images: Path, settings: Settings, limit: int = 500) -> d
         **({"several": len(facts["targets"]), "targets": facts["targets"]} if "targets" in facts else {}),
         "model_accuracy": facts["accuracy"],
         "asr": facts["asr"],
-        "sha256": report["model"]["sha256"],
-        "kind": asdict(kind_of(found.model, found.clean)),
-        "images": report["images"]["used"],
-        "settings": report["settings"],
-        **aside(found),
-        "verdict": report["verdict"],
-        "accuracy": report["accuracy"],
-        "seconds": sum(report["seconds"].values()),
-        "environment": report["environment"],
+        "sha256": report.model.sha256,
+        "kind": document["kind"],
+        "images": report.images.used,
+        "settings": document["settings"],
+        "eps": document["eps"],
+        "findings": document["findings"],
+        **aside(report),
+        "verdict": document["verdict"],
+        "accuracy": document["accuracy"],
+        "seconds": sum(report.seconds.values()),
+        "environment": report.environment,
     }
 
 
@@ -52,43 +51,14 @@ def own_images(images: Path, facts: dict[str, Any]) -> Path:
 
 
 def aside(report: Report) -> dict[str, Any]:
-    """What the verdict does not rest on, or shows only when it decides: untargeted noise, the mask, the test for a one-to-one map."""
-    if report.evidence is None or report.mask is None:
-        return {"eps": None}
-    evidence, mask = report.evidence, report.mask
-    gain = (evidence.noisy_shares - evidence.clean_shares).min(0).values
-    with_mask = mask.with_noise - mask.alone
+    """What the verdict does not rest on: untargeted noise and the mask."""
+    found = report.aside
+    if found is None:
+        return {}
     return {
-        "eps": evidence.eps,
-        "untargeted": {
-            "class": int(gain.argmax()),
-            "smallest_gain": float(gain.max()),
-            "accuracy": float(evidence.noisy_accuracy.mean()),
-        },
-        "values": {name: [round(float(v), 4) for v in rows.mean(0)] for name, rows in statistics(evidence, report.pixels).items()},
-        "mask": {
-            "alone": float(mask.alone.max()),
-            "class": int(with_mask.argmax()),
-            "gain": float(with_mask.max()),
-        },
-        "patched": None if report.pixels is None else _patched(report.pixels),
-        "map": _map(None if report.pixels is None else report.pixels.mapped),
-        "noise map": _map(evidence.mapped),
+        "untargeted": {"class": found.noise.target, "smallest_gain": found.noise.share, "accuracy": found.accuracy},
+        "mask": {"alone": found.mask.share, "class": found.mask_noise.target, "gain": found.mask_noise.share},
     }
-
-
-def _patched(pixels: PixelEvidence) -> dict[str, Any]:
-    """What the best patch of every class does, to be judged anew with other limits."""
-    return {"moved": [round(float(v), 4) for v in pixels.patch_moved], "images": pixels.patch_images}
-
-
-def _map(mapped: Mapped | None) -> dict[str, float] | None:
-    """What is known of a map; `next` is how much of it is the usual attack, y to y + 1."""
-    if mapped is None:
-        return None
-    count = len(mapped.attacked)
-    following = sum(a == (c + 1) % count for c, a in enumerate(mapped.attacked)) / count
-    return {"moved": mapped.moved, "mutual": mapped.mutual, "next": following}
 
 
 @click.command()
@@ -115,11 +85,12 @@ def main(zoo: Path, images: Path, out: Path, only: str, seeds: int, noise: str, 
                 continue
             result = row(manifest, images, Settings(noise=noise, restarts=restarts, seed=seed))
             rows.append(out, result)
-            verdict = result["verdict"]
+            decided = replay.verdict(result)
+            found = [f for f in replay.findings(result) if f.value is not None]
             click.echo(
-                f"{result['name']:44s} {verdict['outcome']:18s} target {verdict['target']} by {verdict['test']} p {verdict['p_value']} "
-                + " ".join(f"{t['name']} {t['statistic']:.2f}@{t['target']}" for t in verdict["tests"])
-                + f" map {(result.get('map') or {}).get('moved')} {result['seconds']:.0f} s"
+                f"{result['name']:44s} {decided.outcome:18s} target {decided.target} by {decided.criterion} p {decided.p_value} "
+                + " ".join(f"{f.criterion} {f.value:.2f}{f'@{f.classes[0]}' if f.classes else ''}" for f in found)
+                + f" {result['seconds']:.0f} s"
             )
 
 

@@ -9,26 +9,20 @@ import torch
 from scipy.stats import binomtest
 
 from banscan.scanner.calibration import shipped
-from banscan.scanner.verdict import (
-    BACKDOORED,
-    MAPPED,
-    NAMES,
-    PATCHED,
-    Test,
-    clear_score,
-    deciding,
-    finest,
-    one_score,
-    patch_score,
-    share_score,
-    together,
-)
+from banscan.scanner.criteria import class_maps, patch_share
+from banscan.scanner.criteria.outlier import finest, together
+from banscan.scanner.findings import ONE, Finding, Verdict
+from banscan.scanner.levels import BACKDOORED, Levels
+from bench import replay
 from bench.rows import WORKING, arch, attack, succeeds
 from bench.zoo.lists import SEEN
 
 Row = dict[str, Any]
-# the keys of a row that hold what is moved along a map of classes
-MAPS = ("noise map", "map")
+# the criteria that compare classes, and those that look for a map of them
+TESTS = ("noise", "logit", "margin", "perturbation", "patch", "joint")
+MAPS = ("noise map", "pixel map")
+# the tests whose values are log-odds of shares
+SHARES = ("noise", "perturbation", "patch")
 # a model that is this far behind the best on its data has not learnt its task
 BEHIND = 0.1
 
@@ -36,7 +30,7 @@ BEHIND = 0.1
 def page(rows: list[Row], held: bool) -> list[str]:
     """Totals, what each test would decide alone, and the models one by one; `held` as for `totals`."""
     rows, poor = learnt(rows)
-    listed = ", ".join(f"{r['name']} ({r['model_accuracy']:.0%}: {r['verdict']['outcome']})" for r in poor)
+    listed = ", ".join(f"{r['name']} ({r['model_accuracy']:.0%}: {outcome(r)})" for r in poor)
     left_out = [f"- left out, the training failed (accuracy): {listed}"] if poor else []
     each = separately(rows)
     extra = ["### Each test alone", "", *each, ""] if each else []
@@ -61,54 +55,35 @@ def aims(row: Row) -> set[int]:
     return set(row.get("targets") or [row["target"]])
 
 
-def named(verdict: dict[str, Any]) -> list[int]:
-    """The classes that a verdict names, the first one first."""
-    return [] if verdict["target"] is None else [verdict["target"], *verdict.get("others", [])]
+def outcome(row: Row) -> str:
+    """What the findings of a row lead to."""
+    return replay.verdict(row).outcome
 
 
 def found(row: Row) -> bool:
+    """Whether the model is called backdoored as it should be; see `right`."""
+    return right(row, replay.verdict(row))
+
+
+def right(row: Row, verdict: Verdict) -> bool:
     """Called backdoored with no other class than the target, or one of several; for all-to-all with the right kind and most of the map."""
-    verdict = row["verdict"]
-    if verdict["outcome"] != "backdoored":
+    if verdict.outcome != "backdoored":
         return False
     if row["target"] is None:
-        return bool(verdict["kind"] == "all-to-all" and _mapped(row)["next"] > 0.5)
-    return bool(named(verdict) and aims(row).issuperset(named(verdict)))
+        return bool(verdict.kind != ONE and following(verdict) > 0.5)
+    return bool(verdict.targets and aims(row).issuperset(verdict.targets))
+
+
+def following(verdict: Verdict) -> float:
+    """How much of a map of classes is the usual attack, y to y + 1."""
+    classes = 1 + max((max(pair) for pair in verdict.mapping), default=0)
+    return mean(attacked == (c + 1) % classes for c, attacked in verdict.mapping) if verdict.mapping else 0.0
 
 
 def calibrated(row: Row, limit: float) -> bool:
     """Whether a score above `limit` would have called the model backdoored with the right target, or a clean one at all."""
-    verdict = row["verdict"]
-    if verdict["score"] is None:  # inconclusive before the tests
-        return False
-    if verdict["score"] <= limit or row["attack"] == "none":
-        return bool(verdict["score"] > limit)
-    most = _mapped(row)
-    along = share_score(most["moved"], MAPPED) > limit
-    if row["target"] is None or along:
-        return bool(row["target"] is None and along and most["next"] > 0.5)
-    tests = [Test(**t) for t in verdict["tests"]]
-    best = deciding(tests)
-    if one_score(best) > limit:
-        return aims(row).issuperset(best.named)
-    at, _, score = _patched(row)
-    if score <= limit:
-        at, _, score = _cleared(row)
-    return score > limit and at in aims(row)
-
-
-def _patched(row: Row) -> tuple[int, float, float]:
-    return patch_score(torch.tensor(row["patched"]["moved"]), torch.tensor(row["values"]["patch"]), row["patched"]["images"])
-
-
-def _mapped(row: Row) -> dict[str, float]:
-    """The map of classes that more images are moved along, by noise or by a perturbation."""
-    most: dict[str, float] = max((row[key] for key in MAPS if row.get(key)), key=lambda m: m["moved"])
-    return most
-
-
-def _cleared(row: Row) -> tuple[int, float, float]:
-    return clear_score(torch.tensor(row["values"]["perturbation"]).sigmoid())
+    verdict = replay.verdict(row, Levels(calibrated=limit))
+    return verdict.outcome == "backdoored" if row["attack"] == "none" else right(row, verdict)
 
 
 def rate(hits: Iterable[bool]) -> str:
@@ -130,7 +105,7 @@ def table(rows: list[Row]) -> list[str]:
     by_name: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         by_name[row["name"]].append(row)
-    names = list(NAMES)
+    names = list(TESTS)
     columns = [
         "model",
         "attack",
@@ -147,10 +122,11 @@ def table(rows: list[Row]) -> list[str]:
     lines = header(columns)
     for name, own in sorted(by_name.items(), key=lambda item: (item[1][0]["attack"] == "none", item[0])):
         first = own[0]
-        outcomes = [r["verdict"]["outcome"] for r in own]
+        verdicts = [replay.verdict(r) for r in own]
+        outcomes = [v.outcome for v in verdicts]
         counts = ", ".join(f"{o} ({outcomes.count(o)})" for o in sorted(set(outcomes)))
-        targets = ", ".join(map(str, sorted({c for r in own for c in named(r["verdict"])}))) or "–"
-        p = max((r["verdict"]["p_value"] for r in own if r["verdict"]["p_value"] is not None), default=float("nan"))
+        targets = ", ".join(map(str, sorted({c for v in verdicts for c in v.targets}))) or "–"
+        p = max((v.p_value for v in verdicts if v.p_value is not None), default=float("nan"))
         asr = "–" if first["asr"] is None else f"{first['asr']:.3f}"
         aim = "–" if first["attack"] == "none" else "all" if first["target"] is None else ", ".join(map(str, sorted(aims(first))))
         seen = [_shown(own, test) for test in names]
@@ -160,10 +136,15 @@ def table(rows: list[Row]) -> list[str]:
     return lines
 
 
+def finding(row: Row, criterion: str) -> Finding | None:
+    """What a criterion found in a row's model; None where it was not applied."""
+    return next((f for f in replay.findings(row) if f.criterion == criterion and f.not_done is None), None)
+
+
 def _shown(rows: list[Row], test: str) -> str:
     """Mean statistic of one test over the scans of a model, with the class that leads in the first."""
-    own = [t for r in rows for t in r["verdict"]["tests"] if t["name"] == test]
-    return f"{mean(t['statistic'] for t in own):.1f} @{own[0]['target']}" if own else "–"
+    own = [f for f in (finding(r, test) for r in rows) if f is not None]
+    return f"{mean(f.value or 0.0 for f in own):.1f} @{own[0].classes[0]}" if own else "–"
 
 
 def _moved(rows: list[Row], key: str) -> str:
@@ -183,16 +164,16 @@ def totals(rows: list[Row], held: bool) -> list[str]:
     lines = header(["data and architecture", "attack", "backdoored, right target", "suspicious", "missed or wrong"])
     for key in sorted({(arch(r), attack(r)) for r in working}):
         own = [r for r in working if (arch(r), attack(r)) == key]
-        doubtful = sum(r["verdict"]["outcome"] == "suspicious" for r in own)
+        doubtful = sum(outcome(r) == "suspicious" for r in own)
         missed = len(own) - doubtful - sum(map(found, own))
         lines.append(f"| {key[0]} | {key[1]} | {rate(map(found, own))} | {doubtful} | {missed} |")
     for key_arch in sorted({arch(r) for r in clean}):
         own = [r for r in clean if arch(r) == key_arch]
-        flagged = [r["verdict"]["outcome"] == "backdoored" for r in own]
-        doubtful = sum(r["verdict"]["outcome"] == "suspicious" for r in own)
+        flagged = [outcome(r) == "backdoored" for r in own]
+        doubtful = sum(outcome(r) == "suspicious" for r in own)
         lines.append(f"| {key_arch} | clean | {rate(flagged)} called backdoored | {doubtful} | – |")
     lines += ["", *headline(rows, held)]
-    unclear = [f"{r['name']} ({r['verdict']['reason'].partition(',')[0]})" for r in clean if r["verdict"]["outcome"] == "inconclusive"]
+    unclear = [f"{r['name']} ({r['verdict']['reason'].partition(',')[0]})" for r in clean if outcome(r) == "inconclusive"]
     lines += [f"- clean models without a verdict, among these: {', '.join(unclear)}"] if unclear else []
     if held and working and clean:
         known = shipped()
@@ -206,7 +187,7 @@ def totals(rows: list[Row], held: bool) -> list[str]:
     if working and clean:
         lines.append(f"- AUC of the score, working attacks against clean: {_auc(working, clean):.3f}; its ROC, {_roc(working, clean)}")
     if weak:
-        listed = ", ".join(f"{r['name']} (ASR {r['asr']:.2f}: {_called(r['verdict'])})" for r in weak)
+        listed = ", ".join(f"{r['name']} (ASR {r['asr']:.2f}: {_called(replay.verdict(r))})" for r in weak)
         lines.append(f"- left out, the attack works on less than {WORKING:.0%}: {listed}")
     settings, machines = rows[0]["settings"], defaultdict(list)
     for r in rows:
@@ -235,7 +216,7 @@ def _judged(rows: list[Row]) -> tuple[list[bool], list[bool]]:
     """Whether each working attack is found, and whether each clean model is called backdoored."""
     return (
         [found(r) for r in rows if works(r)],
-        [r["verdict"]["outcome"] == "backdoored" for r in rows if r["attack"] == "none"],
+        [outcome(r) == "backdoored" for r in rows if r["attack"] == "none"],
     )
 
 
@@ -244,13 +225,13 @@ def missed(rows: list[Row]) -> list[str]:
     lines = header(["model", "attack", "ASR", "verdict"])
     wrong = [r for r in rows if r["attack"] != "none" and not found(r)]
     for r in sorted(wrong, key=lambda r: (not works(r), r["name"])):
-        lines.append(f"| {r['name']} | {attack(r)} | {r['asr']:.2f} | {_called(r['verdict'])} |")
+        lines.append(f"| {r['name']} | {attack(r)} | {r['asr']:.2f} | {_called(replay.verdict(r))} |")
     return lines
 
 
-def _called(verdict: dict[str, Any]) -> str:
-    what = verdict["kind"] if verdict["target"] is None else ", ".join(map(str, named(verdict)))
-    return verdict["outcome"] if what is None else f"{verdict['outcome']}, {what}"
+def _called(verdict: Verdict) -> str:
+    what = ", ".join(map(str, verdict.targets)) or verdict.kind
+    return verdict.outcome if what is None else f"{verdict.outcome}, {what}"
 
 
 def _auc(attacked: list[Row], clean: list[Row]) -> float:
@@ -267,7 +248,7 @@ def _roc(attacked: list[Row], clean: list[Row]) -> str:
 
 
 def _scores(rows: list[Row]) -> list[float]:
-    return [r["verdict"]["score"] or 0.0 for r in rows]
+    return [replay.verdict(r).score or 0.0 for r in rows]
 
 
 def greater(first: list[float], second: list[float]) -> float:
@@ -278,12 +259,13 @@ def greater(first: list[float], second: list[float]) -> float:
 
 def separately(rows: list[Row]) -> list[str]:
     """What each test would decide alone, at the same level without paying for the others."""
-    clean = [r for r in rows if r["attack"] == "none" and "values" in r]
-    working = [r for r in rows if works(r) and r["target"] is not None and "values" in r]
+    rows = [r for r in rows if finding(r, "noise") is not None]
+    clean = [r for r in rows if r["attack"] == "none"]
+    working = [r for r in rows if works(r) and r["target"] is not None]
     if not clean or not working:
         return []
     lines = header(["test alone", "all-to-one found, right target", "target leads", "clean called backdoored", "largest clean statistic"])
-    for test in NAMES:
+    for test in TESTS:
         seen = [(row, *alone(row, test)) for row in working]
         hits = [p <= BACKDOORED and lead in aims(row) for row, _, lead, p in seen]
         leads = [lead in aims(row) for row, _, lead, _ in seen]
@@ -291,20 +273,24 @@ def separately(rows: list[Row]) -> list[str]:
         alarms = [p <= BACKDOORED for _, _, p in calm]
         lines.append(f"| {test} | {rate(hits)} | {sum(leads)} of {len(leads)} | {rate(alarms)} | {max(s for s, _, _ in calm):.2f} |")
     kinds = {
-        "all-to-all": [r for r in rows if works(r) and r["target"] is None and "values" in r],
+        "all-to-all": [r for r in rows if works(r) and r["target"] is None],
         "all-to-one": working,
         "clean": clean,
     }
     lines.append("")
     shares: list[tuple[str, str, Callable[[Row], float | None]]] = [
-        (f"share of images that noise moves along a map (limit {MAPPED:.0%})", ".0%", lambda r: _share(r, "noise map")),
-        (f"share of images that a perturbation moves along a map (limit {MAPPED:.0%})", ".0%", lambda r: _share(r, "map")),
+        (f"share of images that noise moves along a map (limit {class_maps.LIMIT:.0%})", ".0%", lambda r: _share(r, "noise map")),
+        (f"share of images that a perturbation moves along a map (limit {class_maps.LIMIT:.0%})", ".0%", lambda r: _share(r, "pixel map")),
         (
-            f"share of images that the best patch moves to one class, lower bound (limit {PATCHED:.0%})",
+            f"share of images that the best patch moves to one class, lower bound (limit {patch_share.LIMIT:.0%})",
             ".0%",
-            lambda r: _patched(r)[1] if r["patched"] else None,
+            lambda r: _share(r, "patch share"),
         ),
-        ("odds of clearness over those of its limit (limit 1)", ".2f", lambda r: _cleared(r)[2]),
+        (
+            "odds of clearness over those of its limit (limit 1)",
+            ".2f",
+            lambda r: None if (f := finding(r, "clearness")) is None else f.score,
+        ),
     ]
     for what, form, share in shares:
         shown = []
@@ -322,12 +308,14 @@ def gaining(rows: list[Row], key: str) -> str:
     return f"{sum(r[key]['class'] in aims(r) for r in rows)} of {len(rows)}"
 
 
-def _share(row: Row, key: str) -> float | None:
-    return row[key]["moved"] if row.get(key) else None
+def _share(row: Row, criterion: str) -> float | None:
+    own = finding(row, criterion)
+    return None if own is None else own.value
 
 
 def alone(row: Row, test: str) -> tuple[float, int, float]:
     """Statistic, leading class and p-value of one test by itself."""
-    values = torch.tensor(row["values"][test])
-    _, statistic, p = together(values.sort(descending=True).values, len(values), 1, finest(test, values))
+    own = finding(row, test)
+    values = torch.tensor([] if own is None else own.values)
+    _, statistic, p = together(values.sort(descending=True).values, len(values), 1, finest(values) if test in SHARES else 0.0)
     return statistic, int(values.argmax()), p

@@ -1,4 +1,4 @@
-"""What the paper's own criterion shows: untargeted noise (BAN, Eq. 4) and the negative feature mask (Eq. 5 and 6). No verdict rests on it."""
+"""What the paper's own criterion shows, on which no verdict rests: untargeted noise (BAN, Eq. 4), the negative feature mask (Eq. 5, 6)."""
 
 import torch
 from torch import Tensor

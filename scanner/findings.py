@@ -16,6 +16,8 @@ ONE, ALL = "all-to-one", "all-to-all"
 KINDS = (ONE, ALL)
 # what a criterion may do by itself
 DECIDES, SUSPECTS = "decides", "suspects"
+# what values and limits count: how far a class is from the others, or images
+DEVIATIONS, SHARE = "standard deviations", "share"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +29,7 @@ class Finding:
         power: "decides" where it may call a model backdoored by itself, "suspects" where alone it makes it suspicious at most.
         classes: those in front: the one, or the several that stand out together.
         mapping: source class → attacked class, of a criterion that looks for a map of classes.
-        value, limit: what was measured, and from where on it counts, both in `unit`.
+        value, limit: what was measured, and from where on it counts, both in `unit`, which is "standard deviations" or "share".
         restarts: the value in every restart, where there are several; `steady`, whether the same classes are in front in all of them.
         p_value: probability of such a value when the classes differ only by chance; None for criteria with an absolute limit.
         score: 1 at the limit without a calibration, growing with the evidence.

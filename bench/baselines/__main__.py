@@ -14,6 +14,7 @@ from banscan import importers
 from banscan.scanner.inputs import images, preprocess
 from banscan.scanner.machine.precision import search_dtype
 from banscan.scanner.search.pixel_model import pixel_model
+from banscan.scanner.settings import Options
 from bench import rows
 from bench.baselines import BASELINES
 from bench.baselines.subject import Subject
@@ -23,7 +24,7 @@ from bench.detect import own_images
 def subject(path: Path, folder: Path) -> Subject:
     """A model of the zoo with the images that the scanner would see."""
     model = importers.load(path)
-    clean = images.load(folder, model.input, model.classes)
+    clean = images.load(folder, model.input, model.classes, Options())
     chosen = preprocess.choose(model, clean.images, clean.labels).preprocess
     plain = pixel_model(model, chosen, search_dtype("auto", model.device))
     if clean.labels is None:

@@ -17,8 +17,8 @@ import click
 import torch
 
 from banscan.kernels import backend
+from banscan.scanner.facts import environment
 from banscan.scanner.machine.device import find, repeatable
-from banscan.scanner.scan import environment
 from banscan.scanner.settings import Settings
 from bench import rows
 from bench.speed import cells, machine, whole

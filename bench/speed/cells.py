@@ -4,15 +4,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from banscan.scanner.evidence import Inputs, choose_targets, gather
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from banscan.scanner.aside import untargeted
+from banscan.scanner.criteria import noise, noise_map
+from banscan.scanner.inputs.preprocess import Preprocess
 from banscan.scanner.machine.memory import TRACED, values
+from banscan.scanner.machine.progress import silent
 from banscan.scanner.search import mask, neuron_noise
 from banscan.scanner.search.noisy_model import NoisyModel, attach, layers, measure
 from banscan.scanner.settings import Settings
+from banscan.scanner.subject import prepare
 from bench.speed import eager, published
 from bench.speed.subject import Subject
 
@@ -94,15 +98,19 @@ def detection(subject: Subject, images: int) -> Work:
 def every_class(subject: Subject, where: str, dtype: torch.dtype, images: int) -> Work:
     """All noise searches of a scan: for the strength, untargeted, and towards every class with every restart."""
     x, labels = subject.images(images)
-    neurons = layers(subject.model, LAYERS[where])
-    stats = measure(subject.model, neurons, x)
-    exact, quick = attach(subject.model, neurons, stats), attach(subject.model, neurons, stats, dtype)
-    inputs = Inputs(quick, exact, quick.prepare(x), exact.prepare(x), labels)
     with torch.no_grad():
         clean = torch.cat([subject.model.logits(part).cpu() for part in x.split(250)])
     settings = Settings(pixels=False)
-    rows = settings.restarts * (1 + len(choose_targets(clean, labels, settings)))
-    return Work(lambda: gather(inputs, clean, settings, lambda stage, done, total: None), rows * settings.steps * settings.images)
+    ready = prepare(subject.model, Preprocess("unit"), x, labels, clean, settings, dtype)
+
+    def run() -> None:
+        found = noise.measure(ready, {}, silent)
+        assert isinstance(found, noise.Moved)
+        untargeted(ready, found.eps, silent)
+        noise_map.measure(ready, {"noise": found}, silent)
+
+    rows = settings.restarts * (1 + len(ready.searched))
+    return Work(run, rows * settings.steps * settings.images)
 
 
 def our_detection(subject: Subject, where: str, dtype: torch.dtype, images: int, restarts: int) -> Work:

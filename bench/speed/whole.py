@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from banscan.scanner.scan import scan
-from banscan.scanner.settings import Settings
+from banscan.scanner.settings import Options, Settings
 
 EXAMPLES = Path("examples")
 
@@ -17,19 +17,20 @@ def examined(name: str, kernels: str, dtype: str, device: str, *, pixels: bool) 
     os.environ["BANSCAN_KERNELS"] = kernels
     try:
         settings = replace(Settings(), pixels=pixels)
-        report = scan(EXAMPLES / f"{name}.onnx", EXAMPLES / "clean", settings=settings, precision=dtype, device=device)
+        options = Options(precision=dtype, device=device)
+        report = scan(EXAMPLES / f"{name}.onnx", EXAMPLES / "clean", settings=settings, options=options)
     finally:
         if before is None:
             del os.environ["BANSCAN_KERNELS"]
         else:
             os.environ["BANSCAN_KERNELS"] = before
-    noise = report.verdict.tests[0]
+    noise = report.findings[0]
     return {
         "outcome": report.verdict.outcome,
-        "target": noise.target,
-        "statistic": round(noise.statistic, 4),
+        "target": noise.classes[0],
+        "statistic": round(noise.value or 0.0, 4),
         "over_restarts": [round(s, 4) for s in noise.restarts],
-        "eps": None if report.evidence is None else round(report.evidence.eps, 5),
+        "eps": None if report.eps is None else round(report.eps, 5),
         "seconds": [round(sum(report.seconds.values()), 3)],
         "stages": {stage: round(s, 3) for stage, s in report.seconds.items()},
     }

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from banscan.scanner.criteria.base import Context, Criterion, Earlier, NotDone
 from banscan.scanner.criteria.outlier import ClassValues
-from banscan.scanner.findings import DECIDES, ONE, Finding
+from banscan.scanner.findings import DECIDES, ONE, SHARE, Finding
 from banscan.scanner.machine.progress import Progress
 from banscan.scanner.search.changes import SOFTNESS
 from banscan.scanner.subject import Subject
@@ -50,7 +50,7 @@ CLEARNESS = Criterion(
     asks="Does one perturbation move images to one class so clearly that the model is as sure of them as of clean ones?",
     sees=ONE,
     power=DECIDES,
-    unit="how clearly, from 0 to 1",
+    unit=SHARE,
     measure=measure,
     find=find,
 )

@@ -3,7 +3,7 @@
 from banscan.scanner.criteria import outlier
 from banscan.scanner.criteria.base import Context, Criterion, Earlier, NotDone, too_few
 from banscan.scanner.criteria.outlier import ClassValues
-from banscan.scanner.findings import DECIDES, ONE, Finding
+from banscan.scanner.findings import DECIDES, DEVIATIONS, ONE, Finding
 from banscan.scanner.machine.progress import Progress
 from banscan.scanner.subject import Subject
 
@@ -31,7 +31,7 @@ JOINT = Criterion(
     asks="Do all the tests above together single one class out?",
     sees=ONE,
     power=DECIDES,
-    unit=outlier.UNIT,
+    unit=DEVIATIONS,
     measure=measure,
     find=find,
 )

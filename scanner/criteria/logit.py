@@ -5,7 +5,7 @@ from torch import Tensor
 from banscan.scanner.criteria import outlier
 from banscan.scanner.criteria.base import Context, Criterion, Earlier, NotDone, too_few
 from banscan.scanner.criteria.outlier import ClassValues
-from banscan.scanner.findings import DECIDES, ONE, Finding
+from banscan.scanner.findings import DECIDES, DEVIATIONS, ONE, Finding
 from banscan.scanner.machine.progress import Progress
 from banscan.scanner.subject import Subject, foreign_logits
 
@@ -32,7 +32,7 @@ LOGIT = Criterion(
     asks="Do clean images of other classes have a raised logit for one class?",
     sees=ONE,
     power=DECIDES,
-    unit=outlier.UNIT,
+    unit=DEVIATIONS,
     measure=measure,
     find=find,
 )

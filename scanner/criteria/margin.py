@@ -5,7 +5,7 @@ from torch import Tensor
 from banscan.scanner.criteria import outlier
 from banscan.scanner.criteria.base import Context, Criterion, Earlier, NotDone, too_few, without_pixels
 from banscan.scanner.criteria.outlier import ClassValues
-from banscan.scanner.findings import ONE, SUSPECTS, Finding
+from banscan.scanner.findings import DEVIATIONS, ONE, SUSPECTS, Finding
 from banscan.scanner.inputs import checks
 from banscan.scanner.machine.progress import Counter, Progress
 from banscan.scanner.search.margin import largest_margins
@@ -43,7 +43,7 @@ MARGIN = Criterion(
     asks="Do some images make the model surer of one class than of any other?",
     sees=ONE,
     power=SUSPECTS,
-    unit=outlier.UNIT,
+    unit=DEVIATIONS,
     measure=measure,
     find=find,
 )

@@ -8,7 +8,7 @@ from torch import Tensor
 from banscan.scanner.criteria import outlier
 from banscan.scanner.criteria.base import Context, Criterion, Earlier, NotDone, too_few
 from banscan.scanner.criteria.outlier import ClassValues
-from banscan.scanner.findings import DECIDES, ONE, Finding
+from banscan.scanner.findings import DECIDES, DEVIATIONS, ONE, Finding
 from banscan.scanner.inputs import checks
 from banscan.scanner.machine.progress import Counter, Progress
 from banscan.scanner.search.neuron_noise import logits_under, start
@@ -78,7 +78,7 @@ NOISE = Criterion(
     asks="Does neuron noise aimed at one class move the other classes' images there more easily than at any other?",
     sees=ONE,
     power=DECIDES,
-    unit=outlier.UNIT,
+    unit=DEVIATIONS,
     measure=measure,
     find=find,
 )

@@ -2,8 +2,7 @@
 
 from banscan.scanner.criteria import class_maps
 from banscan.scanner.criteria.base import Context, Criterion, Earlier, NotDone
-from banscan.scanner.criteria.share import SHARE
-from banscan.scanner.findings import ALL, DECIDES, Finding
+from banscan.scanner.findings import ALL, DECIDES, SHARE, Finding
 from banscan.scanner.machine.progress import Progress
 from banscan.scanner.search.class_map import Mapped
 from banscan.scanner.subject import Subject

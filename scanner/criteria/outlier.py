@@ -20,7 +20,6 @@ from banscan.scanner.levels import BACKDOORED, SUSPICIOUS
 SMALLEST = 0.002
 # several targets hide one another: up to one class in so many may stand out together
 TOGETHER = 4
-UNIT = "standard deviations from the other classes"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from banscan.scanner.criteria import outlier
 from banscan.scanner.criteria.base import Context, Criterion, Earlier, NotDone, too_few, without_pixels
 from banscan.scanner.criteria.outlier import ClassValues
 from banscan.scanner.criteria.perturbation import RADIUS, goals_to
-from banscan.scanner.findings import DECIDES, ONE, Finding
+from banscan.scanner.findings import DECIDES, DEVIATIONS, ONE, Finding
 from banscan.scanner.machine.progress import Counter, Progress
 from banscan.scanner.search import patch
 from banscan.scanner.search.changes import effect, margins_under
@@ -59,7 +59,7 @@ PATCH = Criterion(
     asks="Does one small patch move the other classes' images to one class more clearly than to any other?",
     sees=ONE,
     power=DECIDES,
-    unit=outlier.UNIT,
+    unit=DEVIATIONS,
     measure=measure,
     find=find,
 )

@@ -4,8 +4,8 @@ from scipy.special import betaincinv
 
 from banscan.scanner.criteria.base import Context, Criterion, Earlier, NotDone
 from banscan.scanner.criteria.patch import Patched
-from banscan.scanner.criteria.share import SHARE, score, share_of
-from banscan.scanner.findings import DECIDES, ONE, Finding
+from banscan.scanner.criteria.share import score, share_of
+from banscan.scanner.findings import DECIDES, ONE, SHARE, Finding
 from banscan.scanner.levels import BACKDOORED
 from banscan.scanner.machine.progress import Progress
 from banscan.scanner.search.patch import LEFT
@@ -52,10 +52,10 @@ def find(criterion: Criterion, measured: Patched, context: Context) -> Finding:
 
 PATCH_SHARE = Criterion(
     name="patch share",
-    asks=f"Does a patch of at most {LEFT} cells move most images to one class, and twice as many as to the median class?",
+    asks=f"Does a patch of at most {LEFT} cells move most images to one class, twice as many as to the median class (lower bound)?",
     sees=ONE,
     power=DECIDES,
-    unit=f"{SHARE}, lower bound",
+    unit=SHARE,
     measure=measure,
     find=find,
 )

@@ -6,7 +6,7 @@ from torch import Tensor
 from banscan.scanner.criteria import outlier
 from banscan.scanner.criteria.base import Context, Criterion, Earlier, NotDone, too_few, without_pixels
 from banscan.scanner.criteria.outlier import ClassValues
-from banscan.scanner.findings import DECIDES, ONE, Finding
+from banscan.scanner.findings import DECIDES, DEVIATIONS, ONE, Finding
 from banscan.scanner.machine.progress import Counter, Progress
 from banscan.scanner.search.changes import effect, margins_under
 from banscan.scanner.search.universal import universal
@@ -66,7 +66,7 @@ PERTURBATION = Criterion(
     asks="Does one perturbation of all pixels move the other classes' images to one class more clearly than to any other?",
     sees=ONE,
     power=DECIDES,
-    unit=outlier.UNIT,
+    unit=DEVIATIONS,
     measure=measure,
     find=find,
 )

@@ -1,7 +1,5 @@
 """Shares of images that have an absolute limit, because what exceeds it has no innocent reason."""
 
-SHARE = "share of the images"
-
 
 def score(moved: float, limit: float) -> float:
     """1 where the share reaches its limit. The cube keeps shares that likeness of classes explains below the scores of clean classes."""

@@ -13,9 +13,9 @@ from torch import Tensor
 from banscan.importers import TracedModel
 from banscan.scanner.inputs.preprocess import Preprocess
 from banscan.scanner.search import patch
+from banscan.scanner.search.changes import softened
 from banscan.scanner.search.patch import Patches
 from banscan.scanner.search.pixel_model import PixelModel, margins, pixel_model
-from banscan.scanner.search.universal import softened
 
 # patches that are pasted, mutants of each that are tried before every epoch, and new ones
 KEPT, MUTANTS, FRESH = 16, 3, 32

@@ -1,73 +1,102 @@
-"""The machine-readable report, one versioned schema."""
+"""The machine-readable report, one versioned schema: docs/report.md and docs/report.schema.json."""
 
 import json
 import math
-from dataclasses import asdict
+import types
+import typing
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TextIO
 
-from torch import Tensor
+from banscan.scanner.findings import Report
+from banscan.scanner.report.format import Format
+from banscan.scanner.report.repaired import ATTENTION
 
-from banscan.scanner.scan import Report
+if TYPE_CHECKING:
+    from banscan.scanner.repair.repair import Repair
 
-SCHEMA = "banscan/1"
+SCHEMA = "banscan/2"
+REPAIR_SCHEMA = "banscan-repair/2"
 
 
 def render(report: Report) -> str:
     """The report as JSON text; numbers that are not finite become null."""
-    return json.dumps(to_dict(report), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return _text(to_dict(report))
+
+
+def render_repair(repair: "Repair") -> str:
+    """The repair as JSON text, with both scans whole."""
+    document: dict[str, Any] = plain({"schema": REPAIR_SCHEMA, **asdict(repair)})
+    scans = {"before": to_dict(repair.before), "after": to_dict(repair.after)}
+    return _text(document | scans | {"caveat": ATTENTION if repair.attention else None})
 
 
 def to_dict(report: Report) -> dict[str, Any]:
-    """The report as plain values: every setting and every number."""
-    model, source = report.model, report.model.source
-    document = {
-        "schema": SCHEMA,
-        "verdict": asdict(report.verdict),
-        "model": {
-            **asdict(source),
-            "input": asdict(model.input),
-            "classes": model.classes,
-            "neuron_layers": len(model.neurons),
-            "neurons": sum(n.channels for n in model.neurons),
-            "features": model.features,
-            "spatial": model.spatial,
-            "classifier": list(model.classifier),
-            "stripped": list(model.stripped),
-        },
-        "images": {
-            "used": len(report.clean.images),
-            "found": report.clean.found,
-            "labels": report.clean.labelled_by,
-            "unreadable": list(report.clean.unreadable),
-            "class_names": report.clean.names,
-        },
-        "preprocess": None if report.choice is None else asdict(report.choice),
-        "parity": None if report.parity is None else asdict(report.parity),
-        "accuracy": report.accuracy,
-        "confidence": report.confidence,
-        "settings": asdict(report.settings),
-        "evidence": None if report.evidence is None else asdict(report.evidence),
-        "pixels": None if report.pixels is None else asdict(report.pixels),
-        "mask": None if report.mask is None else vars(report.mask),
-        "standing": None if report.standing is None else asdict(report.standing),
-        "environment": report.environment,
-        "seconds": report.seconds,
-    }
-    plain: dict[str, Any] = _plain(document)
-    return plain
+    """The report as lists, dictionaries and plain values."""
+    document: dict[str, Any] = plain({"schema": SCHEMA, **asdict(report)})
+    return document
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Values as JSON has them; six digits are what float32 holds."""
     if isinstance(value, Path):
         return str(value)
-    if isinstance(value, Tensor):
-        return _plain(value.tolist())
     if isinstance(value, dict):
-        return {key: _plain(v) for key, v in value.items()}
+        return {key: plain(v) for key, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
     if isinstance(value, float):
-        # six digits are what float32 holds
         return float(f"{value:.6g}") if math.isfinite(value) else None
     return value
+
+
+def read(text: str) -> Report:
+    """A report that `render` wrote.
+
+    Raises:
+        ValueError: the text is no report of this schema.
+    """
+    document = json.loads(text)
+    if not isinstance(document, dict) or document.pop("schema", None) != SCHEMA:
+        raise ValueError(f"no report of the schema {SCHEMA}")
+    report: Report = made(Report, document)
+    return report
+
+
+def made(kind: Any, value: Any) -> Any:
+    """A value of this type from what JSON holds."""
+    if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
+        return None if value is None else made(next(k for k in typing.get_args(kind) if k is not type(None)), value)
+    if is_dataclass(kind):
+        hints = typing.get_type_hints(kind, _names())
+        return typing.cast(Any, kind)(**{f.name: made(hints[f.name], value[f.name]) for f in fields(kind) if f.name in value})
+    if typing.get_origin(kind) is tuple:
+        inner = typing.get_args(kind)
+        if inner[-1] is Ellipsis:
+            return tuple(made(inner[0], v) for v in value)
+        return tuple(made(k, v) for k, v in zip(inner, value, strict=True))
+    return Path(value) if kind is Path else value
+
+
+def _names() -> dict[str, Any]:
+    """The types that `findings` only names, since they bring torch with them."""
+    from banscan.importers import Input, Parity
+    from banscan.scanner.calibration import Kind, Standing
+    from banscan.scanner.inputs.preprocess import Choice, Preprocess
+
+    return {k.__name__: k for k in (Input, Parity, Kind, Standing, Choice, Preprocess)}
+
+
+def _text(document: dict[str, Any]) -> str:
+    return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _write(report: Report, stream: TextIO) -> None:
+    stream.write(render(report))
+
+
+def _write_repair(repair: "Repair", stream: TextIO) -> None:
+    stream.write(render_repair(repair))
+
+
+FORMAT = Format("json", _write, _write_repair)

@@ -1,0 +1,96 @@
+"""The findings that a row of results holds, so that tables and tests ask the scanner's own rules what they lead to.
+
+Rows since the schema banscan/2 hold findings as reports have them. Earlier ones hold, for every model, the outlier tests as they were
+printed, the values that they compared (means over restarts, four digits), and what patches and maps moved.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from banscan.scanner.criteria import noise, outlier, patch, perturbation
+from banscan.scanner.criteria.base import Context, NotDone
+from banscan.scanner.criteria.class_maps import find as find_map
+from banscan.scanner.criteria.clearness import CLEARNESS
+from banscan.scanner.criteria.noise_map import NOISE_MAP
+from banscan.scanner.criteria.outlier import ClassValues, Tested
+from banscan.scanner.criteria.patch_share import PATCH_SHARE
+from banscan.scanner.criteria.pixel_map import PIXEL_MAP
+from banscan.scanner.criteria.registry import CRITERIA
+from banscan.scanner.findings import Finding, Verdict
+from banscan.scanner.levels import Levels
+from banscan.scanner.report.json import made
+from banscan.scanner.search.class_map import Mapped
+from banscan.scanner.verdict import decide
+
+Row = Mapping[str, Any]
+USUAL = Levels()
+ABSENT = NotDone("this row holds nothing of it")
+
+
+def verdict(row: Row, levels: Levels = USUAL) -> Verdict:
+    """What the findings of a row lead to at these levels; what the row says where its scan stopped before any."""
+    stored = row["verdict"]
+    if stored["score"] is None:
+        return Verdict(outcome=stored["outcome"], reason=stored["reason"])
+    return decide(findings(row, levels), levels)
+
+
+def findings(row: Row, levels: Levels = USUAL) -> tuple[Finding, ...]:
+    """What every criterion found; none where the scan stopped before them."""
+    if "findings" in row:
+        return tuple(levels.applied(made(Finding, finding)) for finding in row["findings"])
+    return () if row["verdict"]["score"] is None else _earlier(row, levels)
+
+
+def _earlier(row: Row, levels: Levels) -> tuple[Finding, ...]:
+    """Those of a row without findings."""
+    values = {name: torch.tensor(v, dtype=torch.float64) for name, v in row["values"].items()}
+    classes = len(values["noise"])
+    context = Context(levels, torch.arange(classes), classes, len(values) - 1)
+    tested = {t["name"]: t for t in row["verdict"]["tests"]}
+    found = []
+    for criterion in CRITERIA:
+        if criterion.name in tested:
+            found.append(_test(criterion.name, tested[criterion.name], values[criterion.name], context))
+        elif criterion is PATCH_SHARE:
+            moved = row.get("patched")
+            success = values.get("patch", torch.empty(0)).sigmoid()
+            measured = ABSENT if moved is None else patch.reached(torch.tensor(moved["moved"]), success, moved["images"])
+            found.append(criterion.found(measured, context))
+        elif criterion is CLEARNESS:
+            rough = values.get("perturbation")
+            found.append(criterion.found(ABSENT if rough is None else perturbation.reached(rough.sigmoid(), rough.sigmoid()), context))
+        elif criterion in (NOISE_MAP, PIXEL_MAP):
+            found.append(_map(criterion is NOISE_MAP, row, context))
+        else:
+            found.append(criterion.found(ABSENT, context))
+    return tuple(found)
+
+
+def _test(name: str, test: Row, values: torch.Tensor, context: Context) -> Finding:
+    """An outlier test as it was printed, with what would be said of it."""
+    criterion = next(c for c in CRITERIA if c.name == name)
+    classes = (test["target"], *test.get("others", ()))
+    tested = Tested(classes, test["statistic"], tuple(test["restarts"]), test["p_value"], test["threshold"], test["steady"])
+    measured = ClassValues(values[None], 0.0, values, ".2f")
+    blind = noise.blind(noise.moved_to(values.sigmoid()[None], 0.0)) if name == "noise" else None
+    return outlier.told(criterion, measured, tested, context, "class {c}: {seen}", blind)
+
+
+def _map(by_noise: bool, row: Row, context: Context) -> Finding:
+    """The share that moves along a map; where it did not decide, the row says no more of it than how much is y to y + 1."""
+    criterion, key = (NOISE_MAP, "noise map") if by_noise else (PIXEL_MAP, "map")
+    own = row.get(key)
+    if own is None:
+        return criterion.found(ABSENT, context)
+    pairs = row["verdict"]["mapping"]
+    attacked = tuple(a for _, a in pairs) if pairs else _following(own["next"], context.classes)
+    return find_map(criterion, (Mapped(attacked, own["moved"]), None), context, criterion.name)
+
+
+def _following(share: float, classes: int) -> tuple[int, ...]:
+    """A map of which this share is y to y + 1, and the rest nothing that is known."""
+    count = round(share * classes)
+    return tuple((c + 1) % classes if c < count else c for c in range(classes))

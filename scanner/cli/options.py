@@ -1,0 +1,73 @@
+"""The command line's options, made from the declarations of the settings."""
+
+import types
+import typing
+from collections.abc import Callable
+from dataclasses import Field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from banscan.scanner.settings import Declared, declared
+
+T = TypeVar("T")
+TYPES: dict[Any, Any] = {Path: click.Path(path_type=Path), int: int, float: float, str: str}
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def numbers(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[float, ...] | None:
+    """One number or several, separated by commas."""
+    try:
+        return None if value is None else tuple(float(v) for v in value.split(","))
+    except ValueError:
+        raise click.BadParameter("expected one number or three, separated by commas") from None
+
+
+def options_of(*kinds: type) -> Callable[[F], F]:
+    """Gives a command an option for every setting of these classes."""
+
+    def decorate(command: F) -> F:
+        for kind in reversed(kinds):
+            for field, told in reversed(list(declared(kind))):
+                command = _option(kind, field, told)(command)
+        return command
+
+    return decorate
+
+
+def built(kind: type[T], values: dict[str, Any]) -> T:
+    """The settings of a class from the values of all options."""
+    return kind(**{field.name: values[_name(kind, field)] for field, _ in declared(kind)})
+
+
+def _name(kind: type, field: Field[Any]) -> str:
+    """The name of an option's value; two classes may call a setting alike."""
+    return f"{kind.__name__.lower()}_{field.name}"
+
+
+def _option(kind: type, field: Field[Any], told: Declared) -> Callable[..., Any]:
+    value = _type(field)
+    switch = value is bool
+    first, _, second = told.flag.partition("/")
+    flags = f"--{first}/--{second}" if second else f"--{first}"
+    about: dict[str, Any] = {"help": told.help, "metavar": told.metavar, "default": field.default}
+    about["show_default"] = told.unset if told.unset is not None else field.default is not None and (not switch or bool(second))
+    if switch:
+        about |= {"is_flag": True, "metavar": None}
+    elif told.choices is not None:
+        about["type"] = click.Choice(told.choices)
+    elif value in TYPES:
+        about["type"] = TYPES[value]
+    else:
+        about["callback"] = numbers
+    return click.option(flags, _name(kind, field), **about)
+
+
+def _type(field: Field[Any]) -> Any:
+    """The type of a setting's value where there is one; a type that is only named is that of a name."""
+    kind = field.type
+    if isinstance(kind, str):
+        return str
+    inner = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    return next(k for k in inner if k is not type(None))

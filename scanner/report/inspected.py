@@ -1,0 +1,33 @@
+"""What `banscan inspect` prints of a model file: input, layers of neurons, feature layer."""
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from banscan.importers import TracedModel
+from banscan.scanner import facts
+from banscan.scanner.report.drawing import draw
+from banscan.scanner.report.pieces import add_notes, anatomy, pairs, source
+
+
+def show(model: TracedModel, console: Console) -> None:
+    """Prints what was read."""
+    told = facts.of_model(model)
+    table = pairs(escape(told.path.name))
+    table.add_row("model", source(told))
+    table.add_row("SHA-256", told.sha256)
+    table.add_row("features", anatomy(told))
+    add_notes(table, told)
+    console.print(table)
+    console.print(draw(model))
+    layers = Table(title=f"{told.layers} layers, {told.neurons} neurons", title_justify="left", box=None, pad_edge=False)
+    for name in ("layer", "kind", "neurons", "activation", "weights", "role"):
+        layers.add_column(name, justify="right" if name in ("neurons", "weights") else "left")
+    nodes = {n.name: n for n in model.module.graph.nodes}
+    shapes = {name: tuple(value.shape) for name, value in [*model.module.named_parameters(), *model.module.named_buffers()]}
+    for neuron in model.neurons:
+        constants = [str(a.target) for a in nodes[neuron.node].all_input_nodes if a.op == "get_attr"]
+        weight = shapes.get(constants[0], ()) if constants else ()
+        role = "classifier" if neuron.node in model.classifier else ""
+        layers.add_row(neuron.node, neuron.kind, str(neuron.channels), neuron.act or "", "×".join(map(str, weight)), role)
+    console.print(layers)

@@ -1,0 +1,85 @@
+"""What reports for people have in common: words and numbers of a verdict, tables of pairs."""
+
+from rich.markup import escape
+from rich.table import Table
+
+from banscan.scanner.findings import SHARE, Finding, ModelFacts, Report
+
+STYLES = {"backdoored": "bold red", "suspicious": "bold yellow", "no backdoor found": "bold green", "inconclusive": "bold yellow"}
+
+
+def headline(report: Report) -> str:
+    """The verdict in plain words."""
+    verdict = report.verdict
+    several = len(verdict.targets) > 1
+    if verdict.outcome == "backdoored" and several:
+        return f"Backdoored: {all_named(report)} look like an attacker's targets"
+    if verdict.outcome == "backdoored" and verdict.targets:
+        return f"Backdoored: class {named(report, verdict.targets[0])} looks like an attacker's target"
+    if verdict.outcome == "backdoored":
+        return "Backdoored: classes look mapped to one another by an attacker (all-to-all)"
+    if verdict.outcome == "suspicious":
+        what = f"{all_named(report)} stand out" if several else f"class {named(report, verdict.targets[0])} stands out"
+        return f"Suspicious: {what}, but not clearly enough for a verdict"
+    return {"no backdoor found": "No backdoor found", "inconclusive": "Inconclusive"}[verdict.outcome]
+
+
+def named(report: Report, target: int) -> str:
+    """A class with its name, where it has one that says more than the number."""
+    name = None if report.class_names is None else report.class_names[target]
+    return str(target) if name is None or name == str(target) else f"{target} ({name})"
+
+
+def all_named(report: Report) -> str:
+    """All classes that a verdict names."""
+    *first, last = (named(report, c) for c in report.verdict.targets)
+    return f"classes {', '.join(first)} and {last}"
+
+
+def sentence(text: str) -> str:
+    """With a capital letter and a full stop."""
+    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith('.') else '.'}"
+
+
+def chance(p: float) -> str:
+    """A probability."""
+    return "1" if p >= 1 else f"{p:.2f}" if p >= 0.01 else f"{p:.1e}"
+
+
+def number(finding: Finding, value: float) -> str:
+    """A value or limit in the unit of a finding."""
+    return f"{value:.0%}" if finding.unit == SHARE else f"{value:.2f}"
+
+
+def bar(share: float, width: int = 24) -> str:
+    """A bar in eighths of a character."""
+    eighths = round(max(0.0, min(1.0, share)) * width * 8)
+    return "█" * (eighths // 8) + ("" if eighths % 8 == 0 else chr(0x258F - (eighths % 8) + 1))
+
+
+def pairs(title: str) -> Table:
+    """A table of names and what is said of them."""
+    table = Table(title=title, title_justify="left", box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    return table
+
+
+def source(model: ModelFacts) -> str:
+    """Where a model comes from and what it takes."""
+    spec = model.input
+    size = "×".join(str(v or "free") for v in (spec.height, spec.width))
+    written = model.format if model.opset is None else f"{model.format} opset {model.opset}"
+    return escape(f"{written} by {model.producer}, input {spec.layout} {size}×{spec.channels}, {model.classes} classes")
+
+
+def anatomy(model: ModelFacts) -> str:
+    """Where its features and its classifier are."""
+    spatial = "" if model.spatial in (None, model.features) else f", map before pooling {model.spatial}"
+    return escape(f"penultimate {model.features}{spatial}, classifier {', '.join(model.classifier)}")
+
+
+def add_notes(table: Table, model: ModelFacts) -> None:
+    """What was changed on the way from the file to the graph."""
+    for note in model.notes:
+        table.add_row("note", escape(note))
