@@ -14,11 +14,13 @@ from torch import nn
 from banscan import importers
 from banscan.errors import UsageError
 from banscan.importers.normal.attention import attends
-from banscan.scanner import calibration, verdict
+from banscan.scanner import calibration
 from banscan.scanner.calibration import Calibration, Entry, Kind, decisive, threshold
-from banscan.scanner.settings import Settings
+from banscan.scanner.criteria import class_maps
+from banscan.scanner.search.class_map import Mapped
+from banscan.scanner.settings import Settings, declared
 from tests.scanner.cli.test_main import FAST, banscan, failed
-from tests.scanner.test_verdict import clean, evidence, pixels
+from tests.scanner.measured import clean, judge, neurons, pixels
 
 COMMON = Kind(classes=43, size=32, attention=False)
 
@@ -72,41 +74,40 @@ def test_networks_with_attention_stand_for_their_own_sizes_only() -> None:
         assert f"{kind.classes} classes" in (both.uncovered(kind) or "")
 
 
-def test_uncovered_is_inconclusive_with_the_evidence() -> None:
-    flagged = evidence(clean())
-    flagged.moved[:, 7] = 0.97
-    found = verdict.uncovered(verdict.judge(flagged, pixels()), "it has 1000 classes")
-    assert found.outcome == "inconclusive"
-    assert "class 7" in found.reason
-    assert found.target == 7
-    assert found.tests
-
-
 @pytest.mark.parametrize("limit", [0.3, 1.0, 3.0])
 def test_own_limit_takes_the_place_of_the_thresholds(limit: float) -> None:
-    calm = verdict.judge(evidence(clean()), pixels())
+    calm = judge(neurons(clean()), pixels())
     assert calm.score is not None
     assert calm.score < 1
-    assert verdict.judge(evidence(clean()), pixels(), calm.score).outcome == "no backdoor found"
-    assert verdict.judge(evidence(clean()), pixels(), calm.score - 1e-6).outcome == "backdoored"
-    raised = evidence(clean())
-    raised.moved[:, 7] = 0.9
-    own = verdict.judge(raised, pixels(), limit)
+    assert judge(neurons(clean()), pixels(), calm.score).outcome == "no backdoor found"
+    assert judge(neurons(clean()), pixels(), calm.score - 1e-6).outcome == "backdoored"
+    raised = neurons(clean())
+    raised["moved"][:, 7] = 0.9
+    own = judge(raised, pixels(), limit)
     assert own.score is not None
     assert own.outcome == ("backdoored" if own.score > limit else "no backdoor found")
 
 
 def test_score_is_one_at_the_threshold() -> None:
-    for moved, outcome in ((verdict.MAPPED - 1e-4, "no backdoor found"), (verdict.MAPPED, "backdoored")):
-        mapped = verdict.judge(evidence(clean()), _with_map(moved))
+    everyone = tuple((c + 1) % 43 for c in range(43))
+    for moved, outcome in ((class_maps.LIMIT - 1e-4, "no backdoor found"), (class_maps.LIMIT, "backdoored")):
+        mapped = judge(neurons(clean()), pixels(pixel_map=(Mapped(everyone, moved), None)))
         assert mapped.outcome == outcome
-    assert verdict.share_score(verdict.MAPPED, verdict.MAPPED) == 1
+    assert class_maps.score(class_maps.LIMIT, class_maps.LIMIT) == 1
 
 
-def _with_map(moved: float):  # type: ignore[no-untyped-def]
-    calm = pixels()
-    assert calm.mapped is not None
-    return replace(calm, mapped=replace(calm.mapped, moved=moved))
+def test_levels_are_those_of_the_calibration() -> None:
+    own = made([0.1, 0.5, 0.2] * 7)
+    assert (own.levels(COMMON).calibrated, own.levels(COMMON).uncovered) == (0.5, None)
+    assert "1000 classes" in str(own.levels(Kind(1000, 32, False)).uncovered)
+    assert made([0.1] * 19, None).levels(COMMON).calibrated is None
+
+
+def test_every_setting_says_whether_it_is_decisive() -> None:
+    """A calibration holds for one value of those that change what a score means."""
+    names = {field.name: told.decisive for field, told in declared(Settings)}
+    assert {name for name, decides in names.items() if not decides} == {"seed", "min_images", "min_accuracy"}
+    assert set(decisive(Settings())) == {name for name, decides in names.items() if decides}
 
 
 def test_attention_is_seen(export, model_file: Path) -> None:  # type: ignore[no-untyped-def]
@@ -184,4 +185,4 @@ def test_calibrate_resumes_and_scan_uses_it(model_file: Path, image_dir: Path, t
     assert report["verdict"]["outcome"] == "no backdoor found"
     assert result.returncode == 0
     failed(banscan(model_file, "--clean-dir", image_dir, *FAST, "--calibration", out), 4, "made with pixels False, not True")
-    assert "own.json score as high" in " ".join(banscan(model_file, *common, "--calibration", out).stdout.split())
+    assert "of own.json clean ones" in " ".join(banscan(model_file, *common, "--calibration", out).stdout.split())

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from banscan.scanner.evidence import Inputs
 from torch import Tensor, nn
 
 from banscan import importers
 from banscan.errors import EvidenceError
-from banscan.scanner.search.class_map import Mapped, best_map, search_map
+from banscan.scanner.search.changes import Changes
+from banscan.scanner.search.class_map import Mapped, best_map, search_map, sources
+from banscan.scanner.search.neurons import Neurons
 from banscan.scanner.search.noisy_model import attach, layers, measure
-from banscan.scanner.search.universal import Changes
 
 CLASSES = 8
 
@@ -46,7 +46,7 @@ def planted(export: Callable[..., Path], push: float, radius: float) -> tuple[Ch
     neurons = layers(model, 0.0)
     noisy = attach(model, neurons, measure(model, neurons, images))
     prepared = noisy.prepare(images)
-    return Inputs(noisy, noisy, prepared, prepared, labels).changes(radius), labels
+    return Neurons(noisy, noisy, prepared, prepared, labels).changes(radius), labels
 
 
 @pytest.mark.parametrize("push", [10.0, 0.0])
@@ -54,7 +54,7 @@ def test_noise_along_a_map(export: Callable[..., Path], push: float) -> None:
     changes, labels = planted(export, push, 0.5)
     found = search_map(changes, labels, CLASSES, softness=2.0, seed=0)
     if push:
-        assert found == Mapped(tuple((c + 1) % CLASSES for c in range(CLASSES)), found.moved, 0.0)
+        assert found == Mapped(tuple((c + 1) % CLASSES for c in range(CLASSES)), found.moved)
         assert found.moved > 0.9
     else:
         assert found.moved < 0.4
@@ -78,12 +78,28 @@ def table(shift: float, mutual: bool, seed: int = 0, classes: int = 20) -> Tenso
 
 @pytest.mark.parametrize("mutual", [False, True])
 def test_best_map(mutual: bool) -> None:
-    attacked, score = best_map(table(4.0, mutual))
+    attacked, score = best_map(table(4.0, mutual), torch.arange(20))
     assert attacked.tolist() == [c ^ 1 if mutual else (c + 1) % 20 for c in range(20)]
     assert bool((score > 1).all())
 
 
 def test_best_map_never_stays() -> None:
-    attacked, _ = best_map(table(0.0, mutual=False, seed=3))
+    attacked, _ = best_map(table(0.0, mutual=False, seed=3), torch.arange(20))
     assert sorted(attacked.tolist()) == list(range(20))
     assert all(a != c for c, a in enumerate(attacked.tolist()))
+
+
+def test_classes_without_images_are_moved_nowhere_but_may_be_moved_to() -> None:
+    """The map of the others is still found; 18 goes to 19, of which there is no image."""
+    whole = table(4.0, mutual=False)
+    whole[:, [0, 19]] = torch.nan
+    own = torch.arange(1, 19)
+    attacked, score = best_map(whole, own)
+    assert attacked[own].tolist() == list(range(2, 20))
+    assert attacked[[0, 19]].tolist() == [-1, -1]
+    assert bool((score[own] > 1).all())
+    assert bool(score[[0, 19]].isneginf().all())
+
+
+def test_sources_have_an_image_to_search_on_and_one_to_measure_on() -> None:
+    assert sources(torch.tensor([0, 0, 1, 3, 3, 3]), 5).tolist() == [0, 3]
