@@ -1,4 +1,4 @@
-"""The page of evidence says what the rows say, and counts what counts."""
+"""The pages of evidence, and those that quote them, say what the rows say; what counts is counted."""
 
 import re
 from pathlib import Path
@@ -18,10 +18,30 @@ ROWS = ROOT / "bench" / "results"
 
 
 def test_the_page_is_what_the_rows_say(tmp_path: Path) -> None:
-    page = tmp_path / "evidence.md"
-    done = CliRunner().invoke(evidence.main, ["--results", str(ROWS), "--out", str(page)])
+    """The summary and the page of every part."""
+    done = CliRunner().invoke(evidence.main, ["--results", str(ROWS), "--out", str(tmp_path / "evidence.md")])
     assert done.exit_code == 0, done.output
-    assert page.read_text() == (ROOT / "docs" / "evidence.md").read_text(), "run make evidence"
+    own, kept = ({p.relative_to(d): p.read_text() for p in [d / "evidence.md", *d.glob("evidence/*")]} for d in (tmp_path, ROOT / "docs"))
+    assert {p.stem for p in own} == {"evidence", *evidence.BODIES}
+    assert own.keys() == kept.keys()
+    for page, text in own.items():
+        assert text == kept[page], f"docs/{page}: run make evidence"
+        assert "<!--" not in text, page
+
+
+@pytest.mark.parametrize("part", evidence.BODIES)
+def test_a_part_is_printed_by_itself(part: str) -> None:
+    done = CliRunner().invoke(evidence.main, ["--results", str(ROWS), "--only", part])
+    assert done.exit_code == 0, done.output
+    assert done.output in (ROOT / "docs" / "evidence" / f"{part}.md").read_text()
+
+
+def test_models_are_told_in_two_tables() -> None:
+    """What a scan says, and below it what the tests showed; scans of one model with several seeds are one line."""
+    (backdoored, clean), statistics = (lines[2:] for lines in tables.table(read(ROWS / "examples.jsonl")))
+    assert re.fullmatch(r"\| backdoored \| blend \| 33 \| [\d.]+ \| backdoored, 33 \(3 of 3\) \| \w+ \| [\d.]+ to [\d.]+ \|", backdoored)
+    assert clean.startswith("| clean | clean | – | – | no backdoor found (")
+    assert [line.split(" | ")[0] for line in statistics] == ["| backdoored", "| clean"]
 
 
 def test_the_readme_says_what_the_rows_say() -> None:
