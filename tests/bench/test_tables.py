@@ -11,6 +11,7 @@ import torch
 from click.testing import CliRunner
 
 from banscan.scanner import verdict as rules
+from banscan.scanner.calibration import shipped
 from banscan.scanner.verdict import BACKDOORED, NAMES, SUSPICIOUS, deciding
 from bench import ablation, evidence, floor, repair, rows, tables
 from bench.rows import read
@@ -115,9 +116,13 @@ def test_the_limits_say_what_the_rows_say() -> None:
     hits_by, alarms_by = re.findall(r"sets it; [^)]*\): found (\d+ of \d+) [^,]*, clean called backdoored (\d+ of \d+)", totals)[0]
     assert f"{hits_by} are found and {alarms_by} clean ones flagged" in page
     weak = [r for r in held if r["attack"] != "none" and r["target"] is None and not tables.works(r)]
-    assert Counter(r["attack"] for r in weak) == {"wanet": 5, "bpp": 2, "iad": 2}
+    kinds = Counter(r["attack"] for r in weak)
+    assert f"(WaNet {kinds.pop('wanet')}, BppAttack {kinds.pop('bpp')}, IAD {kinds.pop('iad')}), on which" in page
+    assert not kinds
     assert [r for r in weak if not tables.found(r)] == [min(weak, key=lambda r: float(r["asr"]))]
-    assert sorted(f"{r['asr']:.0%}" for r in held if r["attack"] == "ssdt" and not tables.found(r)) == ["83%", "88%", "97%"]
+    ssdt = sorted(f"{100 * r['asr']:.0f}" for r in held if r["attack"] == "ssdt" and not tables.found(r))
+    assert "works on {} and {} % of the source class, and one on CIFAR-10 ({} %)".format(*ssdt) in page
+    assert f"from the {len(shipped().entries)} clean *tune* models" in page
     vits = [
         t for r in working if "vit" in r["name"] for t in r["verdict"]["tests"] if t["name"] == "noise" and t["target"] in tables.aims(r)
     ]
@@ -129,30 +134,42 @@ def test_the_page_of_repairs_says_what_the_rows_say() -> None:
     called = {"ban": "`banscan repair`", "finetune": "plain fine-tuning", "anp": "adversarial neuron pruning"}
     by = {method: {r["name"]: r for r in mended if repair.label(r) == method} for method in called}
     for when, method, name in (("before", "ban", "before"), *(("after", *pair) for pair in called.items())):
-        own = by[method].values()
+        own = list(by[method].values())
         cells = (percent(repair.spread([r[when][what] for r in own])) for what in ("asr", "accuracy"))
         assert f"| {name} | {len(own)} | {' | '.join(cells)} |" in page, name
     own = list(by["ban"].values())
     kinds, wheres = Counter(rows.attack(r["recipe"]) for r in own), Counter(map(rows.arch, own))
-    assert wheres == {"gtsrb resnet18w16": 32, "gtsrb vgg16w16": 4, "gtsrb vitw16": 1, "cifar10 resnet18w16": 2}
-    assert kinds.pop("badnets") == 5
-    assert kinds.pop("ssdt") == 1
-    assert set(kinds.values()) == {3}
+    assert f"{wheres.pop('gtsrb resnet18w16')} ResNet18, {wheres.pop('gtsrb vgg16w16')} VGG16 and a ViT on GTSRB and two ResNet18" in page
+    assert wheres == {"gtsrb vitw16": 1, "cifar10 resnet18w16": 2}
+    assert (kinds.pop("ssdt"), f"BadNets {kinds.pop('badnets')}, Blend, BppAttack" in page) == (1, True)
+    assert set(kinds.values()) == {int(n) for n in re.findall(r"patch (\d); all-to-all BadNets, BppAttack, WaNet and IAD (\d)", page)[0]}
     left = {r["name"]: r["after"]["asr"] for r in own}
     vit = left.pop("gtsrb-vitw16-badnets-13-s90")
     assert f"100 to {percent(f'{vit:.1%}')})" in page
     mean_left, _, deviation = percent(repair.spread(list(left.values()))).partition(" ± ")
     assert f"Without the ViT {mean_left} are left (± {deviation})." in page
-    assert [f"{100 * asr:.1f}" for asr in sorted(left.values(), reverse=True)[:7]] == ["7.0", "6.1", "4.8", "4.4", "2.4", "1.2", "0.9"]
+    worst = [(name, f"{100 * left[name]:.1f}") for name in sorted(left, key=left.__getitem__, reverse=True)]
+    shown = [asr for name, asr in worst if "wanet-all" in name]
+    assert "on all-to-all WaNet ({}, {} and {} %;".format(*shown) in page
+    others = [(name, asr) for name, asr in worst if "wanet-all" not in name]
+    assert [name.split("-s")[0] for name, _ in others[:3]] == [
+        "cifar10-resnet18w16-badnets-7",
+        "gtsrb-vgg16w16-blend-9",
+        "gtsrb-resnet18w16-wanet-11",
+    ]
+    says = "BadNets on CIFAR-10 ({} %), Blend on VGG16 ({} %) and one WaNet ({} %), and at most {} % on the rest"
+    assert says.format(*(asr for _, asr in others)) in page
     warped = [r["asr"] for r in read(ROWS / "floor.jsonl") if r["name"] in left and "wanet-all" in r["name"]]
     assert f"on {100 * min(warped):.1f} to {100 * max(warped):.1f} % of those images" in page
     most = max(own, key=lambda r: float(r["before"]["accuracy"] - r["after"]["accuracy"]))
-    assert (most["recipe"]["attack"], f"{100 * (most['before']['accuracy'] - most['after']['accuracy']):.1f}") == ("ssdt", "3.3")
+    assert most["recipe"]["attack"] == "ssdt"
+    assert f"the SSDT loses most, {100 * (most['before']['accuracy'] - most['after']['accuracy']):.1f} points" in page
     assert f"took the SSDT to {100 * most['after']['asr']:.1f} %" in page
     shared = set.intersection(*(set(one) for one in by.values()))
     asrs = [percent(f"{mean(by[method][name]['after']['asr'] for name in shared):.1%}") for method in called]
     assert f"on the {len(shared)} models that all three were tried on, `banscan repair` leaves {asrs[0]}, " in page
     assert f"fine-tuning {asrs[1]}, pruning {asrs[2]}." in page
+    assert f"It calls none of the {len(own)} backdoored" in page
     assert Counter(r["after_scan"][0] for r in own) == {"no backdoor found": len(own) - 1, "suspicious": 1}
     for row in (r for r in few if repair.label(r) == "ban"):
         after, start, end = (
@@ -199,6 +216,9 @@ def test_the_page_of_timings_says_what_the_rows_say() -> None:
         ("all layers", "it is {} times as fast, in float32 {} times"),
     ):
         assert says.format(*(ratios(where, dtype) for dtype in ("bfloat16", "float32"))) in page, where
+    compiled = [c for c in cells if len(c) > 6 and (c[1], c[3][:3]) == ("all layers", "(b)")]
+    (ours,) = (c for one in compiled for c in cells if c[:3] == one[:3] and c[3:5] == ["(d) banscan", "float32"])
+    assert f"({compiled[0][6]} against {ours[6]} times)" in page
     detections = [f"{float(c[3].split(' ')[0]):.1f} s" for c in cells if len(c) > 3 and c[0].startswith(("(c)", "(d)"))]
     for what, seconds in zip(("takes {}", "our search {}", "with 4 restarts {}", "on all layers {}"), detections, strict=False):
         assert what.format(seconds) in page, what
