@@ -1,6 +1,8 @@
-"""Writes the page of evidence: `evidence.md` beside this file, with the tables of the rows of results where it asks for them.
+"""Writes the pages of evidence: the texts of `evidence.md` beside this file, with the tables of the rows of results in them.
 
 python -m bench.evidence --results bench/results --out docs/evidence.md
+
+writes docs/evidence.md, the summary, and docs/evidence/PART.md for every part.
 """
 
 import re
@@ -16,8 +18,10 @@ from bench import ablation, floor, repair, tables
 from bench.baselines import table as baselines
 from bench.rows import read
 
-PAGE = Path(__file__).with_suffix(".md")
-# a line of the page that stands for tables, by the name of their rows
+TEXTS = Path(__file__).with_suffix(".md")
+# a line of the texts that begins the page of a part; what is in front of the first one is the summary
+BREAK = re.compile(r"^<!-- page (\S+) -->\n", re.MULTILINE)
+# a line that stands for tables, by the name of their rows
 MARK = re.compile(r"^<!-- (\S+) -->$", re.MULTILINE)
 BODIES: dict[str, Callable[[list[dict[str, Any]]], list[str]]] = {
     "ablation": ablation.page,
@@ -34,7 +38,7 @@ BODIES: dict[str, Callable[[list[dict[str, Any]]], list[str]]] = {
 
 
 def body(part: str, results: Path) -> str:
-    """The tables of one part of the page; `summary` and `missed` are drawn from those of held-out models."""
+    """The tables of one part; `summary` and `missed` are drawn from those of held-out models."""
     if part == "summary":
         lines = [*tables.headline(tables.learnt(read(results / "held.jsonl"))[0], held=True), *repair.short(read(results / "repair.jsonl"))]
     elif part == "missed":
@@ -44,18 +48,29 @@ def body(part: str, results: Path) -> str:
     return "\n".join(lines)
 
 
+def pages(results: Path, out: Path) -> dict[Path, str]:
+    """All pages by their path: the summary at `out`, the others in a folder of its name."""
+    summary, *rest = BREAK.split(TEXTS.read_text())
+    texts = {out: summary} | {out.with_suffix("") / f"{part}.md": text for part, text in zip(rest[::2], rest[1::2], strict=True)}
+    return {path: MARK.sub(lambda mark: body(mark[1], results), text).strip("\n") + "\n" for path, text in texts.items()}
+
+
 @click.command()
 @click.option("--results", type=click.Path(path_type=Path, exists=True, file_okay=False), default=Path("bench/results"), show_default=True)
 @click.option("--only", type=click.Choice(sorted(BODIES)), help="Print the tables of this part.")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write the page there.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write the summary there, the others in a folder beside it.")
 def main(results: Path, only: str | None, out: Path | None) -> None:
-    """Print the page of evidence, or write it."""
-    page = body(only, results) if only else MARK.sub(lambda mark: body(mark[1], results), PAGE.read_text()).rstrip("\n")
-    if out is None:
-        click.echo(page)
-        return
-    with whole(out) as place:
-        place.write_text(page + "\n")
+    """Print the summary of the evidence, or write all pages."""
+    if only is not None:
+        click.echo(body(only, results))
+    elif out is None:
+        summary = Path("evidence.md")
+        click.echo(pages(results, summary)[summary], nl=False)
+    else:
+        for path, text in pages(results, out).items():
+            path.parent.mkdir(exist_ok=True)
+            with whole(path) as place:
+                place.write_text(text)
 
 
 if __name__ == "__main__":

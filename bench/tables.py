@@ -28,13 +28,14 @@ BEHIND = 0.1
 
 
 def page(rows: list[Row], held: bool) -> list[str]:
-    """Totals, what each test would decide alone, and the models one by one; `held` as for `totals`."""
+    """Totals, the models one by one, what each test would decide alone, and its statistics; `held` as for `totals`."""
     rows, poor = learnt(rows)
     listed = ", ".join(f"{r['name']} ({r['model_accuracy']:.0%}: {outcome(r)})" for r in poor)
     left_out = [f"- left out, the training failed (accuracy): {listed}"] if poor else []
     each = separately(rows)
-    extra = ["### Each test alone", "", *each, ""] if each else []
-    return [*totals(rows, held), *left_out, "", *extra, "### Models", "", *table(rows)]
+    extra = ["## Each test alone", "", *each, ""] if each else []
+    models, statistics = table(rows)
+    return [*totals(rows, held), *left_out, "", "## Models", "", *models, "", *extra, "## Statistics of the tests", "", *statistics]
 
 
 def learnt(rows: list[Row]) -> tuple[list[Row], list[Row]]:
@@ -100,40 +101,27 @@ def header(columns: list[str]) -> list[str]:
     return [f"| {' | '.join(columns)} |", "| --- " * len(columns) + "|"]
 
 
-def table(rows: list[Row]) -> list[str]:
-    """One line per model; several seeds are summed up in it."""
+def table(rows: list[Row]) -> tuple[list[str], list[str]]:
+    """Two tables with one line per model, several seeds summed up in it: what the scans say, and what each test showed."""
     by_name: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         by_name[row["name"]].append(row)
-    names = list(TESTS)
-    columns = [
-        "model",
-        "attack",
-        "target",
-        "accuracy",
-        "ASR",
-        "verdict (scans)",
-        "target found",
-        "p, largest",
-        *names,
-        "noise map",
-        "pixel map",
-    ]
-    lines = header(columns)
+    models = header(["model", "attack", "target", "ASR", "verdict", "found by", "score"])
+    statistics = header(["model", "accuracy", "p, largest", *TESTS, "noise map", "pixel map"])
     for name, own in sorted(by_name.items(), key=lambda item: (item[1][0]["attack"] == "none", item[0])):
-        first = own[0]
-        verdicts = [replay.verdict(r) for r in own]
-        outcomes = [v.outcome for v in verdicts]
-        counts = ", ".join(f"{o} ({outcomes.count(o)})" for o in sorted(set(outcomes)))
-        targets = ", ".join(map(str, sorted({c for v in verdicts for c in v.targets}))) or "–"
-        p = max((v.p_value for v in verdicts if v.p_value is not None), default=float("nan"))
+        first, verdicts = own[0], [replay.verdict(r) for r in own]
+        calls = [_called(v) for v in verdicts]
+        counts = "; ".join(f"{call} ({calls.count(call)} of {len(own)})" if len(own) > 1 else call for call in sorted(set(calls)))
+        by = ", ".join(sorted({str(v.criterion) for v in verdicts if v.outcome in ("backdoored", "suspicious")})) or "–"
+        scores = [f"{s:.2f}" for s in sorted(v.score for v in verdicts if v.score is not None)]
+        score = " to ".join(dict.fromkeys((scores[0], scores[-1]))) if scores else "–"
         asr = "–" if first["asr"] is None else f"{first['asr']:.3f}"
         aim = "–" if first["attack"] == "none" else "all" if first["target"] is None else ", ".join(map(str, sorted(aims(first))))
-        seen = [_shown(own, test) for test in names]
-        seen += [_moved(own, key) for key in MAPS]
-        head = f"{name} | {attack(first)} | {aim} | {first['model_accuracy']:.3f} | {asr} | {counts} | {targets} | {p:.1e}"
-        lines.append(f"| {head} | {' | '.join(seen)} |")
-    return lines
+        models.append(f"| {name} | {attack(first)} | {aim} | {asr} | {counts} | {by} | {score} |")
+        p = max((v.p_value for v in verdicts if v.p_value is not None), default=float("nan"))
+        seen = [*(_shown(own, test) for test in TESTS), *(_moved(own, key) for key in MAPS)]
+        statistics.append(f"| {name} | {first['model_accuracy']:.3f} | {p:.1e} | {' | '.join(seen)} |")
+    return models, statistics
 
 
 def finding(row: Row, criterion: str) -> Finding | None:

@@ -1,7 +1,9 @@
-"""The page of evidence says what the rows say, and counts what counts."""
+"""The pages of evidence, and those that quote them, say what the rows say; what counts is counted."""
 
 import re
+from collections import Counter
 from pathlib import Path
+from statistics import mean, median
 from typing import Any
 
 import pytest
@@ -9,8 +11,9 @@ import torch
 from click.testing import CliRunner
 
 from banscan.scanner import verdict as rules
+from banscan.scanner.calibration import shipped
 from banscan.scanner.verdict import BACKDOORED, NAMES, SUSPICIOUS, deciding
-from bench import ablation, evidence, floor, repair, tables
+from bench import ablation, evidence, floor, repair, rows, tables
 from bench.rows import read
 
 ROOT = Path(__file__).parents[2]
@@ -18,35 +21,207 @@ ROWS = ROOT / "bench" / "results"
 
 
 def test_the_page_is_what_the_rows_say(tmp_path: Path) -> None:
-    page = tmp_path / "evidence.md"
-    done = CliRunner().invoke(evidence.main, ["--results", str(ROWS), "--out", str(page)])
+    """The summary and the page of every part."""
+    done = CliRunner().invoke(evidence.main, ["--results", str(ROWS), "--out", str(tmp_path / "evidence.md")])
     assert done.exit_code == 0, done.output
-    assert page.read_text() == (ROOT / "docs" / "evidence.md").read_text(), "run make evidence"
+    own, kept = ({p.relative_to(d): p.read_text() for p in [d / "evidence.md", *d.glob("evidence/*")]} for d in (tmp_path, ROOT / "docs"))
+    assert {p.stem for p in own} == {"evidence", *evidence.BODIES}
+    assert own.keys() == kept.keys()
+    for page, text in own.items():
+        assert text == kept[page], f"docs/{page}: run make evidence"
+        assert "<!--" not in text, page
+
+
+@pytest.mark.parametrize("part", evidence.BODIES)
+def test_a_part_is_printed_by_itself(part: str) -> None:
+    done = CliRunner().invoke(evidence.main, ["--results", str(ROWS), "--only", part])
+    assert done.exit_code == 0, done.output
+    assert done.output in (ROOT / "docs" / "evidence" / f"{part}.md").read_text()
+
+
+def test_models_are_told_in_two_tables() -> None:
+    """What a scan says, and below it what the tests showed; scans of one model with several seeds are one line."""
+    (backdoored, clean), statistics = (lines[2:] for lines in tables.table(read(ROWS / "examples.jsonl")))
+    assert re.fullmatch(r"\| backdoored \| blend \| 33 \| [\d.]+ \| backdoored, 33 \(3 of 3\) \| \w+ \| [\d.]+ to [\d.]+ \|", backdoored)
+    assert clean.startswith("| clean | clean | – | – | no backdoor found (")
+    assert [line.split(" | ")[0] for line in statistics] == ["| backdoored", "| clean"]
+
+
+def said(page: str) -> str:
+    """A page that is written by hand, in one line."""
+    return " ".join((ROOT / page).read_text().split())
+
+
+def percent(text: str) -> str:
+    """As these pages write it."""
+    return text.replace("%", " %")
 
 
 def test_the_readme_says_what_the_rows_say() -> None:
-    """Its two tables of results, and what is said of single tests, are written by hand."""
-    readme = " ".join((ROOT / "README.md").read_text().split())
-    mended = read(ROWS / "repair.jsonl")
-    called = {"ban": "`banscan repair`", "finetune": "plain fine-tuning", "anp": "adversarial neuron pruning"}
-    for when, method, name in (("before", "ban", "before"), *(("after", *pair) for pair in called.items())):
-        own = [r for r in mended if repair.label(r) == method]
-        cells = (repair.spread([r[when][what] for r in own]).replace("%", " %") for what in ("asr", "accuracy"))
-        assert f"| {name} | {len(own)} | {' | '.join(cells)} |" in readme, name
-    held = read(ROWS / "held.jsonl")
+    readme = said("README.md")
+    held, mended = read(ROWS / "held.jsonl"), [r for r in read(ROWS / "repair.jsonl") if repair.label(r) == "ban"]
+    hits = percent(tables.rate(map(tables.found, filter(tables.works, held))))
+    alarms = percent(tables.rate(r["verdict"]["outcome"] == "backdoored" for r in held if r["attack"] == "none"))
+    for count, place in ((hits, "backdoored ones backdoored with the right target"), (alarms, "clean ones")):
+        number, _, interval = count.partition(" (")
+        assert f"{number} {place} ({interval}" in readme, place
+    asr = " to ".join(f"{mean(r[when]['asr'] for r in mended):.1%}" for when in ("before", "after"))
+    assert f"attacks on {len(mended)} such models from {percent(asr)}." in readme
+
+
+NETWORKS = {
+    "ResNet18": "resnet18w16",
+    "ResNet18 of full width": "resnet18w64",
+    "ResNet18 without batch norm": "plainresnet18w16",
+    "VGG16": "vgg16w16",
+    "DenseNet121": "densenet121w16",
+    "ViT of six layers": "vitw16",
+}
+KINDS = {"": "", "all-to-one": "", "all-to-all": ", all-to-all", "three to eight triggers and targets in one model": " targets"}
+ATTACKS = {"BppAttack": "bpp", "patches": "patch", "patches of any colour and place": "patch"}
+
+
+def test_the_limits_say_what_the_rows_say() -> None:
+    """Every row of the table of held-out models, and what is said below it."""
+    page, held = said("docs/limits.md"), read(ROWS / "held.jsonl")
     working, clean = [r for r in held if tables.works(r)], [r for r in held if r["attack"] == "none"]
-    for name, hits in (("all", map(tables.found, working)), ("clean", [r["verdict"]["outcome"] == "backdoored" for r in clean])):
-        says = tables.rate(hits).replace("%", " %")
-        assert re.search(rf"\| {name}\b[^|]*\| {re.escape(says)} \|", readme), says
+    lines = [line.strip("| ").split(" | ") for line in (ROOT / "docs" / "limits.md").read_text().splitlines() if line.startswith("| ")]
+    first, total, last = 2, [cells[0] for cells in lines].index("all"), lines[-1]
+    counted = 0
+    for models, called, otherwise in lines[first:total]:
+        where, _, listed = models.partition(": ")
+        data, network, *kind = where.split(", ")
+        counts = {ATTACKS.get(name, name.lower()): int(n) for name, n in (one.rsplit(" ", 1) for one in listed.split(", "))}
+        ending = KINDS["".join(kind)]
+        there = [r for r in working if rows.arch(r) == f"{data.lower().replace('-', '')} {NETWORKS[network]}" and r["attack"] in counts]
+        own = [r for r in there if re.fullmatch(rf"[\w-]+{'(, [0-9]+ targets)' if ending == ' targets' else ending}", rows.attack(r))]
+        assert Counter(r["attack"] for r in own) == counts, models
+        hits = sum(map(tables.found, own))
+        assert called.startswith(f"{hits} of {len(own)}"), models
+        assert otherwise == ("–" if hits == len(own) else f"{len(own) - hits} missed"), models
+        counted += len(own)
+    assert counted == len(working)
+    assert lines[total][1] == percent(tables.rate(map(tables.found, working)))
+    assert last[1] == percent(tables.rate(r["verdict"]["outcome"] == "backdoored" for r in clean))
+    assert last[2] == f"{sum(r['verdict']['outcome'] == 'suspicious' for r in clean)} suspicious"
+    order = ("gtsrb resnet18w16", "gtsrb resnet18w64", "gtsrb vgg16w16", "gtsrb vitw16", "gtsrb densenet121w16", "gtsrb plainresnet18w16")
+    by_arch = Counter(map(rows.arch, clean))
+    assert [int(n) for n in re.findall(r" (\d+)(?:,|$)", last[0])] == [by_arch[a] for a in (*order, "cifar10 resnet18w16")]
+    several = [r for r in working if r.get("targets")]
+    aims, named = ([len(part(r)) for r in several] for part in (tables.aims, lambda r: tables.named(r["verdict"])))
+    assert f"with {sum(named)} of the {sum(aims)} targets and no other class" in page
+    totals = " ".join(tables.totals(tables.learnt(held)[0], held=True))
+    fresh, alarms = re.findall(r"had scanned: found ([^,]*), clean called backdoored (\d+ of \d+)", totals)[0]
+    assert f"never scanned before, {percent(fresh)} are found and {alarms} clean ones flagged" in page
+    hits_by, alarms_by = re.findall(r"sets it; [^)]*\): found (\d+ of \d+) [^,]*, clean called backdoored (\d+ of \d+)", totals)[0]
+    assert f"{hits_by} are found and {alarms_by} clean ones flagged" in page
+    weak = [r for r in held if r["attack"] != "none" and r["target"] is None and not tables.works(r)]
+    kinds = Counter(r["attack"] for r in weak)
+    assert f"(WaNet {kinds.pop('wanet')}, BppAttack {kinds.pop('bpp')}, IAD {kinds.pop('iad')}), on which" in page
+    assert not kinds
+    assert [r for r in weak if not tables.found(r)] == [min(weak, key=lambda r: float(r["asr"]))]
+    ssdt = sorted(f"{100 * r['asr']:.0f}" for r in held if r["attack"] == "ssdt" and not tables.found(r))
+    assert "works on {} and {} % of the source class, and one on CIFAR-10 ({} %)".format(*ssdt) in page
+    assert f"from the {len(shipped().entries)} clean *tune* models" in page
+    vits = [
+        t for r in working if "vit" in r["name"] for t in r["verdict"]["tests"] if t["name"] == "noise" and t["target"] in tables.aims(r)
+    ]
+    assert not vits, "noise leads to no target"
+
+
+def test_the_page_of_repairs_says_what_the_rows_say() -> None:
+    page, mended, few = said("docs/repair.md"), read(ROWS / "repair.jsonl"), read(ROWS / "repair-few.jsonl")
+    called = {"ban": "`banscan repair`", "finetune": "plain fine-tuning", "anp": "adversarial neuron pruning"}
+    by = {method: {r["name"]: r for r in mended if repair.label(r) == method} for method in called}
+    for when, method, name in (("before", "ban", "before"), *(("after", *pair) for pair in called.items())):
+        own = list(by[method].values())
+        cells = (percent(repair.spread([r[when][what] for r in own])) for what in ("asr", "accuracy"))
+        assert f"| {name} | {len(own)} | {' | '.join(cells)} |" in page, name
+    own = list(by["ban"].values())
+    kinds, wheres = Counter(rows.attack(r["recipe"]) for r in own), Counter(map(rows.arch, own))
+    assert f"{wheres.pop('gtsrb resnet18w16')} ResNet18, {wheres.pop('gtsrb vgg16w16')} VGG16 and a ViT on GTSRB and two ResNet18" in page
+    assert wheres == {"gtsrb vitw16": 1, "cifar10 resnet18w16": 2}
+    assert (kinds.pop("ssdt"), f"BadNets {kinds.pop('badnets')}, Blend, BppAttack" in page) == (1, True)
+    assert set(kinds.values()) == {int(n) for n in re.findall(r"patch (\d); all-to-all BadNets, BppAttack, WaNet and IAD (\d)", page)[0]}
+    left = {r["name"]: r["after"]["asr"] for r in own}
+    vit = left.pop("gtsrb-vitw16-badnets-13-s90")
+    assert f"100 to {percent(f'{vit:.1%}')})" in page
+    mean_left, _, deviation = percent(repair.spread(list(left.values()))).partition(" ± ")
+    assert f"Without the ViT {mean_left} are left (± {deviation})." in page
+    worst = [(name, f"{100 * left[name]:.1f}") for name in sorted(left, key=left.__getitem__, reverse=True)]
+    shown = [asr for name, asr in worst if "wanet-all" in name]
+    assert "on all-to-all WaNet ({}, {} and {} %;".format(*shown) in page
+    others = [(name, asr) for name, asr in worst if "wanet-all" not in name]
+    assert [name.split("-s")[0] for name, _ in others[:3]] == [
+        "cifar10-resnet18w16-badnets-7",
+        "gtsrb-vgg16w16-blend-9",
+        "gtsrb-resnet18w16-wanet-11",
+    ]
+    says = "BadNets on CIFAR-10 ({} %), Blend on VGG16 ({} %) and one WaNet ({} %), and at most {} % on the rest"
+    assert says.format(*(asr for _, asr in others)) in page
+    warped = [r["asr"] for r in read(ROWS / "floor.jsonl") if r["name"] in left and "wanet-all" in r["name"]]
+    assert f"on {100 * min(warped):.1f} to {100 * max(warped):.1f} % of those images" in page
+    most = max(own, key=lambda r: float(r["before"]["accuracy"] - r["after"]["accuracy"]))
+    assert most["recipe"]["attack"] == "ssdt"
+    assert f"the SSDT loses most, {100 * (most['before']['accuracy'] - most['after']['accuracy']):.1f} points" in page
+    assert f"took the SSDT to {100 * most['after']['asr']:.1f} %" in page
+    shared = set.intersection(*(set(one) for one in by.values()))
+    asrs = [percent(f"{mean(by[method][name]['after']['asr'] for name in shared):.1%}") for method in called]
+    assert f"on the {len(shared)} models that all three were tried on, `banscan repair` leaves {asrs[0]}, " in page
+    assert f"fine-tuning {asrs[1]}, pruning {asrs[2]}." in page
+    assert f"It calls none of the {len(own)} backdoored" in page
+    assert Counter(r["after_scan"][0] for r in own) == {"no backdoor found": len(own) - 1, "suspicious": 1}
+    for row in (r for r in few if repair.label(r) == "ban"):
+        after, start, end = (
+            f"{100 * row[when][what]:.1f}" for when, what in (("after", "asr"), ("before", "accuracy"), ("after", "accuracy"))
+        )
+        assert re.search(rf"ASR (100 to )?{after} %, accuracy {start} to {end} %", page), row["name"]
+    first = [r["after"]["asr"] for r in few if repair.label(r) == "ban, version 1"]
+    assert len(first) == 7
+    assert f"The first version left {percent(repair.spread(first))} on seven" in page
+
+
+def test_the_method_says_what_the_rows_say() -> None:
+    method, held = said("docs/method.md"), read(ROWS / "held.jsonl")
     alone = "\n".join(tables.separately(tables.learnt(held)[0]))
     by_noise, by_mask = (re.search(what, alone) for what in (r"\| noise \| (\d+) of (\d+) ", r"mask \(Eq\. 6\), not used: (\d+) of (\d+)"))
     assert by_noise
     assert by_mask
-    method = " ".join((ROOT / "docs" / "method.md").read_text().split())
-    assert f"Noise aimed at single classes alone finds {by_noise[1]} of the {by_noise[2]} all-to-one models" in readme
-    assert f"names the target in {by_mask[1]} of them" in readme
     assert f"finds {by_noise[1]} of the {by_noise[2]} held-out models with an all-to-one backdoor" in method
     assert f"is the target in {by_mask[1]} of the {by_mask[2]} held-out all-to-one models" in method
+    leads = {line.split(" | ")[0].strip("| "): line.split(" | ")[1] for line in ablation.page(read(ROWS / "ablation.jsonl"))}
+    usual, paper = leads["default"], leads["paper's noise"]
+    assert f"first in {paper} backdoored *tune* models, the normalised form in {usual}" in method
+
+
+def test_the_page_of_timings_says_what_the_rows_say() -> None:
+    page, held = said("docs/timing.md"), read(ROWS / "held.jsonl")
+    for stage, seconds in read(ROWS / "stages.jsonl")[-1]["seconds"].items():
+        assert f"| {stage} | {median(seconds):.1f} | {min(seconds):.1f} to {max(seconds):.1f} |" in page, stage
+    took = {name: sorted(r["seconds"] for r in held if name in r["name"]) for name in ("resnet18w64", "vitw16")}
+    usual = [r["seconds"] for r in held if "gtsrb-resnet18w16" in r["name"] and "Xeon" in r["environment"]["processor"]]
+    assert "took {1:.0f} and {0:.0f} s with one thread".format(*took["resnet18w64"]) in page
+    assert f"GTSRB took {median(usual):.0f} s (median of {len(usual)})" in page
+    assert f"ViT of six layers {took['vitw16'][0]:.0f} to {took['vitw16'][-1]:.0f} s" in page
+    # the tables of one machine, from the page that `make bench` writes
+    measured = (ROOT / "docs" / "speed.md").read_text().partition("AMD EPYC, 2 threads")[2].partition("\n### ")[0].splitlines()
+    cells = [line.strip("| ").split(" | ") for line in measured]
+
+    def ratios(where: str, dtype: str) -> str:
+        own = [float(c[6]) for c in cells if len(c) > 6 and (c[1], c[3], c[4]) == (where, "(d) banscan", dtype)]
+        return f"{min(own)} to {max(own)}"
+
+    for where, says in (
+        ("deepest quarter", "it is {} times as fast as plain float32 PyTorch; in float32 {} times"),
+        ("all layers", "it is {} times as fast, in float32 {} times"),
+    ):
+        assert says.format(*(ratios(where, dtype) for dtype in ("bfloat16", "float32"))) in page, where
+    compiled = [c for c in cells if len(c) > 6 and (c[1], c[3][:3]) == ("all layers", "(b)")]
+    (ours,) = (c for one in compiled for c in cells if c[:3] == one[:3] and c[3:5] == ["(d) banscan", "float32"])
+    assert f"({compiled[0][6]} against {ours[6]} times)" in page
+    detections = [f"{float(c[3].split(' ')[0]):.1f} s" for c in cells if len(c) > 3 and c[0].startswith(("(c)", "(d)"))]
+    for what, seconds in zip(("takes {}", "our search {}", "with 4 restarts {}", "on all layers {}"), detections, strict=False):
+        assert what.format(seconds) in page, what
 
 
 @pytest.mark.parametrize("part", ["examples", "held", "tune"])
