@@ -158,16 +158,16 @@ def mend(
         return trainable.start(model, seen, depth=how.depth, masked=method == "anp")
 
     with repeatable(model.device):
-        tried = None
+        victims = None
         if how.weight and how.patches and aims is not None:
-            tried = patch_pool.ground(model, before.choice.preprocess, seen, labels, aims)
+            victims = patch_pool.victims_of(model, before.choice.preprocess, seen, labels, aims)
         state, losses = _resume(checkpoint, key, begin, model.device)
         while state.epoch < how.epochs:
             pasted = None
-            if tried is not None:
+            if victims is not None:
                 now = partial(tuning.logits, model, trainable.finished(model, state, seen))
-                state.patches = patch_pool.followed(tried, now, state.patches, how.seed + state.epoch)
-                pasted = patch.changes(tried.view, tried.pixels, state.patches)
+                state.patches = patch_pool.followed(victims, now, state.patches, how.seed + state.epoch)
+                pasted = patch.changes(victims.view, victims.pixels, state.patches)
             counter = Counter(progress, f"epoch {state.epoch + 1} of {how.epochs}", len(seen))
             losses.append(tuning.epoch(model, state, seen, labels, how, limits=limits, aims=aims, pasted=pasted, told=counter))
             told(state.epoch, *losses[-1], tuning.progress_on(model, state, x[kept], y[kept]))
