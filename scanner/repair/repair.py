@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,14 +23,13 @@ from banscan.scanner.inputs import checks, images
 from banscan.scanner.inputs.images import CleanSet
 from banscan.scanner.machine.device import repeatable
 from banscan.scanner.machine.progress import Counter, Progress
-from banscan.scanner.repair import patch_pool, trainable, tuning
+from banscan.scanner.repair import answers, patch_pool, trainable, tuning
+from banscan.scanner.repair.settings import METHODS, Tuning, plain, unguided
 from banscan.scanner.repair.trainable import State
-from banscan.scanner.repair.tuning import Tuning
 from banscan.scanner.scan import PARITY_IMAGES, Report, scan
 from banscan.scanner.search import patch, pixel_model
 from banscan.scanner.search.patch import Patches
 
-METHODS = {"ban": Tuning(), "finetune": tuning.plain(Tuning()), "anp": tuning.ANP}
 # epoch, loss on clean images and under noise (NaN where there is none), accuracy on the images kept
 Told = Callable[[int, float, float, float], None]
 # every so many images of a class is kept from the tuning, to measure on
@@ -137,20 +136,20 @@ def mend(
     """The tuning and the writing, for a model that was scanned and can be written; arguments and errors are those of `repair`.
 
     Runs on the device of the scan. With "ban", the noise pulls the images where the scan says that a trigger sends them. Where it says
-    nothing, noise raises the loss (Eq. 4) and the settings are those of `tuning.unguided`, as always with "anp".
+    nothing, noise raises the loss (Eq. 4) and the settings are those of `settings.unguided`, as always with "anp".
     """
     model, how = before.model, _settings(method, how)
     assert before.choice is not None
     x = before.choice.preprocess(clean.images, model.input.layout)
     limits = pixel_model.limits(model, before.choice.preprocess)
-    y = tuning.predictions(model, {}, x) if clean.labels is None else clean.labels
+    y = answers.predictions(model, {}, x) if clean.labels is None else clean.labels
     kept = _kept(y)
     seen, labels = x[~kept], y[~kept]
     checks.check_images(len(seen), len(labels.unique()), before.settings.min_images)
-    how = tuning.suited(how, model, seen, labels, MIRRORED)
+    how = replace(how, flip=_mirrors(model, seen, labels))
     aims = None if method == "anp" else _aims(before)
     if aims is None:
-        how = tuning.unguided(how)
+        how = unguided(how)
     checkpoint = output.with_name(f"{output.name}.partial")
     key = _key(model, method, how, aims, y, clean)
 
@@ -165,15 +164,15 @@ def mend(
         while state.epoch < how.epochs:
             pasted = None
             if victims is not None:
-                now = partial(tuning.logits, model, trainable.finished(model, state, seen))
+                now = partial(answers.logits, model, trainable.finished(model, state, seen))
                 state.patches = patch_pool.followed(victims, now, state.patches, how.seed + state.epoch)
                 pasted = patch.changes(victims.view, victims.pixels, state.patches)
             counter = Counter(progress, f"epoch {state.epoch + 1} of {how.epochs}", len(seen))
-            losses.append(tuning.epoch(model, state, seen, labels, how, limits=limits, aims=aims, pasted=pasted, told=counter))
-            told(state.epoch, *losses[-1], tuning.progress_on(model, state, x[kept], y[kept]))
+            losses.append(tuning.epoch(model, state, seen, labels, how, limits=limits, aims=aims, pasted=pasted, progress=counter))
+            told(state.epoch, *losses[-1], answers.accuracy_so_far(model, state, x[kept], y[kept]))
             _keep(checkpoint, key, state, losses)
         tuned = trainable.finished(model, state, seen)
-        first, last = (tuning.accuracy(model, w, x[kept], y[kept]) for w in ({}, tuned))
+        first, last = (answers.accuracy(model, w, x[kept], y[kept]) for w in ({}, tuned))
     if not first - last <= max_drop:
         checkpoint.unlink(missing_ok=True)
         raise EvidenceError(
@@ -189,7 +188,7 @@ def _settings(method: str, settings: Tuning | None) -> Tuning:
     if method not in METHODS:
         raise UsageError(f"--method {method}: unknown; expected {', '.join(METHODS)}")
     given = settings or METHODS[method]
-    return given if given.weight and method != "finetune" else tuning.plain(given)
+    return given if given.weight and method != "finetune" else plain(given)
 
 
 def _check_paths(path: Path, output: Path) -> None:
@@ -219,6 +218,13 @@ def _kept(labels: Tensor) -> Tensor:
     return kept
 
 
+def _mirrors(model: TracedModel, images: Tensor, labels: Tensor) -> bool:
+    """Whether the model knows mirror images as well, as of most data but signs and text."""
+    axis = 3 if model.input.layout == "NCHW" else 2
+    own, mirrored = (answers.accuracy(model, {}, x, labels) for x in (images, images.flip(axis)))
+    return mirrored >= own - MIRRORED
+
+
 def _write(model: TracedModel, values: dict[str, Tensor], output: Path, x: Tensor) -> Parity:
     """Writes, reads again and compares with the tuned graph; only a file that agrees gets its name."""
     height, width = x.shape[2:4] if model.input.layout == "NCHW" else x.shape[1:3]
@@ -228,7 +234,7 @@ def _write(model: TracedModel, values: dict[str, Tensor], output: Path, x: Tenso
         written = importers.load(place, (height, width), model.source.output)
         own = importers.parity(written, shown)
         with torch.no_grad():
-            tuned, read = tuning.logits(model, values, shown).cpu(), written.logits(shown)
+            tuned, read = answers.logits(model, values, shown).cpu(), written.logits(shown)
         difference = float((tuned - read).norm() / tuned.norm())
         if own is None or not max(own.rms, difference) <= checks.PARITY[written.source.precision]:
             raise BanscanError(
