@@ -21,10 +21,11 @@ from banscan import importers
 from banscan.errors import BanscanError
 from banscan.importers import TracedModel
 from banscan.scanner.inputs import images as clean_images
-from banscan.scanner.repair import tuning
-from banscan.scanner.repair.repair import METHODS, mend
-from banscan.scanner.repair.tuning import Tuning
-from banscan.scanner.scan import scan
+from banscan.scanner.repair import answers
+from banscan.scanner.repair.mend import mend
+from banscan.scanner.repair.settings import METHODS, Tuning
+from banscan.scanner.scan import examine, scan
+from banscan.scanner.settings import Options
 from bench import rows
 from bench.detect import own_images
 from bench.tables import header
@@ -69,7 +70,7 @@ def attempted(manifest: Path, facts: dict[str, Any]) -> bool:
 
 def measured(model: TracedModel, parts: tuple[Tensor, Tensor, Tensor, Tensor]) -> dict[str, float]:
     x, y, attacked, aim = parts
-    return {"accuracy": tuning.accuracy(model, {}, x, y), "asr": tuning.accuracy(model, {}, attacked, aim)}
+    return {"accuracy": answers.accuracy(model, {}, x, y), "asr": answers.accuracy(model, {}, attacked, aim)}
 
 
 def label(row: dict[str, Any]) -> str:
@@ -158,19 +159,20 @@ def main(zoo: Path, folder: Path, images: Path, out: Path, only: str, methods: s
             continue
         parts = trial(manifest, folder)
         own = own_images(images, facts)
-        report = scan(manifest.with_suffix(".onnx"), own)
-        clean = clean_images.load(own, report.model.input, report.model.classes, limit=5000)
+        examined = examine(manifest.with_suffix(".onnx"), own)
+        report, model = examined.report, examined.model
+        clean = clean_images.load(own, model.input, model.classes, Options(max_images=5000))
         for method, how in left:
             with tempfile.TemporaryDirectory() as place:
                 output = Path(place) / "fixed.onnx"
                 row: dict[str, Any] = {"name": manifest.stem, "recipe": facts["recipe"], "method": method}
                 row |= {"version": VERSION} if method == "ban" else {}
                 try:
-                    mended = mend(report, clean, output, method=method, how=how, max_drop=1.0)
+                    mended = mend(examined, clean, output, method=method, how=how, max_drop=1.0)
                     after = scan(output, own).verdict if method == "ban" else None
                 except BanscanError as error:
                     raise click.ClickException(f"{manifest.stem}: {error}") from error
-                row |= {"before": measured(report.model, parts), "after": measured(importers.load(output), parts)}
+                row |= {"before": measured(model, parts), "after": measured(importers.load(output), parts)}
             row |= {
                 "found": [report.verdict.outcome, report.verdict.target],
                 "after_scan": None if after is None else [after.outcome, after.target, after.score],

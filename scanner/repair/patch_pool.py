@@ -26,10 +26,10 @@ GENERATIONS = 8
 
 
 @dataclass(frozen=True)
-class Ground:
+class Victims:
     """What patches are tried on: pixels [N, ...] in [0, 1] of images that a trigger moves, and the classes [N] that it moves them to.
 
-    `softness` is that of the search (`universal.softened`).
+    `softness` is that of the search (`changes.softened`).
     """
 
     view: PixelModel
@@ -38,37 +38,37 @@ class Ground:
     softness: float
 
 
-def ground(model: TracedModel, preprocess: Preprocess, images: Tensor, labels: Tensor, aims: Tensor) -> Ground:
+def victims_of(model: TracedModel, preprocess: Preprocess, images: Tensor, labels: Tensor, aims: Tensor) -> Victims:
     """For images [N, ...] as the model takes them and `aims` [classes], where a trigger sends the images of each class."""
     view = pixel_model(model, preprocess, torch.float32)
     with torch.no_grad():
         clean = torch.cat([model.logits(part).cpu() for part in images.split(view.at_once)])
     moved = aims[labels] != labels
-    return Ground(view, view.pixels(images[moved].to(view.device)), aims[labels[moved]], softened(clean))
+    return Victims(view, view.pixels(images[moved].to(view.device)), aims[labels[moved]], softened(clean))
 
 
 @torch.no_grad()
-def successes(tried: Ground, logits: Callable[[Tensor], Tensor], patches: Patches, drawn: Tensor) -> Tensor:
+def successes(victims: Victims, logits: Callable[[Tensor], Tensor], patches: Patches, drawn: Tensor) -> Tensor:
     """How clearly each patch moves the images numbered `drawn` [M] to their goals: [P], mean of sigmoid(margin / softness).
 
     `logits` is the model as it is now, for inputs as the model takes them.
     """
-    view, pixels, goals = tried.view, tried.pixels[drawn.to(tried.view.device)], tried.goals[drawn]
+    view, pixels, goals = victims.view, victims.pixels[drawn.to(victims.view.device)], victims.goals[drawn]
     result = torch.empty(len(patches))
     for rows, answers in patch.pasted(view, pixels, patches, lambda changed: logits(view.inputs(changed))):
         margin = margins(answers, goals.repeat(len(answers) // len(goals)))
-        result[rows] = torch.sigmoid(margin / tried.softness).reshape(-1, len(goals)).mean(1)
+        result[rows] = torch.sigmoid(margin / victims.softness).reshape(-1, len(goals)).mean(1)
     return result
 
 
-def followed(tried: Ground, logits: Callable[[Tensor], Tensor], patches: Patches | None, seed: int) -> Patches:
+def followed(victims: Victims, logits: Callable[[Tensor], Tensor], patches: Patches | None, seed: int) -> Patches:
     """The best KEPT of the patches, their mutants and new ones; where there are none yet, of many new ones and GENERATIONS."""
     generator = torch.Generator().manual_seed(seed)
-    shape = patch.cells(tried.view, tried.pixels)
+    shape = patch.cells(victims.view, victims.pixels)
 
     def best(candidates: Patches, images: int) -> Patches:
-        drawn = torch.randperm(len(tried.goals), generator=generator)[:images]
-        return candidates[successes(tried, logits, candidates, drawn).topk(KEPT).indices]
+        drawn = torch.randperm(len(victims.goals), generator=generator)[:images]
+        return candidates[successes(victims, logits, candidates, drawn).topk(KEPT).indices]
 
     def grown(parents: Patches, mutants: int) -> Patches:
         own = torch.arange(len(parents)).repeat_interleave(mutants)

@@ -11,14 +11,15 @@ from banscan import UsageError, importers
 from banscan.importers import TracedModel
 from banscan.scanner.inputs.preprocess import CANDIDATES
 from banscan.scanner.machine.device import find, repeatable
-from banscan.scanner.repair.repair import repair, trainable, tuning
-from banscan.scanner.repair.tuning import Tuning
+from banscan.scanner.repair import trainable, tuning
+from banscan.scanner.repair.repair import repair
+from banscan.scanner.repair.settings import ANP, METHODS, RepairSettings, Tuning
 from banscan.scanner.search import mask, neuron_noise
 from banscan.scanner.search.margin import largest_margins
 from banscan.scanner.search.noisy_model import attach, layers, measure
 from banscan.scanner.search.pixel_model import pixel_model
 from banscan.scanner.search.universal import universal
-from banscan.scanner.settings import Settings
+from banscan.scanner.settings import Options, Settings
 from tests.conftest import CLASSES, random_norms
 from tests.importers.onnx.test_reader import ARCHITECTURES
 
@@ -73,12 +74,12 @@ def test_pixel_searches_and_mask_stay_there(moved: tuple[TracedModel, torch.Tens
     assert mask.learn(head, features, LABELS.to(ELSEWHERE), epochs=1).device == ELSEWHERE
 
 
-@pytest.mark.parametrize("how", [Tuning(batch=6), tuning.ANP])
+@pytest.mark.parametrize("how", [Tuning(batch=6), METHODS[ANP]])
 def test_repair_stays_there(moved: tuple[TracedModel, torch.Tensor], how: Tuning) -> None:
     """Images, labels and aims stay on the CPU; the losses are read once, when an epoch is over."""
     model, x = moved
     limits = torch.zeros(1, 3, 1, 1, device=ELSEWHERE), torch.ones(1, 3, 1, 1, device=ELSEWHERE)
-    state = trainable.start(model, x, masked=how is tuning.ANP)
+    state = trainable.start(model, x, masked=how is METHODS[ANP])
     done: list[int] = []
     with pytest.raises(NotImplementedError, match="Cannot copy out of meta tensor"):
         tuning.epoch(
@@ -88,12 +89,12 @@ def test_repair_stays_there(moved: tuple[TracedModel, torch.Tensor], how: Tuning
             LABELS,
             how,
             limits=limits,
-            aims=None if how is tuning.ANP else 0 * LABELS,
-            pasted=None if how is tuning.ANP else torch.zeros(2, *x.shape[1:], device=ELSEWHERE),
-            told=done.append,
+            aims=None if how is METHODS[ANP] else 0 * LABELS,
+            pasted=None if how is METHODS[ANP] else torch.zeros(2, *x.shape[1:], device=ELSEWHERE),
+            progress=done.append,
         )
     assert sum(done) == len(x)
-    assert (state.pixels is None) == (how is tuning.ANP)
+    assert (state.pixels is None) == (how is METHODS[ANP])
     kept = [*state.values.values(), *state.momenta.values(), *([] if state.pixels is None else [state.pixels])]
     assert all(value.device == ELSEWHERE for value in kept)
 
@@ -142,9 +143,10 @@ def test_a_gpu_searches_as_a_cpu_does(model_file: Path, form: str, ball: str) ->
 @pytest.mark.gpu
 def test_a_repair_on_a_gpu(model_file: Path, image_dir: Path, tmp_path: Path) -> None:
     """The file is that of the CPU up to rounding, and twice the same."""
-    how, settings = Tuning(epochs=2, steps=1), Settings(restarts=1, steps=2, pixels=False)
+    how, settings = RepairSettings(epochs=2, force=True), Settings(restarts=1, steps=2, pixels=False)
     for number, device in enumerate(("cpu", "cuda", "cuda")):
-        repair(model_file, image_dir, tmp_path / f"{number}.onnx", how=how, force=True, settings=settings, device=device)
+        where = Options(device=device)
+        repair(model_file, image_dir, tmp_path / f"{number}.onnx", tuning=how, settings=settings, options=where)
     here, there, again = (importers.load(tmp_path / f"{number}.onnx") for number in range(3))
     x = torch.rand(12, 3, 16, 16)
     assert float((here.logits(x) - there.logits(x)).norm() / here.logits(x).norm()) < 5e-2

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from banscan.scanner.repair import patch_pool
-from banscan.scanner.repair.patch_pool import Ground
+from banscan.scanner.repair.patch_pool import Victims
 from banscan.scanner.search import patch
 from banscan.scanner.search.pixel_model import PixelModel
 from tests.scanner.search.test_patch import CLASSES, SHAPE, TARGET, build, images
@@ -16,10 +16,10 @@ __all__ = ["images"]  # the fixture
 SOFTNESS = 2.0
 
 
-def tried(images: tuple[Tensor, Tensor], channels_last: bool = False) -> Ground:
+def tried(images: tuple[Tensor, Tensor], channels_last: bool = False) -> Victims:
     pixels, labels = images
     foreign = pixels[labels != TARGET]
-    return Ground(
+    return Victims(
         build(channels_last), foreign.permute(0, 2, 3, 1) if channels_last else foreign, torch.full((len(foreign),), TARGET), SOFTNESS
     )
 
@@ -29,40 +29,40 @@ def logits(view: PixelModel, x: Tensor) -> Tensor:
 
 
 def test_success_is_that_of_the_search(images: tuple[Tensor, Tensor]) -> None:
-    ground, patches = tried(images), patch.draw(40, SHAPE, torch.Generator().manual_seed(0))
+    victims, patches = tried(images), patch.draw(40, SHAPE, torch.Generator().manual_seed(0))
     drawn = torch.arange(0, 60, 4)
-    own = patch_pool.successes(ground, partial(logits, ground.view), patches, drawn)
+    own = patch_pool.successes(victims, partial(logits, victims.view), patches, drawn)
     labels = torch.full((len(drawn),), (TARGET + 1) % CLASSES)
-    theirs = patch.successes(ground.view, ground.pixels[drawn], labels, torch.tensor([TARGET]), patches, SOFTNESS)[:, 0]
+    theirs = patch.successes(victims.view, victims.pixels[drawn], labels, torch.tensor([TARGET]), patches, SOFTNESS)[:, 0]
     assert torch.allclose(own, theirs, atol=1e-6)
 
 
 def test_every_image_has_a_goal_of_its_own(images: tuple[Tensor, Tensor]) -> None:
     pixels, labels = images
     goals = (labels + 1) % CLASSES
-    ground = Ground(build(), pixels, goals, SOFTNESS)
+    victims = Victims(build(), pixels, goals, SOFTNESS)
     patches = patch.draw(3, SHAPE, torch.Generator().manual_seed(0))
-    own = patch_pool.successes(ground, partial(logits, ground.view), patches, torch.arange(24))
-    one_by_one = [patch_pool.successes(ground, partial(logits, ground.view), patches, torch.tensor([i])) for i in range(24)]
+    own = patch_pool.successes(victims, partial(logits, victims.view), patches, torch.arange(24))
+    one_by_one = [patch_pool.successes(victims, partial(logits, victims.view), patches, torch.tensor([i])) for i in range(24)]
     assert torch.allclose(own, torch.stack(one_by_one).mean(0), atol=1e-6)
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_the_population_finds_a_trigger_and_follows_the_model(images: tuple[Tensor, Tensor], channels_last: bool) -> None:
-    ground = tried(images, channels_last)
-    model, drawn = partial(logits, ground.view), torch.arange(len(ground.goals))
-    found = patch_pool.followed(ground, model, None, seed=0)
+    victims = tried(images, channels_last)
+    model, drawn = partial(logits, victims.view), torch.arange(len(victims.goals))
+    found = patch_pool.followed(victims, model, None, seed=0)
     assert len(found) == patch_pool.KEPT
-    assert float(patch_pool.successes(ground, model, found, drawn).mean()) > 0.5
-    again = patch_pool.followed(ground, model, None, seed=0)
-    assert torch.equal(patch.changes(ground.view, ground.pixels, found), patch.changes(ground.view, ground.pixels, again))
+    assert float(patch_pool.successes(victims, model, found, drawn).mean()) > 0.5
+    again = patch_pool.followed(victims, model, None, seed=0)
+    assert torch.equal(patch.changes(victims.view, victims.pixels, found), patch.changes(victims.view, victims.pixels, again))
 
     def moved(x: Tensor) -> Tensor:
         """The same trigger two pixels further up."""
         return model(x.roll(2, 1 if channels_last else 2))
 
-    before = patch_pool.successes(ground, moved, found, drawn).mean()
+    before = patch_pool.successes(victims, moved, found, drawn).mean()
     for epoch in range(1, 7):
-        found = patch_pool.followed(ground, moved, found, seed=epoch)
-    assert float(patch_pool.successes(ground, moved, found, drawn).mean()) > float(before) + 0.1
-    assert patch.changes(ground.view, ground.pixels, found).shape == (patch_pool.KEPT, *ground.pixels.shape[1:])
+        found = patch_pool.followed(victims, moved, found, seed=epoch)
+    assert float(patch_pool.successes(victims, moved, found, drawn).mean()) > float(before) + 0.1
+    assert patch.changes(victims.view, victims.pixels, found).shape == (patch_pool.KEPT, *victims.pixels.shape[1:])
