@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from banscan.importers import TracedModel, load
     from banscan.scanner.findings import Finding, Report, Verdict
     from banscan.scanner.inputs.preprocess import Preprocess
-    from banscan.scanner.repair.repair import Repair, repair
+    from banscan.scanner.repair.repair import repair
+    from banscan.scanner.repair.result import Repair
+    from banscan.scanner.repair.settings import RepairSettings
     from banscan.scanner.scan import scan
     from banscan.scanner.settings import Options, Settings
 
@@ -24,6 +26,7 @@ __all__ = [
     "Options",
     "Preprocess",
     "Repair",
+    "RepairSettings",
     "Report",
     "Settings",
     "TracedModel",
@@ -38,7 +41,8 @@ _HOMES = {
     "Finding": "banscan.scanner.findings",
     "Options": "banscan.scanner.settings",
     "Preprocess": "banscan.scanner.inputs.preprocess",
-    "Repair": "banscan.scanner.repair.repair",
+    "Repair": "banscan.scanner.repair.result",
+    "RepairSettings": "banscan.scanner.repair.settings",
     "Report": "banscan.scanner.findings",
     "Settings": "banscan.scanner.settings",
     "TracedModel": "banscan.importers",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TextIO
 from banscan.scanner.findings import Report
 
 if TYPE_CHECKING:
-    from banscan.scanner.repair.repair import Repair
+    from banscan.scanner.repair.result import Repair
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from banscan.scanner.report.format import Format
 from banscan.scanner.report.repaired import ATTENTION
 
 if TYPE_CHECKING:
-    from banscan.scanner.repair.repair import Repair
+    from banscan.scanner.repair.result import Repair
 
 SCHEMA = "banscan/2"
 REPAIR_SCHEMA = "banscan-repair/2"

@@ -13,7 +13,7 @@ from banscan.scanner.report.console import console
 from banscan.scanner.report.pieces import STYLES
 
 if TYPE_CHECKING:
-    from banscan.scanner.repair.repair import Repair
+    from banscan.scanner.repair.result import Repair
 
 PROOF = (
     "The scan was run again on the written file. That it finds nothing does not prove that the trigger is without effect: only trying "
