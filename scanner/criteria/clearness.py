@@ -47,7 +47,7 @@ def find(criterion: Criterion, measured: ClassValues, context: Context) -> Findi
 
 CLEARNESS = Criterion(
     name="clearness",
-    asks="Does one perturbation move images to one class so clearly that the model is as sure of them as of clean ones?",
+    asks="Is the model as sure of images that one perturbation moves as of clean ones?",
     sees=ONE,
     power=DECIDES,
     unit=SHARE,

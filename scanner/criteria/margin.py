@@ -40,7 +40,7 @@ def find(criterion: Criterion, measured: ClassValues, context: Context) -> Findi
 # a class that images can be pushed to furthest is often one that everything likes: alone, this says no more than "suspicious"
 MARGIN = Criterion(
     name="margin",
-    asks="Do some images make the model surer of one class than of any other?",
+    asks="Do some images make the model surer of one class?",
     sees=ONE,
     power=SUSPECTS,
     unit=DEVIATIONS,

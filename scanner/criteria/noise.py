@@ -75,7 +75,7 @@ def blind(measured: Moved) -> str | None:
 
 NOISE = Criterion(
     name="noise",
-    asks="Does neuron noise aimed at one class move the other classes' images there more easily than at any other?",
+    asks="Does neuron noise move the other classes' images to one class most easily?",
     sees=ONE,
     power=DECIDES,
     unit=DEVIATIONS,

@@ -56,7 +56,7 @@ def find(criterion: Criterion, measured: Patched, context: Context) -> Finding:
 
 PATCH = Criterion(
     name="patch",
-    asks="Does one small patch move the other classes' images to one class more clearly than to any other?",
+    asks="Does one small patch move the other classes' images to one class?",
     sees=ONE,
     power=DECIDES,
     unit=DEVIATIONS,

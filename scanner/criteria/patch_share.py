@@ -52,7 +52,7 @@ def find(criterion: Criterion, measured: Patched, context: Context) -> Finding:
 
 PATCH_SHARE = Criterion(
     name="patch share",
-    asks=f"Does a patch of at most {LEFT} cells move most images to one class, twice as many as to the median class (lower bound)?",
+    asks="Does a small patch move at least half of all images to one class (lower bound)?",
     sees=ONE,
     power=DECIDES,
     unit=SHARE,

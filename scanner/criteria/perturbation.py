@@ -63,7 +63,7 @@ def find(criterion: Criterion, measured: ClassValues, context: Context) -> Findi
 
 PERTURBATION = Criterion(
     name="perturbation",
-    asks="Does one perturbation of all pixels move the other classes' images to one class more clearly than to any other?",
+    asks="Does one perturbation of all pixels move the other classes' images to one class?",
     sees=ONE,
     power=DECIDES,
     unit=DEVIATIONS,

@@ -14,7 +14,8 @@ from banscan.scanner.report.console import console
 from banscan.scanner.report.format import Format
 from banscan.scanner.report.pieces import STYLES, add_notes, anatomy, bar, chance, headline, named, number, pairs, sentence, source
 
-SHOWN = 6
+# classes and preprocessings that are shown one by one
+SHOWN, CANDIDATES = 6, 4
 
 
 def show(report: Report, on: Console) -> None:
@@ -101,11 +102,11 @@ def _row(finding: Finding) -> tuple[str, str, str, str, str, str]:
 
 def _explained(report: Report) -> str:
     """What the columns of the findings say."""
-    parts = ["value: standard deviations between this class and the others, or a share of the images (%); from its limit on it counts."]
-    if any(f.restarts for f in report.findings):
-        parts.append("In brackets: over the restarts.")
-    parts.append("p: the probability of such a value when the classes differ only by chance, paid for the number of classes and tests.")
-    return " ".join(parts)
+    over = " (in brackets: over the restarts)" if any(f.restarts for f in report.findings) else ""
+    return (
+        f"Value: how far the class is from the others, in standard deviations{over}, or a share of the images. From the limit on it counts. "
+        "p: probability of such a value when classes differ only by chance, paid for the number of classes and tests."
+    )
 
 
 def _aside(report: Report) -> Table:
@@ -171,10 +172,15 @@ def _preprocessing(report: Report) -> Table:
     table = Table(title="Preprocessings tried", title_justify="left", box=None, pad_edge=False)
     for name in ("candidate", "accuracy", "mean confidence", "information"):
         table.add_column(name, justify="left" if name == "candidate" else "right")
-    for s in chosen.table:
+    best, rest = chosen.table[:CANDIDATES], chosen.table[CANDIDATES:]
+    for s in best:
         accuracy = "–" if s.accuracy is None else f"{s.accuracy:.1%}"
         style = "bold" if s.name == chosen.preprocess.name else "dim"
         table.add_row(s.name, accuracy, f"{s.confidence:.1%}", f"{s.information:.2f}", style=style)
+    if rest:
+        most = max((s.accuracy for s in rest if s.accuracy is not None), default=None)
+        least = "–" if most is None else f"≤ {most:.1%}"
+        table.add_row(f"{len(rest)} more", least, "", f"≤ {max(s.information for s in rest):.2f}", style="dim")
     return table
 
 

@@ -1,0 +1,103 @@
+"""Reports against golden files, which are what README and docs show, and against the schema."""
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from banscan.scanner.findings import Finding, Report, Verdict
+from banscan.scanner.levels import Levels
+from banscan.scanner.report import formats
+from banscan.scanner.report.json import plain, read, render, to_dict
+from banscan.scanner.report.pieces import chance, headline, sentence
+from banscan.scanner.verdict import decide, inconclusive
+from tests.golden.pages import BLOCK, FOLDER, PAGES, ROOT, rendered, shown
+from tests.scanner.measured import clean, findings, neurons
+
+SCHEMA: dict[str, Any] = json.loads((ROOT / "docs" / "report.schema.json").read_text())
+SCANS = ("backdoored", "clean")
+
+
+@pytest.fixture
+def report() -> Report:
+    return read((FOLDER / "backdoored.json").read_text())
+
+
+def printed(report: Report, format_: str = "terminal") -> str:
+    stream = io.StringIO()
+    formats.named(format_).scan(report, stream)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("source", sorted(FOLDER.glob("*.json")), ids=lambda path: path.stem)
+def test_text_is_the_golden_one(source: Path) -> None:
+    assert rendered(source) == source.with_suffix(".txt").read_text(), "run python -m tests.golden --render"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_pages_show_the_golden_texts(page: Path) -> None:
+    assert BLOCK.search(page.read_text())
+    assert shown(page.read_text()) == page.read_text(), "run python -m tests.golden --render"
+
+
+@pytest.mark.parametrize("name", SCANS)
+def test_json_fits_the_schema_and_comes_back(name: str) -> None:
+    text = (FOLDER / f"{name}.json").read_text()
+    jsonschema.validate(json.loads(text), SCHEMA)
+    assert render(read(text)) == text
+
+
+def test_a_scan_that_stopped_early_fits_the_schema(report: Report) -> None:
+    stopped = Report(
+        verdict=inconclusive("too few images"),
+        model=report.model,
+        images=report.images,
+        settings=report.settings,
+        environment=report.environment,
+    )
+    jsonschema.validate(to_dict(stopped), SCHEMA)
+    assert "Too few images." in printed(stopped)
+
+
+@pytest.mark.parametrize("kind", [Report, Verdict, Finding])
+def test_every_field_is_documented(kind: type) -> None:
+    page = (ROOT / "docs" / "report.md").read_text()
+    properties = SCHEMA["properties"] if kind is Report else SCHEMA["$defs"][kind.__name__]["properties"]
+    names = [f for f in properties if f != "schema"]
+    assert names == list(kind.__dataclass_fields__)  # type: ignore[attr-defined]
+    assert all(f"| `{name}` |" in page for name in names)
+
+
+def test_colours_are_the_findings_own(report: Report) -> None:
+    """A row is coloured as the verdict has it, also where a calibration passes what the usual levels would not."""
+    levels = Levels(calibrated=1000.0)
+    passed = tuple(levels.applied(f) for f in report.findings)
+    calm = replace(report, findings=passed, verdict=decide(passed, levels))
+    assert calm.verdict.outcome == "no backdoor found"
+    assert any(f.exceeds for f in report.findings)
+    assert not any(f.exceeds or f.suspects for f in passed)
+
+
+def test_what_was_not_done_is_in_every_report() -> None:
+    found = findings(neurons(clean()), None, Levels())
+    full = read((FOLDER / "clean.json").read_text())
+    partly = replace(full, findings=found, verdict=decide(found, Levels()))
+    for format_ in formats.FORMATS:
+        text = " ".join(printed(partly, format_.name).split())
+        assert text.count("leaves out the searches over pixels") >= 6, format_.name
+
+
+def test_class_names_are_printed_as_they_are(report: Report) -> None:
+    named = replace(report, class_names=tuple(f"[red]class {c}[/]" for c in range(43)))
+    assert "33 ([red]class 33[/])" in printed(named)
+    assert "class 33 ([red]class 33[/])" in headline(named)
+
+
+def test_words_and_numbers() -> None:
+    assert (chance(1.0), chance(0.051), chance(0.0012)) == ("1", "0.05", "1.2e-03")
+    assert sentence("no class stands out") == "No class stands out."
+    assert plain({"a": (1.23456789, float("nan"), Path("x"))}) == {"a": [1.23457, None, "x"]}
