@@ -104,7 +104,7 @@ def _explained(report: Report) -> str:
     """What the columns of the findings say."""
     over = " (in brackets: over the restarts)" if any(f.restarts for f in report.findings) else ""
     return (
-        f"Value: how far the class is from the others, in standard deviations{over}, or a share of the images. From the limit on it counts. "
+        f"Value: how far the class is from the others, in standard deviations{over}, or a share of images; it counts from the limit on. "
         "p: probability of such a value when classes differ only by chance, paid for the number of classes and tests."
     )
 
