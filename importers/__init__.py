@@ -4,13 +4,12 @@ from pathlib import Path
 
 from banscan.errors import ModelError, UsageError
 from banscan.importers import unsupported
-from banscan.importers.normal.graph import Input, Neuron, Source, TracedModel
-from banscan.importers.normal.placement import place
+from banscan.importers.model import Input, Neuron, Source, TracedModel, attribute_named
 from banscan.importers.onnx import reader
-from banscan.importers.parity import RESTORE, Parity, parity
+from banscan.importers.parity import Parity, parity
 from banscan.importers.pytorch import archive, exported, torchscript
 
-__all__ = ["RESTORE", "Input", "Neuron", "Parity", "Source", "TracedModel", "load", "parity", "place"]
+__all__ = ["Input", "Neuron", "Parity", "Source", "TracedModel", "attribute_named", "load", "parity"]
 
 
 def load(path: str | Path, size: tuple[int, int] | None = None, logits: str | None = None) -> TracedModel:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from banscan.errors import ModelError
 from banscan.importers import untrusted
-from banscan.importers.normal.graph import TracedModel
+from banscan.importers.model import TracedModel
 from banscan.importers.onnx import quantised
 from banscan.importers.pytorch import torchscript
 

@@ -149,7 +149,7 @@ def scan(
         with so_far.stage("import"):
             height, width = clean.images.shape[1:3]
             model = importers.load(path, (height, width), logits)
-    importers.place(model, where)
+    model.to(where)
     dtype = search_dtype(precision, where)
     try:
         with repeatable(where):

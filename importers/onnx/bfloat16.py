@@ -7,7 +7,7 @@ import onnx
 from onnx import TensorProto
 
 from banscan.importers import untrusted
-from banscan.importers.normal.graph import Source
+from banscan.importers.model import Source
 
 
 def widened(source: Source) -> bytes:

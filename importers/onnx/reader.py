@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from banscan.errors import BanscanError, ModelError
 from banscan.importers import untrusted
-from banscan.importers.normal import graph
+from banscan.importers.model import Input, Source, TracedModel
+from banscan.importers.normal.input import flat_input, image_input
+from banscan.importers.normal.normalise import normalise
 from banscan.importers.normal.trace import export
 from banscan.importers.onnx import bfloat16, outputs, quantised
 from banscan.importers.onnx.operators import OPERATORS, Call
@@ -25,7 +27,7 @@ WEIGHTED = frozenset(
 )
 
 
-def load(path: Path, size: tuple[int, int] | None, logits: str | None) -> graph.TracedModel:
+def load(path: Path, size: tuple[int, int] | None, logits: str | None) -> TracedModel:
     """Reads an ONNX classifier; `size` is for images whose size it leaves free, `logits` names one of several outputs.
 
     Raises:
@@ -43,7 +45,7 @@ def load(path: Path, size: tuple[int, int] | None, logits: str | None) -> graph.
         module = Interpreter(model, name, output.tensor, batch, flat=spec.flat)
     except BanscanError as error:
         raise ModelError(f"{path}: {error}") from error
-    source = graph.Source(
+    source = Source(
         path=path,
         format="ONNX",
         producer=f"{model.producer_name} {model.producer_version.partition(' ')[0]}".strip() or "unknown",
@@ -56,10 +58,10 @@ def load(path: Path, size: tuple[int, int] | None, logits: str | None) -> graph.
         weights={attribute: name for name, attribute in module.attributes.items()},
     )
     del model  # as large as the weights that the module holds now
-    return graph.normalise(export(path, module, spec.example()), spec, source)
+    return normalise(export(path, module, spec.example()), spec, source)
 
 
-def run_source(source: graph.Source, images: np.ndarray) -> np.ndarray:
+def run_source(source: Source, images: np.ndarray) -> np.ndarray:
     """The file's own answer under onnxruntime for float32 images [N, ...]; a last partial batch is left out where the batch is fixed."""
     import onnxruntime
 
@@ -208,7 +210,7 @@ def _needed(model: onnx.ModelProto, output: str) -> list[onnx.NodeProto]:
     return kept[::-1]
 
 
-def _input(path: Path, model: onnx.ModelProto) -> tuple[str, graph.Input, int | None]:
+def _input(path: Path, model: onnx.ModelProto) -> tuple[str, Input, int | None]:
     constants = {t.name for t in model.graph.initializer}
     inputs = [i for i in model.graph.input if i.name not in constants]
     if len(inputs) != 1:
@@ -217,7 +219,7 @@ def _input(path: Path, model: onnx.ModelProto) -> tuple[str, graph.Input, int | 
     sizes = [d.dim_value or None for d in inputs[0].type.tensor_type.shape.dim]
     kind = inputs[0].type.tensor_type.elem_type
     if len(sizes) == 2 and sizes[1] is not None and kind in FLOATS:
-        return inputs[0].name, graph.flat_input(path, inputs[0].name, sizes[1]), sizes[0]
+        return inputs[0].name, flat_input(path, inputs[0].name, sizes[1]), sizes[0]
     if len(sizes) != 4 or kind not in (*FLOATS, onnx.TensorProto.UINT8):
         shown = "x".join(str(s or "?") for s in sizes)
         raise ModelError(
@@ -225,7 +227,7 @@ def _input(path: Path, model: onnx.ModelProto) -> tuple[str, graph.Input, int | 
             "expected one batch of images [N, channels, height, width] or [N, height, width, channels]"
         )
     batch, *image = sizes
-    return inputs[0].name, graph.image_input(path, inputs[0].name, image), batch
+    return inputs[0].name, image_input(path, inputs[0].name, image), batch
 
 
 def _precision(model: onnx.ModelProto) -> str:

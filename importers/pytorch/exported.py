@@ -17,7 +17,9 @@ from torch import Tensor, nn
 
 from banscan.errors import BanscanError, ModelError
 from banscan.importers import untrusted
-from banscan.importers.normal import graph
+from banscan.importers.model import Input, Source, TracedModel
+from banscan.importers.normal.input import image_input
+from banscan.importers.normal.normalise import normalise
 from banscan.importers.normal.trace import export
 from banscan.importers.pytorch import archive
 from banscan.importers.pytorch.aten import call, in_place
@@ -54,7 +56,7 @@ CHECKS = ("torch.ops.aten._assert", "torch.ops.aten.sym_constrain_range")
 PLAIN = frozenset({"as_int", "as_bool", "as_string", "as_ints", "as_bools", "as_float", "as_floats"})
 
 
-def load(path: Path, size: tuple[int, int] | None) -> graph.TracedModel:
+def load(path: Path, size: tuple[int, int] | None) -> TracedModel:
     """Reads a torch.export archive with one program; `size` is for images whose size it leaves free.
 
     Raises:
@@ -70,8 +72,8 @@ def load(path: Path, size: tuple[int, int] | None) -> graph.TracedModel:
         raise ModelError(f"{path}: a damaged torch.export archive ({type(error).__name__}: {error}); export it again") from error
     spec = _input(path, program).sized(size)
     traced = export(path, program, spec.example())
-    source = graph.Source(path, "torch.export", f"PyTorch {program.version}", None, untrusted.sha256(path), None)
-    return graph.normalise(traced, spec, source)
+    source = Source(path, "torch.export", f"PyTorch {program.version}", None, untrusted.sha256(path), None)
+    return normalise(traced, spec, source)
 
 
 class Program(nn.Module):
@@ -209,8 +211,8 @@ def _tensors(opened: zipfile.ZipFile, folder: str, config: str) -> dict[str, Ten
     return result
 
 
-def _input(path: Path, program: Program) -> graph.Input:
+def _input(path: Path, program: Program) -> Input:
     sizes = [s.get("as_int") for s in program.sizes]
     if len(sizes) != 4:
         raise ModelError(f"{path}: the input has {len(sizes)} axes; expected one batch of images [N, channels, height, width]")
-    return graph.image_input(path, program.image, sizes[1:])
+    return image_input(path, program.image, sizes[1:])

@@ -12,19 +12,20 @@ from torch import Tensor, nn
 
 from banscan.errors import BanscanError, ModelError
 from banscan.importers import untrusted
-from banscan.importers.normal import graph
+from banscan.importers.model import EXAMPLE_SIZE, Input, Source, TracedModel
+from banscan.importers.normal.normalise import normalise
 from banscan.importers.normal.trace import export
 from banscan.importers.pytorch import archive
 from banscan.importers.pytorch.aten import call, in_place
 
 TIMEOUT = 300
 # sides tried where the file does not say what it was traced with; the first that a size-bound network takes is its own
-SIZES = (graph.EXAMPLE_SIZE, 32, 28, 64, 96, 128, 160, 192, 227, 240, 256, 299, 320, 331, 384, 448, 512)
+SIZES = (EXAMPLE_SIZE, 32, 28, 64, 96, 128, 160, 192, 227, 240, 256, 299, 320, 331, 384, 448, 512)
 # a loop of more rounds is no classifier's
 ROUNDS = 10_000
 
 
-def load(path: Path, size: tuple[int, int] | None) -> graph.TracedModel:
+def load(path: Path, size: tuple[int, int] | None) -> TracedModel:
     """Reads a TorchScript classifier, traced, scripted or frozen; `size` is for images whose size it leaves free.
 
     Raises:
@@ -38,17 +39,17 @@ def load(path: Path, size: tuple[int, int] | None) -> graph.TracedModel:
     spec = _input(path, module).sized(size)
     traced = export(path, module, spec.example())
     names = {attribute: name for name, attribute in module.attributes.items()}
-    source = graph.Source(path, "TorchScript", "PyTorch", None, untrusted.sha256(path), None, weights=names)
-    return graph.normalise(traced, spec, source)
+    source = Source(path, "TorchScript", "PyTorch", None, untrusted.sha256(path), None, weights=names)
+    return normalise(traced, spec, source)
 
 
-def run_source(source: graph.Source, images: np.ndarray) -> np.ndarray:
+def run_source(source: Source, images: np.ndarray) -> np.ndarray:
     """The file's own answer under TorchScript, in a process of its own, for float32 images [N, ...]."""
     answers: Tensor = _child("run", source.path, torch.from_numpy(images))
     return answers.numpy()
 
 
-def write_source(source: graph.Source, weights: dict[str, Tensor], path: Path) -> None:
+def write_source(source: Source, weights: dict[str, Tensor], path: Path) -> None:
     """Writes the file with other values in these of its weights, given by the file's own names, to `path`.
 
     Raises:
@@ -154,13 +155,13 @@ class Script(nn.Module):
         values.update(zip(outputs, state, strict=True))
 
 
-def _input(path: Path, module: Script) -> graph.Input:
+def _input(path: Path, module: Script) -> Input:
     """Channels and size: those it was traced with, or the first that it takes."""
     if module.sizes is not None and len(module.sizes) == 4:
         _, channels, height, width = module.sizes
         if channels not in (1, 3):
             raise ModelError(f"{path}: it was traced with {channels} channels; expected images [N, channels, height, width], grey or RGB")
-        return graph.Input("image", "NCHW", channels, height, width)
+        return Input("image", "NCHW", channels, height, width)
     reason = ""
     taken: list[tuple[int, int]] = []
     for channels in (3, 1):
@@ -182,4 +183,4 @@ def _input(path: Path, module: Script) -> graph.Input:
         )
     channels, size = taken[0]
     free = len(taken) > 1
-    return graph.Input("image", "NCHW", channels, None if free else size, None if free else size)
+    return Input("image", "NCHW", channels, None if free else size, None if free else size)

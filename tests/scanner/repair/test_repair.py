@@ -14,9 +14,8 @@ import torch
 from rich.console import Console
 
 from banscan import BanscanError, EvidenceError, UsageError, importers
-from banscan.importers import TracedModel, writer
+from banscan.importers import TracedModel, attribute_named, writer
 from banscan.importers.normal import weights
-from banscan.importers.normal.graph import attribute_named
 from banscan.scanner.inputs import images
 from banscan.scanner.repair.repair import Mended, _aims, mend, repair, tuning
 from banscan.scanner.repair.tuning import Tuning
