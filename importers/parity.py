@@ -7,10 +7,9 @@ import torch
 from torch import Tensor
 
 from banscan.errors import BanscanError, EvidenceError
+from banscan.importers import formats
 from banscan.importers.model import TracedModel
 from banscan.importers.normal import tail
-from banscan.importers.onnx import reader
-from banscan.importers.pytorch import torchscript
 
 # outputs below this are nothing to compare with
 SMALLEST = 1e-12
@@ -34,10 +33,11 @@ def parity(model: TracedModel, images: Tensor) -> Parity | None:
     Raises:
         EvidenceError: that runtime cannot run the file.
     """
-    if model.source.format not in RUNNERS:
+    run = formats.of(model.source).run
+    if run is None:
         return None
     try:
-        theirs = RUNNERS[model.source.format](model.source, images.numpy())
+        theirs = run(model.source, images.numpy())
     except Exception as error:  # onnxruntime's own errors have no base of their own
         if isinstance(error, BanscanError):
             raise
@@ -53,7 +53,3 @@ def parity(model: TracedModel, images: Tensor) -> Parity | None:
     largest = max(float(np.abs(theirs).max()), SMALLEST)
     rms = float(np.sqrt(np.mean(difference**2))) / typical
     return Parity(rms, float(np.abs(difference).max()) / largest, len(theirs))
-
-
-# the runtime that a file was written for
-RUNNERS = {"ONNX": reader.run_source, "TorchScript": torchscript.run_source}

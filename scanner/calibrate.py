@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from banscan.errors import ModelError, UsageError
-from banscan.importers import untrusted
+from banscan.importers import sha256
 from banscan.scanner.calibration import ALPHA, Calibration, Entry, decisive, kind_of, read_entry, threshold, version
 from banscan.scanner.scan import Report, scan
 from banscan.scanner.settings import Settings
@@ -47,7 +47,7 @@ def calibrate(
     done = dict(_finished(partial, stamp))
     entries, images = list[Entry](), 0
     for path in files:
-        digest = untrusted.sha256(path)
+        digest = sha256(path)
         twin = next((e.name for e in entries if e.sha256 == digest or Path(e.name).stem == path.stem), None)
         if twin is not None:  # counted twice, a model would vouch for itself
             told(path, None, None, f"the same model as {twin}")
