@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, fx
 
 from banscan.importers.model import Folding
+from banscan.importers.normal.constants import attribute, constant
 from banscan.importers.normal.neurons import KINDS
-from banscan.importers.normal.nodes import attribute, constant
 
 aten = torch.ops.aten
 

@@ -6,7 +6,7 @@ import torch
 from torch import fx
 
 from banscan.importers.model import Neuron
-from banscan.importers.normal.nodes import attribute
+from banscan.importers.normal.constants import attribute
 
 aten = torch.ops.aten
 

@@ -11,7 +11,7 @@ from torch import fx
 from banscan.errors import ModelError
 from banscan.importers.model import Folding, Input, Source, TracedModel, output_node
 from banscan.importers.normal import folding, gelu, neurons, penultimate, tail
-from banscan.importers.normal.nodes import scalar
+from banscan.importers.normal.constants import scalar
 
 aten = torch.ops.aten
 

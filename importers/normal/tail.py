@@ -8,7 +8,7 @@ from torch import Tensor, fx
 
 from banscan.importers.model import output_node
 from banscan.importers.normal import penultimate
-from banscan.importers.normal.nodes import attribute, constant
+from banscan.importers.normal.constants import attribute, constant
 
 aten = torch.ops.aten
 

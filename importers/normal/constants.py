@@ -24,7 +24,7 @@ def scalar(module: fx.GraphModule, value: object) -> float | None:
 
 
 def constant(module: fx.GraphModule, before: fx.Node, value: Tensor, name: str) -> fx.Node:
-    """Adds a frozen parameter and a node for it."""
+    """The node of a new constant, in front of another; it is registered as `folded_` and the name."""
     name = "folded_" + name.replace(".", "_")
     module.register_buffer(name, value.detach().clone().contiguous())
     with module.graph.inserting_before(before):
