@@ -1,6 +1,5 @@
 """Does the traced graph compute what the file computes? Checked on the user's own images at every scan."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,9 +7,9 @@ import torch
 from torch import Tensor
 
 from banscan.errors import BanscanError, EvidenceError
-from banscan.importers.normal.graph import ONE_LOGIT, PAIR, TracedModel
-from banscan.importers.onnx import reader
-from banscan.importers.pytorch import torchscript
+from banscan.importers import formats
+from banscan.importers.model import TracedModel
+from banscan.importers.normal import tail
 
 # outputs below this are nothing to compare with
 SMALLEST = 1e-12
@@ -34,10 +33,11 @@ def parity(model: TracedModel, images: Tensor) -> Parity | None:
     Raises:
         EvidenceError: that runtime cannot run the file.
     """
-    if model.source.format not in RUNNERS:
+    run = formats.of(model.source).run
+    if run is None:
         return None
     try:
-        theirs = RUNNERS[model.source.format](model.source, images.numpy())
+        theirs = run(model.source, images.numpy())
     except Exception as error:  # onnxruntime's own errors have no base of their own
         if isinstance(error, BanscanError):
             raise
@@ -45,9 +45,7 @@ def parity(model: TracedModel, images: Tensor) -> Parity | None:
         raise EvidenceError(
             f"{model.source.format}'s own runtime cannot run the file ({reason}); what was read cannot be checked"
         ) from error
-    ours = model.logits(images[: len(theirs)]).cpu()
-    for name in reversed(model.stripped):
-        ours = RESTORE[name](ours)
+    ours = tail.restore(model.logits(images[: len(theirs)]).cpu(), model.stripped)
     if theirs.size == 0:
         return Parity(float("nan"), float("nan"), 0)
     difference = ours.double().numpy().reshape(theirs.shape) - theirs
@@ -55,15 +53,3 @@ def parity(model: TracedModel, images: Tensor) -> Parity | None:
     largest = max(float(np.abs(theirs).max()), SMALLEST)
     rms = float(np.sqrt(np.mean(difference**2))) / typical
     return Parity(rms, float(np.abs(difference).max()) / largest, len(theirs))
-
-
-# the runtime that a file was written for
-RUNNERS = {"ONNX": reader.run_source, "TorchScript": torchscript.run_source}
-RESTORE: dict[str, Callable[[Tensor], Tensor]] = {
-    "Softmax": lambda y: torch.softmax(y, 1),
-    "LogSoftmax": lambda y: torch.log_softmax(y, 1),
-    "Sigmoid": torch.sigmoid,
-    "ArgMax": lambda y: y.argmax(1).float(),
-    PAIR: lambda p: torch.cat((1 - p, p), 1),
-    ONE_LOGIT: lambda y: y[:, 1:] - y[:, :1],
-}

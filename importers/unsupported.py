@@ -1,8 +1,14 @@
-"""Model files of other makers: told by their first bytes, so that the refusal can say how to get ONNX out of them."""
+"""Files that are not read, told by their first bytes, so that the refusal can say how to get a model out of them that is."""
 
 import zipfile
 from pathlib import Path
 
+from banscan.importers.pytorch import archive
+
+PICKLE = (
+    "a pickle of weights or of a Python object, without the graph; save the model with torch.onnx.export or "
+    "torch.jit.trace(model, example).save(path)"
+)
 KERAS = "load it in Keras and write model.export('model.onnx', format='onnx')"
 TENSORFLOW = "convert it with tf2onnx: python -m tf2onnx.convert --{option} {path} --output model.onnx"
 
@@ -12,6 +18,8 @@ def told(path: Path) -> str | None:
     if not path.is_file():
         found = (path / "saved_model.pb").is_file()
         return f"a TensorFlow SavedModel; {TENSORFLOW.format(option='saved-model', path=path)}" if found else None
+    if archive.kind(path) == "pickle":
+        return PICKLE
     with path.open("rb") as file:
         start = file.read(9)
     if start.startswith(b"\x89HDF\r\n\x1a\n"):
@@ -21,7 +29,7 @@ def told(path: Path) -> str | None:
     if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size:
         return "weights without the graph (safetensors); load them into their model and save that with torch.onnx.export"
     if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            keras = "model.weights.h5" in archive.namelist()
+        with zipfile.ZipFile(path) as opened:
+            keras = "model.weights.h5" in opened.namelist()
         return f"a Keras archive; {KERAS}" if keras else "a zip archive; unpack it and give the model file in it"
     return None

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from banscan.errors import ModelError, UsageError
-from banscan.importers import untrusted
+from banscan.importers import sha256
 from banscan.scanner.calibration import ALPHA, Calibration, Entry, decisive, read_entry, threshold, version
 from banscan.scanner.findings import Report
 from banscan.scanner.machine.progress import Progress, silent
@@ -51,7 +51,7 @@ def calibrate(
     done = dict(_finished(partial, stamp))
     entries, images = list[Entry](), 0
     for path in files:
-        digest = untrusted.sha256(path)
+        digest = sha256(path)
         twin = next((e.name for e in entries if e.sha256 == digest or Path(e.name).stem == path.stem), None)
         if twin is not None:  # counted twice, a model would vouch for itself
             on_model(path, None, None, f"the same model as {twin}")

@@ -92,7 +92,7 @@ def examine(
     given = preprocess.given(options)
     stages = _Stages()
     model, clean = _read(Path(path), Path(clean_dir), settings, options, stages, progress)
-    importers.place(model, where)
+    model.to(where)
     precision = search_dtype(options.precision, where)
     draft = _Draft(
         Report(

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, fx
 from torch.nn import functional as F
 
-from banscan.importers import Neuron, TracedModel
-from banscan.importers.normal.graph import attribute_named
+from banscan.importers import Neuron, TracedModel, attribute_named
 from banscan.kernels import reference
 
 

@@ -48,5 +48,5 @@ def subject(architecture: str, size: int, classes: int, width: int, device: torc
         path = Path(folder) / "model.pt"
         torch.jit.save(torch.jit.trace(module, torch.zeros(2, 3, size, size)), str(path))
         model = importers.load(path)
-    importers.place(model, device)
+    model.to(device)
     return Subject(f"{architecture} {size}x{size}, {classes} classes", module.to(device), model, size, classes, width, device)

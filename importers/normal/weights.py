@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, fx
 
 from banscan.errors import ModelError
-from banscan.importers.normal.graph import Neuron, TracedModel, attribute_named
+from banscan.importers.model import Neuron, TracedModel, attribute_named
 
 
 def roles(model: TracedModel, neuron: Neuron) -> tuple[str, str | None]:

@@ -6,13 +6,13 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from banscan.importers import untrusted
-from banscan.importers.normal.graph import Source
+from banscan.importers.model import Source
+from banscan.importers.onnx import file
 
 
 def widened(source: Source) -> bytes:
     """The file with every bfloat16 tensor, cast and declaration made float32."""
-    model = untrusted.inline(source.path, untrusted.read_onnx(source.path))
+    model = file.inline(source.path, file.read(source.path))
     for tensor in _tensors(model.graph):
         if tensor.data_type == TensorProto.BFLOAT16:
             tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor).astype(np.float32), tensor.name))

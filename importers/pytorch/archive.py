@@ -5,7 +5,7 @@ import pickletools
 import zipfile
 from pathlib import Path
 
-from banscan.errors import ModelError
+from banscan.errors import ModelError, UsageError
 
 LARGEST = 8 << 30
 # stored tensors hardly compress; more than this is a zip bomb
@@ -41,6 +41,12 @@ def kind(path: Path) -> str | None:
     if any("/models/" in n and n.endswith(".json") for n in names) or any(n.endswith("serialized_exported_program.json") for n in names):
         return "torch.export"
     return "pickle" if any(n.endswith("data.pkl") for n in names) else None
+
+
+def check_unnamed(path: Path, logits: str | None) -> None:
+    """Raises UsageError where an output is asked for by name: those of PyTorch's files have none."""
+    if logits is not None:
+        raise UsageError(f"{path}: --logits names an output of an ONNX file; this is none")
 
 
 def check_script(path: Path) -> None:

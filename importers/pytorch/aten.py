@@ -31,7 +31,7 @@ DTYPES = (
     torch.qint32,
     torch.bfloat16,
 )
-FORMATS = (torch.contiguous_format, torch.preserve_format, torch.channels_last, torch.channels_last_3d)
+MEMORY_FORMATS = (torch.contiguous_format, torch.preserve_format, torch.channels_last, torch.channels_last_3d)
 
 
 def _size(x: Tensor, dim: int | None = None) -> Any:
@@ -197,7 +197,7 @@ def _typed(name: str, value: Any) -> Any:
     if name == "dtype" and isinstance(value, int):
         return DTYPES[value]
     if name == "memory_format" and isinstance(value, int):
-        return FORMATS[value]
+        return MEMORY_FORMATS[value]
     if name == "layout":
         return torch.strided
     return value

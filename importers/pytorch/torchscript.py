@@ -8,28 +8,32 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from banscan.errors import BanscanError, ModelError
-from banscan.importers import untrusted
-from banscan.importers.normal import graph
+from banscan.importers.digest import sha256
+from banscan.importers.format import Format
+from banscan.importers.model import EXAMPLE_SIZE, Input, Source, TracedModel
+from banscan.importers.normal.normalise import normalise
 from banscan.importers.normal.trace import export
 from banscan.importers.pytorch import archive
-from banscan.importers.pytorch.aten import call, in_place
+from banscan.importers.pytorch.script import Script
 
+NAME = "TorchScript"
+# seconds
 TIMEOUT = 300
 # sides tried where the file does not say what it was traced with; the first that a size-bound network takes is its own
-SIZES = (graph.EXAMPLE_SIZE, 32, 28, 64, 96, 128, 160, 192, 227, 240, 256, 299, 320, 331, 384, 448, 512)
-# a loop of more rounds is no classifier's
-ROUNDS = 10_000
+SIZES = (EXAMPLE_SIZE, 32, 28, 64, 96, 128, 160, 192, 227, 240, 256, 299, 320, 331, 384, 448, 512)
 
 
-def load(path: Path, size: tuple[int, int] | None) -> graph.TracedModel:
+def read(path: Path, size: tuple[int, int] | None, logits: str | None) -> TracedModel:
     """Reads a TorchScript classifier, traced, scripted or frozen; `size` is for images whose size it leaves free.
 
     Raises:
+        UsageError: `logits` names an output.
         ModelError: the archive is refused or damaged, or holds no image classifier that can be traced.
     """
+    archive.check_unnamed(path, logits)
     archive.check_script(path)
     try:
         module = Script(_child("read", path, None))
@@ -38,17 +42,17 @@ def load(path: Path, size: tuple[int, int] | None) -> graph.TracedModel:
     spec = _input(path, module).sized(size)
     traced = export(path, module, spec.example())
     names = {attribute: name for name, attribute in module.attributes.items()}
-    source = graph.Source(path, "TorchScript", "PyTorch", None, untrusted.sha256(path), None, weights=names)
-    return graph.normalise(traced, spec, source)
+    source = Source(path, NAME, "PyTorch", None, sha256(path), None, weights=names)
+    return normalise(traced, spec, source)
 
 
-def run_source(source: graph.Source, images: np.ndarray) -> np.ndarray:
+def run(source: Source, images: np.ndarray) -> np.ndarray:
     """The file's own answer under TorchScript, in a process of its own, for float32 images [N, ...]."""
     answers: Tensor = _child("run", source.path, torch.from_numpy(images))
     return answers.numpy()
 
 
-def write_source(source: graph.Source, weights: dict[str, Tensor], path: Path) -> None:
+def write(source: Source, weights: dict[str, Tensor], path: Path) -> None:
     """Writes the file with other values in these of its weights, given by the file's own names, to `path`.
 
     Raises:
@@ -88,79 +92,13 @@ def _child(mode: str, path: Path, given: Tensor | dict[str, Tensor] | None) -> A
         return other.read_bytes() if mode == "write" else torch.load(other, weights_only=True)
 
 
-class Script(nn.Module):
-    """Runs a graph that `script_reader` wrote with torch calls. Tensors with more than one number become frozen parameters."""
-
-    def __init__(self, program: dict[str, Any]) -> None:
-        super().__init__()
-        self.steps, self.image, self.outputs = program["steps"], program["image"], program["outputs"]
-        self.sizes: list[int] | None = program["sizes"]
-        self.attributes: dict[str, str] = {}
-        shared: dict[tuple[Any, ...], str] = {}
-        for name, value in program["tensors"].items():
-            plain = value.float() if value.is_floating_point() else value
-            key = (plain.data_ptr(), tuple(plain.shape), plain.stride(), plain.dtype)
-            if key not in shared:
-                shared[key] = f"constant_{len(shared)}"
-                self.register_buffer(shared[key], plain)
-            self.attributes[name] = shared[key]
-
-    def forward(self, image: Tensor) -> Tensor:
-        values: dict[str, Any] = {self.image: image}
-        self._run(self.steps, values)
-        result: Any = values[self.outputs[0]]
-        while isinstance(result, list | tuple) and len(result) == 1:
-            result = result[0]
-        if not isinstance(result, Tensor):
-            raise ModelError(f"the output is a {type(result).__name__}; expected one tensor of logits")
-        return result
-
-    def _run(self, steps: list[Any], values: dict[str, Any]) -> None:
-        for kind, detail, inputs, outputs in steps:
-            given = [values.get(i) for i in inputs]
-            if kind == "value":
-                values[outputs[0]] = detail
-            elif kind == "tensor":
-                values[outputs[0]] = getattr(self, self.attributes[detail])
-            elif kind == "call":
-                result = call(detail, given)
-                if outputs:
-                    values.update(zip(outputs, [result] if len(outputs) == 1 else result, strict=True))
-                if in_place(detail):
-                    values[inputs[0]] = result  # later steps may use either name
-            elif kind == "unpack":
-                parts: Any = given[0]
-                values.update(zip(outputs, parts, strict=True))
-            elif kind == "if":
-                block, names = detail[0 if given[0] else 1]
-                self._run(block, values)
-                values.update((o, values[n]) for o, n in zip(outputs, names, strict=True))
-            elif kind == "loop":
-                self._loop(detail, given, outputs, values)
-            else:
-                raise ModelError("its code raises an exception for this input")
-
-    def _loop(self, detail: list[Any], given: list[Any], outputs: list[str], values: dict[str, Any]) -> None:
-        block, names, ends = detail
-        most, going, *state = given
-        round_ = 0
-        while going and round_ < most:
-            if round_ >= ROUNDS:
-                raise ModelError(f"a loop of more than {ROUNDS} rounds")
-            values.update(zip(names, [round_, *state], strict=True))
-            self._run(block, values)
-            going, *state = (values[e] for e in ends)
-            round_ += 1
-        values.update(zip(outputs, state, strict=True))
-
-
-def _input(path: Path, module: Script) -> graph.Input:
+def _input(path: Path, module: Script) -> Input:
     """Channels and size: those it was traced with, or the first that it takes."""
     if module.sizes is not None and len(module.sizes) == 4:
         _, channels, height, width = module.sizes
         if channels not in (1, 3):
             raise ModelError(f"{path}: it was traced with {channels} channels; expected images [N, channels, height, width], grey or RGB")
-        return graph.Input("image", "NCHW", channels, height, width)
+        return Input("image", "NCHW", channels, height, width)
     reason = ""
     taken: list[tuple[int, int]] = []
     for channels in (3, 1):
@@ -182,4 +120,15 @@ def _input(path: Path, module: Script) -> graph.Input:
         )
     channels, size = taken[0]
     free = len(taken) > 1
-    return graph.Input("image", "NCHW", channels, None if free else size, None if free else size)
+    return Input("image", "NCHW", channels, None if free else size, None if free else size)
+
+
+TORCHSCRIPT = Format(
+    name=NAME,
+    suffixes=(".pt", ".ts", ".torchscript"),
+    recognises=lambda path: archive.kind(path) == NAME,
+    read=read,
+    runtime=NAME,
+    run=run,
+    write=write,
+)

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor, fx
 from torch.nn import functional as F
 
-from banscan.importers import TracedModel
-from banscan.importers.normal.graph import attribute_named
+from banscan.importers import TracedModel, attribute_named
 from banscan.importers.normal.weights import roles, written
 from banscan.scanner.search.noisy_model import measure
 from banscan.scanner.search.patch import Patches

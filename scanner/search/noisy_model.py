@@ -11,8 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, fx
 
-from banscan.importers import Neuron, TracedModel
-from banscan.importers.normal.graph import attribute_named
+from banscan.importers import Neuron, TracedModel, attribute_named
 from banscan.kernels import noisy_conv, noisy_linear, perturb, units
 from banscan.scanner.machine import memory
 from banscan.scanner.machine.cuda_graph import Recordings

@@ -11,7 +11,7 @@ from torch import nn
 
 from banscan import importers
 from tests.conftest import SIZE, Net, random_norms
-from tests.importers.test_untrusted import refused
+from tests.importers.test_load import refused
 
 
 def agrees(model: importers.TracedModel, x: torch.Tensor) -> bool:
@@ -107,3 +107,17 @@ def test_a_row_of_values(export: Callable[..., Path]) -> None:
 
 def test_a_row_that_is_no_image(export: Callable[..., Path]) -> None:
     refused(export("table", nn.Sequential(nn.Linear(30, 20), nn.ReLU(), nn.Linear(20, 10)), shape=(30,)), "a row of 30 values")
+
+
+def test_two_outputs(tmp_path: Path, model_file: Path) -> None:
+    model = onnx.load(model_file)
+    model.graph.output.append(helper.make_tensor_value_info(model.graph.node[0].output[0], 1, ["n", 8, "h", "w"]))
+    onnx.save(model, tmp_path / "two.onnx")
+    refused(tmp_path / "two.onnx", "2 outputs .*--logits")
+    refused(tmp_path / "two.onnx", "no output 'other'", logits="other")
+    named = importers.load(tmp_path / "two.onnx", logits="logits")
+    x = torch.rand(3, 3, 16, 16)
+    assert torch.equal(named.logits(x), importers.load(model_file).logits(x))
+    parity = importers.parity(named, x)
+    assert parity is not None
+    assert parity.rms < 1e-6

@@ -251,25 +251,6 @@ def test_branches_on_a_shape(tmp_path: Path, height: int) -> None:
     assert np.allclose(importers.load(path).logits(x).numpy(), onnxruntime_logits(path, x), atol=1e-5)
 
 
-@pytest.mark.parametrize("where", ["asymmetric", "half_pixel", "pytorch_half_pixel", "align_corners"])
-@pytest.mark.parametrize("how", ["linear", "floor", "ceil", "round_prefer_floor", "round_prefer_ceil"])
-@pytest.mark.parametrize("factor", [2.0, 3.0, 1.5, 0.5])
-def test_resize(tmp_path: Path, where: str, how: str, factor: float) -> None:
-    rng = np.random.default_rng(0)
-    kind = {"mode": "linear"} if how == "linear" else {"mode": "nearest", "nearest_mode": how}
-    nodes = [
-        helper.make_node("Resize", ["x", "", "s"], ["r"], coordinate_transformation_mode=where, **kind),
-        helper.make_node("Conv", ["r", "w"], ["c"], strides=[2, 2]),
-        helper.make_node("GlobalMaxPool", ["c"], ["p"]),
-        helper.make_node("Flatten", ["p"], ["f"]),
-        helper.make_node("Gemm", ["f", "m"], ["y"]),
-    ]
-    weights = {"s": np.array([1, 1, factor, factor]), "w": rng.normal(size=(8, 3, 3, 3)), "m": rng.normal(size=(8, CLASSES))}
-    path = write(tmp_path / "resize.onnx", nodes, weights, ["n", 3, 10, 8], ["n", CLASSES])
-    x = torch.rand(3, 3, 10, 8)
-    assert np.allclose(importers.load(path).logits(x).numpy(), onnxruntime_logits(path, x), atol=1e-4)
-
-
 def test_a_file_that_its_runtime_cannot_run(tmp_path: Path) -> None:
     """Read here, unknown there: no verdict can be built on it."""
     nodes = [

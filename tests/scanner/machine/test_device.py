@@ -31,7 +31,7 @@ TARGETS = torch.arange(CLASSES)
 @pytest.fixture(params=list(ARCHITECTURES))
 def moved(request: pytest.FixtureRequest, export) -> tuple[TracedModel, torch.Tensor]:  # type: ignore[no-untyped-def]
     model = importers.load(export(f"moved-{request.param}", random_norms(ARCHITECTURES[request.param][0]())))
-    importers.place(model, ELSEWHERE)
+    model.to(ELSEWHERE)
     return model, torch.rand(12, 3, 16, 16)
 
 
@@ -123,7 +123,7 @@ def test_a_gpu_searches_as_a_cpu_does(model_file: Path, form: str, ball: str) ->
     results = []
     for device in ("cpu", "cuda", "cuda"):
         model = importers.load(model_file)
-        importers.place(model, torch.device(device))
+        model.to(torch.device(device))
         neurons = layers(model, 0.0)
         with repeatable(torch.device(device)):
             noisy = attach(model, neurons, measure(model, neurons, x) if form == "normalised" else None)

@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from banscan import BanscanError, EvidenceError, ModelError, UsageError, importers
-from banscan.importers import TracedModel, writer
+from banscan.importers import TracedModel, attribute_named, writer
 from banscan.importers.normal import weights
-from banscan.importers.normal.graph import attribute_named
 from banscan.scanner.findings import ONE, Verdict
 from banscan.scanner.inputs import images
 from banscan.scanner.inputs.images import CleanSet

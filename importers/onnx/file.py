@@ -1,6 +1,5 @@
-"""Model files are untrusted: what is looked at before anything in them is used."""
+"""An ONNX file is untrusted: what is looked at before anything in it is used."""
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +14,7 @@ LARGEST_TENSOR = 1 << 33
 MOST_NODES = 1_000_000
 
 
-def read_onnx(path: Path, *, outside: bool = True) -> onnx.ModelProto:
+def read(path: Path, *, outside: bool = True) -> onnx.ModelProto:
     """Parses an ONNX file and checks it; data outside the file is loaded from its own folder only, and not at all without `outside`.
 
     Raises:
@@ -95,11 +94,3 @@ def _check_external(path: Path, tensor: onnx.TensorProto) -> None:
         raise ModelError(f"{path}: the weight {tensor.name!r} points outside the model's folder ({location!r}); refused")
     if not resolved.is_file():
         raise ModelError(f"{path}: the weights file {location!r} is missing; expected it beside the model")
-
-
-def sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()

@@ -1,0 +1,36 @@
+"""What a model format is to everything that is not its own reader."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from banscan.importers.model import Source, TracedModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Format:
+    """A format of model files, declared beside its reader.
+
+    Attributes:
+        name: as reports and `Source.format` have it.
+        suffixes: of its files, for listing a folder of models; what one file is tells its content.
+        recognises: path of a file → whether it is of this format, by its content. ModelError for a file so damaged that none can tell.
+        read: path, size of the images (height, width) where the file leaves it free, name of the output that holds the logits → the model.
+            UsageError for an output where files of this format name none; ModelError for a file that is damaged, is refused, or holds no
+            image classifier that can be traced.
+        runtime: the name of the runtime that its files are written for; None where there is none that may run them.
+        run: source, float32 images [N, ...] → that runtime's own answers for the first of them, as many as it takes, float32.
+        write: source, values by the file's own names of its weights, path → nothing; the file with these values is at the path then.
+            ModelError for a weight that the file does not hold. None where files of this format are not written.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    recognises: Callable[[Path], bool]
+    read: Callable[[Path, tuple[int, int] | None, str | None], TracedModel]
+    runtime: str | None = None
+    run: Callable[[Source, np.ndarray], np.ndarray] | None = None
+    write: Callable[[Source, dict[str, Tensor], Path], None] | None = None

@@ -1,0 +1,17 @@
+"""ONNX as a format."""
+
+from pathlib import Path
+
+from banscan.importers import unsupported
+from banscan.importers.format import Format
+from banscan.importers.onnx.reader import NAME, read
+from banscan.importers.onnx.runtime import run
+from banscan.importers.onnx.writer import write
+
+
+def recognises(path: Path) -> bool:
+    """Protobuf has no signature: what is nobody else's is taken for ONNX, and its reader says so where it is none."""
+    return unsupported.told(path) is None
+
+
+ONNX = Format(name=NAME, suffixes=(".onnx",), recognises=recognises, read=read, runtime="onnxruntime", run=run, write=write)
