@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from banscan.errors import ModelError, UsageError
-from banscan.importers import sha256
+from banscan.importers import FORMATS, sha256
 from banscan.scanner.calibration import ALPHA, Calibration, Entry, decisive, read_entry, threshold, version
 from banscan.scanner.findings import Report
 from banscan.scanner.machine.progress import Progress, silent
 from banscan.scanner.scan import scan
 from banscan.scanner.settings import Options, Settings
 
-SUFFIXES = frozenset({".onnx", ".pt", ".ts", ".torchscript", ".pt2"})
+SUFFIXES = frozenset(suffix for format_ in FORMATS for suffix in format_.suffixes)
 # called for every model: its file, its report (None where an earlier run scanned it), its entry (None where it is left out), why it is
 OnModel = Callable[[Path, Report | None, Entry | None, str], None]
 

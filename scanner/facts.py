@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from banscan.importers import TracedModel
+from banscan.importers.formats import of
 from banscan.kernels import backend
 from banscan.scanner.findings import ImageFacts, ModelFacts
 from banscan.scanner.inputs.images import CleanSet
@@ -25,7 +26,7 @@ def of_model(model: TracedModel) -> ModelFacts:
         producer=source.producer,
         opset=source.opset,
         precision=source.precision,
-        runtime={"ONNX": "onnxruntime"}.get(source.format, source.format),
+        runtime=of(source).runtime,
         output=source.output,
         batch=source.batch,
         input=model.input,

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from banscan import ModelError, importers
-from banscan.importers import TracedModel
+from banscan.importers import TracedModel, attribute_named
 from banscan.importers.normal import weights
 from banscan.scanner.repair import answers, trainable
 from tests.importers import matrix
@@ -63,7 +63,7 @@ def test_constants_of_a_training_are_reached(model: TracedModel, data: tuple[tor
     for neuron in model.neurons:
         for name in weights.roles(model, neuron):
             if name is not None:
-                value = importers.graph.attribute_named(model.module, name)
+                value = attribute_named(model.module, name)
                 constants[name] = value + 0.1 * torch.randn(value.shape, generator=generator)
     reached = model.constants(weights.written(model, constants))
     for name, value in constants.items():

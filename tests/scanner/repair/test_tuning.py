@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from banscan import importers
-from banscan.importers import TracedModel
+from banscan.importers import TracedModel, attribute_named
 from banscan.importers.normal import weights
 from banscan.scanner.repair import answers, noise, trainable, tuning
 from banscan.scanner.repair.settings import ANP, METHODS
@@ -68,7 +68,7 @@ def test_layers_in_front_stay_as_they_are(model: TracedModel, data: tuple[torch.
     tuned = model.constants(trainable.finished(model, last, x))
     names = [name for neuron in front for name in weights.roles(model, neuron) if name is not None]
     assert names
-    assert all(torch.allclose(importers.attribute_named(model.module, name), tuned[name], atol=1e-6) for name in names)
+    assert all(torch.allclose(attribute_named(model.module, name), tuned[name], atol=1e-6) for name in names)
 
 
 def test_without_weight_it_is_plain_fine_tuning(model: TracedModel, data: tuple[torch.Tensor, torch.Tensor]) -> None:
