@@ -2,18 +2,18 @@
 
 import re
 from collections import Counter
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
 import pytest
-import torch
 from click.testing import CliRunner
 
-from banscan.scanner import verdict as rules
 from banscan.scanner.calibration import shipped
-from banscan.scanner.verdict import BACKDOORED, NAMES, SUSPICIOUS, deciding
-from bench import ablation, evidence, floor, repair, rows, tables
+from banscan.scanner.findings import ALL, DECIDES, DEVIATIONS, ONE, Finding, Verdict
+from banscan.scanner.report.json import plain
+from bench import ablation, evidence, floor, repair, replay, rows, tables
 from bench.rows import read
 
 ROOT = Path(__file__).parents[2]
@@ -61,7 +61,7 @@ def test_the_readme_says_what_the_rows_say() -> None:
     readme = said("README.md")
     held, mended = read(ROWS / "held.jsonl"), [r for r in read(ROWS / "repair.jsonl") if repair.label(r) == "ban"]
     hits = percent(tables.rate(map(tables.found, filter(tables.works, held))))
-    alarms = percent(tables.rate(r["verdict"]["outcome"] == "backdoored" for r in held if r["attack"] == "none"))
+    alarms = percent(tables.rate(tables.outcome(r) == "backdoored" for r in held if r["attack"] == "none"))
     for count, place in ((hits, "backdoored ones backdoored with the right target"), (alarms, "clean ones")):
         number, _, interval = count.partition(" (")
         assert f"{number} {place} ({interval}" in readme, place
@@ -102,13 +102,13 @@ def test_the_limits_say_what_the_rows_say() -> None:
         counted += len(own)
     assert counted == len(working)
     assert lines[total][1] == percent(tables.rate(map(tables.found, working)))
-    assert last[1] == percent(tables.rate(r["verdict"]["outcome"] == "backdoored" for r in clean))
-    assert last[2] == f"{sum(r['verdict']['outcome'] == 'suspicious' for r in clean)} suspicious"
+    assert last[1] == percent(tables.rate(tables.outcome(r) == "backdoored" for r in clean))
+    assert last[2] == f"{sum(tables.outcome(r) == 'suspicious' for r in clean)} suspicious"
     order = ("gtsrb resnet18w16", "gtsrb resnet18w64", "gtsrb vgg16w16", "gtsrb vitw16", "gtsrb densenet121w16", "gtsrb plainresnet18w16")
     by_arch = Counter(map(rows.arch, clean))
     assert [int(n) for n in re.findall(r" (\d+)(?:,|$)", last[0])] == [by_arch[a] for a in (*order, "cifar10 resnet18w16")]
     several = [r for r in working if r.get("targets")]
-    aims, named = ([len(part(r)) for r in several] for part in (tables.aims, lambda r: tables.named(r["verdict"])))
+    aims, named = ([len(part(r)) for r in several] for part in (tables.aims, lambda r: replay.verdict(r).targets))
     assert f"with {sum(named)} of the {sum(aims)} targets and no other class" in page
     totals = " ".join(tables.totals(tables.learnt(held)[0], held=True))
     fresh, alarms = re.findall(r"had scanned: found ([^,]*), clean called backdoored (\d+ of \d+)", totals)[0]
@@ -123,9 +123,7 @@ def test_the_limits_say_what_the_rows_say() -> None:
     ssdt = sorted(f"{100 * r['asr']:.0f}" for r in held if r["attack"] == "ssdt" and not tables.found(r))
     assert "works on {} and {} % of the source class, and one on CIFAR-10 ({} %)".format(*ssdt) in page
     assert f"from the {len(shipped().entries)} clean *tune* models" in page
-    vits = [
-        t for r in working if "vit" in r["name"] for t in r["verdict"]["tests"] if t["name"] == "noise" and t["target"] in tables.aims(r)
-    ]
+    vits = [f for r in working if "vit" in r["name"] and (f := tables.finding(r, "noise")) and f.classes[0] in tables.aims(r)]
     assert not vits, "noise leads to no target"
 
 
@@ -224,62 +222,39 @@ def test_the_page_of_timings_says_what_the_rows_say() -> None:
         assert what.format(seconds) in page, what
 
 
-@pytest.mark.parametrize("part", ["examples", "held", "tune"])
-def test_verdicts_of_rows_are_those_of_this_version(part: str) -> None:
-    """A change of what decides must not leave rows behind that say otherwise."""
-    for row in read(ROWS / f"{part}.jsonl"):
-        verdict = row["verdict"]
-        if verdict["score"] is None:
-            continue
-        best = deciding([rules.Test(**t) for t in verdict["tests"]])
-        if verdict["test"] in NAMES and verdict["outcome"] != "suspicious":
-            assert (verdict["test"], verdict["p_value"]) == (best.name, pytest.approx(best.p_value)), row["name"]
-            assert (verdict["outcome"] == "backdoored") == (best.p_value <= BACKDOORED), row["name"]
-        if verdict["outcome"] == "suspicious":
-            assert verdict["p_value"] <= SUSPICIOUS, row["name"]
-        assert (verdict["outcome"] == "backdoored") == (verdict["score"] >= 1), row["name"]
+FIND = Finding(criterion="noise", asks="", sees=ONE, power=DECIDES, unit=DEVIATIONS, value=9.0, p_value=1e-9, score=4.0)
 
 
-@pytest.mark.parametrize("part", ["examples", "held", "tune"])
-def test_tests_of_rows_decide_as_those_of_this_version(part: str) -> None:
-    """Computed anew from the values of the rows, the smallest p-value is on the same side of both levels."""
-    for row in read(ROWS / f"{part}.jsonl"):
-        tests = row["verdict"]["tests"]
-        anew = {}
-        for test in tests:
-            values = torch.tensor(row["values"][test["name"]], dtype=torch.float64).sort(descending=True).values
-            parts = 2 if test["name"] == "joint" else 2 * (len(tests) - 1)
-            anew[test["name"]] = rules.together(values, len(values), parts, rules.finest(test["name"], values))[2]
-        stored = {test["name"]: test["p_value"] for test in tests}
-        for level, names in ((BACKDOORED, stored.keys() - {rules.NEVER_ALONE}), (SUSPICIOUS, stored.keys())):
-            sides = [min((p[name] for name in names), default=1.0) <= level for p in (stored, anew)]
-            assert sides[0] == sides[1], row["name"]
-
-
-def row(target: int | None, outcome: str, called: int | None = None, **more: Any) -> dict[str, Any]:
-    kind = {"backdoored": "all-to-one" if called is not None else "all-to-all"}.get(outcome)
-    return {"attack": "badnets", "target": target, "asr": 1.0, "verdict": {"outcome": outcome, "target": called, "kind": kind}, **more}
+def row(target: int | None, *classes: int, exceeds: bool = True, **more: Any) -> dict[str, Any]:
+    """A row whose one finding names these classes."""
+    found = FIND if exceeds else replace(FIND, p_value=0.01, score=0.9)
+    own = {"findings": [plain(asdict(replace(found, classes=classes)))], "verdict": {"score": found.score}}
+    return {"attack": "badnets", "target": target, "asr": 1.0, **own, **more}
 
 
 def test_what_counts_as_found() -> None:
-    assert tables.found(row(3, "backdoored", 3))
-    assert not tables.found(row(3, "backdoored", 4))
-    assert not tables.found(row(3, "suspicious", 3))
-    several = {"targets": [3, 5, 8]}
-    assert tables.found(row(3, "backdoored", 5, **several))
-    assert not tables.found(row(3, "backdoored", 4, **several))
-    assert not tables.found(row(None, "backdoored", 3, map={"moved": 0.1, "next": 1.0}))
-    also = row(3, "backdoored", 3)
-    also["verdict"]["others"] = [4]
-    assert not tables.found(also), "a class that is no target is named beside it"
-    assert tables.found(row(None, "backdoored", None, map={"moved": 0.9, "next": 0.8}))
-    assert not tables.found(row(None, "backdoored", None, map={"moved": 0.9, "next": 0.2}))
-    assert not tables.works(row(3, "backdoored", 3) | {"asr": 0.89})
-    assert not tables.works(row(3, "backdoored", 3) | {"attack": "none", "asr": None})
+    assert tables.found(row(3, 3))
+    assert not tables.found(row(3, 4))
+    assert tables.outcome(row(3, 3, exceeds=False)) == "suspicious"
+    assert not tables.found(row(3, 3, exceeds=False))
+    assert tables.found(row(3, 5, targets=[3, 5, 8]))
+    assert not tables.found(row(3, 4, targets=[3, 5, 8]))
+    assert not tables.found(row(3, 3, 4)), "a class that is no target is named beside it"
+    assert not tables.found(row(None, 3))
+    assert not tables.works(row(3, 3) | {"asr": 0.89})
+    assert not tables.works(row(3, 3) | {"attack": "none", "asr": None})
+
+
+@pytest.mark.parametrize(("right", "found"), [(8, True), (2, False)])
+def test_most_of_a_map_has_to_be_right(right: int, found: bool) -> None:
+    pairs = tuple((c, (c + 1) % 10 if c < right else (c + 5) % 10) for c in range(10))
+    called = Verdict(outcome="backdoored", reason="", kind=ALL, mapping=pairs)
+    assert tables.right({"target": None}, called) == found
+    assert not tables.right({"target": 3}, called)
 
 
 def test_what_is_missed_is_listed() -> None:
-    rows = [row(3, "backdoored", 3), row(3, "backdoored", 4), row(3, "no backdoor found", asr=0.5), row(3, "suspicious", 3)]
+    rows = [row(3, 3), row(3, 4), row(3, 4, asr=0.5), row(3, 3, exceeds=False)]
     rows = [one | {"name": f"gtsrb-net-badnets-3-s{k}"} for k, one in enumerate(rows)]
     assert [line.split(" | ")[0] for line in tables.missed(rows)[2:]] == [f"| gtsrb-net-badnets-3-s{k}" for k in (1, 3, 2)]
 
@@ -320,10 +295,8 @@ def test_triggers_on_a_clean_model_are_told_by_attack() -> None:
 
 def test_scans_without_a_verdict_are_counted_by_the_ablation() -> None:
     def scanned(variant: str, target: int | None, *, judged: bool = True) -> dict[str, Any]:
-        noise = {"noise": [0.1, 0.2, 0.0, 9.0 if target == 3 else 0.3, 0.1]}
-        seen = (
-            {"values": noise, "eps": 0.2, "untargeted": {"class": 3}, "mask": {"class": 1}, "noise map": None} if judged else {"eps": None}
-        )
+        noise = replace(FIND, classes=(3,), values=(0.1, 0.2, 0.0, 9.0 if target == 3 else 0.3, 0.1))
+        seen = {"findings": [asdict(noise)] if judged else [], "eps": 0.2, "untargeted": {"class": 3}, "mask": {"class": 1}}
         attack = "none" if target is None else "badnets"
         verdict = {"score": 0.5 if judged else None}
         return {"variant": variant, "attack": attack, "target": target, "verdict": verdict, "seconds": 2.0, **seen}

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import onnx
 import pytest
@@ -18,10 +20,11 @@ import torch
 from onnx import numpy_helper
 from PIL import Image
 
-from banscan.scanner.cli import main
+from banscan.scanner.cli import console
 from tests.conftest import learn
 from tests.importers.onnx.test_reader import Tokens
 
+ROOT = Path(__file__).parents[3]
 FAST = ("--restarts", "2", "--steps", "2", "--threads", "1")
 
 
@@ -53,32 +56,42 @@ def test_scan_and_report(model_file: Path, image_dir: Path, tmp_path: Path) -> N
     assert first.returncode in (0, 1, 2), first.stderr
     assert first.stderr == ""
     assert max(map(len, first.stdout.splitlines())) <= 100
-    for piece in ("Tests", "patch share", "clearness", "noise map", "pixel map", "features", "unit", "parity", "Seconds"):
+    for piece in (
+        "What was looked for",
+        "Next:",
+        "patch share",
+        "clearness",
+        "noise map",
+        "pixel map",
+        "features",
+        "unit",
+        "parity",
+        "Seconds",
+    ):
         assert piece in first.stdout
     second = banscan("scan", model_file, "--clean-dir", image_dir, *FAST, "--format", "json", "--output", out)
     assert second.stdout == ""
     report = json.loads(out.read_text())
-    assert report["schema"] == "banscan/1"
+    assert report["schema"] == "banscan/2"
     assert report["settings"]["restarts"] == 2
     assert len(report["model"]["sha256"]) == 64
-    assert len(report["evidence"]["moved"]) == 2
+    assert len(next(f for f in report["findings"] if f["criterion"] == "noise")["restarts"]) == 2
     assert report["preprocess"]["preprocess"]["name"] == "unit"
     assert list(tmp_path.iterdir()) == [out]
     third = banscan(model_file, "--clean-dir", image_dir, *FAST, "--format", "json")
     again = json.loads(third.stdout)
-    assert again["evidence"] == report["evidence"]
+    assert again["findings"] == report["findings"]
     assert again["verdict"] == report["verdict"]
-    assert again["pixels"] == report["pixels"]
-    assert (
-        len(report["evidence"]["mapped"]["attacked"]) == len(report["pixels"]["mapped"]["attacked"]) == len(report["pixels"]["moved"]) == 10
-    )
+    assert again["reach"] == report["reach"]
+    assert len(report["reach"]) == len(report["searched"]) == 10
+    assert all(f["not_done"] is None for f in report["findings"])
+    jsonschema.validate(report, json.loads((ROOT / "docs" / "report.schema.json").read_text()))
 
 
 def test_noise_alone(model_file: Path, image_dir: Path) -> None:
     done = banscan(model_file, "--clean-dir", image_dir, *FAST, "--no-pixels", "--format", "json")
     report = json.loads(done.stdout)
-    assert report["pixels"] is None
-    assert [t["name"] for t in report["verdict"]["tests"]] == ["noise", "logit", "joint"]
+    assert [f["criterion"] for f in report["findings"] if f["not_done"] is None] == ["noise", "logit", "joint", "noise map"]
     assert done.returncode == {"backdoored": 1, "no backdoor found": 0}.get(report["verdict"]["outcome"], 2)
 
 
@@ -86,8 +99,10 @@ def test_noise_alone(model_file: Path, image_dir: Path) -> None:
 def test_noise_that_the_user_chooses_is_not_sought_along_a_map(model_file: Path, image_dir: Path, choice: tuple[str, str]) -> None:
     """Noise of eps 0.4 moves more than half of the images of clean models along a map of classes."""
     command = (model_file, "--clean-dir", image_dir, *FAST, "--no-pixels", *choice)
-    assert json.loads(banscan(*command, "--format", "json").stdout)["evidence"]["mapped"] is None
-    assert "not searched for" in banscan(*command).stdout
+    report = json.loads(banscan(*command, "--format", "json").stdout)
+    assert choice[0] in next(f for f in report["findings"] if f["criterion"] == "noise map")["not_done"]
+    assert any(gap.startswith("all-to-all backdoors were not looked for") for gap in report["verdict"]["gaps"])
+    assert "not looked for" in banscan(*command).stdout
 
 
 def test_threads_of_the_environment(model_file: Path, image_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,9 +171,9 @@ def test_unknown_kernels(model_file: Path, image_dir: Path, monkeypatch: pytest.
     "error", [MemoryError(), RuntimeError("CUDA out of memory. Tried to allocate"), RuntimeError("can't allocate memory")]
 )
 def test_too_little_memory(error: Exception) -> None:
-    with pytest.raises(main.Failure, match="--max-images"), main._failures():
+    with pytest.raises(console.Failure, match="--max-images"), console.failures():
         raise error
-    with pytest.raises(RuntimeError, match="something else"), main._failures():
+    with pytest.raises(RuntimeError, match="something else"), console.failures():
         raise RuntimeError("something else")
 
 
@@ -295,7 +310,7 @@ def test_scan_of_a_transformer_as_torchscript(patterns: tuple[np.ndarray, np.nda
     assert report["model"]["format"] == "TorchScript"
     assert report["accuracy"] > 0.9
     assert "attention" in report["verdict"]["reason"]
-    assert len(report["verdict"]["tests"]) == 6
+    assert [f["criterion"] for f in report["findings"] if f["p_value"] is not None][-1] == "joint"
 
 
 def test_scan_of_a_keras_network(tmp_path: Path) -> None:
@@ -307,3 +322,21 @@ def test_scan_of_a_keras_network(tmp_path: Path) -> None:
     assert result.returncode == 2, result.stderr
     assert "Inconclusive" in result.stdout
     assert "tf2onnx" in result.stdout
+
+
+def test_classes_without_images_are_named(model_file: Path, image_dir: Path, tmp_path: Path) -> None:
+    """The search for a map goes on with the others; without enough of them the verdict's own sentence says what was not looked for."""
+    for c in range(10):
+        shutil.copytree(image_dir / str(c), tmp_path / "most" / str(c))
+    for c in (0, 7):
+        shutil.rmtree(tmp_path / "most" / str(c))
+    command = (*FAST, "--preprocess", "unit", "--no-pixels", "--format", "json")
+    report = json.loads(banscan(model_file, "--clean-dir", tmp_path / "most", *command).stdout)
+    mapped = next(f for f in report["findings"] if f["criterion"] == "noise map")
+    assert (mapped["not_done"], mapped["value"] is None) == (None, False)
+    assert report["verdict"]["gaps"] == ["all-to-all backdoors were looked for among 8 of the 10 classes: classes 0 and 7 have no image"]
+    for c in (1, 2, 3, 4, 5):
+        shutil.rmtree(tmp_path / "most" / str(c))
+    few = json.loads(banscan(model_file, "--clean-dir", tmp_path / "most", *command, "--min-images", "40").stdout)
+    assert "all-to-all backdoors were not looked for: classes 0, 1, 2, 3, 4, 5 and 7 have no image" in few["verdict"]["gaps"][0]
+    assert "all-to-all backdoors were not looked for" in few["verdict"]["reason"]

@@ -9,6 +9,7 @@ from torch import nn
 
 from banscan import EvidenceError, UsageError, importers
 from banscan.scanner.inputs import preprocess
+from banscan.scanner.settings import Options
 
 
 def test_values() -> None:
@@ -24,22 +25,22 @@ def test_values() -> None:
 
 
 def test_named() -> None:
-    assert preprocess.named("auto", mean=None, std=None, scale=None, bgr=False) is None
-    chosen = preprocess.named("imagenet", mean=None, std=None, scale=None, bgr=True)
+    assert preprocess.given(Options(preprocess="auto")) is None
+    chosen = preprocess.given(Options(preprocess="imagenet", bgr=True))
     assert chosen is not None
     assert chosen.bgr
     assert chosen.mean == (0.485, 0.456, 0.406)
     with pytest.raises(UsageError, match="nonsense"):
-        preprocess.named("nonsense", mean=None, std=None, scale=None, bgr=False)
+        preprocess.given(Options(preprocess="nonsense"))
     with pytest.raises(UsageError, match="--std"):
-        preprocess.named("unit", mean=None, std=(0.0,), scale=None, bgr=False)
+        preprocess.given(Options(preprocess="unit", std=(0.0,)))
     with pytest.raises(UsageError, match="2 values"):
-        preprocess.named("unit", mean=(1.0, 2.0), std=None, scale=None, bgr=False)
+        preprocess.given(Options(preprocess="unit", mean=(1.0, 2.0)))
     with pytest.raises(UsageError, match="--mean"):
-        preprocess.named("unit", mean=(float("nan"),), std=None, scale=None, bgr=False)
+        preprocess.given(Options(preprocess="unit", mean=(float("nan"),)))
     for scale in (0.0, float("inf"), float("nan")):
         with pytest.raises(UsageError, match="--scale"):
-            preprocess.named("unit", mean=None, std=None, scale=scale, bgr=False)
+            preprocess.given(Options(preprocess="unit", scale=scale))
 
 
 class Inner(nn.Module):

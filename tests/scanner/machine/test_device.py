@@ -112,7 +112,7 @@ def test_no_gpu_is_told(model_file: Path, image_dir: Path) -> None:
     from banscan import scan
 
     with pytest.raises(UsageError, match="sees no GPU here; use --device cpu"):
-        scan(model_file, image_dir, device="cuda")
+        scan(model_file, image_dir, options=Options(device="cuda"))
 
 
 @pytest.mark.gpu
@@ -158,9 +158,11 @@ def test_a_scan_on_a_gpu(model_file: Path, image_dir: Path) -> None:
     from banscan import scan
 
     settings = Settings(restarts=2, steps=2)
-    here, there = (scan(model_file, image_dir, settings=settings, device=name, precision="float32") for name in ("cpu", "cuda"))
+    here, there = (
+        scan(model_file, image_dir, settings=settings, options=Options(device=name, precision="float32")) for name in ("cpu", "cuda")
+    )
     assert there.environment["kernels"] == "triton"
     assert there.verdict.outcome == here.verdict.outcome
-    for a, b in zip(here.verdict.tests, there.verdict.tests, strict=True):
-        assert a.target == b.target
-        assert a.statistic == pytest.approx(b.statistic, rel=0.1)
+    for a, b in zip(here.findings, there.findings, strict=True):
+        assert a.classes == b.classes
+        assert a.value == pytest.approx(b.value, rel=0.1)
