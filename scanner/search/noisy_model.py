@@ -87,7 +87,7 @@ def attach(
     """
     before, behind, moving = _cut(model, neurons, stats)
     size = 2 * sum(n.channels for n in neurons)
-    at_once = memory.images(moving, dtype, model.device)
+    at_once = memory.images_at_once(moving, dtype, model.device)
     return NoisyModel(convert(before, dtype), convert(behind, dtype), neurons, stats, size, dtype, model.device, at_once)
 
 

@@ -74,7 +74,7 @@ def pixel_model(model: TracedModel, preprocess: Preprocess, dtype: torch.dtype) 
     low, high = limits(model, preprocess)
     graph = fx.Graph()
     graph.output(graph.graph_copy(model.module.graph, {}))
-    at_once = memory.images(model.module.graph.nodes, dtype, model.device)
+    at_once = memory.images_at_once(model.module.graph.nodes, dtype, model.device)
     axis = model.input.layout.index("C")
     return PixelModel(convert(fx.GraphModule(model.module, graph), dtype), low, high, model.classes, dtype, axis, at_once)
 
