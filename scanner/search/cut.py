@@ -1,6 +1,6 @@
 """A traced graph cut in two where the noise begins: what is computed once per scan, and what every step of a search computes again."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -9,11 +9,13 @@ from torch import Tensor, fx
 
 from banscan.importers import Neuron, TracedModel
 from banscan.importers.normal.graph import attribute_named
-from banscan.kernels import units
+from banscan.kernels import noisy_conv, noisy_linear, perturb, units
 from banscan.scanner.search import noisy_layers
 from banscan.scanner.search.fusion import Fusion, fusion
 
 aten = torch.ops.aten
+# what follows the bias among the arguments of aten's convolutions
+GEOMETRY = ("stride", "padding", "dilation", "groups")
 
 
 @dataclass(frozen=True)
@@ -121,23 +123,25 @@ def _noisy(halves: _Halves, node: fx.Node, act: str | None, residual: fx.Node | 
     index, neuron = halves.layers[node.name]
     source = cast(fx.Node, node.args[0])
     shared = source not in halves.moving
-    settings: dict[str, Any] = {"act": act, "shared": shared, "residual": residual and _seen(halves, residual)}
+    together: dict[str, Any] = {"act": act, "shared": shared, "residual": residual and _seen(halves, residual)}
 
-    def plain(arguments: tuple[Any, ...]) -> Any:
-        return fx.map_arg(arguments, lambda n: _still(halves, n, plain=True))
+    def carried(bias: fx.Node | None) -> fx.Node:
+        return halves.behind.call_function(noisy_layers.layer_noise, (halves.noise, index, bias), together)
 
     if neuron.kind == "norm":
         x = _still(halves, source, plain=True) if shared else halves.known[source]
-        return halves.behind.call_function(noisy_layers.norm, (halves.noise, index, x, *plain(node.args[1:])), settings)
-    weight, rest = _weight(halves, node, index), node.args[2:]
-    if not shared:
-        given = (halves.noise, index, halves.known[source], halves.behind.get_attr(weight), *plain(rest))
-        return halves.behind.call_function(noisy_layers.LAYERS[neuron.kind], given, settings)
-    bias, *others = rest or (None,)
-    target = cast(Callable[..., Any], node.target)
-    z = halves.before.call_function(target, (halves.front[source], halves.before.get_attr(weight), None, *others), node.kwargs)
-    given = (halves.noise, index, _across(halves, z), *plain((bias,)))
-    return halves.behind.call_function(noisy_layers.shared, given, {**settings, "axis": neuron.axis})
+        return halves.behind.call_function(noisy_layers.norm, (carried(None), x, *_plain(halves, node.args[1:])))
+    weight = _weight(halves, node, index)
+    bias, *geometry = node.args[2:] or (None,)
+    noise = carried(*_plain(halves, (bias,)))
+    if shared:
+        target = cast(Callable[..., Any], node.target)
+        z = halves.before.call_function(target, (halves.front[source], halves.before.get_attr(weight), None, *geometry), node.kwargs)
+        return halves.behind.call_function(perturb, (_across(halves, z), noise), {"axis": neuron.axis})
+    given = halves.known[source], halves.behind.get_attr(weight), noise
+    if neuron.kind == "linear":
+        return halves.behind.call_function(noisy_linear, given)
+    return halves.behind.call_function(noisy_conv, given, dict(zip(GEOMETRY, _plain(halves, geometry), strict=False)))
 
 
 def _weight(halves: _Halves, node: fx.Node, index: int) -> str:
@@ -153,6 +157,11 @@ def _weight(halves: _Halves, node: fx.Node, index: int) -> str:
 def _seen(halves: _Halves, node: fx.Node) -> fx.Node:
     """Any node, as what is behind reads it."""
     return halves.known[node] if node in halves.moving else _still(halves, node, plain=False)
+
+
+def _plain(halves: _Halves, arguments: Iterable[Any]) -> tuple[Any, ...]:
+    """The arguments of a layer without noise, seen from the noisy part."""
+    return tuple(fx.map_arg(tuple(arguments), lambda n: _still(halves, n, plain=True)))
 
 
 def _still(halves: _Halves, node: fx.Node, *, plain: bool) -> fx.Node:

@@ -1,13 +1,11 @@
-"""The layers of a noisy graph: each takes its part of the noise of all layers and hands it to the kernels."""
+"""What a noisy graph calls beside the kernels: the noise of all layers, each layer's part of it, and what noise makes of a batch norm."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
 from banscan.importers import Neuron
-from banscan.kernels import noisy_conv, noisy_linear, perturb, units
+from banscan.kernels import LayerNoise, perturb, units
 
 
 @dataclass(frozen=True)
@@ -26,9 +24,6 @@ class NoiseViews:
     stats: tuple[Tensor | None, ...]
     restarts: int
     count: int
-
-    def __getitem__(self, layer: int) -> tuple[Tensor, Tensor, Tensor | None]:
-        return self.delta[layer], self.xi[layer], self.stats[layer]
 
 
 def views(noise: Tensor, neurons: tuple[Neuron, ...], stats: tuple[Tensor, ...] | None, images: int) -> NoiseViews:
@@ -49,34 +44,17 @@ def repeated(value: Tensor, noise: NoiseViews) -> Tensor:
     return value.repeat(noise.restarts, *(1,) * (value.dim() - 1))
 
 
-def conv(
-    noise: NoiseViews,
-    layer: int,
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: int = 1,
-    **settings: Any,
-) -> Tensor:
-    settings |= {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-    return noisy_conv(x, weight, _single(bias), *noise[layer], **settings)
-
-
-def linear(noise: NoiseViews, layer: int, x: Tensor, weight: Tensor, bias: Tensor | None = None, **settings: Any) -> Tensor:
-    return noisy_linear(x, weight, _single(bias), *noise[layer], **settings)
-
-
-def shared(noise: NoiseViews, layer: int, z: Tensor, bias: Tensor | None, **settings: Any) -> Tensor:
-    """A layer whose pre-activations are the same for all restarts and steps."""
-    return perturb(z, _single(bias), *noise[layer], **settings)
+def layer_noise(
+    noise: NoiseViews, layer: int, bias: Tensor | None, *, act: str | None, shared: bool, residual: Tensor | None
+) -> LayerNoise:
+    """The noise of one layer by its number, with what is computed together with it."""
+    # weights and biases may be of another type, the noise is float32 always
+    bias = None if bias is None else bias.float()
+    return LayerNoise(noise.delta[layer], noise.xi[layer], bias, noise.stats[layer], act, shared, residual)
 
 
 def norm(
-    noise: NoiseViews,
-    layer: int,
+    noise: LayerNoise,
     x: Tensor,
     weight: Tensor | None,
     bias: Tensor | None,
@@ -86,19 +64,10 @@ def norm(
     momentum: float,
     eps: float,
     cudnn: bool,
-    **settings: Any,
 ) -> Tensor:
-    """A batch norm that stands alone: its scale is the neuron's weight, its shift the neuron's bias."""
-    delta, xi, stats = noise[layer]
+    """A batch norm that stands alone: its scale is the neuron's weight, its shift the neuron's bias. Arguments as of aten.batch_norm."""
     scale = (var.float() + eps).rsqrt() * (1 if weight is None else weight.float())
     shift = -mean.float() * scale + (0 if bias is None else bias.float())
-    factor = scale if stats is None else units(scale, stats)
+    factor = scale if noise.stats is None else units(scale, noise.stats)
     z = x * factor.to(x.dtype).reshape(1, -1, *(1,) * (x.dim() - 2))
-    return perturb(z, shift, delta, xi, stats, **settings)
-
-
-def _single(bias: Tensor | None) -> Tensor | None:
-    return None if bias is None else bias.float()
-
-
-LAYERS: dict[str, Callable[..., Tensor]] = {"conv": conv, "linear": linear}
+    return perturb(z, replace(noise, bias=shift))
