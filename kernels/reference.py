@@ -3,12 +3,13 @@
 import torch
 from torch import Tensor
 
+from banscan.kernels.ball import length, project
 from banscan.kernels.noise import LayerNoise
 
 # In units of the clean variance: keeps gradients finite where the noise further up has made a channel constant.
 EPS = 1e-5
-# of the ascent in the L2 ball; a gradient shorter than TINY is taken for none
-MOMENTUM, TINY = 0.5, 1e-12
+# of the ascent in the L2 ball
+MOMENTUM = 0.5
 
 
 def perturb(z: Tensor, noise: LayerNoise, *, axis: int = 1) -> Tensor:
@@ -62,13 +63,8 @@ def ascend(noise: Tensor, gradient: Tensor, momentum: Tensor, *, eps: Tensor, st
         noise.add_(gradient.sign() * (eps / steps)).clamp_(-eps, eps)
     elif ball == "l2":
         radius = eps * noise.shape[1] ** 0.5
-        momentum.mul_(MOMENTUM).add_(gradient / _length(gradient))
-        noise.add_(momentum * (2 * radius / steps / _length(momentum)))
-        noise.mul_((radius / _length(noise)).clamp(max=1))
+        momentum.mul_(MOMENTUM).add_(gradient / length(gradient))
+        noise.add_(momentum * (2 * radius / steps / length(momentum)))
+        project(noise, radius)
     else:
         raise ValueError(f"unknown ball {ball!r}; expected 'linf' or 'l2'")
-
-
-def _length(rows: Tensor) -> Tensor:
-    norm: Tensor = rows.norm(dim=1, keepdim=True)
-    return norm.clamp(min=TINY)

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from banscan.errors import UsageError
 from banscan.importers import TracedModel
+from banscan.kernels.ball import length, project
 from banscan.scanner.repair.trainable import MANY, Noise, Pass, State, parts
-from banscan.scanner.search.ball import length, project
 from banscan.scanner.search.pixel_model import Limits
 
 # a crop after padding by this share of the side, as training uses it

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from banscan.scanner.search.ball import length
+from banscan.kernels.ball import length
 from banscan.scanner.search.pixel_model import MOMENTUM, PixelModel, margins
 
 # root mean square of one step over the pixels

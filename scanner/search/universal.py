@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from banscan.kernels.ball import length, project
 from banscan.scanner.inputs import checks
-from banscan.scanner.search.ball import length, project
 from banscan.scanner.search.pixel_model import MOMENTUM, margins
 
 # softness of the search in units of the median margin by which clean images are classified
