@@ -11,9 +11,6 @@ from banscan.scanner.inputs.preprocess import Preprocess
 from banscan.scanner.machine import memory
 from banscan.scanner.machine.precision import convert
 
-# of the ascent
-MOMENTUM = 0.8
-
 # the inputs that stand for black and white pixels, [1, C, 1, 1] or [1, 1, 1, C] after the layout
 Limits = tuple[Tensor, Tensor]
 
