@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from banscan import importers
+from banscan import __version__, importers
 from banscan.errors import EvidenceError
 from banscan.importers import Parity, TracedModel
 from banscan.kernels import backend
@@ -249,7 +249,7 @@ def mask_effect(model: TracedModel, x: Tensor, labels: Tensor, noisy: Tensor) ->
 
 def environment(dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
     """What a reader needs to repeat the numbers."""
-    packages = ("banscan", "torch", "onnx", "onnxruntime", "numpy")
+    packages = ("torch", "onnx", "onnxruntime", "numpy")
     return {
         "device": str(device),
         "processor": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
@@ -257,6 +257,7 @@ def environment(dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
         "kernels": backend(device),
         "search precision": str(dtype).removeprefix("torch."),
         "python": platform.python_version(),
+        "banscan": __version__,
         **{name: metadata.version(name) for name in packages},
     }
 

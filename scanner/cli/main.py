@@ -11,6 +11,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from banscan import __version__
 from banscan.errors import BanscanError, UsageError
 from banscan.files import whole
 
@@ -37,7 +38,7 @@ class Failure(click.ClickException):
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="banscan")
+@click.version_option(__version__, prog_name="banscan")
 def commands() -> None:
     """Finds backdoors in image classifiers, from a model file and clean images.
 
