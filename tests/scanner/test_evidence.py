@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 
 from banscan.scanner import evidence
@@ -43,6 +44,7 @@ def test_targets_of_many_classes() -> None:
     assert 77 in chosen
 
 
+@pytest.mark.slow
 def test_strength_moves_about_the_asked_share(model_file: Path, image_dir: Path) -> None:
     """The bisected strength leads to a median share near REACH, from a scan of the small model."""
     from banscan.scanner.scan import scan

@@ -29,6 +29,7 @@ from tests.importers import matrix
 from tests.importers.onnx.test_reader import Tokens
 from tests.scanner.cli.test_main import banscan, failed
 
+pytestmark = pytest.mark.slow
 QUICK = Settings(restarts=1, steps=2, pixels=False)
 HOW = Tuning(epochs=3, steps=1)
 FAST = ("--restarts", "1", "--steps", "2", "--no-pixels", "--epochs", "2")

@@ -84,6 +84,7 @@ def test_masks_are_those_of_anp(model: TracedModel, data: tuple[torch.Tensor, to
             assert torch.equal(value, before[name]), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["ONNX 11, old exporter", "ONNX 18, new exporter"])
 @pytest.mark.parametrize("family", sorted(set(FAMILIES) - {"vit_token", "vit_multihead", "vit_pooled"}))
 def test_untrained_weights_come_back(tmp_path: Path, family: str, source: str) -> None:
@@ -155,6 +156,7 @@ def test_noise_on_pixels_stays_in_its_ball_and_pays(model: TracedModel, data: tu
     assert losses[-1] > losses[0]
 
 
+@pytest.mark.slow
 def test_pasted_patches_lose_their_effect(model: TracedModel, data: tuple[torch.Tensor, torch.Tensor]) -> None:
     x, y = data
     pasted = torch.zeros(2, *x.shape[1:])
@@ -172,6 +174,7 @@ def test_pasted_patches_lose_their_effect(model: TracedModel, data: tuple[torch.
     assert loss(pasted) < 0.8 * loss(None)
 
 
+@pytest.mark.slow
 def test_the_given_model_is_the_teacher(model: TracedModel, data: tuple[torch.Tensor, torch.Tensor]) -> None:
     """T^2 times the divergence of the softened probabilities, in float64; and what follows it stays nearer to the given model."""
     x = data[0]
@@ -234,6 +237,7 @@ def test_layers_in_front_stay_as_they_are(model: TracedModel, data: tuple[torch.
     assert all(torch.allclose(importers.graph.attribute_named(model.module, name), tuned[name], atol=1e-6) for name in names)
 
 
+@pytest.mark.slow
 def test_without_weight_it_is_plain_fine_tuning(model: TracedModel, data: tuple[torch.Tensor, torch.Tensor]) -> None:
     """lambda_2 = 0, whatever the noise: the same numbers as a loop that knows of none."""
     one = trained(model, data, replace(QUICK, weight=0.0, eps=0.1))
@@ -243,6 +247,7 @@ def test_without_weight_it_is_plain_fine_tuning(model: TracedModel, data: tuple[
     assert not all(torch.equal(value, noisy.values[name]) for name, value in one.values.items())
 
 
+@pytest.mark.slow
 def test_an_interruption_changes_nothing(model: TracedModel, data: tuple[torch.Tensor, torch.Tensor]) -> None:
     whole = trained(model, data, QUICK)
     state = trainable.start(model, data[0])
@@ -270,6 +275,7 @@ def test_mirroring_only_where_it_is_suited(model: TracedModel, data: tuple[torch
     assert not tuning.suited(QUICK, model, x, y, 0.02).flip
 
 
+@pytest.mark.slow
 def test_layers_of_a_transformer(tmp_path: Path) -> None:
     path = matrix.write("vit_plain", "ONNX 18, new exporter", tmp_path)
     assert path is not None

@@ -131,6 +131,7 @@ def test_no_map_where_none_is(images: tuple[Tensor, Tensor]) -> None:
     assert mapped.moved < 0.3
 
 
+@pytest.mark.slow
 def test_pixel_evidence_is_complete_and_repeats(images: tuple[Tensor, Tensor]) -> None:
     push = torch.zeros(CLASSES, CLASSES)
     push[:, 3] = 40.0
