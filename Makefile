@@ -1,4 +1,4 @@
-# Everything runs in an own virtual environment; Python 3.11 or newer is all that must be there.
+# Everything but bench-gpu runs in an own virtual environment; Python 3.11 or newer is all that must be there.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -11,7 +11,11 @@ CPU_INDEX := https://download.pytorch.org/whl/cpu
 DATA ?= data
 ZOO ?= ../zoo
 
-.PHONY: demo demo-seeds zoo detect repairs null evidence matrix test test-frameworks lint bench bench-gpu clean
+# where `make bench-gpu` runs and what it writes to; DEVICE=cpu rehearses
+DEVICE ?= cuda
+OUT ?=
+
+.PHONY: demo demo-seeds zoo detect repairs null evidence matrix check test test-frameworks lint bench bench-gpu clean
 
 demo: $(VENV)/installed ## scan the two examples: a backdoored model (exit 1) and a clean one (exit 0)
 	@$(BIN)/banscan examples/backdoored.onnx --clean-dir examples/clean; code=$$?; echo "exit $$code"; test $$code -eq 1
@@ -50,6 +54,9 @@ matrix: $(VENV)/tested ## docs/matrix.md: every family of classifiers in every f
 	$(BIN)/python -W ignore -m tests.importers.matrix --rows .matrix.jsonl --out docs/matrix.md
 	rm .matrix.jsonl
 
+check: lint ## while working: lint and the tests that neither train nor search; under a minute
+	$(BIN)/python -m pytest -m "not slow" -n 2
+
 test: $(VENV)/tested ## everything that needs no GPU
 	$(BIN)/python -m pytest
 
@@ -72,9 +79,8 @@ bench: $(VENV)/tested ## the search beside other ways to write it, the stages of
 	$(BIN)/python -m bench.stages
 	$(BIN)/python -m bench.cost
 
-bench-gpu: $(VENV)/tested ## the same on a GPU, full width, kernel tests included; under 8 minutes
-	$(BIN)/python -m pytest tests/kernels tests/scanner/test_device.py
-	$(BIN)/python -m bench.speed --device cuda --doc docs/speed.md
+bench-gpu: ## kernel tests, example scans and the search on a GPU, full width; 8 minutes; installs nothing: PYTHON has torch and pytest
+	$(PYTHON) -m bench.gpu --device $(DEVICE) $(if $(OUT),--out $(OUT)) $(if $(COMMIT),--commit $(COMMIT))
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) .frameworks build dist *.egg-info

@@ -6,6 +6,8 @@ print(report.verdict.outcome, report.verdict.target, report.verdict.p_value)
 
 from typing import TYPE_CHECKING, Any
 
+__version__ = "0.1.0"
+
 from banscan.errors import BanscanError, EvidenceError, ModelError, UsageError
 
 if TYPE_CHECKING:

@@ -39,5 +39,8 @@ def succeeds(recipe: dict[str, Any], asr: float | None) -> bool:
 
 def commit() -> str:
     """The commit that is measured; "unknown" outside a repository."""
-    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return "unknown"
     return done.stdout.strip() or "unknown"

@@ -9,10 +9,11 @@ was ever tried; whoever has clean models of their own gets their own threshold.
 import json
 import math
 from dataclasses import asdict, dataclass
-from importlib import metadata, resources
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from banscan import __version__
 from banscan.errors import UsageError
 from banscan.importers import TracedModel
 from banscan.importers.normal.attention import attends
@@ -211,4 +212,4 @@ def render(calibration: Calibration) -> str:
 
 
 def version() -> str:
-    return metadata.version("banscan")
+    return __version__

@@ -7,13 +7,14 @@ from typing import Any
 
 import torch
 
+from banscan import __version__
 from banscan.importers import TracedModel
 from banscan.importers.formats import of
 from banscan.kernels import backend
 from banscan.scanner.findings import ImageFacts, ModelFacts
 from banscan.scanner.inputs.images import CleanSet
 
-PACKAGES = ("banscan", "torch", "onnx", "onnxruntime", "numpy")
+PACKAGES = ("torch", "onnx", "onnxruntime", "numpy")
 
 
 def of_model(model: TracedModel) -> ModelFacts:
@@ -67,6 +68,7 @@ def environment(precision: torch.dtype, device: torch.device) -> dict[str, Any]:
         "kernels": backend(device),
         "search precision": str(precision).removeprefix("torch."),
         "python": platform.python_version(),
+        "banscan": __version__,
         **{name: metadata.version(name) for name in PACKAGES},
     }
 

@@ -3,8 +3,9 @@
 import importlib.util
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,13 +13,17 @@ import torch
 from PIL import Image
 from torch import nn
 
-torch.set_num_threads(2)
+# with two processes (-n 2) one thread each
+torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
 # Triton has wheels for Linux only
 collect_ignore = [] if importlib.util.find_spec("triton") else ["kernels"]
 if not torch.cuda.is_available():
     # read when a kernel is defined: before anything imports one
     os.environ["TRITON_INTERPRET"] = "1"
 
+# seconds of CPU that a test may take before a run asks for `slow`
+LIMIT = 1.5
+BEGIN = pytest.StashKey[float]()
 CLASSES = 10
 SIZE = 16
 
@@ -28,6 +33,52 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="needs a GPU"))
+
+
+def slow_except(values: Iterable[Any], *quick: Any) -> list[Any]:
+    """Parameters of which all but a few are marked slow."""
+    several = (value if isinstance(value, tuple) else (value,) for value in values)
+    return [pytest.param(*own, marks=() if own in quick or own[0] in quick else pytest.mark.slow) for own in several]
+
+
+def needs_exporter(source: str) -> None:
+    """Skips a test whose file PyTorch's newer exporter writes, where it has not what it needs."""
+    if any(word in source for word in ("dynamo", "new exporter", "float16")):
+        pytest.importorskip("onnxscript", reason="PyTorch's newer exporter needs onnxscript")
+
+
+def _cpu() -> float:
+    """Seconds of CPU so far, of this process and of those that it has waited for."""
+    used = os.times()
+    return used.user + used.system + used.children_user + used.children_system
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Notes when a test and the fixtures that are made for it begin."""
+    item.stash[BEGIN] = _cpu()
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """The last report of a test tells its seconds of CPU; it is what comes from another process, too."""
+    if call.when == "teardown":
+        item.user_properties.append(("cpu", round(_cpu() - item.stash[BEGIN], 2)))
+    return (yield)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Names what `make check` should not wait for. A timing is never a failure."""
+    found = {}
+    for report in (r for reports in terminalreporter.stats.values() for r in reports if getattr(r, "when", None) == "teardown"):
+        seconds = dict(report.user_properties).get("cpu", 0.0)
+        if seconds > LIMIT and "slow" not in report.keywords:
+            found[report.nodeid] = seconds
+    if found:
+        terminalreporter.section(f"over {LIMIT:g} s of CPU, fixtures included, and not marked slow", sep="-")
+        for name, seconds in sorted(found.items(), key=lambda pair: -pair[1]):
+            terminalreporter.line(f"{seconds:6.1f} s  {name}")
 
 
 @pytest.fixture(scope="session")
@@ -50,6 +101,7 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             if dynamo:
+                needs_exporter("dynamo")
                 axes = ({0: torch.export.Dim("batch")},) if dynamic else None
                 torch.onnx.export(
                     module.eval(), (example,), str(path), dynamo=True, opset_version=opset, dynamic_shapes=axes, verbose=False

@@ -1,10 +1,13 @@
 """The wheel holds the tree, the public names are there, nothing leaks into site-packages."""
 
+import os
 import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
+
+import pytest
 
 import banscan
 
@@ -13,6 +16,7 @@ ROOMS = {"importers": "banscan/importers", "kernels": "banscan/kernels", "scanne
 
 
 def test_wheel_holds_every_module(tmp_path: Path) -> None:
+    pytest.importorskip("build")
     # from a copy: an old build folder beside the sources would get into the wheel
     copy, out = tmp_path / "copy", tmp_path / "out"
     ignored = shutil.ignore_patterns(".*", "build", "*.egg-info", "examples", "tests", "__pycache__")
@@ -20,6 +24,7 @@ def test_wheel_holds_every_module(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(copy)]
     subprocess.run(command, check=True, capture_output=True)
     (wheel,) = out.glob("*.whl")
+    assert wheel.name.split("-")[1] == banscan.__version__
     held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     expected = {f"banscan/{p.name}" for p in (ROOT / "banscan").iterdir() if p.suffix == ".py" or p.name == "py.typed"}
     for room, inside in ROOMS.items():
@@ -37,3 +42,18 @@ def test_public_names() -> None:
 def test_help_does_not_load_torch() -> None:
     code = "import sys, banscan.scanner.cli.main; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_version_without_installation(tmp_path: Path) -> None:
+    """A checkout on PYTHONPATH is enough: nobody is asked what is installed, and torch is not loaded."""
+    code = """
+import sys
+from importlib import metadata
+sys.modules["torch"] = None
+metadata.version = metadata.distribution = lambda name: sys.exit(f"asked for {name}")
+from banscan.scanner.cli.main import commands
+commands(["--version"])
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path, env=environment)
+    assert (result.stdout, result.stderr) == (f"banscan, version {banscan.__version__}\n", "")

@@ -2,13 +2,16 @@
 
 python -m bench.speed                         on a CPU, networks of 1/4 width
 python -m bench.speed --device cuda           on a GPU, full width, under 8 minutes
+python -m bench.speed --part search --small   one part of it, on small networks and few images: does it run?
 python -m bench.speed --print                 the tables from the rows alone
 """
 
 import os
 import platform
+import sys
+import traceback
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -35,6 +38,8 @@ NETWORKS = {
     "resnet18-64": ("resnet18", 64, 200),
     "resnet18-224": ("resnet18", 224, 200),
 }
+# the first one is shown first, and is asked by every contender
+MAIN = "resnet18-43"
 WIDTH = {"cpu": 16, "cuda": 64}
 # restarts; images of a step. (a) does one restart after the other, so that its time grows with them exactly
 RESTARTS, IMAGES, STEPS = (1, 8, 32), 64, 2
@@ -42,6 +47,11 @@ DETECTED = 430
 # images of a step beside IMAGES; networks of the same size with more and more classes
 SERIES = (25, 250, 1000)
 CLASSES = ("resnet18-10", "resnet18-43", "resnet18-200")
+# what is worth most comes first, where time is short
+PARTS = ("examples", "search", "detection", "classes", "networks", "compiled")
+# a rehearsal: width, most images and restarts, and a scan that does a little of everything
+SMALL_WIDTH, SMALL_IMAGES, SMALL_RESTARTS = 4, 64, 2
+SMALL_SCAN = Settings(steps=1, images=16, targets=8)
 
 
 @dataclass(frozen=True)
@@ -60,9 +70,27 @@ class Cell:
     def key(self) -> tuple[Any, ...]:
         return tuple(vars(self).values())
 
+    @property
+    def part(self) -> str:
+        """One of PARTS."""
+        if self.what in ("verdict", "scan"):
+            return "examples"
+        if self.contender == "compiled":
+            return "compiled"
+        if self.what != "search":
+            return self.what
+        return "search" if self.network == MAIN else "networks"
 
-def planned(kind: str) -> list[Cell]:
-    """The cells of a CPU or a GPU."""
+
+def planned(kind: str, *, small: bool = False) -> list[Cell]:
+    """The cells of a CPU or a GPU, part by part; `small` does as much of each as a rehearsal needs."""
+    found = _every(kind)
+    if small:
+        found = [replace(c, images=min(c.images, SMALL_IMAGES), restarts=min(c.restarts, SMALL_RESTARTS)) for c in found]
+    return sorted(dict.fromkeys(found), key=lambda c: PARTS.index(c.part))
+
+
+def _every(kind: str) -> list[Cell]:
     fast = "bfloat16"
     found = []
     for network in (n for n in NETWORKS if n != "resnet18-200"):
@@ -72,13 +100,13 @@ def planned(kind: str) -> list[Cell]:
             for restarts in some:
                 if restarts != 32 or where == "deepest quarter" or kind == "cuda":
                     found += [Cell("search", network, "ours", where, dtype, restarts, IMAGES) for dtype in ("float32", fast)]
-                if restarts == 1 or (restarts == 8 and network == "resnet18-43"):
+                if restarts == 1 or (restarts == 8 and network == MAIN):
                     found.append(Cell("search", network, "eager", where, "float32", restarts, IMAGES))
-            if network == "resnet18-43":
+            if network == MAIN:
                 found.append(Cell("search", network, "compiled", where, "float32", 8, IMAGES))
     for restarts in RESTARTS[: 2 if kind == "cpu" else 3]:
         found.append(Cell("search", "resnet18-10", "ours", "all layers", fast, restarts, 500))
-    found += [Cell("search", "resnet18-43", "ours", "deepest quarter", fast, 8, images) for images in SERIES]
+    found += [Cell("search", MAIN, "ours", "deepest quarter", fast, 8, images) for images in SERIES]
     default = Settings()
     found += [Cell("classes", network, "ours", "deepest quarter", fast, default.restarts, DETECTED) for network in CLASSES]
     found.append(Cell("detection", "resnet18-10", "published", "all layers", "float32", 1, DETECTED))
@@ -105,11 +133,14 @@ def work(cell: Cell, width: int, device: torch.device) -> cells.Work:
     return cells.plain(network, cell.layers, cell.restarts, cell.images, STEPS, compiled=cell.contender == "compiled")
 
 
-def measured(cell: Cell, width: int, device: torch.device, runs: int) -> dict[str, Any]:
+def measured(cell: Cell, width: int, device: torch.device, runs: int, settings: Settings) -> dict[str, Any]:
     """One row: the seconds of every run behind one that warms up, and the most memory that a further one took."""
-    if cell.what in ("verdict", "scan"):
-        found = [whole.examined(cell.network, cell.contender, cell.dtype, str(device), pixels=cell.what == "scan") for _ in range(2)]
-        return {**vars(cell), **found[-1]}
+    if cell.part == "examples":
+        settings = replace(settings, restarts=cell.restarts, pixels=cell.what == "scan")
+        found = {}
+        for _ in range(min(runs, 2)):
+            found = whole.examined(cell.network, cell.contender, cell.dtype, str(device), settings, cell.images)
+        return {**vars(cell), **found}
     # the others get torch as it is: on a GPU, faster float32 and algorithms that may differ from run to run
     with repeatable(device) if cell.contender == "ours" else nullcontext():
         return _timed(cell, width, device, runs)
@@ -141,33 +172,58 @@ def stamp(device: torch.device) -> dict[str, Any]:
 @click.command()
 @click.option("--device", "name", default="auto", show_default=True)
 @click.option("--only", default="", help="Part of a network's name.")
+@click.option("--part", type=click.Choice(PARTS), help="A part of the cells; all of them by default.")
+@click.option("--small", is_flag=True, help="Little of everything, to see that it runs.")
 @click.option("--runs", default=5, show_default=True)
+@click.option("--commit", help="What is measured, where git cannot tell.")
 @click.option("--threads", type=int, help="CPU threads.")
 @click.option("--print", "only_print", is_flag=True, help="The tables from the rows that are there.")
 @click.option("--doc", type=click.Path(path_type=Path), help="Write the tables to this page.")
 @click.option("--out", type=click.Path(path_type=Path), default=RESULTS, show_default=True)
-def main(name: str, only: str, runs: int, threads: int | None, only_print: bool, doc: Path | None, out: Path) -> None:
-    """Append a row for every cell that OUT does not have for this machine and commit, and print the tables."""
+def main(
+    name: str,
+    only: str,
+    part: str | None,
+    small: bool,
+    runs: int,
+    commit: str | None,
+    threads: int | None,
+    only_print: bool,
+    doc: Path | None,
+    out: Path,
+) -> None:
+    """Append a row for every cell that OUT does not have for this machine and commit, and print the tables.
+
+    A cell that fails is told and left out; the others are measured, and the exit code is 1.
+    """
+    failed = 0
     if not only_print:
         torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
         device = find(name)
-        here = stamp(device)
+        here = stamp(device) | ({"commit": commit} if commit else {})
         known = {
             tuple(r[f] for f in Cell.__annotations__)
             for r in rows.read(out)
-            if all(r["machine"][f] == here[f] for f in ("commit", "processor", "threads"))
+            if here["commit"] != "unknown" and all(r["machine"][f] == here[f] for f in ("commit", "processor", "threads"))
         }
-        for cell in planned(device.type):
-            if only not in cell.network or cell.key in known:
+        for cell in planned(device.type, small=small):
+            if only not in cell.network or part not in (None, cell.part) or cell.key in known:
                 continue
-            row = measured(cell, WIDTH[device.type], device, runs)
+            told = " ".join(map(str, cell.key))
+            try:
+                row = measured(cell, SMALL_WIDTH if small else WIDTH[device.type], device, runs, SMALL_SCAN if small else Settings())
+            except Exception:
+                click.echo(f"{told}: failed\n{traceback.format_exc()}", err=True)
+                failed += 1
+                continue
             rows.append(out, {**row, "machine": here})
-            click.echo(f"{' '.join(map(str, cell.key))}: {min(row['seconds']):.3f} s", err=True)
+            click.echo(f"{told}: {min(row['seconds']):.3f} s", err=True)
     found = tables(rows.read(out))
     if doc is None:
         click.echo(found)
     else:
         doc.write_text(f"{INTRO}\n{found}")
+    sys.exit(min(failed, 1))
 
 
 if __name__ == "__main__":

@@ -46,7 +46,9 @@ def tables(rows: list[Row]) -> str:
         commits = sorted({r["machine"]["commit"] for r in own})
         rates = own[-1]["machine"]["rates"]
         reached = "; ".join(f"{name} {ops / 1e12:.3g} TFLOP/s" for name, (ops, _) in rates.items())
-        parts.append(f"### {machine}, width {own[0]['width']}, commit {', '.join(commits)}\n")
+        # scans of the examples have no width
+        width = "".join(f", width {w}" for w in sorted({r["width"] for r in own if "width" in r}))
+        parts.append(f"### {machine}{width}, commit {', '.join(commits)}\n")
         parts.append(f"A large matrix product reaches: {reached}; a copy {rates['float32'][1] / 1e9:.3g} GB/s.\n")
         for shown, whats in (
             (_searches, ("search",)),

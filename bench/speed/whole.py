@@ -1,7 +1,6 @@
 """Whole scans of the examples: how long they take, and what every backend says of them."""
 
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +10,12 @@ from banscan.scanner.settings import Options, Settings
 EXAMPLES = Path("examples")
 
 
-def examined(name: str, kernels: str, dtype: str, device: str, *, pixels: bool) -> dict[str, Any]:
+def examined(name: str, kernels: str, dtype: str, device: str, settings: Settings, images: int) -> dict[str, Any]:
     """One scan with these kernels: verdict, and the test of the noise with its range over the restarts."""
     before = os.environ.get("BANSCAN_KERNELS")
     os.environ["BANSCAN_KERNELS"] = kernels
     try:
-        settings = replace(Settings(), pixels=pixels)
-        options = Options(precision=dtype, device=device)
+        options = Options(max_images=images, precision=dtype, device=device)
         report = scan(EXAMPLES / f"{name}.onnx", EXAMPLES / "clean", settings=settings, options=options)
     finally:
         if before is None:

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 import click
 
+from banscan import __version__
 from banscan.errors import UsageError
 from banscan.scanner.cli.console import Failure, bars, check_writable, destination, failures
 from banscan.scanner.cli.options import F, built, options_of
@@ -32,7 +33,7 @@ class Commands(click.Group):
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="banscan")
+@click.version_option(__version__, prog_name="banscan")
 def commands() -> None:
     """Finds backdoors in image classifiers, from a model file and clean images.
 

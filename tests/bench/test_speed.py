@@ -1,12 +1,14 @@
 """The contenders of the benchmark do the same work, and its tables say what the rows say."""
 
+import itertools
+
 import pytest
 import torch
 
 from banscan.scanner.search import neuron_noise
 from banscan.scanner.search.noisy_model import attach, layers, measure
 from bench.speed import cells, eager, published
-from bench.speed.__main__ import Cell, planned
+from bench.speed.__main__ import PARTS, Cell, planned
 from bench.speed.subject import Subject, subject
 from bench.speed.table import tables
 
@@ -18,6 +20,7 @@ def network(request: pytest.FixtureRequest) -> Subject:
     return subject(request.param, 32, 10, 4, HERE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", list(cells.LAYERS))
 def test_plain_pytorch_searches_the_same(network: Subject, where: str) -> None:
     x, labels = network.images(12)
@@ -30,6 +33,7 @@ def test_plain_pytorch_searches_the_same(network: Subject, where: str) -> None:
     assert float((ours - theirs).norm() / theirs.norm()) < 1e-2
 
 
+@pytest.mark.slow
 def test_published_procedure(network: Subject) -> None:
     """Shares of classes; every batch norm carries noise, and all weights get a gradient, as in training code."""
     x, labels = network.images(8)
@@ -45,6 +49,7 @@ def test_published_procedure(network: Subject) -> None:
     assert not any(torch.equal(m.delta, old) for m, old in zip(noisy, before, strict=True))
 
 
+@pytest.mark.slow
 def test_work_is_counted(network: Subject) -> None:
     work = cells.ours(network, "all layers", torch.float32, 2, 4, 3)
     assert work.passes == 2 * 4 * 3
@@ -55,9 +60,14 @@ def test_work_is_counted(network: Subject) -> None:
 
 
 def test_cells_are_told_apart() -> None:
-    for kind in ("cpu", "cuda"):
-        keys = [c.key for c in planned(kind)]
-        assert len(set(keys)) == len(keys)
+    for kind, small in itertools.product(("cpu", "cuda"), (False, True)):
+        cells = planned(kind, small=small)
+        assert len({c.key for c in cells}) == len(cells)
+        assert list(dict.fromkeys(c.part for c in cells)) == list(PARTS)
+    # a rehearsal leaves out no way to search
+    assert {(c.what, c.network, c.contender) for c in planned("cuda")} == {
+        (c.what, c.network, c.contender) for c in planned("cuda", small=True)
+    }
 
 
 def test_tables() -> None:
@@ -76,4 +86,16 @@ def test_tables() -> None:
     assert "| n | all layers | 1 × 64 | (d) banscan | float32 | 5 (5 to 5) | 4.0 |  | 20% |" in shown
     assert "| n | all layers | 8 × 64 | (d) banscan | float32 | 2.5 (2.5 to 2.5) | 8.0 |  |  |" in shown
     assert "| (d) banscan | all layers | 1 | 3.00 (3.00 to 3.00) | 20.0 |" in shown
+    # nothing but a scan: it has no width
+    scanned = {
+        "what": "scan",
+        "network": "clean",
+        "outcome": "no backdoor found",
+        "target": 1,
+        "statistic": 2.0,
+        "over_restarts": [1.9, 2.1],
+    }
+    scan = {k: v for k, v in base.items() if k != "width"} | scanned | {"contender": "cpu", "seconds": [3.0]}
+    assert "### P, 2 threads, torch t, commit c\n" in tables([scan])
+    assert "### P, 2 threads, torch t, width 16, commit c\n" in tables([scan, *rows])
     assert Cell("search", "n", "ours", "all layers", "float32", 1, 64).key == ("search", "n", "ours", "all layers", "float32", 1, 64)

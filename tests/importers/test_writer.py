@@ -15,12 +15,13 @@ from banscan import ModelError, importers
 from banscan.importers import writer
 from banscan.importers.normal import weights as held
 from banscan.scanner.repair import tuning
-from tests.conftest import SIZE, Net, random_norms
+from tests.conftest import SIZE, Net, needs_exporter, random_norms, slow_except
 from tests.importers import matrix
 from tests.importers.architectures import FAMILIES, images
 
 
 def saved(family: str, source: str, folder: Path) -> Path:
+    needs_exporter(source)
     path = matrix.write(family, source, folder)
     assert path is not None
     return path
@@ -64,8 +65,8 @@ def skeleton(path: Path) -> bytes:
     return data
 
 
-@pytest.mark.parametrize("source", ["ONNX 11, old exporter", "ONNX 23, new exporter"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("source", slow_except(["ONNX 11, old exporter", "ONNX 23, new exporter"], "ONNX 11, old exporter"))
+@pytest.mark.parametrize("family", slow_except(FAMILIES, "resnet", "vit_token", "without norms"))
 def test_every_family(tmp_path: Path, family: str, source: str) -> None:
     path = matrix.write(family, source, tmp_path)
     if path is None:
@@ -116,6 +117,7 @@ def test_data_beside_the_file_stays_there(tmp_path: Path, model_file: Path) -> N
     assert skeleton(written) == skeleton(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["ONNX 18, float16", "ONNX 23, bfloat16"])
 def test_reduced_precision_keeps_its_type(tmp_path: Path, source: str) -> None:
     path = saved("vgg", source, tmp_path)
@@ -127,6 +129,7 @@ def test_reduced_precision_keeps_its_type(tmp_path: Path, source: str) -> None:
     assert types[0] == types[1]
 
 
+@pytest.mark.slow
 def test_eight_bits_only_on_demand(tmp_path: Path) -> None:
     path = saved("vgg", "ONNX 17, 8 bits QDQ", tmp_path)
     model = importers.load(path)
@@ -138,6 +141,7 @@ def test_eight_bits_only_on_demand(tmp_path: Path) -> None:
     agrees(tmp_path / "written.onnx", model, weights, images(3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "source"),
     [
@@ -162,6 +166,7 @@ def test_torchscript(tmp_path: Path, family: str, source: str) -> None:
     assert list(before.state_dict()) == list(after.state_dict())
 
 
+@pytest.mark.slow
 def test_frozen_torchscript_is_refused(tmp_path: Path) -> None:
     model = importers.load(saved("vgg", "TorchScript, frozen", tmp_path))
     with pytest.raises(ModelError, match=r"save it without torch\.jit\.freeze"):
@@ -169,6 +174,7 @@ def test_frozen_torchscript_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "written.pt").exists()
 
 
+@pytest.mark.slow
 def test_other_formats_are_not_written(tmp_path: Path) -> None:
     path = saved("vgg", "torch.export", tmp_path)
     with pytest.raises(ModelError, match=r"a torch\.export file cannot be written back"):

@@ -10,6 +10,8 @@ import pytest
 
 from tests.kernels.compiled import ARCHITECTURES, SMALL, STREAMING
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def code() -> dict[str, dict[str, dict[str, Any]]]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from banscan import UsageError
 from banscan.kernels import LayerNoise, backend, chosen, cpu, epilogue, noisy_conv, noisy_linear, reference
+from tests.conftest import slow_except
 
 # images of a restart, channels and places, and where the channels are
 SHAPES = [((7, 5, 9, 3), 1), ((5, 5, 1, 1), 1), ((63, 5), -1), ((6, 4, 5), -1), ((6, 5, 7), 1), ((3, 65, 3, 2), 1)]
@@ -107,15 +108,18 @@ def test_cpu_matches_reference(shape: tuple[int, ...], axis: int, restarts: int,
 
 
 @pytest.mark.usefixtures("poisoned")
-@pytest.mark.parametrize("narrow", [None, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("narrow", slow_except([None, torch.float16, torch.bfloat16], None))
 @pytest.mark.parametrize(("shape", "axis"), SHAPES)
-@pytest.mark.parametrize(("restarts", "layout"), [(1, "channels_last"), (5, "channels_last"), (5, "slice")])
+@pytest.mark.parametrize(
+    ("restarts", "layout"), slow_except([(1, "channels_last"), (5, "channels_last"), (5, "slice")], (1, "channels_last"))
+)
 def test_triton_matches_reference(
     shape: tuple[int, ...], axis: int, restarts: int, layout: str, narrow: torch.dtype | None, device: str
 ) -> None:
     compare(epilogue.perturb, shape, axis, restarts, layout, device=device, narrow=narrow)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("normalised", [False, True])
 def test_triton_over_many_tiles(normalised: bool, device: str) -> None:
     """Several programs a channel, the last one of them not full."""

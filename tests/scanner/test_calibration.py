@@ -138,6 +138,7 @@ def test_file_round_trip(tmp_path: Path) -> None:
         read.check(Settings(restarts=2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"schema": "banscan-calibration/9"}', "\x00"])
 def test_damaged_file(tmp_path: Path, text: str, model_file: Path, image_dir: Path) -> None:
     path = tmp_path / "c.json"
@@ -154,6 +155,7 @@ def test_shipped_scores_stand_for_something() -> None:
     assert all(0 <= e.score < 1 for e in shipped.entries)
 
 
+@pytest.mark.slow
 def test_calibrate_resumes_and_scan_uses_it(model_file: Path, image_dir: Path, tmp_path: Path) -> None:
     models, out = tmp_path / "models", tmp_path / "own.json"
     models.mkdir()

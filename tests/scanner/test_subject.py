@@ -1,10 +1,15 @@
 """Which classes are searched for, and what is read off the logits, by hand on small tables."""
 
+from pathlib import Path
+from statistics import median
+
+import pytest
 import torch
 
 from banscan.scanner.aside import shares
+from banscan.scanner.scan import scan
 from banscan.scanner.search.class_map import margin_table
-from banscan.scanner.search.strength import moved_share
+from banscan.scanner.search.strength import REACH, moved_share
 from banscan.scanner.settings import Settings
 from banscan.scanner.subject import searched
 
@@ -42,3 +47,24 @@ def test_targets_of_many_classes() -> None:
     chosen = searched(clean, labels, Settings(targets=20))
     assert len(chosen) == len(chosen.unique()) == 20
     assert 77 in chosen
+
+
+@pytest.mark.slow
+def test_strength_moves_about_the_asked_share(model_file: Path, image_dir: Path) -> None:
+    """The bisected strength leads to a median share near REACH, from a scan of the small model."""
+    report = scan(model_file, image_dir, settings=Settings(restarts=2, pixels=False))
+    assert abs(median(row.moved for row in report.reach) - REACH) < 0.25
+
+
+@pytest.mark.slow
+def test_criteria_measure_and_repeat(model_file: Path, image_dir: Path) -> None:
+    """All of them, each in a stage of its own; twice the same."""
+    stages: list[str] = []
+    reports = [
+        scan(model_file, image_dir, settings=Settings(restarts=1, steps=2), progress=lambda stage, *_: stages.append(stage))
+        for _ in range(2)
+    ]
+    assert reports[0].findings == reports[1].findings
+    assert all(f.not_done is None for f in reports[0].findings)
+    assert {f.criterion for f in reports[0].findings} <= reports[0].seconds.keys()
+    assert len({stage for stage in stages if stage.startswith("searching for")}) == 7

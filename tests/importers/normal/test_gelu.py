@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from banscan import importers
+from tests.conftest import slow_except
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 ROOT = math.sqrt(2)
@@ -53,7 +54,7 @@ def imported(act: Callable[[Tensor], Tensor], path: Path) -> tuple[list[str], fl
     return [str(n.target) for n in model.module.graph.nodes if n.op == "call_function"], difference
 
 
-@pytest.mark.parametrize("suffix", [".onnx", ".pt"])
+@pytest.mark.parametrize("suffix", slow_except([".onnx", ".pt"], ".onnx"))
 @pytest.mark.parametrize("how", WRITTEN)
 def test_written_out(how: str, suffix: str, tmp_path: Path) -> None:
     operators, difference = imported(WRITTEN[how], tmp_path / f"model{suffix}")

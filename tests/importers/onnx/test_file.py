@@ -116,6 +116,7 @@ def test_absurd_input(tmp_path: Path, shape: list[int | str]) -> None:
     refused(write(tmp_path / "input.onnx", nodes, {"w": np.ones((192, 4))}, shape, ["n", 4]), "expected images")
 
 
+@pytest.mark.slow
 def test_absurd_activation(tmp_path: Path) -> None:
     """Small in the file, terabytes once an image runs through."""
     nodes = [

@@ -10,7 +10,7 @@ from onnx import helper
 from torch import nn
 
 from banscan import importers
-from tests.conftest import SIZE, Net, random_norms
+from tests.conftest import SIZE, Net, random_norms, slow_except
 from tests.importers.test_load import refused
 
 
@@ -20,7 +20,7 @@ def agrees(model: importers.TracedModel, x: torch.Tensor) -> bool:
     return parity.rms < 1e-5
 
 
-@pytest.mark.parametrize("exporter", ["legacy", "dynamo"])
+@pytest.mark.parametrize("exporter", slow_except(["legacy", "dynamo"], "legacy"))
 @pytest.mark.parametrize("sigmoid", [True, False])
 def test_one_logit_is_two_classes(export: Callable[..., Path], exporter: str, sigmoid: bool) -> None:
     net = Net(classes=1).eval()

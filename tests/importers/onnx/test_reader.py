@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from banscan import importers
 from banscan.errors import EvidenceError
-from tests.conftest import CLASSES, SIZE, Net, random_norms
+from tests.conftest import CLASSES, SIZE, Net, random_norms, slow_except
 
 
 class Depthwise(nn.Module):
@@ -136,7 +136,7 @@ def onnxruntime_logits(path: Path, x: torch.Tensor) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-@pytest.mark.parametrize("exporter", ["legacy-11", "legacy-17", "dynamo-18", "dynamo-20"])
+@pytest.mark.parametrize("exporter", slow_except(["legacy-11", "legacy-17", "dynamo-18", "dynamo-20"], "legacy-17"))
 def test_import_matches_onnxruntime(export: Callable[..., Path], name: str, exporter: str) -> None:
     build, layers, heads, features, spatial = ARCHITECTURES[name]
     kind, opset = exporter.split("-")
@@ -176,6 +176,7 @@ def test_gradients_match_torch(export: Callable[..., Path]) -> None:
     assert float((ours.grad - theirs.grad).norm() / theirs.grad.norm()) < 1e-5
 
 
+@pytest.mark.slow
 def test_folded_and_unfolded_batch_norm_are_one_model(export: Callable[..., Path]) -> None:
     """The new exporter keeps BatchNormalization, the old one folds it; the normal form does not tell them apart."""
     module = random_norms(Net())

@@ -49,6 +49,7 @@ def test_same_as_the_network(program_file: Path) -> None:
     assert importers.parity(model, x) is None
 
 
+@pytest.mark.slow
 def test_scan(trained: torch.nn.Module, image_dir: Path, tmp_path: Path) -> None:
     path = save(trained, tmp_path / "trained.pt2", ({0: torch.export.Dim("batch")},))
     done = banscan(path, "--clean-dir", image_dir, *FAST, "--no-pixels")
@@ -57,6 +58,7 @@ def test_scan(trained: torch.nn.Module, image_dir: Path, tmp_path: Path) -> None
     assert "torch.export by PyTorch" in " ".join(done.stdout.split())
 
 
+@pytest.mark.slow
 def test_free_size(tmp_path: Path) -> None:
     dim = torch.export.Dim
     path = save(Net().eval(), tmp_path / "free.pt2", ({0: dim("batch"), 2: dim("height", min=8), 3: dim("width", min=8)},))
@@ -101,6 +103,7 @@ def test_shape_larger_than_the_bytes(program_file: Path) -> None:
         importers.load(rewritten(program_file, "weights_config", change))
 
 
+@pytest.mark.slow
 def test_truncated(program_file: Path) -> None:
     whole = program_file.read_bytes()
     program_file.write_bytes(whole[: len(whole) * 2 // 3])

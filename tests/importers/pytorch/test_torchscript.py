@@ -50,6 +50,7 @@ def script_file(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_scripted_code(tmp_path: Path) -> None:
     torch.manual_seed(0)
     module, path = Branches().eval(), tmp_path / "branches.ts"
@@ -64,12 +65,14 @@ def test_scripted_code(tmp_path: Path) -> None:
     assert (model.source.format, model.source.opset, model.input.height) == ("TorchScript", None, 20)
 
 
+@pytest.mark.slow
 def test_traced_size_and_any_batch(script_file: Path) -> None:
     model = importers.load(script_file)
     assert (model.input.height, model.input.width) == (SIZE, SIZE)
     assert model.logits(torch.rand(7, 3, SIZE, SIZE)).shape == (7, CLASSES)
 
 
+@pytest.mark.slow
 def test_size_bound_script(tmp_path: Path) -> None:
     """A scripted network with a fixed size says so by taking no other."""
     module, path = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 26 * 26, 5)).eval(), tmp_path / "grey.pt"
@@ -78,6 +81,7 @@ def test_size_bound_script(tmp_path: Path) -> None:
     assert (spec.channels, spec.height, spec.width) == (1, 28, 28)
 
 
+@pytest.mark.slow
 def test_same_network_same_verdict_as_onnx(trained: nn.Module, model_file: Path, image_dir: Path, tmp_path: Path) -> None:
     path = tmp_path / "trained.pt"
     torch.jit.trace(trained, torch.rand(2, 3, SIZE, SIZE)).save(str(path))
@@ -87,6 +91,7 @@ def test_same_network_same_verdict_as_onnx(trained: nn.Module, model_file: Path,
     assert "TorchScript by PyTorch" in " ".join(inspected.stdout.split())
 
 
+@pytest.mark.slow
 def test_plain_pickles_are_refused(tmp_path: Path) -> None:
     net = Net()
     for name, saved, new in (("weights.pt", net.state_dict(), True), ("old.pth", net.state_dict(), False), ("module.pt", net, True)):
@@ -148,6 +153,7 @@ def test_code_at_loading_is_refused(script_file: Path) -> None:
         archive.check_script(rewritten(script_file, change))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", [2, 4])
 def test_foreign_pickles_are_refused(script_file: Path, tmp_path: Path, protocol: int) -> None:
     evil = pickle.dumps(Touch(tmp_path / "touched"), protocol=protocol)
@@ -163,6 +169,7 @@ def test_names_outside_and_bombs_are_refused(script_file: Path) -> None:
         archive.check_script(rewritten(script_file, lambda _, data: data, {"model/bomb": bytes(50_000_000)}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.2, 0.7, 0.999])
 def test_truncated(script_file: Path, share: float) -> None:
     whole = script_file.read_bytes()
@@ -170,6 +177,7 @@ def test_truncated(script_file: Path, share: float) -> None:
     failed(banscan("inspect", script_file), 3, "model.pt")
 
 
+@pytest.mark.slow
 def test_two_inputs(tmp_path: Path) -> None:
     class Two(nn.Module):
         def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:

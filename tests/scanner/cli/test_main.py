@@ -25,12 +25,15 @@ from tests.conftest import learn
 from tests.importers.onnx.test_reader import Tokens
 
 ROOT = Path(__file__).parents[3]
+# what an installation has beside its Python; from a checkout that is not installed, the module
+SCRIPT = Path(sys.executable).parent / "banscan"
+ENTRY = [str(SCRIPT)] if SCRIPT.exists() else [sys.executable, "-m", "banscan"]
 FAST = ("--restarts", "2", "--steps", "2", "--threads", "1")
 
 
 def banscan(*arguments: object, width: int = 80) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "COLUMNS": str(width), "TERM": "dumb", "NO_COLOR": "1"}
-    command = [str(Path(sys.executable).parent / "banscan"), *map(str, arguments)]
+    command = [*ENTRY, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
 
 
@@ -50,6 +53,7 @@ def test_help_fits_80_columns() -> None:
     assert banscan("--version").stdout.startswith("banscan")
 
 
+@pytest.mark.slow
 def test_scan_and_report(model_file: Path, image_dir: Path, tmp_path: Path) -> None:
     out = tmp_path / "report.json"
     first = banscan(model_file, "--clean-dir", image_dir, *FAST)
@@ -88,6 +92,7 @@ def test_scan_and_report(model_file: Path, image_dir: Path, tmp_path: Path) -> N
     jsonschema.validate(report, json.loads((ROOT / "docs" / "report.schema.json").read_text()))
 
 
+@pytest.mark.slow
 def test_noise_alone(model_file: Path, image_dir: Path) -> None:
     done = banscan(model_file, "--clean-dir", image_dir, *FAST, "--no-pixels", "--format", "json")
     report = json.loads(done.stdout)
@@ -95,6 +100,7 @@ def test_noise_alone(model_file: Path, image_dir: Path) -> None:
     assert done.returncode == {"backdoored": 1, "no backdoor found": 0}.get(report["verdict"]["outcome"], 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("choice", [("--eps", "0.4"), ("--noise", "paper")])
 def test_noise_that_the_user_chooses_is_not_sought_along_a_map(model_file: Path, image_dir: Path, choice: tuple[str, str]) -> None:
     """Noise of eps 0.4 moves more than half of the images of clean models along a map of classes."""
@@ -105,6 +111,7 @@ def test_noise_that_the_user_chooses_is_not_sought_along_a_map(model_file: Path,
     assert "not looked for" in banscan(*command).stdout
 
 
+@pytest.mark.slow
 def test_threads_of_the_environment(model_file: Path, image_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where OMP_NUM_THREADS says how many threads there may be, no more are taken; --threads decides over it."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
@@ -113,6 +120,7 @@ def test_threads_of_the_environment(model_file: Path, image_dir: Path, monkeypat
         assert json.loads(done.stdout)["environment"]["threads"] == threads
 
 
+@pytest.mark.slow
 def test_free_image_size(export: Callable[..., Path], trained: torch.nn.Module, image_dir: Path) -> None:
     """A model that takes any size is scanned at the size of the images, or at the one asked for."""
     path = export("free", trained, free_size=True)
@@ -122,10 +130,11 @@ def test_free_image_size(export: Callable[..., Path], trained: torch.nn.Module, 
         assert json.loads(done.stdout)["model"]["input"]["height"] == size
 
 
+@pytest.mark.slow
 def test_closed_pipe_keeps_the_exit_code(model_file: Path, image_dir: Path) -> None:
     """`banscan ... | head -1` must not end with 1, which means backdoored."""
     for arguments in (["inspect", str(model_file)], [str(model_file), "--clean-dir", str(image_dir), *FAST]):
-        command = [str(Path(sys.executable).parent / "banscan"), *arguments]
+        command = [*ENTRY, *arguments]
         expected = subprocess.run(command, capture_output=True, check=False).returncode
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
@@ -135,6 +144,7 @@ def test_closed_pipe_keeps_the_exit_code(model_file: Path, image_dir: Path) -> N
             assert process.wait() == expected
 
 
+@pytest.mark.slow
 def test_inspect(model_file: Path) -> None:
     result = banscan("inspect", model_file)
     assert result.returncode == 0
@@ -145,19 +155,25 @@ def test_inspect(model_file: Path) -> None:
     assert "linear (10)" in result.stdout
 
 
-def test_usage_errors(model_file: Path, image_dir: Path, tmp_path: Path) -> None:
+def test_usage_errors(tmp_path: Path) -> None:
+    """What is told before torch is loaded."""
+    failed(banscan("m.onnx"), 4, "--clean-dir")
+    failed(banscan("m.onnx", "--clean-dir", tmp_path, "--mean", "a,b"), 4, "mean")
+    failed(banscan("m.onnx", "--clean-dir", tmp_path, "--output", tmp_path / "no" / "x.json"), 4, "cannot be written")
+
+
+@pytest.mark.slow
+def test_usage_errors_of_files_and_settings(model_file: Path, image_dir: Path, tmp_path: Path) -> None:
     failed(banscan(tmp_path / "none.onnx", "--clean-dir", image_dir), 4, "no such file")
     failed(banscan(model_file, "--clean-dir", tmp_path / "none"), 4, "no such folder")
     failed(banscan(model_file, "--clean-dir", tmp_path), 4, "no images")
-    failed(banscan(model_file), 4, "--clean-dir")
     failed(banscan(model_file, "--clean-dir", image_dir, "--eps", "-1"), 4, "--eps")
     failed(banscan(model_file, "--clean-dir", image_dir, "--seed", 2**64), 4, "--seed")
     failed(banscan(model_file, "--clean-dir", image_dir, "--noise", "loud"), 4, "loud")
     failed(banscan(model_file, "--clean-dir", image_dir, "--preprocess", "odd"), 4, "odd")
-    failed(banscan(model_file, "--clean-dir", image_dir, "--mean", "a,b"), 4, "mean")
-    failed(banscan(model_file, "--clean-dir", image_dir, "--output", tmp_path / "no" / "x.json"), 4, "cannot be written")
 
 
+@pytest.mark.slow
 def test_unknown_kernels(model_file: Path, image_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BANSCAN_KERNELS", "magic")
     failed(banscan(model_file, "--clean-dir", image_dir), 4, "BANSCAN_KERNELS is 'magic'")
@@ -177,6 +193,7 @@ def test_too_little_memory(error: Exception) -> None:
         raise RuntimeError("something else")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["cpu", "reference"])
 def test_the_report_says_which_kernels_ran(name: str, model_file: Path, image_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BANSCAN_KERNELS", name)
@@ -184,12 +201,14 @@ def test_the_report_says_which_kernels_ran(name: str, model_file: Path, image_di
     assert f"kernels {name}" in done.stdout
 
 
+@pytest.mark.slow
 def test_markup_in_names_is_printed_as_it_is(model_file: Path, image_dir: Path, tmp_path: Path) -> None:
     path = tmp_path / "[red]evil[bold].onnx"
     path.write_bytes(model_file.read_bytes())
     assert "[red]evil[bold].onnx" in banscan("inspect", path).stdout
 
 
+@pytest.mark.slow
 def test_not_a_classifier(image_dir: Path, tmp_path: Path) -> None:
     path = tmp_path / "x.onnx"
     path.write_bytes(b"no model")
@@ -215,6 +234,7 @@ def inconclusive(result: subprocess.CompletedProcess[str], match: str) -> None:
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.slow
 def test_thin_evidence_is_inconclusive(model_file: Path, image_dir: Path, tmp_path: Path) -> None:
     few, one, wrong, copies = (tmp_path / name for name in ("few", "one", "wrong", "copies"))
     for c in range(10):
@@ -241,6 +261,7 @@ def test_thin_evidence_is_inconclusive(model_file: Path, image_dir: Path, tmp_pa
     )
 
 
+@pytest.mark.slow
 def test_flat_folder_and_unreadable_files(model_file: Path, image_dir: Path, tmp_path: Path) -> None:
     for file in sorted(image_dir.rglob("*.png"))[:100]:
         (tmp_path / file.name).write_bytes(file.read_bytes())
@@ -250,10 +271,11 @@ def test_flat_folder_and_unreadable_files(model_file: Path, image_dir: Path, tmp
     assert "broken.png" in result.stdout
 
 
+@pytest.mark.slow
 def test_interrupt_leaves_nothing(model_file: Path, image_dir: Path, tmp_path: Path) -> None:
     out = tmp_path / "report.json"
     command = [
-        str(Path(sys.executable).parent / "banscan"),
+        *ENTRY,
         str(model_file),
         "--clean-dir",
         str(image_dir),
@@ -278,6 +300,7 @@ def test_interrupt_leaves_nothing(model_file: Path, image_dir: Path, tmp_path: P
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_python_interface(model_file: Path, image_dir: Path) -> None:
     import banscan as package
 
@@ -287,6 +310,7 @@ def test_python_interface(model_file: Path, image_dir: Path) -> None:
     assert report.accuracy > 0.9
 
 
+@pytest.mark.slow
 def test_grey_images_become_rgb(model_file: Path, image_dir: Path, tmp_path: Path) -> None:
     """Images of another kind are converted; the accuracy then says that they do not fit."""
     rng = np.random.default_rng(0)
@@ -296,6 +320,7 @@ def test_grey_images_become_rgb(model_file: Path, image_dir: Path, tmp_path: Pat
     inconclusive(banscan(model_file, "--clean-dir", tmp_path, "--preprocess", "unit", *FAST), "accuracy")
 
 
+@pytest.mark.slow
 def test_scan_of_a_transformer_as_torchscript(patterns: tuple[np.ndarray, np.ndarray], image_dir: Path, tmp_path: Path) -> None:
     """From the file alone; no clean model with attention and 10 classes was measured, so the evidence comes without a verdict."""
     torch.manual_seed(0)
@@ -313,6 +338,7 @@ def test_scan_of_a_transformer_as_torchscript(patterns: tuple[np.ndarray, np.nda
     assert [f["criterion"] for f in report["findings"] if f["p_value"] is not None][-1] == "joint"
 
 
+@pytest.mark.slow
 def test_scan_of_a_keras_network(tmp_path: Path) -> None:
     """Its weights are random, so it does not do its job on any images; that is what the report must say."""
     for i in range(60):

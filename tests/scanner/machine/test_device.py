@@ -20,7 +20,7 @@ from banscan.scanner.search.noisy_model import attach, layers, measure
 from banscan.scanner.search.pixel_model import pixel_model
 from banscan.scanner.search.universal import universal
 from banscan.scanner.settings import Options, Settings
-from tests.conftest import CLASSES, random_norms
+from tests.conftest import CLASSES, random_norms, slow_except
 from tests.importers.onnx.test_reader import ARCHITECTURES
 
 ELSEWHERE = torch.device("meta")
@@ -28,7 +28,7 @@ LABELS = torch.arange(12) % CLASSES
 TARGETS = torch.arange(CLASSES)
 
 
-@pytest.fixture(params=list(ARCHITECTURES))
+@pytest.fixture(params=slow_except(ARCHITECTURES, "residual", "tokens", "branches"))
 def moved(request: pytest.FixtureRequest, export) -> tuple[TracedModel, torch.Tensor]:  # type: ignore[no-untyped-def]
     model = importers.load(export(f"moved-{request.param}", random_norms(ARCHITECTURES[request.param][0]())))
     model.to(ELSEWHERE)

@@ -47,6 +47,7 @@ def test_every_image_has_a_goal_of_its_own(images: tuple[Tensor, Tensor]) -> Non
     assert torch.allclose(own, torch.stack(one_by_one).mean(0), atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_the_population_finds_a_trigger_and_follows_the_model(images: tuple[Tensor, Tensor], channels_last: bool) -> None:
     victims = tried(images, channels_last)

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -71,6 +72,7 @@ def test_layers_in_front_stay_as_they_are(model: TracedModel, data: tuple[torch.
     assert all(torch.allclose(attribute_named(model.module, name), tuned[name], atol=1e-6) for name in names)
 
 
+@pytest.mark.slow
 def test_without_weight_it_is_plain_fine_tuning(model: TracedModel, data: tuple[torch.Tensor, torch.Tensor]) -> None:
     """lambda_2 = 0, whatever the noise: the same numbers as a loop that knows of none."""
     one = tuned(model, data, replace(QUICK, weight=0.0, eps=0.1))
@@ -80,6 +82,7 @@ def test_without_weight_it_is_plain_fine_tuning(model: TracedModel, data: tuple[
     assert not all(torch.equal(value, noisy.values[name]) for name, value in one.values.items())
 
 
+@pytest.mark.slow
 def test_an_interruption_changes_nothing(model: TracedModel, data: tuple[torch.Tensor, torch.Tensor]) -> None:
     whole = tuned(model, data, QUICK)
     state = trainable.start(model, data[0])

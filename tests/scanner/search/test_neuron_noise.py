@@ -128,6 +128,7 @@ def test_chunks_give_the_same_result(traced: TracedModel, images: torch.Tensor) 
         assert float((results[0] - other).norm() / results[0].norm()) < 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("form", "ball"), [("normalised", "l2"), ("paper", "linf")])
 def test_backends_agree(model_file: Path, patterns, form: str, ball: str, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     """The same noise from every backend, Triton's in its interpreter where there is no GPU."""

@@ -59,6 +59,7 @@ def test_finds_the_trigger(images: tuple[Tensor, Tensor], channels_last: bool) -
     assert 0.8 * patch.passes(CLASSES, 64) < sum(seen) <= patch.passes(CLASSES, 64)
 
 
+@pytest.mark.slow
 def test_same_seed_same_patches(images: tuple[Tensor, Tensor]) -> None:
     pixels, labels = images
     first, again = (patch.search_patches(build(), pixels, labels, torch.tensor([1, 4]), softness=2.0, seed=3) for _ in range(2))
@@ -66,6 +67,7 @@ def test_same_seed_same_patches(images: tuple[Tensor, Tensor]) -> None:
     assert torch.equal(first.row, again.row)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shape", "size"), [((3, 32, 32), (32, 32)), ((1, 28, 32), (28, 32)), ((3, 32, 40), (224, 283)), ((3, 4, 5), (4, 5))]
 )
