@@ -15,7 +15,7 @@ ZOO ?= ../zoo
 DEVICE ?= cuda
 OUT ?=
 
-.PHONY: demo demo-seeds zoo detect repairs null evidence matrix check test test-frameworks lint bench bench-gpu clean
+.PHONY: demo demo-seeds zoo detect repairs golden null evidence matrix check test test-frameworks lint bench bench-gpu clean
 
 demo: $(VENV)/installed ## scan the two examples: a backdoored model (exit 1) and a clean one (exit 0)
 	@$(BIN)/banscan examples/backdoored.onnx --clean-dir examples/clean; code=$$?; echo "exit $$code"; test $$code -eq 1
@@ -43,6 +43,9 @@ repairs: $(VENV)/tested ## repairs the held models of ZOO and tries their trigge
 	$(BIN)/python -m bench.floor --zoo $(ZOO)/held --data $(DATA) --out bench/results/floor.jsonl
 	$(BIN)/python -m bench.repair --zoo $(ZOO)/held --data $(DATA) --images $(ZOO)/images --out bench/results/repair-few.jsonl
 	$(BIN)/python -m bench.repair --zoo $(ZOO)/tune --data $(DATA) --images $(ZOO)/more --only '*-bpp-36-*' --methods ban --vary --out bench/results/repair-settings.jsonl
+
+golden: $(VENV)/tested ## the reports that README and docs show: scans and repairs the examples, ten minutes
+	$(BIN)/python -m tests.golden
 
 null: $(VENV)/tested ## the scores of clean models that banscan ships, from the tune rows in bench/results
 	$(BIN)/python -m bench.null bench/results/tune.jsonl --out scanner/clean_models.json

@@ -160,7 +160,7 @@ def kind_of(model: TracedModel, clean: CleanSet) -> Kind:
 
 def decisive(settings: Settings) -> dict[str, Any]:
     """The settings that change what a score means; the seed and the checks before the search do not."""
-    return {field.name: getattr(settings, field.name) for field, told in declared(settings) if told.decisive}
+    return {field.name: getattr(settings, field.name) for field, declaration in declared(settings) if declaration.decisive}
 
 
 def shipped() -> Calibration:

@@ -64,9 +64,9 @@ class Declared:
         return ", ".join(part for part in (low, high) if part)
 
 
-def setting(default: Any, told: str, flag: str, *, decisive: bool, **more: Any) -> Any:
+def setting(default: Any, explained: str, flag: str, *, decisive: bool, **more: Any) -> Any:
     """A field of a class of settings; arguments as in `Declared`. Whether it is decisive has to be said of every one."""
-    return dataclasses.field(default=default, metadata={"declared": Declared(told, flag, decisive=decisive, **more)})
+    return dataclasses.field(default=default, metadata={"declared": Declared(explained, flag, decisive=decisive, **more)})
 
 
 def declared(kind: Any) -> Iterator[tuple[dataclasses.Field[Any], Declared]]:
@@ -77,8 +77,8 @@ def declared(kind: Any) -> Iterator[tuple[dataclasses.Field[Any], Declared]]:
 
 def check(settings: Any) -> None:
     """Raises UsageError for the first setting with a value that cannot be."""
-    for field, told in declared(settings):
-        told.check(getattr(settings, field.name))
+    for field, declaration in declared(settings):
+        declaration.check(getattr(settings, field.name))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,8 +29,8 @@ def options_of(*kinds: type) -> Callable[[F], F]:
 
     def decorate(command: F) -> F:
         for kind in reversed(kinds):
-            for field, told in reversed(list(declared(kind))):
-                command = _option(kind, field, told)(command)
+            for field, declaration in reversed(list(declared(kind))):
+                command = _option(kind, field, declaration)(command)
         return command
 
     return decorate
@@ -46,17 +46,19 @@ def _name(kind: type, field: Field[Any]) -> str:
     return f"{kind.__name__.lower()}_{field.name}"
 
 
-def _option(kind: type, field: Field[Any], told: Declared) -> Callable[..., Any]:
+def _option(kind: type, field: Field[Any], declaration: Declared) -> Callable[..., Any]:
     value = _type(field)
     switch = value is bool
-    first, _, second = told.flag.partition("/")
+    first, _, second = declaration.flag.partition("/")
     flags = f"--{first}/--{second}" if second else f"--{first}"
-    about: dict[str, Any] = {"help": told.help, "metavar": told.metavar, "default": field.default}
-    about["show_default"] = told.unset if told.unset is not None else field.default is not None and (not switch or bool(second))
+    about: dict[str, Any] = {"help": declaration.help, "metavar": declaration.metavar, "default": field.default}
+    about["show_default"] = (
+        declaration.unset if declaration.unset is not None else field.default is not None and (not switch or bool(second))
+    )
     if switch:
         about |= {"is_flag": True, "metavar": None}
-    elif told.choices is not None:
-        about["type"] = click.Choice(told.choices)
+    elif declaration.choices is not None:
+        about["type"] = click.Choice(declaration.choices)
     elif value in TYPES:
         about["type"] = TYPES[value]
     else:
