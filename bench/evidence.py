@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from banscan.files import whole
-from bench import ablation, floor, repair, tables
+from bench import ablation, floor, maps, repair, tables
 from bench.baselines import table as baselines
 from bench.rows import read
 
@@ -29,6 +29,7 @@ BODIES: dict[str, Callable[[list[dict[str, Any]]], list[str]]] = {
     "examples": partial(tables.page, held=False),
     "floor": floor.page,
     "held": partial(tables.page, held=True),
+    "maps": maps.page,
     "repair": repair.page,
     "repair-earlier": repair.table,
     "repair-few": repair.page,

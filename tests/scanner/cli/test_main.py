@@ -354,15 +354,13 @@ def test_classes_without_images_are_named(model_file: Path, image_dir: Path, tmp
     """The search for a map goes on with the others; without enough of them the verdict's own sentence says what was not looked for."""
     for c in range(10):
         shutil.copytree(image_dir / str(c), tmp_path / "most" / str(c))
-    for c in (0, 7):
-        shutil.rmtree(tmp_path / "most" / str(c))
+    shutil.rmtree(tmp_path / "most" / "7")
     command = (*FAST, "--preprocess", "unit", "--no-pixels", "--format", "json")
     report = json.loads(banscan(model_file, "--clean-dir", tmp_path / "most", *command).stdout)
     mapped = next(f for f in report["findings"] if f["criterion"] == "noise map")
     assert (mapped["not_done"], mapped["value"] is None) == (None, False)
-    assert report["verdict"]["gaps"] == ["all-to-all backdoors were looked for among 8 of the 10 classes: classes 0 and 7 have no image"]
-    for c in (1, 2, 3, 4, 5):
-        shutil.rmtree(tmp_path / "most" / str(c))
-    few = json.loads(banscan(model_file, "--clean-dir", tmp_path / "most", *command, "--min-images", "40").stdout)
-    assert "all-to-all backdoors were not looked for: classes 0, 1, 2, 3, 4, 5 and 7 have no image" in few["verdict"]["gaps"][0]
+    assert report["verdict"]["gaps"] == ["all-to-all backdoors were looked for among 9 of the 10 classes: class 7 has no image"]
+    shutil.rmtree(tmp_path / "most" / "0")
+    few = json.loads(banscan(model_file, "--clean-dir", tmp_path / "most", *command).stdout)
+    assert "all-to-all backdoors were not looked for: classes 0 and 7 have no image; give" in few["verdict"]["gaps"][0]
     assert "all-to-all backdoors were not looked for" in few["verdict"]["reason"]
