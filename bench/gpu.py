@@ -155,6 +155,8 @@ def main(device: str, out: Path | None, minutes: float, commit: str) -> None:
         raise click.ClickException(f"{sys.executable} has no torch: {error}; give another Python with make bench-gpu PYTHON=") from None
     if device != "cpu" and not torch.cuda.is_available():
         raise click.ClickException(f"torch {torch.__version__} sees no GPU here; rehearse with --device cpu")
+    # whoever ends this process ends the step, too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     found = every(steps(device, out, page, commit), minutes, out / "gpu.jsonl", {"device": device, "commit": commit})
     click.echo(f"\n{summary(found)}")
     sys.exit(any(row["result"] != "passed" for row in found))
