@@ -11,9 +11,11 @@ CPU_INDEX := https://download.pytorch.org/whl/cpu
 DATA ?= data
 ZOO ?= ../zoo
 
-# where `make bench-gpu` runs and what it writes to; DEVICE=cpu rehearses
+# of `make bench-gpu`: DEVICE=cpu rehearses with little work; OUT is the folder for what was measured
 DEVICE ?= cuda
 OUT ?=
+COMMIT ?=
+MINUTES ?= 8
 
 .PHONY: demo demo-seeds zoo detect repairs golden null evidence matrix check test test-frameworks lint bench bench-gpu clean
 
@@ -83,7 +85,7 @@ bench: $(VENV)/tested ## the search beside other ways to write it, the stages of
 	$(BIN)/python -m bench.cost
 
 bench-gpu: ## kernel tests, example scans and the search on a GPU, full width; 8 minutes; installs nothing: PYTHON has torch and pytest
-	$(PYTHON) -m bench.gpu --device $(DEVICE) $(if $(OUT),--out $(OUT)) $(if $(COMMIT),--commit $(COMMIT))
+	$(PYTHON) -m bench.gpu --device $(DEVICE) --minutes $(MINUTES) $(if $(OUT),--out $(OUT)) $(if $(COMMIT),--commit $(COMMIT))
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) .frameworks build dist *.egg-info

@@ -28,6 +28,7 @@ from bench import rows
 
 ROOT = Path(__file__).parent.parent
 RESULTS, REHEARSAL = Path("bench/results"), Path("build/rehearsal")
+MINUTES = 8.0
 # lines of a step's output that its row keeps
 LAST, LAST_OF_FAILURE = 3, 200
 # no step is worth beginning with less
@@ -38,7 +39,7 @@ PARTS = {"examples": 150, "search": 60, "detection": 60, "classes": 60, "network
 
 @dataclass(frozen=True)
 class Step:
-    """A process: arguments of Python, how long it may take, the exit code that it must have."""
+    """A process: arguments of Python, how long it may take when all may take MINUTES, the exit code that it must have."""
 
     name: str
     arguments: tuple[str, ...]
@@ -56,7 +57,7 @@ def steps(device: str, out: Path, page: Path, commit: str) -> Iterator[Step]:
     yield Step("tests that need a GPU", ("-m", "pytest", "-m", "gpu", "-rs"), 90)
     for name, code in (("backdoored", 1), ("clean", 0)):
         scan = ("-m", "banscan", f"examples/{name}.onnx", "--clean-dir", "examples/clean", "--device", device)
-        yield Step(f"scan of {name}.onnx", (*scan, *(("--no-pixels", "--restarts", "2") if small else ())), 60, code)
+        yield Step(f"scan of {name}.onnx", (*scan, *(("--no-pixels", "--restarts", "2", "--steps", "2") if small else ())), 60, code)
     for part, seconds in PARTS.items():
         timed = ("-m", "bench.speed", "--device", device, "--part", part, "--out", str(out / "speed.jsonl"), "--doc", str(page))
         yield Step(f"speed: {part}", (*timed, "--commit", commit, *(("--small", "--runs", "1") if small else ())), seconds)
@@ -115,11 +116,11 @@ def run(step: Step, limit: float) -> dict[str, Any]:
     }
 
 
-def every(todo: Iterator[Step], seconds: float, file: Path, stamp: dict[str, str]) -> list[dict[str, Any]]:
-    """Runs the steps one after the other within some seconds; each one's result is in the file before the next begins."""
+def every(todo: Iterator[Step], minutes: float, file: Path, stamp: dict[str, str]) -> list[dict[str, Any]]:
+    """Runs the steps one after the other within some minutes; each one's result is in the file before the next begins."""
     begin, found = time.monotonic(), []
     for step in todo:
-        limit = min(step.seconds, begin + seconds - time.monotonic())
+        limit = min(step.seconds * minutes / MINUTES, begin + 60 * minutes - time.monotonic())
         click.secho(f"\n== {step.name}, at most {max(limit, 0):.0f} s: python {' '.join(step.arguments)}", bold=True)
         row = {"step": step.name, "result": "left out", "seconds": 0.0} if limit < SECONDS else run(step, limit)
         click.echo(f"== {step.name}: {row['result']} after {row['seconds']:.1f} s")
@@ -141,7 +142,7 @@ def summary(found: list[dict[str, Any]]) -> str:
 @click.command()
 @click.option("--device", default="cuda", show_default=True, help="cuda, cuda:N, or cpu for a rehearsal.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help=f"Default: {RESULTS}, on a CPU {REHEARSAL}.")
-@click.option("--minutes", default=8.0, show_default=True, help="For all steps together.")
+@click.option("--minutes", default=MINUTES, show_default=True, help="For all steps together; what each may take grows with it.")
 @click.option("--commit", default=rows.commit, help="What is measured.  [default: what git says]")
 def main(device: str, out: Path | None, minutes: float, commit: str) -> None:
     """Run every step; exit code 1 if one of them did not pass, or no time was left for it."""
@@ -154,7 +155,9 @@ def main(device: str, out: Path | None, minutes: float, commit: str) -> None:
         raise click.ClickException(f"{sys.executable} has no torch: {error}; give another Python with make bench-gpu PYTHON=") from None
     if device != "cpu" and not torch.cuda.is_available():
         raise click.ClickException(f"torch {torch.__version__} sees no GPU here; rehearse with --device cpu")
-    found = every(steps(device, out, page, commit), 60 * minutes, out / "gpu.jsonl", {"device": device, "commit": commit})
+    # whoever ends this process ends the step, too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    found = every(steps(device, out, page, commit), minutes, out / "gpu.jsonl", {"device": device, "commit": commit})
     click.echo(f"\n{summary(found)}")
     sys.exit(any(row["result"] != "passed" for row in found))
 

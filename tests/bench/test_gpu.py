@@ -28,7 +28,7 @@ def test_no_step_stops_another(tmp_path: Path, capfd: pytest.CaptureFixture[str]
         Step("hangs", ("-c", "import time; print('begun'); time.sleep(600)"), 6),
         Step("expects 1", ("-c", seen), 60, 1),
     ]
-    found = gpu.every(iter(todo), 300, file, STAMP)
+    found = gpu.every(iter(todo), gpu.MINUTES, file, STAMP)
     assert [r["result"] for r in found] == ["passed", "failed", "out of time", "passed"]
     assert [r["last"] for r in found] == [["well done"], ["why"], ["begun"], ["3"]]
     assert [json.loads(line) for line in file.read_text().splitlines()] == [{**r, **STAMP} for r in found]
@@ -62,7 +62,7 @@ def _gone(pid: int) -> bool:
 
 
 def test_no_time_left(tmp_path: Path) -> None:
-    (row,) = gpu.every(iter([Step("late", ("-c", ""), 60)]), 1, tmp_path / "gpu.jsonl", STAMP)
+    (row,) = gpu.every(iter([Step("late", ("-c", ""), 60)]), 0.01, tmp_path / "gpu.jsonl", STAMP)
     assert row["result"] == "left out"
     assert "left out" in gpu.summary([row])
 
