@@ -23,7 +23,7 @@ def together(values: list[ClassValues]) -> ClassValues:
 
 def find(criterion: Criterion, measured: ClassValues, context: Context) -> Finding:
     """An outlier test with half of the level."""
-    return outlier.told(criterion, measured, outlier.test(measured, context, outlier.parts(context, joint=True)), context, SENTENCE)
+    return outlier.as_finding(criterion, measured, outlier.test(measured, context, outlier.parts(context, joint=True)), context, SENTENCE)
 
 
 JOINT = Criterion(

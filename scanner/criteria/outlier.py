@@ -65,10 +65,12 @@ class Tested:
 def find(criterion: Criterion, measured: ClassValues, context: Context, sentence: str, blind: str | None = None) -> Finding:
     """The finding of an outlier test; `sentence` has places for the class ({c}) and for its number beside that of the median ({seen})."""
     tested = test(measured, context, parts(context, joint=False))
-    return told(criterion, measured, tested, context, sentence, blind)
+    return as_finding(criterion, measured, tested, context, sentence, blind)
 
 
-def told(criterion: Criterion, measured: ClassValues, tested: Tested, context: Context, sentence: str, blind: str | None = None) -> Finding:
+def as_finding(
+    criterion: Criterion, measured: ClassValues, tested: Tested, context: Context, sentence: str, blind: str | None = None
+) -> Finding:
     """A test as a finding."""
     first, *others = tested.classes
     left = context.classes - len(context.searched)

@@ -12,15 +12,15 @@ from banscan.scanner.report.pieces import add_notes, anatomy, pairs, source
 
 def show(model: TracedModel, console: Console) -> None:
     """Prints what was read."""
-    told = facts.of_model(model)
-    table = pairs(escape(told.path.name))
-    table.add_row("model", source(told))
-    table.add_row("SHA-256", told.sha256)
-    table.add_row("features", anatomy(told))
-    add_notes(table, told)
+    model_facts = facts.of_model(model)
+    table = pairs(escape(model_facts.path.name))
+    table.add_row("model", source(model_facts))
+    table.add_row("SHA-256", model_facts.sha256)
+    table.add_row("features", anatomy(model_facts))
+    add_notes(table, model_facts)
     console.print(table)
     console.print(draw(model))
-    layers = Table(title=f"{told.layers} layers, {told.neurons} neurons", title_justify="left", box=None, pad_edge=False)
+    layers = Table(title=f"{model_facts.layers} layers, {model_facts.neurons} neurons", title_justify="left", box=None, pad_edge=False)
     for name in ("layer", "kind", "neurons", "activation", "weights", "role"):
         layers.add_column(name, justify="right" if name in ("neurons", "weights") else "left")
     nodes = {n.name: n for n in model.module.graph.nodes}
