@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from banscan.scanner.calibration import Calibration, Entry, Kind, decisive, render, version
+from banscan.scanner.calibration import Calibration, Entry, decisive, render, version
+from banscan.scanner.findings import Kind
 from banscan.scanner.settings import Settings
 from bench.rows import read
 

@@ -17,6 +17,7 @@ from banscan import __version__
 from banscan.errors import UsageError
 from banscan.importers import TracedModel
 from banscan.importers.normal.attention import attends
+from banscan.scanner.findings import Kind, Standing
 from banscan.scanner.inputs.images import CleanSet
 from banscan.scanner.levels import Levels
 from banscan.scanner.settings import Settings, declared
@@ -26,15 +27,6 @@ SHIPPED = "clean_models.json"
 ALPHA = 0.05
 # a model is of a kind with those measured when its classes and its image size are within this factor of theirs
 NEAR = 2
-
-
-@dataclass(frozen=True)
-class Kind:
-    """What decides whether scores of one model say anything about another: classes, shorter side of the images, attention or not."""
-
-    classes: int
-    size: int
-    attention: bool
 
 
 @dataclass(frozen=True)
@@ -95,28 +87,6 @@ class Calibration:
             if self.settings.get(name) != value:
                 made = self.settings.get(name)
                 raise UsageError(f"{self.path}: made with {name} {made}, not {value}; scan with the same settings or calibrate again")
-
-
-@dataclass(frozen=True)
-class Standing:
-    """Where a model stands among clean ones.
-
-    Attributes:
-        source: the file of the scores, None for the shipped ones.
-        models: how many clean models; `reached` of them score as high; None where they were scanned with other settings.
-        p_value: (1 + reached) / (models + 1), the conformal p-value; None likewise.
-        limit: the score above which a model is called backdoored, with a false-positive rate of at most `alpha` where that is given.
-        uncovered: why the clean models say nothing about this one; None where they do.
-    """
-
-    source: Path | None
-    models: int
-    reached: int | None
-    p_value: float | None
-    score: float
-    limit: float
-    alpha: float | None
-    uncovered: str | None
 
 
 def threshold(scores: list[float], alpha: float) -> float:

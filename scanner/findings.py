@@ -8,7 +8,6 @@ from banscan.scanner.settings import Settings
 
 if TYPE_CHECKING:
     from banscan.importers import Input, Parity
-    from banscan.scanner.calibration import Kind, Standing
     from banscan.scanner.inputs.preprocess import Choice
 
 # the kinds of backdoor that criteria look for
@@ -174,6 +173,37 @@ class ImageFacts:
     unreadable: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Kind:
+    """What decides whether scores of one model say anything about another: classes, shorter side of the images, attention or not."""
+
+    classes: int
+    size: int
+    attention: bool
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a model stands among clean ones.
+
+    Attributes:
+        source: the file of the scores, None for the shipped ones.
+        models: how many clean models; `reached` of them score as high; None where they were scanned with other settings.
+        p_value: (1 + reached) / (models + 1), the conformal p-value; None likewise.
+        limit: the score above which a model is called backdoored, with a false-positive rate of at most `alpha` where that is given.
+        uncovered: why the clean models say nothing about this one; None where they do.
+    """
+
+    source: Path | None
+    models: int
+    reached: int | None
+    p_value: float | None
+    score: float
+    limit: float
+    alpha: float | None
+    uncovered: str | None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Report:
     """Everything a scan found, in plain values; what is None or empty was not reached.
@@ -202,6 +232,6 @@ class Report:
     eps: float | None = None
     reach: tuple[Reach, ...] = ()
     aside: Aside | None = None
-    kind: "Kind | None" = None
-    standing: "Standing | None" = None
+    kind: Kind | None = None
+    standing: Standing | None = None
     seconds: dict[str, float] = field(default_factory=dict)

@@ -4,12 +4,9 @@ import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from banscan.errors import UsageError
-
-if TYPE_CHECKING:
-    from banscan.scanner.inputs.preprocess import Preprocess
 
 FORMS = ("normalised", "paper")
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -141,7 +138,7 @@ class Options:
         max_images: at most this many images are read.
         logits: name of the output that holds them, for an ONNX file with several.
         size: height and width of the images, where the model leaves them free; the first image's otherwise.
-        preprocess: "auto" to try the usual ones and take what the images support best, a name of these, or a `Preprocess`.
+        preprocess: "auto" to try the usual ones and take what the images support best, or a name of these.
         mean, std, scale, bgr: take the place of those of the named one.
         precision: of the search: "float32", "bfloat16", or "auto" for bfloat16 where it is fast. Final numbers are float32.
         device: "auto" for a GPU where there is one, "cpu", "cuda" or "cuda:N".
@@ -155,9 +152,7 @@ class Options:
         None, "The output that holds the logits, in an ONNX file with several.", "logits", decisive=False, metavar="NAME"
     )
     size: int | None = setting(None, "Image size, where the model leaves it free.", "size", decisive=False, least=1)
-    preprocess: "str | Preprocess" = setting(
-        "auto", "auto, unit, raw, signed, imagenet, cifar10, …", "preprocess", decisive=False, metavar="NAME"
-    )
+    preprocess: str = setting("auto", "auto, unit, raw, signed, imagenet, cifar10, …", "preprocess", decisive=False, metavar="NAME")
     mean: tuple[float, ...] | None = setting(None, "Own mean, after scaling.", "mean", decisive=False, metavar="R,G,B")
     std: tuple[float, ...] | None = setting(None, "Own standard deviation.", "std", decisive=False, metavar="R,G,B")
     scale: float | None = setting(None, "Own factor on pixels 0 to 255.", "scale", decisive=False)

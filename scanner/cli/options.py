@@ -67,9 +67,7 @@ def _option(kind: type, field: Field[Any], declaration: Declared) -> Callable[..
 
 
 def _type(field: Field[Any]) -> Any:
-    """The type of a setting's value where there is one; a type that is only named is that of a name."""
+    """The type of a setting's value where there is one."""
     kind = field.type
-    if isinstance(kind, str):
-        return str
     inner = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
     return next(k for k in inner if k is not type(None))

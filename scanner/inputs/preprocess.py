@@ -84,7 +84,7 @@ def given(options: Options) -> Preprocess | None:
     changed = mean is not None or std is not None or scale is not None or bgr
     if name == "auto" and not changed:
         return None
-    base = name if isinstance(name, Preprocess) else next((c for c in CANDIDATES if c.name == ("unit" if name == "auto" else name)), None)
+    base = next((c for c in CANDIDATES if c.name == ("unit" if name == "auto" else name)), None)
     if base is None:
         raise UsageError(f"--preprocess {name}: unknown; expected auto, {', '.join(NAMES)}")
     for option, values in (("--mean", mean), ("--std", std)):

@@ -81,10 +81,9 @@ def made(kind: Any, value: Any) -> Any:
 def _names() -> dict[str, Any]:
     """The types that `findings` only names, since they bring torch with them."""
     from banscan.importers import Input, Parity
-    from banscan.scanner.calibration import Kind, Standing
-    from banscan.scanner.inputs.preprocess import Choice, Preprocess
+    from banscan.scanner.inputs.preprocess import Choice
 
-    return {k.__name__: k for k in (Input, Parity, Kind, Standing, Choice, Preprocess)}
+    return {k.__name__: k for k in (Input, Parity, Choice)}
 
 
 def _text(document: dict[str, Any]) -> str:

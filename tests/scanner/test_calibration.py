@@ -15,8 +15,9 @@ from banscan import importers
 from banscan.errors import UsageError
 from banscan.importers.normal.attention import attends
 from banscan.scanner import calibration
-from banscan.scanner.calibration import Calibration, Entry, Kind, decisive, threshold
+from banscan.scanner.calibration import Calibration, Entry, decisive, threshold
 from banscan.scanner.criteria import class_maps
+from banscan.scanner.findings import Kind
 from banscan.scanner.search.class_map import Mapped
 from banscan.scanner.settings import Settings, declared
 from tests.scanner.cli.test_main import FAST, banscan, failed
