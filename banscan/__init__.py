@@ -6,9 +6,8 @@ print(report.verdict.outcome, report.verdict.target, report.verdict.p_value)
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
-
 from banscan.errors import BanscanError, EvidenceError, ModelError, UsageError
+from banscan.version import __version__
 
 if TYPE_CHECKING:
     from banscan.importers import TracedModel, load
@@ -34,6 +33,7 @@ __all__ = [
     "TracedModel",
     "UsageError",
     "Verdict",
+    "__version__",
     "load",
     "repair",
     "scan",

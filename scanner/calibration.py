@@ -13,7 +13,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from banscan import __version__
 from banscan.errors import UsageError
 from banscan.importers import TracedModel
 from banscan.importers.normal.attention import attends
@@ -21,6 +20,7 @@ from banscan.scanner.findings import Kind, Standing
 from banscan.scanner.inputs.images import CleanSet
 from banscan.scanner.levels import Levels
 from banscan.scanner.settings import Settings, declared
+from banscan.version import __version__
 
 SCHEMA = "banscan-calibration/1"
 SHIPPED = "clean_models.json"

@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 
-from banscan import __version__
 from banscan.importers import TracedModel
 from banscan.importers.formats import of
 from banscan.kernels import backend
 from banscan.scanner.findings import ImageFacts, ModelFacts
 from banscan.scanner.inputs.images import CleanSet
+from banscan.version import __version__
 
 PACKAGES = ("torch", "onnx", "onnxruntime", "numpy")
 

@@ -11,13 +11,13 @@ from typing import Any, NoReturn
 
 import click
 
-from banscan import __version__
 from banscan.errors import UsageError
 from banscan.scanner.cli.console import Failure, bars, check_writable, destination, failures
 from banscan.scanner.cli.options import F, built, options_of
 from banscan.scanner.repair.settings import RepairSettings
 from banscan.scanner.report import formats
 from banscan.scanner.settings import Options, Settings
+from banscan.version import __version__
 
 EXIT = {"no backdoor found": 0, "backdoored": 1, "suspicious": 2, "inconclusive": 2}
 FILE = click.Path(path_type=Path)
