@@ -5,7 +5,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from banscan.kernels.reference import MOMENTUM, TINY
+from banscan.kernels.ball import TINY
+from banscan.kernels.reference import MOMENTUM
 
 # a row of noise has hundreds to some ten thousand values
 BLOCK = 2048

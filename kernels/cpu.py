@@ -12,28 +12,16 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from banscan.kernels import reference
+from banscan.kernels.noise import LayerNoise
 
 aten = torch.ops.aten
 
 
-def perturb(
-    z: Tensor,
-    bias: Tensor | None,
-    delta: Tensor,
-    xi: Tensor,
-    stats: Tensor | None = None,
-    act: str | None = None,
-    *,
-    axis: int = 1,
-    shared: bool = False,
-    residual: Tensor | None = None,
-) -> Tensor:
+def perturb(z: Tensor, noise: LayerNoise, *, axis: int = 1) -> Tensor:
     """As `reference.perturb`; z and residual float32 or bfloat16, everything else float32."""
-    if act not in (None, "relu"):
-        raise ValueError(f"unknown activation {act!r}; expected 'relu' or None")
     rows = _suited(z, axis)
-    added = None if residual is None else _suited(residual, axis)
-    y: Tensor = _Perturb.apply(rows, bias, delta, xi, stats, act, shared, added)  # type: ignore[no-untyped-call]
+    residual = None if noise.residual is None else _suited(noise.residual, axis)
+    y: Tensor = _Perturb.apply(rows, noise.delta, noise.xi, residual, noise)  # type: ignore[no-untyped-call]
     if axis in (-1, z.ndim - 1):
         return y.reshape(-1, *z.shape[1:])
     return y.reshape(-1, *z.movedim(axis, 1).shape[1:]).movedim(1, axis)
@@ -57,18 +45,17 @@ class _Perturb(torch.autograd.Function):
     def forward(  # type: ignore[override]
         ctx: Any,
         z: Tensor,
-        bias: Tensor | None,
         delta: Tensor,
         xi: Tensor,
-        stats: Tensor | None,
-        act: str | None,
-        shared: bool,
         residual: Tensor | None,
+        noise: LayerNoise,
     ) -> Tensor:
+        """What gets a gradient is an argument of its own; the rest of the noise is read off `noise`."""
         restarts, channels = delta.shape
+        stats, shared, relu = noise.stats, noise.shared, noise.act == "relu"
         count = z.shape[0] if shared else z.shape[0] // restarts
         if stats is None:
-            own = torch.zeros_like(delta[0]) if bias is None else bias
+            own = torch.zeros_like(delta[0]) if noise.bias is None else noise.bias
             weight, shift = 1 + delta, (1 + xi) * own
             factors = torch.ones_like(own), own
             moments = [(torch.zeros_like(own), torch.ones_like(own))] * restarts
@@ -93,9 +80,9 @@ class _Perturb(torch.autograd.Function):
             )
         if residual is not None:
             y += residual
-        if act == "relu":
+        if relu:
             y.relu_()
-        ctx.save_for_backward(z, y if act == "relu" else None, weight, *factors, *(m for pair in moments for m in pair))
+        ctx.save_for_backward(z, y if relu else None, weight, *factors, *(m for pair in moments for m in pair))
         ctx.settings = restarts, count, shared, stats is not None
         return y
 
@@ -121,5 +108,5 @@ class _Perturb(torch.autograd.Function):
             )
             if need_z:
                 dz[part] = dz[part] + own if shared else own
-        need_r = ctx.needs_input_grad[7]
-        return (dz if need_z else None), None, d_weight * d_factor, d_shift * x_factor, None, None, None, (g if need_r else None)
+        need_r = ctx.needs_input_grad[3]
+        return (dz if need_z else None), d_weight * d_factor, d_shift * x_factor, (g if need_r else None), None

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from banscan.errors import UsageError
 from banscan.kernels import cpu, reference
+from banscan.kernels.noise import LayerNoise
 
 NAMES = ("triton", "cpu", "reference")
 # the oldest generation of GPUs that the kernels are compiled for in the tests
@@ -20,19 +21,7 @@ OLDEST = (8, 0)
 class Perturb(Protocol):
     """The signature of `reference.perturb`."""
 
-    def __call__(
-        self,
-        z: Tensor,
-        bias: Tensor | None,
-        delta: Tensor,
-        xi: Tensor,
-        stats: Tensor | None = None,
-        act: str | None = None,
-        *,
-        axis: int = 1,
-        shared: bool = False,
-        residual: Tensor | None = None,
-    ) -> Tensor: ...
+    def __call__(self, z: Tensor, noise: LayerNoise, *, axis: int = 1) -> Tensor: ...
 
 
 class Ascend(Protocol):

@@ -14,6 +14,7 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from banscan.kernels.noise import LayerNoise
 from banscan.kernels.reference import EPS
 
 # values of a tile, where each is mapped and where they are summed: chosen by the registers and spills of the compiled kernels for sm_80
@@ -245,26 +246,12 @@ def spread(  # type: ignore[no-untyped-def]
         tl.store(dz_ptr + base + place, dz.to(dz_ptr.dtype.element_ty), inside)
 
 
-def perturb(
-    z: Tensor,
-    bias: Tensor | None,
-    delta: Tensor,
-    xi: Tensor,
-    stats: Tensor | None = None,
-    act: str | None = None,
-    *,
-    axis: int = 1,
-    shared: bool = False,
-    residual: Tensor | None = None,
-) -> Tensor:
+def perturb(z: Tensor, noise: LayerNoise, *, axis: int = 1) -> Tensor:
     """As `reference.perturb`; z and residual float32, float16 or bfloat16, everything else float32; |delta| < 1 in the plain form."""
-    if act not in (None, "relu"):
-        raise ValueError(f"unknown activation {act!r}; expected 'relu' or None")
     # channels last in memory is no copy here
     rows = z.movedim(axis, -1).contiguous()
-    added = None if residual is None else residual.movedim(axis, -1).contiguous()
-    delta, xi = delta.contiguous(), xi.contiguous()
-    y: Tensor = _Perturb.apply(rows, bias, delta, xi, stats, act == "relu", shared, added)  # type: ignore[no-untyped-call]
+    residual = None if noise.residual is None else noise.residual.movedim(axis, -1).contiguous()
+    y: Tensor = _Perturb.apply(rows, noise.delta.contiguous(), noise.xi.contiguous(), residual, noise)  # type: ignore[no-untyped-call]
     return y.movedim(-1, axis)
 
 
@@ -273,15 +260,14 @@ class _Perturb(torch.autograd.Function):
     def forward(  # type: ignore[override]
         ctx: Any,
         z: Tensor,
-        bias: Tensor | None,
         delta: Tensor,
         xi: Tensor,
-        stats: Tensor | None,
-        relu: bool,
-        shared: bool,
         residual: Tensor | None,
+        noise: LayerNoise,
     ) -> Tensor:
+        """What gets a gradient is an argument of its own, contiguous; the rest of the noise is read off `noise`."""
         restarts, channels = delta.shape
+        bias, stats, shared, relu = noise.bias, noise.stats, noise.shared, noise.act == "relu"
         norm = stats is not None
         images = z.shape[0] if shared else z.shape[0] // restarts
         count = images * z[0].numel() // channels
@@ -315,7 +301,7 @@ class _Perturb(torch.autograd.Function):
         restarts, count, shared, mask, added = ctx.settings
         channels = table.shape[2]
         norm, need_z = stats is not None, ctx.needs_input_grad[0]
-        need_r = added and ctx.needs_input_grad[7]
+        need_r = added and ctx.needs_input_grad[3]
         own_r = need_r and mask != NONE
         g = g.contiguous()
         dz = torch.empty_like(g) if need_z else g
@@ -341,7 +327,7 @@ class _Perturb(torch.autograd.Function):
             )  # fmt: skip
         if need_z and shared:
             dz = dz.unflatten(0, (restarts, -1)).sum(0)
-        return (dz if need_z else None), None, d_delta, d_xi, None, None, None, (dr if need_r else None)
+        return (dz if need_z else None), d_delta, d_xi, (dr if need_r else None), None
 
 
 def _block(channels: int) -> tuple[int, int]:

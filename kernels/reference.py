@@ -3,76 +3,51 @@
 import torch
 from torch import Tensor
 
+from banscan.kernels.ball import length, project
+from banscan.kernels.noise import LayerNoise
+
 # In units of the clean variance: keeps gradients finite where the noise further up has made a channel constant.
 EPS = 1e-5
-# of the ascent in the L2 ball; a gradient shorter than TINY is taken for none
-MOMENTUM, TINY = 0.5, 1e-12
+# of the ascent in the L2 ball
+MOMENTUM = 0.5
 
 
-def perturb(
-    z: Tensor,
-    bias: Tensor | None,
-    delta: Tensor,
-    xi: Tensor,
-    stats: Tensor | None = None,
-    act: str | None = None,
-    *,
-    axis: int = 1,
-    shared: bool = False,
-    residual: Tensor | None = None,
-) -> Tensor:
+def perturb(z: Tensor, noise: LayerNoise, *, axis: int = 1) -> Tensor:
     """Noise on the neurons whose pre-activations without bias are `z`.
 
     Args:
-        z: [K * N, ...] with the restarts outermost, or [N, ...] when `shared`: all K restarts then see the same pre-activations.
-        bias: [C] or None. The normalised form does not read it: the batch mean takes it out again.
-        delta, xi: [K, C], the multiplicative noise on weights and biases (BAN, Eq. 3).
-        stats: None for Eq. 3, y = act((1 + delta) z + (1 + xi) b). Otherwise [2, C], the clean mean m and standard deviation s of the
-            pre-activations with bias, for the normalised form y = act(m + s (xi + (1 + delta) (z - mu) / sigma)) with mu and sigma of
-            each restart's batch; z is then in units of s: see `units`.
-        act: "relu" or None.
+        z: [K * N, ...] with the restarts outermost, or [N, ...] where the noise is `shared`.
         axis: where the C channels are in z.
-        residual: shaped like the result, added in front of the activation.
 
     Returns:
-        [K * N, ...] in the type of z; computed in that of delta. In the normalised form a channel with s = 0 stays at m.
-
-    Raises:
-        ValueError: for an unknown activation.
+        [K * N, ...] in the type of z; computed in that of delta.
     """
-    restarts, channels = delta.shape
+    restarts, channels = noise.delta.shape
     given = z.dtype
-    z = z.to(delta.dtype).movedim(axis, 1)
-    z = z[None].expand(restarts, *z.shape) if shared else z.unflatten(0, (restarts, -1))
+    z = z.to(noise.delta.dtype).movedim(axis, 1)
+    z = z[None].expand(restarts, *z.shape) if noise.shared else z.unflatten(0, (restarts, -1))
     per_channel = (1, 1, channels, *(1,) * (z.ndim - 3))
     per_restart = (restarts, *per_channel[1:])
-    scale = (1 + delta).reshape(per_restart)
-    if stats is None:
+    scale = (1 + noise.delta).reshape(per_restart)
+    if noise.stats is None:
         y = scale * z
-        if bias is not None:
-            y = y + (1 + xi).reshape(per_restart) * bias.reshape(per_channel)
+        if noise.bias is not None:
+            y = y + (1 + noise.xi).reshape(per_restart) * noise.bias.reshape(per_channel)
     else:
-        mean, std = (row.reshape(per_channel) for row in stats)
+        mean, std = (row.reshape(per_channel) for row in noise.stats)
         dims = [d for d in range(1, z.ndim) if d != 2]
         var, mu = torch.var_mean(z, dims, correction=0, keepdim=True)
-        y = mean + std * (xi.reshape(per_restart) + scale * (z - mu) / (var + EPS).sqrt())
+        y = mean + std * (noise.xi.reshape(per_restart) + scale * (z - mu) / (var + EPS).sqrt())
     y = y.flatten(0, 1).movedim(1, axis)
-    return activate(y if residual is None else y + residual, act).to(given)
+    if noise.residual is not None:
+        y = y + noise.residual
+    return (y.relu() if noise.act == "relu" else y).to(given)
 
 
 def units(weight: Tensor, stats: Tensor) -> Tensor:
     """Weights [C, ...] whose pre-activations are in units of the clean deviation s in stats [2, C]; channels with s = 0 stay."""
     std = torch.where(stats[1] > 0, stats[1], torch.ones_like(stats[1]))
     return weight / std.reshape(-1, *(1,) * (weight.dim() - 1))
-
-
-def activate(y: Tensor, act: str | None) -> Tensor:
-    """The activation behind a neuron; None is the identity."""
-    if act is None:
-        return y
-    if act == "relu":
-        return y.relu()
-    raise ValueError(f"unknown activation {act!r}; expected 'relu' or None")
 
 
 def ascend(noise: Tensor, gradient: Tensor, momentum: Tensor, *, eps: Tensor, steps: int, ball: str) -> None:
@@ -88,13 +63,8 @@ def ascend(noise: Tensor, gradient: Tensor, momentum: Tensor, *, eps: Tensor, st
         noise.add_(gradient.sign() * (eps / steps)).clamp_(-eps, eps)
     elif ball == "l2":
         radius = eps * noise.shape[1] ** 0.5
-        momentum.mul_(MOMENTUM).add_(gradient / _length(gradient))
-        noise.add_(momentum * (2 * radius / steps / _length(momentum)))
-        noise.mul_((radius / _length(noise)).clamp(max=1))
+        momentum.mul_(MOMENTUM).add_(gradient / length(gradient))
+        noise.add_(momentum * (2 * radius / steps / length(momentum)))
+        project(noise, radius)
     else:
         raise ValueError(f"unknown ball {ball!r}; expected 'linf' or 'l2'")
-
-
-def _length(rows: Tensor) -> Tensor:
-    norm: Tensor = rows.norm(dim=1, keepdim=True)
-    return norm.clamp(min=TINY)

@@ -22,7 +22,7 @@ TRACED = 2
 LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
-def images(nodes: Iterable[fx.Node], dtype: torch.dtype, device: torch.device) -> int:
+def images_at_once(nodes: Iterable[fx.Node], dtype: torch.dtype, device: torch.device) -> int:
     """Images whose gradients can be computed at once, where every one leaves the tensors of these nodes behind."""
     sizes = [dtype.itemsize * values(node) // TRACED for node in nodes]
     kind = "cuda" if device.type == "cuda" else "cpu"

@@ -7,9 +7,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from banscan.importers import TracedModel
+from banscan.kernels.ball import length, project
 from banscan.scanner.repair.settings import Tuning
 from banscan.scanner.repair.trainable import Noise, Pass
-from banscan.scanner.search.ball import length, project
 from banscan.scanner.search.pixel_model import Limits
 
 # changes of the pixels that take turns, and how long they are at first and every step is, in units of their radius

@@ -5,12 +5,13 @@ whatever kind of trigger it is; no trigger has to be found to see it.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from banscan.scanner.search.ball import length
-from banscan.scanner.search.pixel_model import MOMENTUM, PixelModel, margins
+from banscan.scanner.search.ascent import climb, normed_step, uphill
+from banscan.scanner.search.pixel_model import PixelModel, margins
 
 # root mean square of one step over the pixels
 STEP = 0.01
@@ -29,18 +30,20 @@ def largest_margins(
     """Margin [K, T] that gradient ascent over all pixels in [0, 1] reaches for every target [T], from K drawn clean images each."""
     generator = torch.Generator().manual_seed(seed)
     target = targets.repeat(starts).to(model.device)
-    images = pixels[torch.randint(len(pixels), (len(target),), generator=generator)].clone()
-    momentum = torch.zeros_like(images)
-    scale = STEP * images[0].numel() ** 0.5
-    for _ in range(steps):
-        for first in range(0, len(images), model.at_once):
-            rows = slice(first, first + model.at_once)
-            part = images[rows].detach().requires_grad_()
-            (gradient,) = torch.autograd.grad(margins(model.logits(part), target[rows]).sum(), part)
-            momentum[rows] = MOMENTUM * momentum[rows] + gradient / length(gradient)
-            images[rows] = (images[rows] + scale * momentum[rows]).clamp(0, 1)
-            progress(len(part))
+    images = pixels[torch.randint(len(pixels), (len(target),), generator=generator)]
+
+    def margin(rows: Tensor, own: slice, drawn: tuple[Tensor, ...]) -> Tensor:
+        return margins(model.logits(rows), target[own]).sum()
+
+    found = climb(
+        images,
+        uphill(margin, partial(normed_step, stride=STEP * images[0].numel() ** 0.5)),
+        steps=steps,
+        project=lambda rows: rows.clamp_(0, 1),
+        at_once=model.at_once,
+        progress=progress,
+    )
     with torch.no_grad():
-        parts = zip(images.split(model.at_once), target.split(model.at_once), strict=True)
+        parts = zip(found.split(model.at_once), target.split(model.at_once), strict=True)
         reached = [margins(model.logits(part), t).cpu() for part, t in parts]
     return torch.cat(reached).reshape(starts, len(targets))

@@ -1,6 +1,6 @@
 """PGD over neuron noise (BAN, Eq. 4): all restarts as one batch, or as many of them as memory has room for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from banscan.kernels import chosen
 from banscan.scanner.machine.cuda_graph import replay
+from banscan.scanner.search.ascent import climb, gradient_at
 from banscan.scanner.search.noisy_model import NoisyModel
 
 
@@ -53,29 +54,31 @@ def search(
     Returns:
         Noise [K, D].
     """
-    generator = torch.Generator().manual_seed(seed)
-    noise, momentum = noise.to(model.device, copy=True), torch.zeros(noise.shape, device=model.device)
     bound = torch.tensor(eps, device=model.device)
     goals = (labels if target is None else target).to(model.device)
     count = min(batch, len(labels))
-    group = max(1, model.at_once // count)
-    advance = partial(_advance, model, sign=1.0 if target is None else -1.0, steps=steps, ball=ball)
-    order = torch.empty(0, dtype=torch.int64)
-    for _ in range(steps):
-        if len(order) < count:
-            order = torch.randperm(len(labels), generator=generator)
-        images, order = order[:count].to(model.device), order[count:]
-        drawn = tuple(p[images] for p in prepared)
-        for first in range(0, len(noise), group):
-            rows = slice(first, first + group)
-            own = noise[rows]
-            goal = goals[images].repeat(len(own)) if target is None else goals[rows].repeat_interleave(count)
-            replay(model.recorded, advance, (target is None, steps, ball), (own, momentum[rows]), (bound, goal, *drawn))
-            progress(len(own) * count)
-    return noise
+    numbers = batches(count, len(labels), torch.Generator().manual_seed(seed))
+    stepped = partial(_step, model, sign=1.0 if target is None else -1.0, steps=steps, ball=ball)
+
+    def draw() -> tuple[Tensor, ...]:
+        images = next(numbers).to(model.device)
+        return images, *(p[images] for p in prepared)
+
+    def advance(rows: Tensor, momentum: Tensor, own: slice, drawn: tuple[Tensor, ...]) -> None:
+        images, *parts = drawn
+        goal = goals[images].repeat(len(rows)) if target is None else goals[own].repeat_interleave(count)
+        replay(model.recorded, stepped, (target is None, steps, ball), (rows, momentum), (bound, goal, *parts))
+
+    return climb(noise.to(model.device), advance, steps=steps, draw=draw, images=count, at_once=model.at_once, progress=progress)
 
 
-def _advance(
+def batches(count: int, total: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Numbers [count] of images without end, in one random order of them all after the other; what is left of an order is dropped."""
+    while True:
+        yield from torch.randperm(total, generator=generator)[: total - total % count].split(count)
+
+
+def _step(
     model: NoisyModel,
     noise: Tensor,
     momentum: Tensor,
@@ -87,11 +90,8 @@ def _advance(
     ball: str,
 ) -> None:
     """One step of `search` for some restarts, noise and momentum in place; nothing in here waits for the device."""
-    part = noise.detach().requires_grad_()
-    logits, _ = model.run(drawn, part)
-    loss = sign * F.cross_entropy(logits, goal, reduction="sum")
-    (gradient,) = torch.autograd.grad(loss, part)
-    chosen(model.device).ascend(noise, gradient, momentum, eps=eps, steps=steps, ball=ball)
+    found = gradient_at(lambda part: sign * F.cross_entropy(model.run(drawn, part)[0], goal, reduction="sum"), noise)
+    chosen(model.device).ascend(noise, found, momentum, eps=eps, steps=steps, ball=ball)
 
 
 @torch.no_grad()

@@ -11,9 +11,6 @@ from banscan.scanner.inputs.preprocess import Preprocess
 from banscan.scanner.machine import memory
 from banscan.scanner.machine.precision import convert
 
-# of the ascent
-MOMENTUM = 0.8
-
 # the inputs that stand for black and white pixels, [1, C, 1, 1] or [1, 1, 1, C] after the layout
 Limits = tuple[Tensor, Tensor]
 
@@ -74,7 +71,7 @@ def pixel_model(model: TracedModel, preprocess: Preprocess, dtype: torch.dtype) 
     low, high = limits(model, preprocess)
     graph = fx.Graph()
     graph.output(graph.graph_copy(model.module.graph, {}))
-    at_once = memory.images(model.module.graph.nodes, dtype, model.device)
+    at_once = memory.images_at_once(model.module.graph.nodes, dtype, model.device)
     axis = model.input.layout.index("C")
     return PixelModel(convert(fx.GraphModule(model.module, graph), dtype), low, high, model.classes, dtype, axis, at_once)
 

@@ -5,13 +5,15 @@ A change is bounded in L2 only: on pixels it may be a patch, a pattern over the 
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from banscan.scanner.search.ball import length, project
+from banscan.kernels.ball import length, project
+from banscan.scanner.search.ascent import climb, normed_step, uphill
 from banscan.scanner.search.changes import Changes
-from banscan.scanner.search.pixel_model import MOMENTUM, margins
+from banscan.scanner.search.pixel_model import margins
 
 # a start of this share of the radius; more would have to be unlearnt
 START = 0.2
@@ -42,22 +44,27 @@ def universal(
         [R, ...].
     """
     generator = torch.Generator().manual_seed(seed)
-    found = torch.randn(len(goals), *changes.shape, generator=generator).to(changes.device)
-    bound = changes.radius * found[0].numel() ** 0.5
-    found *= START * bound / length(found)
-    momentum = torch.zeros_like(found)
+    start = torch.randn(len(goals), *changes.shape, generator=generator).to(changes.device)
+    bound = changes.radius * start[0].numel() ** 0.5
+    start *= START * bound / length(start)
     count = min(batch, len(among))
-    group = max(1, changes.at_once // count)
-    for _ in range(steps):
-        drawn = among[torch.randperm(len(among), generator=generator)[:count]]
-        for first in range(0, len(goals), group):
-            rows = slice(first, first + group)
-            part = found[rows].detach().requires_grad_()
-            goal = goals[rows][:, labels[drawn]].flatten().to(changes.device)
-            success = torch.sigmoid(margins(changes.logits(part, drawn), goal.clamp(min=0)) / softness)
-            (gradient,) = torch.autograd.grad((success * (goal >= 0)).sum(), part)
-            momentum[rows] = MOMENTUM * momentum[rows] + gradient / length(gradient)
-            found[rows] = found[rows] + (2.5 * bound / steps) * momentum[rows]
-            progress(len(goal))
-        project(found, bound)
-    return found
+
+    def draw() -> tuple[Tensor]:
+        return (among[torch.randperm(len(among), generator=generator)[:count]],)
+
+    def moved(rows: Tensor, own: slice, drawn: tuple[Tensor, ...]) -> Tensor:
+        (numbers,) = drawn
+        goal = goals[own][:, labels[numbers]].flatten().to(changes.device)
+        success = torch.sigmoid(margins(changes.logits(rows, numbers), goal.clamp(min=0)) / softness)
+        return (success * (goal >= 0)).sum()
+
+    return climb(
+        start,
+        uphill(moved, partial(normed_step, stride=2.5 * bound / steps)),
+        steps=steps,
+        project=partial(project, radius=bound),
+        draw=draw,
+        images=count,
+        at_once=changes.at_once,
+        progress=progress,
+    )

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from banscan import UsageError
-from banscan.kernels import backend, chosen, cpu, epilogue, noisy_conv, noisy_linear, reference
+from banscan.kernels import LayerNoise, backend, chosen, cpu, epilogue, noisy_conv, noisy_linear, reference
 
 # images of a restart, channels and places, and where the channels are
 SHAPES = [((7, 5, 9, 3), 1), ((5, 5, 1, 1), 1), ((63, 5), -1), ((6, 4, 5), -1), ((6, 5, 7), 1), ((3, 65, 3, 2), 1)]
@@ -36,6 +37,11 @@ def case(shape: tuple[int, ...], axis: int, restarts: int, shared: bool, normali
     return {"z": z, "bias": torch.randn(channels).double(), "delta": delta, "xi": xi, "stats": stats, "residual": added}
 
 
+def noise_of(values: dict[str, Any], **settings: Any) -> LayerNoise:
+    """All of a case but z."""
+    return LayerNoise(**{name: value for name, value in values.items() if name != "z"}, **settings)
+
+
 def run(
     function: Callable[..., Tensor],
     values: Case,
@@ -54,7 +60,7 @@ def run(
     wanted = [name for name in ("z", "delta", "xi", "residual") if leaves[name] is not None]
     for name in wanted:
         leaves[name] = leaves[name].requires_grad_()
-    y = function(**leaves, act=act, axis=axis, shared=shared)
+    y = function(leaves["z"], noise_of(leaves, act=act, shared=shared), axis=axis)
     # powers of two: products with them are exact in every type
     weight = torch.tensor([1.0, -0.5, 0.25], dtype=dtype, device=device)[torch.arange(y.numel(), device=device) % 3].reshape(y.shape)
     grads = torch.autograd.grad((y * weight.to(y.dtype)).sum(), [leaves[name] for name in wanted])
@@ -144,12 +150,14 @@ def test_formulas() -> None:
     """Eq. 3, and the normalised form written out by hand for one neuron."""
     z, bias = torch.tensor([[1.0], [3.0]]), torch.tensor([2.0])
     delta, xi = torch.tensor([[0.5]]), torch.tensor([[-0.25]])
-    assert torch.allclose(reference.perturb(z, bias, delta, xi, axis=-1), 1.5 * z + 0.75 * 2)
+    assert torch.allclose(reference.perturb(z, LayerNoise(delta, xi, bias), axis=-1), 1.5 * z + 0.75 * 2)
     stats = torch.tensor([[10.0], [4.0]])
     expected = 10 + 4 * (-0.25 + 1.5 * (z - 2) / (1 + 1e-5) ** 0.5)
-    assert torch.allclose(reference.perturb(z, bias, delta, xi, stats, axis=-1), expected)
+    noise = LayerNoise(delta, xi, bias, stats)
+    assert torch.allclose(reference.perturb(z, noise, axis=-1), expected)
     added = torch.tensor([[-100.0], [1.0]])
-    assert torch.allclose(reference.perturb(z, bias, delta, xi, stats, "relu", axis=-1, residual=added), (expected + added).relu())
+    ended = replace(noise, act="relu", residual=added)
+    assert torch.allclose(reference.perturb(z, ended, axis=-1), (expected + added).relu())
 
 
 def test_no_noise_is_the_layer_itself() -> None:
@@ -160,28 +168,26 @@ def test_no_noise_is_the_layer_itself() -> None:
     stats = torch.stack((plain.mean((0, 2, 3)), plain.std((0, 2, 3), correction=0)))
     for given in (None, stats):
         weight = w if given is None else reference.units(w, given)
-        assert torch.allclose(noisy_conv(x, weight, b, none, none, given, stride=2, padding=1), plain, atol=1e-4)
-    v = torch.randn(5, 3)
-    assert torch.allclose(noisy_linear(v, w[:, :, 0, 0], b, none, none), torch.nn.functional.linear(v, w[:, :, 0, 0], b), atol=1e-6)
+        assert torch.allclose(noisy_conv(x, weight, LayerNoise(none, none, b, given), stride=2, padding=1), plain, atol=1e-4)
+    v, w = torch.randn(5, 3), w[:, :, 0, 0]
+    assert torch.allclose(noisy_linear(v, w, LayerNoise(none, none, b)), torch.nn.functional.linear(v, w, b), atol=1e-6)
 
 
 @pytest.mark.parametrize("dims", [1, 2, 3])
-@pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("groups", [1, 2])
-def test_convolutions_of_every_kind(dims: int, transposed: bool, groups: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stride, padding, dilation, groups, transposed, on every backend: values and gradients."""
+def test_convolutions_of_every_kind(dims: int, groups: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stride, padding, dilation and groups, on every backend: values and gradients."""
     torch.manual_seed(0)
     x = torch.randn(6, 4, *(7, 6, 5)[:dims], dtype=torch.float64)
-    w = torch.randn(4, 6 // groups, *(3,) * dims, dtype=torch.float64) if transposed else torch.randn(6, 4 // groups, *(3,) * dims).double()
-    noise = torch.rand(2, 6, dtype=torch.float64) - 0.5
-    how: dict[str, Any] = {"stride": 2, "padding": 1, "dilation": 1, "groups": groups, "transposed": transposed}
-    how |= {"output_padding": 1} if transposed else {"dilation": 2}
+    w = torch.randn(6, 4 // groups, *(3,) * dims, dtype=torch.float64)
+    delta = torch.rand(2, 6, dtype=torch.float64) - 0.5
     results = {}
     for name in ("reference", "cpu", "triton"):
         monkeypatch.setenv("BANSCAN_KERNELS", name)
         dtype = torch.float64 if name == "reference" else torch.float32
-        leaves = [t.to(dtype).requires_grad_() for t in (x, noise)]
-        y = noisy_conv(leaves[0], w.to(dtype), torch.ones(6, dtype=dtype), leaves[1], leaves[1] * 0.5, None, "relu", **how)
+        leaves = [t.to(dtype).requires_grad_() for t in (x, delta)]
+        noise = LayerNoise(leaves[1], leaves[1] * 0.5, torch.ones(6, dtype=dtype), act="relu")
+        y = noisy_conv(leaves[0], w.to(dtype), noise, stride=2, padding=1, dilation=2, groups=groups)
         results[name] = (y, *torch.autograd.grad(y.square().sum(), leaves))
     for name in ("cpu", "triton"):
         for ours, truth in zip(results[name], results["reference"], strict=True):
@@ -197,7 +203,7 @@ def test_convolution_gradients_by_differences(groups: int) -> None:
 
     def loss(d: Tensor) -> Tensor:
         z = torch.nn.functional.conv2d(x, w, groups=groups)
-        return reference.perturb(z, None, d, d * 0.5, stats).sin().sum()
+        return reference.perturb(z, LayerNoise(d, d * 0.5, stats=stats)).sin().sum()
 
     assert torch.autograd.gradcheck(loss, delta)
 
@@ -208,7 +214,7 @@ def test_weights_get_no_gradient_and_double_backward_raises(name: str, monkeypat
     where = device if name == "triton" else "cpu"
     x, w = torch.randn(4, 3, 5, 5, requires_grad=True, device=where), torch.randn(4, 3, 3, 3, device=where)
     delta = torch.zeros(2, 4, requires_grad=True, device=where)
-    y = noisy_conv(x, w, None, delta, torch.zeros(2, 4, device=where))
+    y = noisy_conv(x, w, LayerNoise(delta, torch.zeros(2, 4, device=where)))
     (grad,) = torch.autograd.grad(y.square().sum(), delta, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         grad.sum().backward()
@@ -220,16 +226,15 @@ def test_changing_what_is_kept_raises(name: str, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("BANSCAN_KERNELS", name)
     where = device if name == "triton" else "cpu"
     z, delta = torch.randn(4, 3, device=where), torch.zeros(2, 3, requires_grad=True, device=where)
-    y = chosen(torch.device(where)).perturb(z, None, delta, delta * 2, None, "relu", axis=-1)
+    y = chosen(torch.device(where)).perturb(z, LayerNoise(delta, delta * 2, act="relu"), axis=-1)
     y.mul_(2)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         y.sum().backward()
 
 
 def test_unknown_activation() -> None:
-    for function in (reference.perturb, cpu.perturb, epilogue.perturb):
-        with pytest.raises(ValueError, match="gelu"):
-            function(torch.ones(2, 1), None, torch.zeros(1, 1), torch.zeros(1, 1), act="gelu", axis=-1)
+    with pytest.raises(ValueError, match="gelu"):
+        LayerNoise(torch.zeros(1, 1), torch.zeros(1, 1), act="gelu")
 
 
 def test_choice_of_backend(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import torch
 from banscan import importers
 from banscan.importers import TracedModel
 from banscan.scanner.search import neuron_noise
+from banscan.scanner.search.noisy_layers import views
 from banscan.scanner.search.noisy_model import NoisyModel, attach, layers, measure
 from tests.importers.onnx.test_reader import ARCHITECTURES
 
@@ -70,15 +71,9 @@ def test_gradient_matches_reference_in_float64(traced: TracedModel, images: torc
     assert model.stats is not None
     exact = attach(traced, model.neurons, tuple(s.double() for s in model.stats), torch.float64)
     doubled = noise.detach().double().requires_grad_()
-    logits, _ = exact.behind(_views(exact, doubled, len(images)), *exact.prepare(images))
+    logits, _ = exact.behind(views(doubled, exact.neurons, exact.stats, len(images)), *exact.prepare(images))
     (truth,) = torch.autograd.grad(logits.square().sum(), doubled)
     assert float((ours - truth).norm() / truth.norm()) < 1e-3
-
-
-def _views(model: NoisyModel, noise: torch.Tensor, count: int):  # type: ignore[no-untyped-def]
-    from banscan.scanner.search.noisy_model import _Views
-
-    return _Views(noise, model.neurons, model.stats, len(noise) * count)
 
 
 @pytest.mark.parametrize("ball", ["linf", "l2"])
