@@ -1,6 +1,7 @@
 """The noise that a batch is tuned against: on the neurons, searched anew for each, and on the pixels, carried on from one to the next."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from banscan.importers import TracedModel
 from banscan.kernels.ball import length, project
 from banscan.scanner.repair.settings import Tuning
 from banscan.scanner.repair.trainable import Noise, Pass
+from banscan.scanner.search.ascent import Drawn, climb, uphill
 from banscan.scanner.search.pixel_model import Limits
 
 # changes of the pixels that take turns, and how long they are at first and every step is, in units of their radius
@@ -34,17 +36,19 @@ def on_neurons(model: TracedModel, values: dict[str, Tensor], images: Tensor, pu
     still = {name: value.detach() for name, value in values.items()}
     names = [name.removeprefix("scale/") for name in values if name.startswith("scale/")]
     sizes = [len(values[f"scale/{name}"]) for name in names]
-    flat = ((torch.rand(2 * sum(sizes), generator=generator) * 2 - 1) * how.eps).to(model.device)
 
-    def views() -> Noise:
-        delta, xi = flat.chunk(2)
+    def noise(rows: Tensor) -> Noise:
+        delta, xi = rows[0].chunk(2)
         return dict(zip(names, zip(delta.split(sizes), xi.split(sizes), strict=True), strict=True))
 
-    for _ in range(how.steps):
-        flat.requires_grad_()
-        (gradient,) = torch.autograd.grad(pull.reached(Pass(model, still, views()).run(images)), flat)
-        flat = (flat.detach() + 2 * how.eps / how.steps * gradient.sign()).clamp(-how.eps, how.eps)
-    return views()
+    def reached(rows: Tensor, own: slice, drawn: Drawn) -> Tensor:
+        return pull.reached(Pass(model, still, noise(rows)).run(images))
+
+    def step(rows: Tensor, momentum: Tensor, gradient: Tensor) -> None:
+        rows.add_(2 * how.eps / how.steps * gradient.sign())
+
+    start = ((torch.rand(1, 2 * sum(sizes), generator=generator) * 2 - 1) * how.eps).to(model.device)
+    return noise(climb(start, uphill(reached, step), steps=how.steps, project=lambda rows: rows.clamp_(-how.eps, how.eps)))
 
 
 def on_pixels(
@@ -54,14 +58,17 @@ def on_pixels(
 
     Batch norm sees the images beside their changed copies, or it would take the change off again.
     """
-    change = change.detach().requires_grad_()
     still = {name: value.detach() for name, value in values.items()}
-    moved = Pass(model, still).run(torch.cat((images, shifted(images, change, limits))))[len(images) :]
-    (gradient,) = torch.autograd.grad(pull.reached(moved), change)
     bound = radius * change.numel() ** 0.5
-    stepped: Tensor = change.detach() + NUDGE * bound * gradient / length(gradient)
-    project(stepped, bound)
-    return stepped
+
+    def reached(rows: Tensor, own: slice, drawn: Drawn) -> Tensor:
+        both = torch.cat((images, shifted(images, rows, limits)))
+        return pull.reached(Pass(model, still).run(both)[len(images) :])
+
+    def step(rows: Tensor, momentum: Tensor, gradient: Tensor) -> None:
+        rows.add_(NUDGE * bound * gradient / length(gradient))
+
+    return climb(change, uphill(reached, step), steps=1, project=partial(project, radius=bound))
 
 
 def first_changes(images: Tensor, how: Tuning) -> Tensor:

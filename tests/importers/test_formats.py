@@ -9,7 +9,7 @@ from torch import nn
 
 from banscan import ModelError, UsageError, importers
 from banscan.importers import FORMATS, formats
-from tests.conftest import Net, random_norms
+from tests.conftest import Net, random_norms, slow_except
 from tests.importers import matrix
 from tests.importers.architectures import images
 
@@ -40,7 +40,7 @@ def test_suffixes_belong_to_one_format() -> None:
         assert not set(one.suffixes) & set(other.suffixes)
 
 
-@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize("name", slow_except(WRITERS, "ONNX"))
 def test_a_file_is_of_one_format(files: dict[str, Path], name: str) -> None:
     assert [f.name for f in FORMATS if f.recognises(files[name])] == [name]
     model = importers.load(files[name])
@@ -49,7 +49,7 @@ def test_a_file_is_of_one_format(files: dict[str, Path], name: str) -> None:
     assert (importers.parity(model, images(2)) is None) == (own.runtime is None) == (own.run is None)
 
 
-@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize("name", slow_except(WRITERS, "ONNX"))
 def test_an_output_that_the_file_does_not_name(files: dict[str, Path], name: str) -> None:
     kind, said = (ModelError, "no output 'scores'; it has logits") if name == "ONNX" else (UsageError, "names an output of an ONNX file")
     with pytest.raises(kind, match=said):

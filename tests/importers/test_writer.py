@@ -14,7 +14,7 @@ from torch import nn
 from banscan import ModelError, importers
 from banscan.importers import writer
 from banscan.importers.normal import weights as held
-from banscan.scanner.repair import tuning
+from banscan.scanner.repair import answers
 from tests.conftest import SIZE, Net, needs_exporter, random_norms, slow_except
 from tests.importers import matrix
 from tests.importers.architectures import FAMILIES, images
@@ -42,7 +42,7 @@ def agrees(
     size: tuple[int, int] | None = None,
 ) -> None:
     read = importers.load(path, size)
-    tuned = tuning.logits(model, weights, x)
+    tuned = answers.logits(model, weights, x)
     assert float((read.logits(x) - tuned).norm() / tuned.norm()) < most
     assert float((model.logits(x) - tuned).norm() / tuned.norm()) > 10 * most
     parity = importers.parity(read, x)

@@ -350,6 +350,7 @@ def test_scan_of_a_keras_network(tmp_path: Path) -> None:
     assert "tf2onnx" in result.stdout
 
 
+@pytest.mark.slow
 def test_classes_without_images_are_named(model_file: Path, image_dir: Path, tmp_path: Path) -> None:
     """The search for a map goes on with the others; without enough of them the verdict's own sentence says what was not looked for."""
     for c in range(10):

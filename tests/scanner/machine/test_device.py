@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from banscan.scanner.pixel_evidence import of_pixels
 
 from banscan import UsageError, importers
 from banscan.importers import TracedModel
@@ -15,6 +14,7 @@ from banscan.scanner.repair import trainable, tuning
 from banscan.scanner.repair.repair import repair
 from banscan.scanner.repair.settings import ANP, METHODS, RepairSettings, Tuning
 from banscan.scanner.search import mask, neuron_noise
+from banscan.scanner.search.changes import of_pixels
 from banscan.scanner.search.margin import largest_margins
 from banscan.scanner.search.noisy_model import attach, layers, measure
 from banscan.scanner.search.pixel_model import pixel_model

@@ -3,12 +3,15 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from tests.importers import matrix
 from tests.scanner.cli.test_main import banscan, failed
 
 FAST = ("--restarts", "1", "--steps", "2", "--no-pixels", "--epochs", "2")
 
 
+@pytest.mark.slow
 def test_command(model_file: Path, image_dir: Path, tmp_path: Path) -> None:
     output = tmp_path / "fixed.onnx"
     arguments = ("repair", model_file, "--clean-dir", image_dir, "-o", output, *FAST)
@@ -24,6 +27,7 @@ def test_command(model_file: Path, image_dir: Path, tmp_path: Path) -> None:
     assert output.read_bytes() != model_file.read_bytes()
 
 
+@pytest.mark.slow
 def test_usage(model_file: Path, image_dir: Path, tmp_path: Path) -> None:
     own = tmp_path / "model.onnx"
     own.write_bytes(model_file.read_bytes())
@@ -35,6 +39,7 @@ def test_usage(model_file: Path, image_dir: Path, tmp_path: Path) -> None:
         failed(banscan("repair", own, "--clean-dir", image_dir, "-o", tmp_path / "x.onnx", option, value), 4, option)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_written_is_said_before_any_work(image_dir: Path, tmp_path: Path) -> None:
     path = matrix.write("vgg", "torch.export", tmp_path)
     failed(banscan("repair", path, "--clean-dir", image_dir, "-o", tmp_path / "x.pt2"), 3, "cannot be written back")

@@ -49,6 +49,7 @@ def test_one_of_several_targets_that_is_left_is_no_other_finding() -> None:
     assert str(repaired._outcome(called("no backdoor found"))) == "no backdoor found"
 
 
+@pytest.mark.slow
 def test_a_network_with_attention_is_not_called_repaired_without_a_caveat(
     patterns: tuple[np.ndarray, np.ndarray], image_dir: Path, tmp_path: Path, export: Callable[..., Path]
 ) -> None:

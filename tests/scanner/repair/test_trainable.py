@@ -37,6 +37,7 @@ def test_many_images_are_seen_in_equal_parts(
         assert torch.allclose(values[name], value, rtol=1e-4, atol=1e-5), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["ONNX 11, old exporter", "ONNX 18, new exporter"])
 @pytest.mark.parametrize("family", sorted(set(FAMILIES) - {"vit_token", "vit_multihead", "vit_pooled"}))
 def test_untrained_weights_come_back(tmp_path: Path, family: str, source: str) -> None:

@@ -92,6 +92,7 @@ def test_an_interruption_changes_nothing(model: TracedModel, data: tuple[torch.T
     assert all(torch.equal(value, state.values[name]) for name, value in whole.values.items())
 
 
+@pytest.mark.slow
 def test_layers_of_a_transformer(tmp_path: Path) -> None:
     path = matrix.write("vit_plain", "ONNX 18, new exporter", tmp_path)
     assert path is not None
