@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 
 from banscan.scanner.findings import Finding, Report, Verdict
@@ -18,6 +17,7 @@ from banscan.scanner.verdict import decide, inconclusive
 from tests.golden.pages import BLOCK, FOLDER, PAGES, ROOT, rendered, shown
 from tests.scanner.measured import clean, findings, neurons
 
+jsonschema = pytest.importorskip("jsonschema")
 SCHEMA: dict[str, Any] = json.loads((ROOT / "docs" / "report.schema.json").read_text())
 SCANS = ("backdoored", "clean")
 
