@@ -139,7 +139,7 @@ def shipped() -> Calibration:
 
 
 def load(path: Path) -> Calibration:
-    """Reads a file that `save` wrote.
+    """Reads a file that `render` wrote.
 
     Raises:
         UsageError: there is no such file, or it is none of banscan's.

@@ -73,7 +73,7 @@ class Verdict:
         kind: "all-to-one" or "all-to-all" where the outcome is one of the first two.
         targets: the target classes of an all-to-one backdoor, the clearest first.
         mapping: source class → attacked class of an all-to-all backdoor.
-        criterion: the one that decided; where none did, the test with the smallest p-value. `p_value` is that test's.
+        criterion: the one that decided; where none did, the test with the smallest p-value. `p_value` is that of the leading test.
         score: the largest of all that decide, 1 at the limit without a calibration; None when inconclusive before the tests.
         gaps: what was not looked for, one sentence each.
     """
@@ -102,7 +102,8 @@ class Reach:
     Attributes:
         moved: share of the other classes' images that noise aimed at the class moves there, mean over the restarts; `smallest` and
             `largest` of these.
-        clean: share of all predictions that are this class, without noise; `untargeted`, under noise that only raises the loss (Eq. 4).
+        clean: share of all predictions that are this class, without noise; `untargeted`, under noise that only raises the loss (Eq. 4),
+            None where the scan stopped before.
     """
 
     target: int
@@ -110,7 +111,7 @@ class Reach:
     smallest: float
     largest: float
     clean: float
-    untargeted: float
+    untargeted: float | None
 
 
 @dataclass(frozen=True)
@@ -209,7 +210,7 @@ class Report:
     """Everything a scan found, in plain values; what is None or empty was not reached.
 
     Attributes:
-        findings: one for every criterion, in the order of `criteria.CRITERIA`; of those that were not applied, too.
+        findings: one for every criterion, in the order of `criteria.registry.CRITERIA`; of those that were not applied, too.
         searched: the classes that were searched for as targets; `class_names`, in the model's order, where somebody gave them.
         reach: what neuron noise does to each of these; `eps`, its strength.
         accuracy: clean accuracy; None without labels. `confidence`: mean over the clean images.

@@ -44,4 +44,4 @@ class Levels:
     @property
     def p_value(self) -> float:
         """The p-value whose score this is."""
-        return BACKDOORED if self.calibrated is None else math.exp(self.score * math.log(BACKDOORED))
+        return BACKDOORED if self.calibrated is None else max(math.exp(self.score * math.log(BACKDOORED)), 1e-300)

@@ -18,6 +18,7 @@ from banscan.scanner import calibration, facts, verdict
 from banscan.scanner.aside import aside, shares, untargeted
 from banscan.scanner.calibration import Calibration
 from banscan.scanner.criteria import registry
+from banscan.scanner.criteria.base import NotDone
 from banscan.scanner.criteria.noise import Moved
 from banscan.scanner.findings import Reach, Report
 from banscan.scanner.inputs import checks, images, preprocess
@@ -200,25 +201,40 @@ def _subject(
 
 
 def _judge(subject: Subject, known: Calibration, clean: CleanSet, draft: _Draft, stages: _Stages, progress: Progress) -> None:
-    """Measures by every criterion, and decides."""
-    measured = registry.measure(subject, progress, stages)
+    """Measures by every criterion, and decides. Where a measurement fails, the report has those before it."""
     kind = calibration.kind_of(subject.model, clean)
     levels = known.levels(kind)
+    draft.add(searched=tuple(subject.searched.tolist()), kind=kind)
+    measured: dict[str, Any] = {}
+    try:
+        registry.measure(subject, measured, progress, stages)
+        _show_noise(subject, measured["noise"], draft, stages, progress)
+    except EvidenceError as error:
+        known_so_far = dict.fromkeys((c.name for c in registry.CRITERIA), NotDone(str(error))) | measured
+        draft.add(findings=registry.findings(known_so_far, subject.searched, subject.classes, levels))
+        raise
     findings = registry.findings(measured, subject.searched, subject.classes, levels)
     decided = verdict.decide(findings, levels)
-    draft.add(findings=findings, searched=tuple(subject.searched.tolist()), kind=kind, verdict=decided)
+    draft.add(findings=findings, verdict=decided)
     if decided.score is not None:
         draft.add(standing=calibration.standing(known, kind, decided.score, subject.settings))
-    noise = measured["noise"]
-    if isinstance(noise, Moved):
-        with stages("untargeted"):
-            logits, features = untargeted(subject, noise.eps, progress)
-            draft.add(eps=noise.eps, reach=_reach(subject, noise, logits), aside=aside(subject, logits, features))
 
 
-def _reach(subject: Subject, noise: Moved, untargeted_logits: Tensor) -> tuple[Reach, ...]:
+def _show_noise(subject: Subject, noise: Moved | NotDone, draft: _Draft, stages: _Stages, progress: Progress) -> None:
+    """What noise does to every class, and what the paper's own criterion makes of it."""
+    if isinstance(noise, NotDone):
+        return
+    draft.add(eps=noise.eps, reach=_reach(subject, noise, None))
+    with stages("untargeted"):
+        logits, features = untargeted(subject, noise.eps, progress)
+        draft.add(reach=_reach(subject, noise, logits), aside=aside(subject, logits, features))
+
+
+def _reach(subject: Subject, noise: Moved, untargeted_logits: Tensor | None) -> tuple[Reach, ...]:
     """What noise does to each class that was searched for."""
-    predictions = subject.logits.argmax(1), untargeted_logits.argmax(2).flatten()
-    clean, under = (shares(p, subject.classes).tolist() for p in predictions)
+    clean = shares(subject.logits.argmax(1), subject.classes).tolist()
+    under = None if untargeted_logits is None else shares(untargeted_logits.argmax(2).flatten(), subject.classes).tolist()
     rows = zip(subject.searched.tolist(), noise.moved.T, strict=True)
-    return tuple(Reach(c, float(row.mean()), float(row.min()), float(row.max()), clean[c], under[c]) for c, row in rows)
+    return tuple(
+        Reach(c, float(row.mean()), float(row.min()), float(row.max()), clean[c], None if under is None else under[c]) for c, row in rows
+    )

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -49,16 +50,19 @@ class Declared:
         low = self.least is None or (value > self.least if self.open_least else value >= self.least)
         high = self.most is None or (value < self.most if self.open_most else value <= self.most)
         if not (low and high):
-            raise UsageError(
-                f"{option} {value:g}: expected {self.bounds}" if isinstance(value, float) else f"{option} {value}: expected {self.bounds}"
-            )
+            raise UsageError(f"{option} {_shown(value)}: expected {self.bounds}")
 
     @property
     def bounds(self) -> str:
         """What is expected of a number."""
-        low = None if self.least is None else f"{'above' if self.open_least else 'at least'} {self.least:g}"
-        high = None if self.most is None else f"{'below' if self.open_most else 'at most'} {self.most:g}"
-        return ", ".join(part for part in (low, high) if part)
+        low = None if self.least is None else f"{'above' if self.open_least else 'at least'} {_shown(self.least)}"
+        high = None if self.most is None else f"{'below' if self.open_most else 'at most'} {_shown(self.most)}"
+        return ", ".join(part for part in (low, "a finite number" if self.most == inf else high) if part)
+
+
+def _shown(value: float) -> str:
+    """A number as a user writes it."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def setting(default: Any, explained: str, flag: str, *, decisive: bool, **more: Any) -> Any:
@@ -85,7 +89,7 @@ class Settings:
     Attributes:
         noise: "normalised", or "paper" for Eq. 3 and 4 as they stand, over all layers.
         eps: the strength of the noise. "normalised": its root mean square over the neurons, in units of each neuron's clean spread (an
-            L2 ball); "paper": the bound on every delta and xi. None lets the model decide, see `search.strength`.
+            L2 ball); "paper": the bound on every delta and xi. None lets the model decide, see `search.strength.strength`.
         steps: PGD steps; images: clean images drawn for each.
         restarts: independent searches; every statistic is given for each of them.
         depth: the share of neuron layers, counted from the image, that carry no noise; None for that of the form.
@@ -142,7 +146,7 @@ class Options:
         mean, std, scale, bgr: take the place of those of the named one.
         precision: of the search: "float32", "bfloat16", or "auto" for bfloat16 where it is fast. Final numbers are float32.
         device: "auto" for a GPU where there is one, "cpu", "cuda" or "cuda:N".
-        threads: of the CPU; None for OMP_NUM_THREADS, or all that this process may use.
+        threads: of the CPU, also after the scan; None for what torch has (the command line: OMP_NUM_THREADS, or all that may be used).
     """
 
     labels: Path | None = setting(None, "CSV of file,label instead of class folders.", "labels", decisive=False, metavar="FILE")

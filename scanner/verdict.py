@@ -12,6 +12,7 @@ STEPS = {
     "backdoored": f"Do not deploy this file. Ask whoever made it for the training data and code, or train it anew; {TAKE_IT_OUT}.",
     "suspicious": "Do not deploy it yet: scan again with other seeds (--seed 1, --seed 2) and with more clean images, up to 500.",
     "no backdoor found": "Nothing more can be asked of these images. It is no proof: docs/limits.md says what a scan does not see.",
+    "gaps": "Scan again with what was left out, as the sentence above says. It is no proof: docs/limits.md says what a scan does not see.",
     "inconclusive": "This is no verdict: do what the sentence above asks for, then scan again.",
     "uncovered": "Scan 19 or more clean models of this kind with `banscan calibrate`, then scan again with --calibration.",
 }
@@ -26,11 +27,12 @@ def decide(findings: Sequence[Finding], levels: Levels) -> Verdict:
     done = [f for f in findings if f.not_done is None]
     tests = [f for f in done if f.p_value is not None]
     deciding = [f for f in done if f.power == DECIDES]
+    gaps = missing(findings)
     if not any(f in tests for f in deciding):
         why = next((f.not_done for f in findings if f.not_done is not None), "no criterion could be applied")
-        return inconclusive(why)
+        return replace(inconclusive(why), gaps=gaps)
     best = leading(f for f in tests if f.power == DECIDES)
-    score, gaps = max(f.score for f in deciding), missing(findings)
+    score = max(f.score for f in deciding)
     found: dict[str, Any] = {"p_value": best.p_value, "criterion": best.criterion, "score": score, "gaps": gaps}
     exceeding = [f for f in deciding if f.exceeds]
     doubtful = [f for f in (best, leading(tests)) if f.suspects]
@@ -68,8 +70,12 @@ def missing(findings: Sequence[Finding]) -> tuple[str, ...]:
         if own and all(f.not_done is not None for f in own):
             reasons = dict.fromkeys(str(f.not_done) for f in own)
             gaps.append(f"{kind} backdoors were not looked for: {' and '.join(reasons)}")
+        else:
+            for why in dict.fromkeys(f.not_done for f in own if f.not_done is not None):
+                names = [f.criterion for f in findings if f.not_done == why]
+                gaps.append(f"not asked: {', '.join(names)} ({why})")
         gaps += dict.fromkeys(f.partly for f in own if f.partly is not None)
-    return tuple(gaps)
+    return tuple(dict.fromkeys(gaps))
 
 
 def inconclusive(reason: str) -> Verdict:
@@ -86,11 +92,11 @@ def _calm(done: Sequence[Finding], gaps: tuple[str, ...], levels: Levels, found:
     """Nothing stands out, which is a finding only where it could have been seen."""
     blind = next((f.blind for f in done if f.blind is not None), None)
     if blind is not None:
-        reason = f"no class stands out, but {blind}"
+        reason = "; ".join((f"no class stands out, but {blind}", *gaps))
         return Verdict(outcome="inconclusive", reason=reason, next_step=STEPS["inconclusive"], **found)
     reason = f"no class stands out further than {'chance explains' if levels.calibrated is None else 'in clean models'}"
     outcome = "no backdoor found"
-    return Verdict(outcome=outcome, reason="; ".join((reason, *gaps)), next_step=STEPS[outcome], **found)
+    return Verdict(outcome=outcome, reason="; ".join((reason, *gaps)), next_step=STEPS["gaps" if gaps else outcome], **found)
 
 
 def _uncovered(verdict: Verdict, why: str) -> Verdict:

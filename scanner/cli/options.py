@@ -51,14 +51,13 @@ def _option(kind: type, field: Field[Any], declaration: Declared) -> Callable[..
     switch = value is bool
     first, _, second = declaration.flag.partition("/")
     flags = f"--{first}/--{second}" if second else f"--{first}"
-    about: dict[str, Any] = {"help": declaration.help, "metavar": declaration.metavar, "default": field.default}
+    among = None if declaration.choices is None else f"[{'|'.join(declaration.choices)}]"
+    about: dict[str, Any] = {"help": declaration.help, "metavar": declaration.metavar or among, "default": field.default}
     about["show_default"] = (
         declaration.unset if declaration.unset is not None else field.default is not None and (not switch or bool(second))
     )
     if switch:
         about |= {"is_flag": True, "metavar": None}
-    elif declaration.choices is not None:
-        about["type"] = click.Choice(declaration.choices)
     elif value in TYPES:
         about["type"] = TYPES[value]
     else:

@@ -34,9 +34,9 @@ def without(subject: Subject) -> str:
     """The classes that take no part, and why."""
     counts = torch.bincount(subject.labels, minlength=subject.classes)
     none, single = ((counts == n).nonzero()[:, 0].tolist() for n in (0, 1))
-    told = [f"{listed(classes)} no image" for classes in [none] if classes]
-    told += [f"{listed(classes)} a single image" for classes in [single] if classes]
-    return " and ".join(told)
+    parts = [f"{listed(none)} no image"] if none else []
+    parts += [f"{listed(single)} a single image"] if single else []
+    return " and ".join(parts)
 
 
 def listed(classes: list[int]) -> str:
@@ -49,16 +49,18 @@ def listed(classes: list[int]) -> str:
 
 
 def search(subject: Subject, changes: Changes, stage: str, progress: Progress) -> tuple[Mapped, str | None]:
-    """The map that these changes follow best, and the classes that were left out."""
+    """The map that these changes follow best, and what was not looked for where some classes take no part."""
     mapped = map_of(
         changes, subject.labels, subject.classes, softness=subject.softness, seed=subject.settings.seed, stage=stage, progress=progress
     )
-    return mapped, without(subject) or None
+    left_out = without(subject)
+    among = f"{len(sources(subject.labels, subject.classes))} of the {subject.classes} classes"
+    return mapped, f"all-to-all backdoors were looked for among {among}: {left_out}" if left_out else None
 
 
 def find(criterion: Criterion, measured: tuple[Mapped, str | None], context: Context, by: str) -> Finding:
     """The map, and what share of the images moves along it."""
-    mapped, left_out = measured
+    mapped, partly = measured
     pairs = tuple((source, attacked) for source, attacked in enumerate(mapped.attacked) if attacked >= 0)
     return criterion.finding(
         context.levels,
@@ -68,5 +70,5 @@ def find(criterion: Criterion, measured: tuple[Mapped, str | None], context: Con
         score=score(mapped.moved, LIMIT),
         sentence=f"{by} moves {mapped.moved:.0%} of the images it was not made on along a one-to-one map of the classes, as an all-to-all "
         "trigger does",
-        partly=left_out and f"all-to-all backdoors were looked for among {len(pairs)} of the {context.classes} classes: {left_out}",
+        partly=partly,
     )

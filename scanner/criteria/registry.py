@@ -37,17 +37,19 @@ CRITERIA: tuple[Criterion, ...] = (
 )
 
 
-def measure(subject: Subject, progress: Progress, stage: Callable[[str], AbstractContextManager[None]]) -> dict[str, Any]:
-    """What every criterion measures, by its name; `stage` keeps the time of each."""
-    measured: dict[str, Any] = {}
+def measure(subject: Subject, measured: dict[str, Any], progress: Progress, stage: Callable[[str], AbstractContextManager[None]]) -> None:
+    """Puts what every criterion measures into `measured`, by its name; `stage` keeps the time of each.
+
+    Raises:
+        EvidenceError: one of them cannot come to numbers that can be trusted; what was measured before is there.
+    """
     for criterion in CRITERIA:
         with stage(criterion.name):
             measured[criterion.name] = criterion.measure(subject, measured, progress)
-    return measured
 
 
 def findings(measured: Mapping[str, Any], searched: Tensor, classes: int, levels: Levels) -> tuple[Finding, ...]:
-    """What the criteria make of their measurements, for the classes `searched` [T] of all."""
+    """What the criteria make of their measurements, for the classes `searched` [T] of all; every one has to have one, or a NotDone."""
     # the joint test sums up the others, and the criteria with limits of their own read what a test has measured
     tests = sum(isinstance(measured[c.name], ClassValues) for c in CRITERIA[: CRITERIA.index(JOINT)])
     context = Context(levels, searched, classes, tests)

@@ -8,6 +8,7 @@ from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from banscan.errors import UsageError
 from banscan.scanner.findings import Report
 from banscan.scanner.report.format import Format
 from banscan.scanner.report.repaired import ATTENTION
@@ -59,7 +60,10 @@ def read(text: str) -> Report:
     document = json.loads(text)
     if not isinstance(document, dict) or document.pop("schema", None) != SCHEMA:
         raise ValueError(f"no report of the schema {SCHEMA}")
-    report: Report = made(Report, document)
+    try:
+        report: Report = made(Report, document)
+    except (TypeError, KeyError, UsageError) as error:
+        raise ValueError(f"no report of the schema {SCHEMA} ({error})") from error
     return report
 
 

@@ -23,7 +23,7 @@ def show(report: Report, on: Console) -> None:
     on.print(_headline(report))
     if report.reach:
         on.print(_classes(report))
-    if any(f.not_done is None for f in report.findings):
+    if report.findings:
         on.print(_findings(report))
     if report.aside is not None:
         on.print(_aside(report))
@@ -41,9 +41,10 @@ def _headline(report: Report) -> Panel:
     verdict = report.verdict
     body: list[RenderableType] = [Text(headline(report), style=STYLES[verdict.outcome]), Text(sentence(verdict.reason))]
     decided = next((f for f in report.findings if f.criterion == verdict.criterion and f.p_value is not None), None)
-    if decided is not None and verdict.p_value is not None:
+    if decided is not None and verdict.p_value is not None and verdict.outcome in ("backdoored", "suspicious"):
         odds = f"A model whose classes differ only by chance looks like this with probability {chance(verdict.p_value)}."
         body.append(Text(odds, style="dim"))
+    body += [Text(sentence(gap)) for gap in verdict.gaps if gap not in verdict.reason]
     body.append(Text(f"Next: {verdict.next_step}"))
     return Panel(Group(*body), title=escape(report.model.path.name), title_align="left", padding=(0, 1))
 
@@ -57,15 +58,15 @@ def _classes(report: Report) -> Table:
     table.add_column("over restarts", justify="right", no_wrap=True)
     table.add_column("share of all: clean", justify="right")
     table.add_column("untargeted", justify="right")
-    called = report.verdict.targets
+    called = report.verdict.targets if report.verdict.outcome in ("backdoored", "suspicious") else ()
     for row in sorted(report.reach, key=lambda r: -r.moved)[:SHOWN]:
         table.add_row(
             Text(named(report, row.target), overflow="ellipsis"),
             Text(bar(row.moved), style="red" if row.target in called else "cyan"),
             f"{row.moved:.0%}",
-            f"{row.smallest:.0%} to {row.largest:.0%}",
+            f"{row.smallest:.0%} to {row.largest:.0%}" if report.settings.restarts > 1 else "–",
             f"{row.clean:.1%}",
-            f"{row.untargeted:.1%}",
+            "–" if row.untargeted is None else f"{row.untargeted:.1%}",
         )
     moved = sorted(row.moved for row in report.reach)
     middle = moved[(len(moved) - 1) // 2]
@@ -81,16 +82,18 @@ def _findings(report: Report) -> Group:
     table.add_column("class", justify="right", max_width=12)
     for name in ("value", "limit", "p"):
         table.add_column(name, justify="right", no_wrap=True)
+    left_out: dict[str, list[str]] = {}
     for finding in report.findings:
-        table.add_row(*_row(finding), style="red" if finding.exceeds else "yellow" if finding.suspects else "")
-    # rich puts a table's caption under it at the table's own width
-    explained = Text(_explained(report), style="dim")
-    return Group(table, explained)
+        if finding.not_done is None:
+            table.add_row(*_row(finding), style="red" if finding.exceeds else "yellow" if finding.suspects else "")
+        else:
+            left_out.setdefault(finding.not_done, []).append(finding.criterion)
+    lines: list[RenderableType] = [table, Text(_explained(report), style="dim")] if table.row_count else []
+    lines += [Text(f"Not looked for: {', '.join(names)} ({why})", style="yellow") for why, names in left_out.items()]
+    return Group(*lines)
 
 
 def _row(finding: Finding) -> tuple[str, str, str, str, str, str]:
-    if finding.not_done is not None:
-        return finding.criterion, escape(f"not looked for: {finding.not_done}"), "–", "–", "–", "–"
     value = "–" if finding.value is None else number(finding, finding.value)
     limit = "–" if finding.limit is None else number(finding, finding.limit)
     spread = f" ({min(finding.restarts):.1f} to {max(finding.restarts):.1f})" if finding.restarts else ""

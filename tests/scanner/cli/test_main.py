@@ -365,8 +365,8 @@ def test_classes_without_images_are_named(model_file: Path, image_dir: Path, tmp
     report = json.loads(banscan(model_file, "--clean-dir", tmp_path / "most", *command).stdout)
     mapped = next(f for f in report["findings"] if f["criterion"] == "noise map")
     assert (mapped["not_done"], mapped["value"] is None) == (None, False)
-    assert report["verdict"]["gaps"] == ["all-to-all backdoors were looked for among 9 of the 10 classes: class 7 has no image"]
+    assert report["verdict"]["gaps"][-1] == "all-to-all backdoors were looked for among 9 of the 10 classes: class 7 has no image"
     shutil.rmtree(tmp_path / "most" / "0")
     few = json.loads(banscan(model_file, "--clean-dir", tmp_path / "most", *command).stdout)
-    assert "all-to-all backdoors were not looked for: classes 0 and 7 have no image; give" in few["verdict"]["gaps"][0]
+    assert "all-to-all backdoors were not looked for: classes 0 and 7 have no image; give" in few["verdict"]["gaps"][-1]
     assert "all-to-all backdoors were not looked for" in few["verdict"]["reason"]
