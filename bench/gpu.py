@@ -50,7 +50,7 @@ class Step:
 def steps(device: str, out: Path, page: Path, commit: str) -> Iterator[Step]:
     """All of them in order of worth; on a CPU with little work each."""
     small = device == "cpu"
-    here = f"import torch; from banscan.scanner import scan; print(scan.environment(torch.bfloat16, torch.device({device!r})))"
+    here = f"import torch; from banscan.scanner import facts; print(facts.environment(torch.bfloat16, torch.device({device!r})))"
     yield Step("machine", ("-c", here), 60)
     # on a CPU the kernels run in Triton's interpreter, and what needs a GPU is skipped
     yield Step("kernels", ("-m", "pytest", "tests/kernels", *(("-m", "not slow") if small else ())), 150)

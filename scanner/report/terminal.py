@@ -158,12 +158,12 @@ def _standing(report: Report) -> str:
     if standing.uncovered is not None:
         return f"{whose} say nothing about this one: {standing.uncovered}"
     begins = "from" if standing.alpha is None else "above"
-    own = f"this model's score is {standing.score:.2f}, and one is called backdoored {begins} {standing.limit:.2f}"
+    own = f"score {standing.score:.2f}, a model is called backdoored {begins} {standing.limit:.2f}"
     if standing.alpha is not None:
-        own += f", which a clean model exceeds with a probability of at most {standing.alpha:g}"
+        own += f", which a clean one exceeds with a probability of at most {standing.alpha:g}"
     if standing.reached is None or standing.p_value is None:
         return f"{own}; {whose} clean ones were scanned with other settings, so theirs cannot be compared"
-    return f"{own}; of {whose} clean ones {standing.reached} score as high (as high by chance: p {standing.p_value:.2f})"
+    return f"{own}; of {whose} clean ones {standing.reached} score as high, a further one would with p {standing.p_value:.2f} at most"
 
 
 def _preprocessing(report: Report) -> Table:
