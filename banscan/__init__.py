@@ -1,7 +1,7 @@
 """Backdoor scanner for image classifiers: a model file and a few clean images in, a verdict with evidence out.
 
 report = banscan.scan("model.onnx", "imgs/")
-print(report.verdict.outcome, report.verdict.target, report.verdict.p_value)
+print(report.verdict.outcome, report.verdict.targets, report.verdict.p_value)
 """
 
 from typing import TYPE_CHECKING, Any
