@@ -13,7 +13,7 @@ from torch import Tensor
 
 from banscan.kernels.ball import length, project
 from banscan.scanner.inputs import checks
-from banscan.scanner.search.ascent import climb, normed_step, uphill
+from banscan.scanner.search.ascent import Drawn, climb, normed_step, uphill
 from banscan.scanner.search.pixel_model import margins
 
 # softness of the search in units of the median margin by which clean images are classified
@@ -72,10 +72,10 @@ def universal(
     start *= START * bound / length(start)
     count = min(batch, len(among))
 
-    def draw() -> tuple[Tensor]:
+    def draw() -> Drawn:
         return (among[torch.randperm(len(among), generator=generator)[:count]],)
 
-    def moved(rows: Tensor, own: slice, drawn: tuple[Tensor, ...]) -> Tensor:
+    def moved(rows: Tensor, own: slice, drawn: Drawn) -> Tensor:
         (numbers,) = drawn
         goal = goals[own][:, labels[numbers]].flatten().to(changes.device)
         success = torch.sigmoid(margins(changes.logits(rows, numbers), goal.clamp(min=0)) / softness)
