@@ -10,7 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from banscan.scanner.search.ascent import climb, normed_step, uphill
+from banscan.scanner.search.ascent import Drawn, climb, normed_step, uphill
 from banscan.scanner.search.pixel_model import PixelModel, margins
 
 # root mean square of one step over the pixels
@@ -32,7 +32,7 @@ def largest_margins(
     target = targets.repeat(starts).to(model.device)
     images = pixels[torch.randint(len(pixels), (len(target),), generator=generator)]
 
-    def margin(rows: Tensor, own: slice, drawn: tuple[Tensor, ...]) -> Tensor:
+    def margin(rows: Tensor, own: slice, drawn: Drawn) -> Tensor:
         return margins(model.logits(rows), target[own]).sum()
 
     found = climb(

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from banscan.kernels import chosen
 from banscan.scanner.machine.cuda_graph import replay
-from banscan.scanner.search.ascent import climb, gradient_at
+from banscan.scanner.search.ascent import Drawn, climb, gradient_at
 from banscan.scanner.search.noisy_model import NoisyModel
 
 
@@ -60,11 +60,11 @@ def search(
     numbers = batches(count, len(labels), torch.Generator().manual_seed(seed))
     stepped = partial(_step, model, sign=1.0 if target is None else -1.0, steps=steps, ball=ball)
 
-    def draw() -> tuple[Tensor, ...]:
+    def draw() -> Drawn:
         images = next(numbers).to(model.device)
         return images, *(p[images] for p in prepared)
 
-    def advance(rows: Tensor, momentum: Tensor, own: slice, drawn: tuple[Tensor, ...]) -> None:
+    def advance(rows: Tensor, momentum: Tensor, own: slice, drawn: Drawn) -> None:
         images, *parts = drawn
         goal = goals[images].repeat(len(rows)) if target is None else goals[own].repeat_interleave(count)
         replay(model.recorded, stepped, (target is None, steps, ball), (rows, momentum), (bound, goal, *parts))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from banscan.kernels.ball import length, project
-from banscan.scanner.search.ascent import climb, normed_step, uphill
+from banscan.scanner.search.ascent import Drawn, climb, normed_step, uphill
 from banscan.scanner.search.changes import Changes
 from banscan.scanner.search.pixel_model import margins
 
@@ -49,10 +49,10 @@ def universal(
     start *= START * bound / length(start)
     count = min(batch, len(among))
 
-    def draw() -> tuple[Tensor]:
+    def draw() -> Drawn:
         return (among[torch.randperm(len(among), generator=generator)[:count]],)
 
-    def moved(rows: Tensor, own: slice, drawn: tuple[Tensor, ...]) -> Tensor:
+    def moved(rows: Tensor, own: slice, drawn: Drawn) -> Tensor:
         (numbers,) = drawn
         goal = goals[own][:, labels[numbers]].flatten().to(changes.device)
         success = torch.sigmoid(margins(changes.logits(rows, numbers), goal.clamp(min=0)) / softness)
