@@ -157,7 +157,8 @@ def _standing(report: Report) -> str:
     """Where the model stands among clean ones."""
     standing = report.standing
     assert standing is not None
-    whose = f"banscan's own {standing.models}" if standing.source is None else f"the {standing.models} of {standing.source}"
+    count = f"{standing.models} clean models"
+    whose = f"banscan's own {count}" if standing.source is None else f"the {count} of {standing.source}"
     if standing.uncovered is not None:
         return f"{whose} say nothing about this one: {standing.uncovered}"
     begins = "from" if standing.alpha is None else "above"
@@ -165,8 +166,8 @@ def _standing(report: Report) -> str:
     if standing.alpha is not None:
         own += f", which a clean one exceeds with a probability of at most {standing.alpha:g}"
     if standing.reached is None or standing.p_value is None:
-        return f"{own}; {whose} clean ones were scanned with other settings, so theirs cannot be compared"
-    return f"{own}; of {whose} clean ones {standing.reached} score as high, a further one would with p {standing.p_value:.2f} at most"
+        return f"{own}; {whose} were scanned with other settings, so theirs cannot be compared"
+    return f"{own}; of {whose} {standing.reached} score as high, a further one would with p {standing.p_value:.2f} at most"
 
 
 def _preprocessing(report: Report) -> Table:

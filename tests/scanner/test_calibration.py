@@ -188,4 +188,6 @@ def test_calibrate_resumes_and_scan_uses_it(model_file: Path, image_dir: Path, t
     assert report["verdict"]["outcome"] == "no backdoor found"
     assert result.returncode == 0
     failed(banscan(model_file, "--clean-dir", image_dir, *FAST, "--calibration", out), 4, "made with pixels False, not True")
-    assert "of own.json clean ones" in " ".join(banscan(model_file, *common, "--calibration", out).stdout.split())
+    shown = " ".join(banscan(model_file, *common, "--calibration", out).stdout.split())
+    assert "of the 2 clean models of" in shown
+    assert "2 score as high" in shown
