@@ -16,6 +16,8 @@ import click
 from bench import rows
 
 RESULTS = Path("bench/results/stages.jsonl")
+# seconds that are worth a line
+SHOWN = 0.05
 
 
 def timed(model: Path, images: Path, threads: int) -> tuple[float, dict[str, Any]]:
@@ -45,6 +47,8 @@ def main(model: Path, images: Path, runs: int, threads: int) -> None:
     click.echo(f"{environment['processor']}, {threads} threads, torch {environment['torch']}, n = {runs}, commit {rows.commit()}\n")
     click.echo("| stage | median s | range |\n| --- | --- | --- |")
     for stage, seconds in values.items():
+        if max(seconds) < SHOWN:
+            continue
         click.echo(f"| {stage} | {median(seconds):.1f} | {min(seconds):.1f} to {max(seconds):.1f} |")
     row = {"model": str(model), "runs": runs, "commit": rows.commit(), "environment": environment, "seconds": values}
     rows.append(RESULTS, row)
