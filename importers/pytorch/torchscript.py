@@ -1,5 +1,6 @@
 """TorchScript file → TracedModel: a child process reads the graph, which is then recorded as an ATen graph with a free batch."""
 
+import inspect
 import subprocess
 import sys
 import tempfile
@@ -64,23 +65,19 @@ def write(source: Source, weights: dict[str, Tensor], path: Path) -> None:
         raise ModelError(f"{source.path}: {error}") from error
 
 
+# an isolated Python takes nothing from the environment; a checkout that is not installed is found last, where this package lies
+START = "import runpy, sys; sys.path.append(sys.argv.pop(1)); runpy.run_module(sys.argv.pop(1), run_name='__main__', alter_sys=True)"
+HOME = Path(inspect.getfile(ModelError)).resolve().parents[1]
+
+
 def _child(mode: str, path: Path, given: Tensor | dict[str, Tensor] | None) -> Any:
     """What `script_reader` answers; it gets its own folder and an environment without anything of the user's."""
     with tempfile.TemporaryDirectory(prefix="banscan-") as folder:
         other = Path(folder) / "data"
         if given is not None:
             torch.save(given, other)
-        command = [
-            sys.executable,
-            "-I",
-            "-W",
-            "ignore",
-            "-m",
-            "banscan.importers.pytorch.script_reader",
-            mode,
-            str(path.resolve()),
-            str(other),
-        ]
+        reader = "banscan.importers.pytorch.script_reader"
+        command = [sys.executable, "-I", "-W", "ignore", "-c", START, str(HOME), reader, mode, str(path.resolve()), str(other)]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False, cwd=folder)
         except subprocess.TimeoutExpired:
