@@ -17,7 +17,10 @@ from torch import nn
 torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
 # Triton has wheels for Linux only
 collect_ignore = [] if importlib.util.find_spec("triton") else ["kernels"]
-if not torch.cuda.is_available():
+if torch.cuda.is_available():
+    # what is compared with float64 must be float32
+    torch.backends.cudnn.allow_tf32 = False
+else:
     # read when a kernel is defined: before anything imports one
     os.environ["TRITON_INTERPRET"] = "1"
 
