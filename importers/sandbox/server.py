@@ -25,7 +25,7 @@ MEMORY = ("can't allocate memory", "out of memory", "bad_alloc", "bad allocation
 
 def main() -> None:
     """Serves until the client is gone."""
-    _warm()
+    warm()
     _say({"ready": True})
     while line := sys.stdin.buffer.readline():
         _say(_watched(json.loads(line)))
@@ -36,7 +36,7 @@ def _say(message: dict[str, Any]) -> None:
     sys.stdout.buffer.flush()
 
 
-def _warm() -> None:
+def warm() -> None:
     """Loads, and goes through once, what reading needs: a child would do it again for every file. No threads, which it would lack."""
     import torch
     from torch import nn
