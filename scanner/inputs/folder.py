@@ -1,0 +1,197 @@
+"""The image files of a folder: what is one, what programs leave beside them, where links lead."""
+
+import os
+from collections import Counter
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from banscan.errors import UsageError
+from banscan.scanner.inputs import decode
+
+# what file systems, NAS and galleries keep beside images, in lower case; those that begin with one of MARKS go without saying
+LEFT_BEHIND = frozenset(
+    ("__macosx", "lost+found", "system volume information", "recycler", "recycled", "network trash folder", "temporary items", "__pycache__")
+)
+THUMBNAILS = frozenset(("thumb", "thumbs", "thumbnail", "thumbnails", "_thumbs", "_thumbnails", "preview", "previews", "@eadir"))
+MARKS = (".", "@", "#", "$", "~")
+FILES_LEFT_BEHIND = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"))
+# of a file that a program made a small copy of: photo_thumb.jpg beside photo.jpg
+SMALL = ("_thumb", "-thumb", ".thumb", "_thumbnail", "-thumbnail", ".thumbnail")
+# a folder with more entries is not one of images
+MOST = 5_000_000
+# names that a sentence shows
+SHOWN = 3
+
+
+@dataclass
+class Found:
+    """What is in a folder.
+
+    Attributes:
+        files: image files, relative to the folder, sorted.
+        others: names of the files that are no images.
+        beside: how many images there are in places that programs keep for themselves, by the name of the place.
+        unread: how many files of a format that cannot be decoded, by suffix; `holders`, of files that may hold many images.
+        linked: whether links lead to any of them.
+        lost: links that lead nowhere; `loops`, those that lead to what was read already; `closed`, folders that may not be read.
+    """
+
+    files: list[Path] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+    beside: Counter[str] = field(default_factory=Counter)
+    unread: Counter[str] = field(default_factory=Counter)
+    holders: Counter[str] = field(default_factory=Counter)
+    linked: bool = False
+    lost: list[str] = field(default_factory=list)
+    loops: list[str] = field(default_factory=list)
+    closed: list[str] = field(default_factory=list)
+
+
+def find(folder: Path, named: Collection[str] = ()) -> Found:
+    """Every image file of a folder and of those that links in it lead to, each folder once.
+
+    Args:
+        named: names that classes have; a folder of such a name is read, whatever programs use the name for.
+
+    Raises:
+        UsageError: it is no folder, may not be read, or holds no end of files.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: {'is a file' if folder.exists() else 'no such folder'}; expected a folder of clean images")
+    found = Found()
+    own = folder.resolve()
+    todo, links, seen = [Path()], list[Path](), set[str]()
+    entries = 0
+    while todo or links:
+        # folders themselves before those that links lead to, so that each is read under its own name
+        place = todo.pop() if todo else links.pop(0)
+        real = str((folder / place).resolve())
+        if real in seen or (place.parts and own.is_relative_to(real)):
+            found.loops.append(str(place))
+            continue
+        seen.add(real)
+        for entry in _entries(folder, place, found):
+            entries += 1
+            if entries > MOST:
+                raise UsageError(f"{folder}: more than {MOST} files; expected a folder of clean images, or of links to them")
+            try:
+                _take(entry, place, found, todo, links, named)
+            except OSError:  # a link in a circle
+                found.lost.append(str(place / entry.name))
+        links.sort()
+    if str(Path()) in found.closed:
+        raise UsageError(f"{folder}: may not be read; expected a folder of clean images")
+    _drop_small(found)
+    found.files.sort()
+    return found
+
+
+def _entries(folder: Path, place: Path, found: Found) -> Iterator[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder / place) as listing:
+            yield from sorted(listing, key=lambda entry: entry.name)
+    except OSError:
+        found.closed.append(str(place))
+
+
+def _take(entry: os.DirEntry[str], place: Path, found: Found, todo: list[Path], links: list[Path], named: Collection[str]) -> None:
+    """Puts one entry of a folder where it belongs."""
+    path = place / entry.name
+    found.linked |= entry.is_symlink()
+    if entry.is_dir():
+        if _left_behind(entry.name) and entry.name not in named:
+            found.beside[entry.name] += _images_below(entry.path)
+        else:
+            (links if entry.is_symlink() else todo).append(path)
+    elif not entry.is_file():
+        if entry.is_symlink():
+            found.lost.append(str(path))
+    elif entry.name.startswith("."):
+        found.beside["hidden files"] += path.suffix.lower() in decode.SUFFIXES
+    elif entry.name.lower() not in FILES_LEFT_BEHIND:
+        _sort(path, entry.path, found)
+
+
+def _left_behind(name: str) -> bool:
+    low = name.lower()
+    return name.startswith(MARKS) or low in LEFT_BEHIND or low in THUMBNAILS
+
+
+def _sort(path: Path, where: str, found: Found) -> None:
+    """A file by its suffix, or by its content where that says nothing."""
+    suffix = path.suffix.lower()
+    if suffix in decode.suffixes():
+        found.files.append(path)
+    elif suffix in decode.OTHERS or suffix in decode.SUFFIXES:
+        found.unread[suffix] += 1
+    elif suffix in decode.HOLDERS:
+        found.holders[suffix] += 1
+    elif decode.is_image(Path(where)):
+        found.files.append(path)
+    else:
+        found.others.append(str(path))
+
+
+def _images_below(place: str) -> int:
+    """Image files in a folder that is left out; links in it are not followed."""
+    return sum(Path(name).suffix.lower() in decode.SUFFIXES for _, _, names in os.walk(place) for name in names)
+
+
+def _drop_small(found: Found) -> None:
+    """Leaves out small copies that lie beside their originals."""
+    if not any(end in path.stem.lower() for path in found.files for end in SMALL):
+        return
+    stems = {path.parent / path.stem for path in found.files}
+
+    def small(path: Path) -> bool:
+        end = next((e for e in SMALL if path.stem.lower().endswith(e)), None)
+        return end is not None and path.parent / path.stem[: -len(end)] in stems
+
+    copies = {path for path in found.files if small(path)}
+    found.files = [path for path in found.files if path not in copies]
+    found.beside["thumbnails"] += len(copies)
+
+
+def left_out(found: Found) -> tuple[str, ...]:
+    """What was left out and why, a phrase each."""
+    told = []
+    for name, count in sorted(found.beside.items()):
+        if count:
+            what = f"{counted(count, 'thumbnail')} in {name}" if name.lower() in THUMBNAILS else f"{counted(count, 'image')} in {name}"
+            own = {"hidden files": counted(count, "hidden file"), "thumbnails": f"{counted(count, 'thumbnail')} beside the images"}
+            told.append(f"{own.get(name, what)} left out")
+    for suffix, count in sorted(found.unread.items()):
+        told.append(f"{counted(count, f'{suffix} file')} left out, which cannot be decoded here: convert {one(count)} to PNG or JPEG")
+    for suffix, count in sorted(found.holders.items()):
+        told.append(f"{counted(count, f'{suffix} file')} left out: expected images as single files")
+    if found.others:
+        told.append(f"{counted(len(found.others), 'file')} {'is no image' if len(found.others) == 1 else 'are no images'}{some(found.others)}")
+    if found.lost:
+        told.append(f"{counted(len(found.lost), 'link')} to nowhere{some(found.lost)}")
+    if found.loops:
+        told.append(f"{counted(len(found.loops), 'link')} to what was read already{some(found.loops)}")
+    if found.closed:
+        told.append(f"{counted(len(found.closed), 'folder')} may not be read{some(found.closed)}")
+    return tuple(told)
+
+
+def counted(count: int, what: str, many: str | None = None) -> str:
+    """A number of things."""
+    return f"{count} {what if count == 1 else many or what + 's'}"
+
+
+def one(count: int) -> str:
+    """The pronoun for so many."""
+    return "it" if count == 1 else "them"
+
+
+def some(names: Collection[str]) -> str:
+    """The first of these names, in brackets."""
+    first = [printable(name) for name in list(names)[:SHOWN]]
+    return f" ({', '.join(first)}{', …' if len(names) > SHOWN else ''})"
+
+
+def printable(name: str) -> str:
+    """A file's name, with escapes for bytes that are not UTF-8."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
