@@ -46,4 +46,5 @@ MARGIN = Criterion(
     unit=DEVIATIONS,
     measure=measure,
     find=find,
+    pixels=True,
 )

@@ -7,19 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from banscan.errors import UsageError
+from banscan.scanner.inputs import words
 from banscan.scanner.inputs.folder import counted, printable, some
 from banscan.scanner.inputs.labels import Labels, based
 from banscan.scanner.inputs.names import Names, is_number, unpadded
 
-# folders that hold parts of a data set, or all of it; classes only where somebody names them so
-WRAPPERS = frozenset(
-    "train training val valid validation test testing dev eval evaluation holdout images image imgs img data dataset clean raw all pictures "
-    "photos files jpegimages".split()
-)
-# what lies beside class folders
-BESIDE = frozenset("plots plot figures results output outputs misc other others samples examples montage labels annotations docs".split())
-# what numbers parts of a data set, not classes
-PARTS = frozenset("fold split part track batch run session cam camera set subset shard worker page group trial sequence seq".split())
 COUNTED, PREFIXED, LEADING = (re.compile(p) for p in (r"()(\d+)", r"(\D*?)[ ._\-]*(\d+)", r"()(\d+)[ ._\-]+\D.*"))
 # of the images, what may lie in folders that are no class, and beside the class folders
 STRAY, LOOSE = 0.1, 0.5
@@ -68,10 +60,15 @@ def labelled(folder: Path, files: list[Path], classes: int, names: tuple[Names, 
     loose = [p for p in files if len(p.parts) == 1]
     if len(loose) > LOOSE * len(files):
         return _flat(loose, [p for p in files if len(p.parts) > 1])
-    single = not any(n.strict for n in names)
-    if all(_folders(files, k) <= WRAPPERS or (single and len(_folders(files, k)) == 1) for k in range(depth)):
+    strict = any(n.strict for n in names)
+    if all(_wraps(_folders(files, level), strict) for level in range(depth)):
         return _flat(files, [])
     raise UsageError(_no_classes(folder, files, depth, classes, names))
+
+
+def _wraps(folders: set[str], strict: bool) -> bool:
+    """Whether folders of one level hold all images together, without saying more of them."""
+    return folders <= words.WRAPPERS or (len(folders) == 1 and not strict and not any(map(is_number, folders)))
 
 
 def _flat(files: list[Path], others: list[Path]) -> Labels:
@@ -101,10 +98,10 @@ def _readings(counts: Counter[str], level: int, classes: int, names: tuple[Names
             found.append(Reading(level, index, stray, f"labels from folder names by {given.by}", told, named=True))
         if given.strict:
             return found
-    rest = {f: n for f, n in counts.items() if f.lower() not in WRAPPERS}
+    rest = {f: n for f, n in counts.items() if f.lower() not in words.WRAPPERS}
     numbered = [_numbered(counts, form, level, classes) for form in (COUNTED, PREFIXED, LEADING)]
     found += [r for r in numbered if r is not None]
-    for folders in (rest, {f: n for f, n in rest.items() if f.lower() not in BESIDE}):
+    for folders in (rest, {f: n for f, n in rest.items() if f.lower() not in words.BESIDE}):
         if len(folders) == classes and classes > 1 and not any(r for r in numbered):
             index = {f: i for i, f in enumerate(sorted(folders))}
             stray = tuple(sorted(counts.keys() - folders.keys()))
@@ -134,14 +131,14 @@ def _numbered(counts: Counter[str], form: re.Pattern[str], level: int, classes: 
         less = ", less 1"
         told += f", which count as classes {low - 1} to {high - 1} since there is no 0"
     index = {f: n - first for f, n in numbers.items()}
-    return Reading(level, index, stray, f"labels from folder numbers{less}", told, parts=prefix in PARTS)
+    return Reading(level, index, stray, f"labels from folder numbers{less}", told, parts=prefix in words.PARTS)
 
 
 def _stray(counts: Counter[str], known: Iterable[str], classes: int) -> tuple[str, ...] | None:
     """The folders that are no class, where they may be left out; None where too much would be."""
     index = set(known)
     stray = [f for f in counts if f not in index]
-    own = [f for f in stray if f.lower() not in WRAPPERS | BESIDE]
+    own = [f for f in stray if f.lower() not in words.WRAPPERS | words.BESIDE]
     if any(is_number(f) for f in stray):
         return None  # classes that are numbered otherwise
     few = sum(counts[f] for f in own) <= STRAY * counts.total()
@@ -182,7 +179,7 @@ def _below(files: Iterable[Path], level: int) -> str:
 
 def _no_classes(folder: Path, files: list[Path], depth: int, classes: int, names: tuple[Names, ...]) -> str:
     """Why no level of folders can be classes; what is said is of the level that looks most like them."""
-    level = max(range(depth), key=lambda k: (not _folders(files, k) <= WRAPPERS, len(_counts(files, k)) > 1, -k))
+    level = max(range(depth), key=lambda k: (not _folders(files, k) <= words.WRAPPERS, len(_counts(files, k)) > 1, -k))
     folders = sorted(_counts(files, level))
     strict = next((n for n in names if n.strict), None)
     if strict is not None:

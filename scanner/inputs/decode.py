@@ -4,18 +4,10 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-SUFFIXES = frozenset(
-    ".png .apng .jpg .jpeg .jpe .jfif .jif .pjpeg .pjp .mpo .ppm .pgm .pbm .pnm .pfm .bmp .dib .webp .tif .tiff .gif .avif .avifs "
-    ".jp2 .j2k .j2c .jpc .jpx .jpf .tga .pcx .sgi .rgb .qoi".split()
-)
-# images that Pillow does not decode, or only a preview of
-OTHERS = frozenset(
-    ".heic .heif .hif .jxl .svg .psd .xcf .exr .hdr .dng .nef .cr2 .cr3 .arw .orf .rw2 .raf .pef .srw .dcm .dicom .nii .fits".split()
-)
-# files that may hold many images
-HOLDERS = frozenset(".zip .tar .gz .tgz .7z .rar .npy .npz .mat .h5 .hdf5 .tfrecord .parquet .pkl .pickle .pt .mp4 .avi .mov .mkv".split())
+from banscan.scanner.inputs import words
+
 # Pillow's other readers run programs (EPS), or take for an image what is none
 READ = ("PNG", "JPEG", "MPO", "PPM", "BMP", "DIB", "WEBP", "TIFF", "GIF", "AVIF", "JPEG2000", "PCX", "SGI", "QOI")
 # those whose first bytes leave no doubt, for files whose name says nothing
@@ -26,7 +18,7 @@ LFS = b"version https://git-lfs"
 LONG = 16
 
 
-class Unreadable(Exception):
+class UnreadableError(Exception):
     """A file that cannot be decoded; the message says why, in words that go on after "cannot be read, "."""
 
 
@@ -38,7 +30,7 @@ def readers(names: tuple[str, ...]) -> list[str]:
 
 def suffixes() -> frozenset[str]:
     """Of the files that can be decoded here."""
-    return SUFFIXES if readers(("AVIF",)) else SUFFIXES - {".avif", ".avifs"}
+    return words.IMAGES if readers(("AVIF",)) else words.IMAGES - {".avif", ".avifs"}
 
 
 def is_image(path: Path) -> bool:
@@ -58,7 +50,7 @@ def picture(path: Path, channels: int) -> tuple[Image.Image, bool]:
     Transparency is dropped, not blended, as PIL's `convert("RGB")` does it in training code.
 
     Raises:
-        Unreadable: the file is empty, damaged, too large or no image.
+        UnreadableError: the file is empty, damaged, too large or no image.
     """
     try:
         with warnings.catch_warnings():
@@ -70,12 +62,12 @@ def picture(path: Path, channels: int) -> tuple[Image.Image, bool]:
                 several = opened.format != "MPO" and bool(getattr(opened, "is_animated", False))
                 opened.load()
                 return _eight_bits(_upright(opened)).convert("L" if channels == 1 else "RGB"), several
-    except (Unreadable, MemoryError):
+    except (UnreadableError, MemoryError):
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise Unreadable(f"more than {(Image.MAX_IMAGE_PIXELS or 0) // 1_000_000} million pixels: scale them down") from None
+        raise UnreadableError(f"more than {(Image.MAX_IMAGE_PIXELS or 0) // 1_000_000} million pixels: scale them down") from None
     except Exception as error:  # Pillow raises whatever a damaged file leads its decoders to
-        raise Unreadable(_why(path, error)) from None
+        raise UnreadableError(_why(path, error)) from None
 
 
 def _why(path: Path, error: Exception) -> str:
@@ -88,7 +80,7 @@ def _why(path: Path, error: Exception) -> str:
         return "empty"
     if start == LFS:
         return "git-LFS pointers: fetch the images with `git lfs pull`"
-    return "no image by its content" if isinstance(error, Image.UnidentifiedImageError) else "damaged or cut off"
+    return "no image by its content" if isinstance(error, UnidentifiedImageError) else "damaged or cut off"
 
 
 def _upright(opened: Image.Image) -> Image.Image:
@@ -106,11 +98,11 @@ def _eight_bits(opened: Image.Image) -> Image.Image:
     values = np.asarray(opened).astype(np.float64)
     low, high = float(values.min()), float(values.max())
     if not (low >= 0 and high <= SIXTEEN):
-        raise Unreadable("values below 0, above 65535 or not finite: save them with 8 bits")
+        raise UnreadableError("values below 0, above 65535 or not finite: save them with 8 bits")
     if opened.mode == "F" and high <= 1:
         values = np.rint(values * EIGHT)
     elif high > EIGHT:
-        values //= (SIXTEEN // EIGHT)
+        values //= SIXTEEN // EIGHT
     return Image.fromarray(values.astype(np.uint8))
 
 

@@ -7,17 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from banscan.errors import UsageError
-from banscan.scanner.inputs import decode
+from banscan.scanner.inputs import decode, words
 
-# what file systems, NAS and galleries keep beside images, in lower case; those that begin with one of MARKS go without saying
-LEFT_BEHIND = frozenset(
-    ("__macosx", "lost+found", "system volume information", "recycler", "recycled", "network trash folder", "temporary items", "__pycache__")
-)
-THUMBNAILS = frozenset(("thumb", "thumbs", "thumbnail", "thumbnails", "_thumbs", "_thumbnails", "preview", "previews", "@eadir"))
-MARKS = (".", "@", "#", "$", "~")
-FILES_LEFT_BEHIND = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"))
-# of a file that a program made a small copy of: photo_thumb.jpg beside photo.jpg
-SMALL = ("_thumb", "-thumb", ".thumb", "_thumbnail", "-thumbnail", ".thumbnail")
 # a folder with more entries is not one of images
 MOST = 5_000_000
 # names that a sentence shows
@@ -108,14 +99,14 @@ def _take(entry: os.DirEntry[str], place: Path, found: Found, todo: list[Path], 
         if entry.is_symlink():
             found.lost.append(str(path))
     elif entry.name.startswith("."):
-        found.beside["hidden files"] += path.suffix.lower() in decode.SUFFIXES
-    elif entry.name.lower() not in FILES_LEFT_BEHIND:
+        found.beside["hidden files"] += path.suffix.lower() in words.IMAGES
+    elif entry.name.lower() not in words.FILES_LEFT_BEHIND:
         _sort(path, entry.path, found)
 
 
 def _left_behind(name: str) -> bool:
     low = name.lower()
-    return name.startswith(MARKS) or low in LEFT_BEHIND or low in THUMBNAILS
+    return name.startswith(words.MARKS) or low in words.LEFT_BEHIND or low in words.THUMBNAILS
 
 
 def _sort(path: Path, where: str, found: Found) -> None:
@@ -123,9 +114,9 @@ def _sort(path: Path, where: str, found: Found) -> None:
     suffix = path.suffix.lower()
     if suffix in decode.suffixes():
         found.files.append(path)
-    elif suffix in decode.OTHERS or suffix in decode.SUFFIXES:
+    elif suffix in words.OTHERS or suffix in words.IMAGES:
         found.unread[suffix] += 1
-    elif suffix in decode.HOLDERS:
+    elif suffix in words.HOLDERS:
         found.holders[suffix] += 1
     elif decode.is_image(Path(where)):
         found.files.append(path)
@@ -135,17 +126,17 @@ def _sort(path: Path, where: str, found: Found) -> None:
 
 def _images_below(place: str) -> int:
     """Image files in a folder that is left out; links in it are not followed."""
-    return sum(Path(name).suffix.lower() in decode.SUFFIXES for _, _, names in os.walk(place) for name in names)
+    return sum(Path(name).suffix.lower() in words.IMAGES for _, _, names in os.walk(place) for name in names)
 
 
 def _drop_small(found: Found) -> None:
     """Leaves out small copies that lie beside their originals."""
-    if not any(end in path.stem.lower() for path in found.files for end in SMALL):
+    if not any(end in path.stem.lower() for path in found.files for end in words.SMALL):
         return
     stems = {path.parent / path.stem for path in found.files}
 
     def small(path: Path) -> bool:
-        end = next((e for e in SMALL if path.stem.lower().endswith(e)), None)
+        end = next((e for e in words.SMALL if path.stem.lower().endswith(e)), None)
         return end is not None and path.parent / path.stem[: -len(end)] in stems
 
     copies = {path for path in found.files if small(path)}
@@ -158,7 +149,9 @@ def left_out(found: Found) -> tuple[str, ...]:
     told = []
     for name, count in sorted(found.beside.items()):
         if count:
-            what = f"{counted(count, 'thumbnail')} in {name}" if name.lower() in THUMBNAILS else f"{counted(count, 'image')} in {name}"
+            what = (
+                f"{counted(count, 'thumbnail')} in {name}" if name.lower() in words.THUMBNAILS else f"{counted(count, 'image')} in {name}"
+            )
             own = {"hidden files": counted(count, "hidden file"), "thumbnails": f"{counted(count, 'thumbnail')} beside the images"}
             told.append(f"{own.get(name, what)} left out")
     for suffix, count in sorted(found.unread.items()):
@@ -166,7 +159,8 @@ def left_out(found: Found) -> tuple[str, ...]:
     for suffix, count in sorted(found.holders.items()):
         told.append(f"{counted(count, f'{suffix} file')} left out: expected images as single files")
     if found.others:
-        told.append(f"{counted(len(found.others), 'file')} {'is no image' if len(found.others) == 1 else 'are no images'}{some(found.others)}")
+        are = "is no image" if len(found.others) == 1 else "are no images"
+        told.append(f"{counted(len(found.others), 'file')} {are}{some(found.others)}")
     if found.lost:
         told.append(f"{counted(len(found.lost), 'link')} to nowhere{some(found.lost)}")
     if found.loops:

@@ -1,7 +1,7 @@
 """Clean images from a folder: found, labelled, decoded and brought to the model's size, with a sentence that says what was understood."""
 
 import hashlib
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -153,7 +153,7 @@ def _decoded(place: Path, files: Sequence[Path], drawn: list[int], spec: Input, 
         for i in todo:
             try:
                 picture, more = decode.picture(place / files[i], spec.channels)
-            except decode.Unreadable as error:
+            except decode.UnreadableError as error:
                 bad[i] = str(error)
                 continue
             if height is None or width is None:
@@ -173,9 +173,10 @@ def _decoded(place: Path, files: Sequence[Path], drawn: list[int], spec: Input, 
 
 def _reasons(bad: dict[int, str], files: Sequence[Path]) -> tuple[str, ...]:
     """Files that cannot be read, by the reason."""
-    return tuple(
-        f"{counted(n, 'file')} cannot be read, {why}{some([str(files[i]) for i in sorted(bad) if bad[i] == why])}" for why, n in Counter(bad.values()).items()
-    )
+    groups: dict[str, list[str]] = defaultdict(list)
+    for i in sorted(bad):
+        groups[bad[i]].append(str(files[i]))
+    return tuple(f"{counted(len(own), 'file')} cannot be read, {why}{some(own)}" for why, own in groups.items())
 
 
 def _check_room(place: Path, first: Path, shape: tuple[int, int, int], count: int) -> None:
@@ -205,5 +206,3 @@ def _drawn(labels: list[int] | None, count: int, seed: int) -> list[int]:
             rank[i] = seen[labels[i]] = seen.get(labels[i], -1) + 1
         shuffled = shuffled[np.argsort(rank[shuffled], kind="stable")]
     return [int(i) for i in shuffled]
-
-

@@ -62,7 +62,7 @@ def _free(predictions: Tensor, labels: Tensor, classes: int) -> Order | None:
     for c in labels.unique().tolist():
         first[(labels == c).nonzero()[:, 0][::2]] = True
     counts = torch.bincount(labels, minlength=classes)
-    if not bool((counts[counts > 0].double().median() >= 2 * ENOUGH)):
+    if not bool(counts[counts > 0].double().median() >= 2 * ENOUGH):
         return None
     votes = np.zeros((classes, classes))
     np.add.at(votes, (labels[first].numpy(), predictions[first].numpy()), 1)

@@ -8,27 +8,18 @@ from math import isfinite
 from pathlib import Path, PurePosixPath
 
 from banscan.errors import UsageError
-from banscan.scanner.inputs import text
+from banscan.scanner.inputs import text, words
 from banscan.scanner.inputs.folder import counted, some
 from banscan.scanner.inputs.labels import Labels, based
 from banscan.scanner.inputs.names import Names, plain, unpadded
 
 DELIMITERS = (",", ";", "\t", "|", " ")
-FILES = (
-    "file filename file_name filepath file_path path image image_id imageid image_name imagename image_path imagepath img img_name img_path "
-    "name id key sample"
-).split()
-CLASSES = (
-    "class_id classid label_id labelid category_id categoryid class_idx class_index classindex label_idx label_index label labels class classes "
-    "class_name classname label_name category target y gt ground_truth groundtruth diagnosis"
-).split()
 # rows that tell how a table is made
 LOOKED_AT = 200
 # of the images, what may be left out for want of a row
 MISSING = 0.5
 # forms of a name, and files of the same one that a row is looked for among
 FORMS, ALIKE = 4, 100
-UNLABELLED = frozenset(("", "nan", "na", "n/a", "null", "none", "-1", "-1.0", "?"))
 
 
 @dataclass(frozen=True)
@@ -72,8 +63,8 @@ def labelled(folder: Path, files: list[Path], classes: int, path: Path, names: t
     rows, unknown = _matched(columns, lookup)
     said = {p: next(iter(row.labels)) for p, row in rows.items() if len(row.labels) == 1}
     twice = [p for p, row in rows.items() if len(row.labels) > 1]
-    without = [p for p, label in said.items() if label.casefold() in UNLABELLED]
-    said = {p: label for p, label in said.items() if label.casefold() not in UNLABELLED}
+    without = [p for p, label in said.items() if label.casefold() in words.UNLABELLED]
+    said = {p: label for p, label in said.items() if label.casefold() not in words.UNLABELLED}
     missing = [p for p in files if p not in rows]
     if len(twice) > MISSING * max(1, len(rows)):
         raise UsageError(f"{path}: rows with different labels for {twice[0]} and {len(twice) - 1} more; expected one label for each image")
@@ -187,13 +178,17 @@ def _labels_in(path: Path, rows: list[tuple[int, list[str]]], width: int, column
     """Which column holds the labels: by its heading, else the only other one, else those where a 1 marks the class."""
     number, first = rows[0]
     heading = [_word(cell) for cell in first]
-    has_heading = len(first) == width and lookup.of(first[column]) is None and (heading[column] in FILES or not _is_label(first, column))
+    has_heading = (
+        len(first) == width and lookup.of(first[column]) is None and (heading[column] in words.FILES or not _is_label(first, column))
+    )
     body = rows[1:] if has_heading else rows
     others = [c for c in range(width) if c != column]
     if has_heading:
-        file = next((c for c in map(heading.index, (n for n in FILES if n in heading)) if _names_files(body, c, column, lookup)), column)
+        file = next(
+            (c for c in map(heading.index, (n for n in words.FILES if n in heading)) if _names_files(body, c, column, lookup)), column
+        )
         others = [c for c in range(width) if c != file]
-        label = next((heading.index(n) for n in CLASSES if n in heading and heading.index(n) != file), None)
+        label = next((heading.index(n) for n in words.CLASSES if n in heading and heading.index(n) != file), None)
         if label is not None or len(others) == 1:
             label = others[0] if label is None else label
             return Columns(body, file, label, (), (first[file].strip(), first[label].strip()))
