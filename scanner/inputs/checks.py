@@ -64,8 +64,8 @@ def check_accuracy(accuracy: float | None, confidence: float, minimum: float, cl
         low = f"the clean accuracy is {accuracy:.1%}, below the {floor:.0%} that a scan needs; "
         if other is not None:
             raise EvidenceError(
-                f"{low}the labels are in another order than the model's classes: they fit {other.what}, then to {other.accuracy:.1%}; give "
-                "--classes FILE, a line for each class in the model's order with what the folders or the table call it"
+                f"{low}the labels are in another order than the model's classes, for {other.what} it is {other.accuracy:.1%}; say with "
+                "--classes FILE what the folders or the table call each class, a line for each in the model's order"
             )
         raise EvidenceError(f"{low}check --preprocess and the order of the labels")
     if accuracy is None and confidence < floor:

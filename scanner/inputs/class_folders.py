@@ -155,7 +155,7 @@ def _apply(folder: Path, files: list[Path], reading: Reading) -> Labels:
             of[p] = reading.index[p.parts[level]]
         else:
             stray.append(p)
-    if len(loose) > LOOSE * len(files):
+    if level == 0 and len(loose) > LOOSE * len(files):
         raise UsageError(f"{folder}: images beside class folders; expected either class folders only or a flat folder")
     left_out = []
     if loose:

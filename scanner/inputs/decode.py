@@ -12,6 +12,8 @@ from banscan.scanner.inputs import words
 READ = ("PNG", "JPEG", "MPO", "PPM", "BMP", "DIB", "WEBP", "TIFF", "GIF", "AVIF", "JPEG2000", "PCX", "SGI", "QOI")
 # those whose first bytes leave no doubt, for files whose name says nothing
 SIGNED = ("PNG", "JPEG", "MPO", "BMP", "WEBP", "TIFF", "GIF", "AVIF", "JPEG2000", "QOI")
+# where EXIF data say how the camera was held
+ORIENTATION = 0x0112
 EIGHT, SIXTEEN = 255, 65535
 LFS = b"version https://git-lfs"
 # a strip this many times longer than the model's image is cut before it is scaled
@@ -86,7 +88,7 @@ def _why(path: Path, error: Exception) -> str:
 def _upright(opened: Image.Image) -> Image.Image:
     """As a viewer shows it: cameras store how they were held instead of turning the pixels."""
     try:
-        return ImageOps.exif_transpose(opened) or opened
+        return opened if opened.getexif().get(ORIENTATION, 1) == 1 else ImageOps.exif_transpose(opened)
     except Exception:  # damaged EXIF data are no reason to lose the pixels
         return opened
 
@@ -95,14 +97,14 @@ def _eight_bits(opened: Image.Image) -> Image.Image:
     """A grey picture of more bits in 8; converted as it is, it would be cut off at 255 and be all white."""
     if opened.mode[0] not in "IF":
         return opened
-    values = np.asarray(opened).astype(np.float64)
+    values = np.asarray(opened)
     low, high = float(values.min()), float(values.max())
     if not (low >= 0 and high <= SIXTEEN):
         raise UnreadableError("values below 0, above 65535 or not finite: save them with 8 bits")
     if opened.mode == "F" and high <= 1:
         values = np.rint(values * EIGHT)
     elif high > EIGHT:
-        values //= SIXTEEN // EIGHT
+        values = values // (SIXTEEN // EIGHT)
     return Image.fromarray(values.astype(np.uint8))
 
 

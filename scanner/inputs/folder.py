@@ -11,6 +11,8 @@ from banscan.scanner.inputs import decode, words
 
 # a folder with more entries is not one of images
 MOST = 5_000_000
+# places without a name of their own
+HIDDEN, COPIES = "/hidden", "/copies"
 # names that a sentence shows
 SHOWN = 3
 
@@ -99,7 +101,7 @@ def _take(entry: os.DirEntry[str], place: Path, found: Found, todo: list[Path], 
         if entry.is_symlink():
             found.lost.append(str(path))
     elif entry.name.startswith("."):
-        found.beside["hidden files"] += path.suffix.lower() in words.IMAGES
+        found.beside[HIDDEN] += path.suffix.lower() in words.IMAGES
     elif entry.name.lower() not in words.FILES_LEFT_BEHIND:
         _sort(path, entry.path, found)
 
@@ -141,23 +143,20 @@ def _drop_small(found: Found) -> None:
 
     copies = {path for path in found.files if small(path)}
     found.files = [path for path in found.files if path not in copies]
-    found.beside["thumbnails"] += len(copies)
+    found.beside[COPIES] += len(copies)
 
 
 def left_out(found: Found) -> tuple[str, ...]:
     """What was left out and why, a phrase each."""
     told = []
-    for name, count in sorted(found.beside.items()):
-        if count:
-            what = (
-                f"{counted(count, 'thumbnail')} in {name}" if name.lower() in words.THUMBNAILS else f"{counted(count, 'image')} in {name}"
-            )
-            own = {"hidden files": counted(count, "hidden file"), "thumbnails": f"{counted(count, 'thumbnail')} beside the images"}
-            told.append(f"{own.get(name, what)} left out")
-    for suffix, count in sorted(found.unread.items()):
-        told.append(f"{counted(count, f'{suffix} file')} left out, which cannot be decoded here: convert {one(count)} to PNG or JPEG")
-    for suffix, count in sorted(found.holders.items()):
-        told.append(f"{counted(count, f'{suffix} file')} left out: expected images as single files")
+    if found.beside.total():
+        told.append(f"{', '.join(_beside(name, count) for name, count in sorted(found.beside.items()) if count)} left out")
+    if found.unread:
+        what = ", ".join(counted(n, f"{suffix} file") for suffix, n in sorted(found.unread.items()))
+        told.append(f"{what} left out, which cannot be decoded here: convert them to PNG or JPEG")
+    if found.holders:
+        what = ", ".join(counted(n, f"{suffix} file") for suffix, n in sorted(found.holders.items()))
+        told.append(f"{what} left out: expected images as single files")
     if found.others:
         are = "is no image" if len(found.others) == 1 else "are no images"
         told.append(f"{counted(len(found.others), 'file')} {are}{some(found.others)}")
@@ -170,14 +169,18 @@ def left_out(found: Found) -> tuple[str, ...]:
     return tuple(told)
 
 
+def _beside(name: str, count: int) -> str:
+    """So many images in a place that programs keep for themselves."""
+    if name == HIDDEN:
+        return counted(count, "hidden file")
+    if name == COPIES:
+        return f"{counted(count, 'thumbnail')} beside the images"
+    return f"{counted(count, 'thumbnail' if name.lower() in words.THUMBNAILS else 'image')} in {printable(name)}"
+
+
 def counted(count: int, what: str, many: str | None = None) -> str:
     """A number of things."""
     return f"{count} {what if count == 1 else many or what + 's'}"
-
-
-def one(count: int) -> str:
-    """The pronoun for so many."""
-    return "it" if count == 1 else "them"
 
 
 def some(names: Collection[str]) -> str:
@@ -188,4 +191,4 @@ def some(names: Collection[str]) -> str:
 
 def printable(name: str) -> str:
     """A file's name, with escapes for bytes that are not UTF-8."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return name.encode("utf-8", "backslashreplace").decode()

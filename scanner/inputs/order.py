@@ -18,7 +18,7 @@ SHOWN = 3
 
 @dataclass(frozen=True)
 class Order:
-    """An order of the classes under which labels and predictions agree: what it is, in words after "fit", and how often they then do."""
+    """An order of the classes under which labels and predictions agree: `what` it is, in words that begin with "with", and how often."""
 
     what: str
     accuracy: float
@@ -52,8 +52,8 @@ def _named(classes: int) -> Iterator[tuple[str, np.ndarray]]:
     yield "with 1 added to every label", np.where(own + 1 < classes, own + 1, -1)
     for first in (0, 1):
         place = np.argsort(sorted(own, key=lambda c: str(c + first)))
-        yield f"in the order of numbers sorted as text ({', '.join(sorted(str(c + first) for c in own)[:4])}, …)", place
-        yield "in the order of their numbers, for they were sorted as text", np.argsort(place)
+        yield f"with the numbers sorted as text ({', '.join(sorted(str(c + first) for c in own)[:4])}, …)", place
+        yield "with the numbers sorted as numbers in place of text", np.argsort(place)
 
 
 def _free(predictions: Tensor, labels: Tensor, classes: int) -> Order | None:
@@ -69,4 +69,4 @@ def _free(predictions: Tensor, labels: Tensor, classes: int) -> Order | None:
     new = linear_sum_assignment(votes, maximize=True)[1]
     moved = [f"{c} as {new[c]}" for c in labels.unique().tolist() if new[c] != c]
     shown = f"{', '.join(moved[:SHOWN])}{', …' if len(moved) > SHOWN else ''}"
-    return Order(f"with other classes ({shown})", share(predictions[~first], torch.as_tensor(new)[labels[~first]]))
+    return Order(f"with {shown}", share(predictions[~first], torch.as_tensor(new)[labels[~first]]))

@@ -138,6 +138,7 @@ def choose(model: TracedModel, images: np.ndarray, labels: Tensor | None, limit:
     reordered = {} if labels is None else _reordered(predictions, labels, model.classes)
     if reordered:
         name = max(reordered, key=lambda n: reordered[n])
+        table = tuple(sorted(table, key=lambda s: s.name != name))
         return Choice(candidates[name], f"best accuracy {on}, with the labels in another order ({reordered[name]:.3f})", table)
     for other in table[1:]:
         same = float((predictions[other.name] == predictions[best.name]).float().mean())

@@ -2,24 +2,24 @@
 
 import csv
 from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import isfinite
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from banscan.errors import UsageError
 from banscan.scanner.inputs import text, words
-from banscan.scanner.inputs.folder import counted, some
+from banscan.scanner.inputs.folder import counted, printable, some
 from banscan.scanner.inputs.labels import Labels, based
-from banscan.scanner.inputs.names import Names, plain, unpadded
+from banscan.scanner.inputs.lookup import Lookup
+from banscan.scanner.inputs.names import Names, plain
 
 DELIMITERS = (",", ";", "\t", "|", " ")
 # rows that tell how a table is made
 LOOKED_AT = 200
+# a first line that Excel reads and does not show
+SEPARATOR = "sep="
 # of the images, what may be left out for want of a row
 MISSING = 0.5
-# forms of a name, and files of the same one that a row is looked for among
-FORMS, ALIKE = 4, 100
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,13 @@ def labelled(folder: Path, files: list[Path], classes: int, path: Path, names: t
     said = {p: label for p, label in said.items() if label.casefold() not in words.UNLABELLED}
     missing = [p for p in files if p not in rows]
     if len(twice) > MISSING * max(1, len(rows)):
-        raise UsageError(f"{path}: rows with different labels for {twice[0]} and {len(twice) - 1} more; expected one label for each image")
+        raise UsageError(
+            f"{path}: rows with different labels for {counted(len(twice), 'image')}{some([str(p) for p in twice])}; expected one for each"
+        )
     if len(missing) + len(without) > MISSING * len(files):
-        first = [*missing, *without][0]
-        raise UsageError(f"{path}: no label for {first} and {len(missing) + len(without) - 1} more images; expected a row for each image")
+        first, *more = (str(p) for p in (*missing, *without))
+        also = f" and {counted(len(more), 'more image')}" if more else ""
+        raise UsageError(f"{path}: no label for {printable(first)}{also}; expected a row for every image")
     index, how = _classes(path, said, rows, classes, names)
     left_out = [
         f"{counted(len(paths), 'image')} {why}{some([str(p) for p in paths])}"
@@ -86,52 +89,6 @@ def labelled(folder: Path, files: list[Path], classes: int, path: Path, names: t
     of = {p: index[said[p]] for p in files if p in said}
     told = f", labels from {path.name}" + (f" (columns {' and '.join(columns.names)})" if columns.names else "") + how
     return Labels(of, list(of), f"labels from {path.name}{how}", told, tuple(left_out))
-
-
-class Lookup:
-    """Which file a row means: by its path from the end, its name, its name without suffix, or that without leading zeros."""
-
-    def __init__(self, folder: Path, files: list[Path]) -> None:
-        self.around = folder.resolve().parts
-        self.forms: list[dict[str, list[Path]]] = [defaultdict(list) for _ in range(FORMS)]
-        for p in files:
-            for form, key in zip(self.forms, _keys((*self.around, *p.parts)), strict=True):
-                form[key].append(p)
-
-    def of(self, value: str, *, by_name: bool = False) -> tuple[Path, int] | None:
-        """The one file that a row means, and how many folders of its path agree; None where there is none, or several.
-
-        Args:
-            by_name: only by its whole name.
-        """
-        wanted = PurePosixPath(value.strip().replace("\\", "/")).parts
-        if not wanted:
-            return None
-        for form, key in list(zip(self.forms, _keys(wanted), strict=True))[: 2 if by_name else FORMS]:
-            found = form.get(key, ())
-            if len(found) > ALIKE:
-                return None
-            if found:
-                ranked = sorted(((self._agree(p, wanted), p) for p in found), reverse=True)
-                return None if len(ranked) > 1 and ranked[0][0] == ranked[1][0] else (ranked[0][1], ranked[0][0])
-        return None
-
-    def _agree(self, path: Path, wanted: Sequence[str]) -> int:
-        """Folders that two paths have in common, from the end."""
-        own = (*self.around, *path.parts[:-1])
-        count = 0
-        for a, b in zip(reversed(own), reversed(wanted[:-1]), strict=False):
-            if a.casefold() != b.casefold():
-                break
-            count += 1
-        return count
-
-
-def _keys(parts: Sequence[str]) -> tuple[str, ...]:
-    """The forms of a file's name that rows are looked up by, the strictest first."""
-    name = parts[-1].casefold()
-    stem = PurePosixPath(name).stem
-    return "/".join(parts[-2:]).casefold(), name, stem, unpadded(stem) if stem.isdigit() else stem
 
 
 def _columns(path: Path, lookup: Lookup, classes: int) -> Columns:
@@ -156,8 +113,12 @@ def _columns(path: Path, lookup: Lookup, classes: int) -> Columns:
 
 
 def _hits(table: list[list[str]], column: int, lookup: Lookup) -> int:
-    """How many cells of a column name files; names in full count most, for numbers can be sizes as well."""
-    return sum(3 if lookup.of(cells[column], by_name=True) else 1 if lookup.of(cells[column]) else 0 for cells in table)
+    """How many files the cells of a column name; names in full count most, for sizes and classes are numbers as well."""
+    in_full = {found[0] for cells in table if (found := lookup.of(cells[column], by_name=True))}
+    if in_full:
+        return 3 * len(in_full)
+    others = {found[0] for cells in table if (found := lookup.of(cells[column]))}
+    return len(others) if len(others) > len(table) / 2 else 0
 
 
 def _parsed(path: Path, content: str, delimiter: str, most: int | None = None) -> list[tuple[int, list[str]]]:
@@ -166,7 +127,7 @@ def _parsed(path: Path, content: str, delimiter: str, most: int | None = None) -
     rows = []
     try:
         for cells in reader:
-            if cells and not cells[0].startswith("#"):
+            if cells and not cells[0].startswith(("#", SEPARATOR)):
                 # some programs end every line with a delimiter
                 rows.append((reader.line_num, cells[:-1] if len(cells) > 2 and not cells[-1].strip() else cells))
     except csv.Error as error:
@@ -218,12 +179,18 @@ def _is_label(first: list[str], column: int) -> bool:
 
 
 def _number(cell: str) -> int | None:
-    """A whole number, also one that a program wrote as 3.0."""
+    """A whole number, also one that a program wrote as 3.0 or 3,0."""
+    value = _value(cell)
+    return int(value) if value is not None and value == int(value) else None
+
+
+def _value(cell: str) -> float | None:
+    """A finite number."""
     try:
-        value = float(cell.strip())
+        value = float(cell.strip().replace(",", "."))
     except ValueError:
         return None
-    return int(value) if isfinite(value) and value == int(value) and "_" not in cell else None
+    return value if isfinite(value) and "_" not in cell else None
 
 
 def _matched(columns: Columns, lookup: Lookup) -> tuple[dict[Path, Row], int]:
@@ -262,7 +229,7 @@ def _classes(
         if all(c is not None for c in index.values()):
             return {label: c for label, c in index.items() if c is not None}, f", names by {given.by}"
     numbers = {label: _number(label) for label in labels}
-    if all(n is None for n in numbers.values()) and len(labels) == classes:
+    if all(_value(label) is None for label in labels) and len(labels) == classes:
         return {label: i for i, label in enumerate(sorted(labels))}, ", names in sorted order"
     first = based({n for n in numbers.values() if n is not None}, classes)
     for label, line in sorted(labels.items(), key=lambda pair: pair[1]):

@@ -31,8 +31,8 @@ SMALL = words("_thumb -thumb .thumb _thumbnail -thumbnail .thumbnail")
 # folders that hold parts of a data set, or all of it: classes only where somebody names them so
 WRAPPERS = frozenset(
     words(
-        "train training val valid validate validation test testing dev eval evaluation holdout images image imgs img data dataset clean raw "
-        "all pictures photos files jpegimages"
+        "train training val valid validate validation test testing dev eval evaluation holdout images image imgs img data dataset clean "
+        "raw all pictures photos files jpegimages"
     )
 )
 # what lies beside class folders, and what numbers parts of a data set
@@ -41,8 +41,8 @@ PARTS = frozenset(words("fold split part track batch run session cam camera set 
 
 # headings of tables, the surest first
 FILES = words(
-    "file filename file_name filepath file_path path image image_id imageid image_name imagename image_path imagepath img img_name img_path "
-    "name id key sample"
+    "file filename file_name filepath file_path path image image_id imageid image_name imagename image_path imagepath img img_name "
+    "img_path name id key sample"
 )
 CLASSES = words(
     "class_id classid label_id labelid category_id categoryid class_idx class_index classindex label_idx label_index label labels class "

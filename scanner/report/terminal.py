@@ -155,7 +155,7 @@ def _facts(report: Report) -> Table:
     table = pairs("Scan")
     table.add_row("model", f"{source(model)}, SHA-256 {model.sha256[:16]}…")
     table.add_row("features", anatomy(model))
-    table.add_row("images", escape(report.images.understood))
+    table.add_row("images", escape(report.images.understood or report.images.labels))
     if report.accuracy is not None:
         table.add_row("accuracy", f"{report.accuracy:.1%} of the clean images get their label")
     elif report.confidence is not None:
