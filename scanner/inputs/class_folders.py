@@ -55,11 +55,14 @@ def labelled(folder: Path, files: list[Path], classes: int, names: tuple[Names, 
     depth = max(len(p.parts) for p in files) - 1
     readings = [r for level in range(depth) for r in _readings(_counts(files, level), level, classes, names)]
     best = max(readings, key=lambda r: r.worth, default=None)
+    loose, below = [p for p in files if len(p.parts) == 1], [p for p in files if len(p.parts) > 1]
+    flat = len(loose) > LOOSE * len(files)
+    if flat and (best is None or len(below) <= STRAY * len(files)):
+        return _flat(loose, below)
+    if flat:
+        raise UsageError(f"{folder}: images beside class folders; expected either class folders only or a flat folder")
     if best is not None:
-        return _apply(folder, files, best)
-    loose = [p for p in files if len(p.parts) == 1]
-    if len(loose) > LOOSE * len(files):
-        return _flat(loose, [p for p in files if len(p.parts) > 1])
+        return _apply(files, best)
     strict = any(n.strict for n in names)
     if all(_wraps(_folders(files, level), strict) for level in range(depth)):
         return _flat(files, [])
@@ -145,7 +148,7 @@ def _stray(counts: Counter[str], known: Iterable[str], classes: int) -> tuple[st
     return tuple(sorted(stray)) if index and (few or len(index) >= classes) else None
 
 
-def _apply(folder: Path, files: list[Path], reading: Reading) -> Labels:
+def _apply(files: list[Path], reading: Reading) -> Labels:
     level = reading.level
     of, loose, stray = {}, [], []
     for p in files:
@@ -155,8 +158,6 @@ def _apply(folder: Path, files: list[Path], reading: Reading) -> Labels:
             of[p] = reading.index[p.parts[level]]
         else:
             stray.append(p)
-    if level == 0 and len(loose) > LOOSE * len(files):
-        raise UsageError(f"{folder}: images beside class folders; expected either class folders only or a flat folder")
     left_out = []
     if loose:
         left_out.append(f"{counted(len(loose), 'image')} beside the class folders left out{some([str(p) for p in loose])}")

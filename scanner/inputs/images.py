@@ -20,6 +20,8 @@ from banscan.scanner.settings import Options
 
 # bytes of all images as uint8, where the model leaves the size to them; the networks take many times that
 MOST = 512 << 20
+# files that are tried for every image wanted, where many cannot be read
+TRIES = 4
 
 
 @dataclass(frozen=True)
@@ -161,8 +163,8 @@ def _decoded(place: Path, files: Sequence[Path], drawn: list[int], spec: Input, 
                 _check_room(place, files[i], (height, width, spec.channels), min(most, len(files)))
             several += more
             images[i] = decode.fit(picture, height, width)
-        wanting = min(most - len(images), 2 * most - len(images) - len(bad))
-        todo, rest = sorted(rest[: max(0, wanting)]), rest[max(0, wanting) :]
+        wanting = max(0, min(most - len(images), TRIES * most - len(images) - len(bad)))
+        todo, rest = sorted(rest[:wanting]), rest[wanting:]
     if not images:
         why = "; ".join(_reasons(bad, files))
         raise UsageError(f"{place}: none of its {len(bad)} image files can be read: {why}; expected intact images")
