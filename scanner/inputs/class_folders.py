@@ -12,7 +12,10 @@ from banscan.scanner.inputs.folder import counted, printable, some
 from banscan.scanner.inputs.labels import Labels, based
 from banscan.scanner.inputs.names import Names, is_number, unpadded
 
-COUNTED, PREFIXED, LEADING = (re.compile(p) for p in (r"()(\d+)", r"(\D*?)[ ._\-]*(\d+)", r"()(\d+)[ ._\-]+\D.*"))
+# "07"; "class_7"; "7_stop"; "stop_7"
+COUNTED, PREFIXED, LEADING, TRAILING = (
+    re.compile(p) for p in (r"()(\d+)", r"(\D*?)[ ._\-]*(\d+)", r"()(\d+)[ ._\-]+.*", r"().*\D[ ._\-]+(\d+)")
+)
 # of the images, what may lie in folders that are no class, and beside the class folders
 STRAY, LOOSE = 0.1, 0.5
 # parts of a data set that are named one by one
@@ -99,13 +102,15 @@ def _readings(counts: Counter[str], level: int, classes: int, names: tuple[Names
         if stray is not None:
             told = f"in class folders named by {given.by}"
             found.append(Reading(level, index, stray, f"labels from folder names by {given.by}", told, named=True))
-        if given.strict:
+        if given.strict and index:
             return found
-    rest = {f: n for f, n in counts.items() if f.lower() not in words.WRAPPERS}
-    numbered = [_numbered(counts, form, level, classes) for form in (COUNTED, PREFIXED, LEADING)]
+    numbered = [_numbered(counts, form, level, classes) for form in (COUNTED, PREFIXED, LEADING, TRAILING)]
     found += [r for r in numbered if r is not None]
+    if found or any(n.strict for n in names):
+        return found
+    rest = {f: n for f, n in counts.items() if f.lower() not in words.WRAPPERS}
     for folders in (rest, {f: n for f, n in rest.items() if f.lower() not in words.BESIDE}):
-        if len(folders) == classes and classes > 1 and not any(r for r in numbered):
+        if len(folders) == classes and classes > 1:
             index = {f: i for i, f in enumerate(sorted(folders))}
             stray = tuple(sorted(counts.keys() - folders.keys()))
             told = "in class folders, which count in the sorted order of their names"
@@ -123,7 +128,8 @@ def _numbered(counts: Counter[str], form: re.Pattern[str], level: int, classes: 
     numbers = {f: int(unpadded(m[2])) for f, m in matches.items() if m[1].strip(" ._-") == prefix}
     stray = _stray(counts, numbers, classes)
     first = based(set(numbers.values()), classes)
-    if stray is None or (form is not COUNTED and len(set(numbers.values())) < max(2, len(numbers))):
+    alone = len(set(numbers.values())) == len(numbers) > 1
+    if stray is None or (form is not COUNTED and not alone) or (form is TRAILING and len(numbers) != classes):
         return None
     if max(numbers.values()) - first >= classes:
         return None

@@ -15,6 +15,8 @@ SIGNED = ("PNG", "JPEG", "MPO", "BMP", "WEBP", "TIFF", "GIF", "AVIF", "JPEG2000"
 # where EXIF data say how the camera was held
 ORIENTATION = 0x0112
 EIGHT, SIXTEEN = 255, 65535
+# how the files of the usual formats begin
+BEGIN = (b"\x89PNG", b"\xff\xd8", b"II*\0", b"MM\0*", b"RIFF", b"GIF8", b"BM")
 LFS = b"version https://git-lfs"
 # a strip this many times longer than the model's image is cut before it is scaled
 LONG = 16
@@ -82,7 +84,9 @@ def _why(path: Path, error: Exception) -> str:
         return "empty"
     if start == LFS:
         return "git-LFS pointers: fetch the images with `git lfs pull`"
-    return "no image by its content" if isinstance(error, UnidentifiedImageError) else "damaged or cut off"
+    if isinstance(error, UnidentifiedImageError):
+        return "of a kind that is not decoded here: save them with 8 bits" if start.startswith(BEGIN) else "no image by its content"
+    return "damaged or cut off"
 
 
 def _upright(opened: Image.Image) -> Image.Image:

@@ -1,5 +1,6 @@
 """Which file a row of a table means."""
 
+import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -51,6 +52,6 @@ class Lookup:
 
 def _keys(parts: Sequence[str]) -> tuple[str, ...]:
     """The forms of a file's name that rows are looked up by, the strictest first."""
-    name = parts[-1].casefold()
+    *_, name = near = [unicodedata.normalize("NFC", part).casefold() for part in parts[-2:]]
     stem = PurePosixPath(name).stem
-    return "/".join(parts[-2:]).casefold(), name, stem, unpadded(stem) if stem.isdigit() else stem
+    return "/".join(near), name, stem, unpadded(stem) if stem.isdigit() else stem

@@ -1,6 +1,7 @@
 """Names of classes in the model's order, from a file of the user or from the model's own."""
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -57,8 +58,8 @@ def of_model(known: tuple[str, ...] | None) -> Names | None:
 
 
 def plain(name: str) -> str:
-    """A name without what people and programs change: case, spaces, leading zeros of a number."""
-    folded = re.sub(r"[\s_\-]+", " ", name).strip().casefold()
+    """A name without what people and programs change: case, spaces, how accents are put together, leading zeros of a number."""
+    folded = re.sub(r"[\s_\-]+", " ", unicodedata.normalize("NFKC", name)).strip().casefold()
     return unpadded(folded) if is_number(folded) else folded
 
 

@@ -25,6 +25,8 @@ LAYOUTS: dict[str, Callable[[int, int], str]] = {
     "prefix": lambda c, i: f"class_{c}/{i}.png",
     "prefix of a number": lambda c, i: f"Class {c:02d}/{i}.png",
     "number and name": lambda c, i: f"{c}_{SIGNS[-c - 1]}/{i}.png",
+    "number, and another one": lambda c, i: f"{c} - {20 * (c % 3)} km/h".replace("/", "p") + f"/{i}.png",
+    "name and number": lambda c, i: f"{SIGNS[-c - 1]}_{c}/{i}.png",
     "sorted names": lambda c, i: f"{SIGNS[c]}/{i}.png",
     "sorted names below splits": lambda c, i: f"{('train', 'test')[i % 2]}/{SIGNS[c]}/{c}_{i}.png",
     "groups of classes": lambda c, i: f"{('round', 'square')[c % 2]}/{c}/{i}.png",
@@ -91,6 +93,15 @@ def test_names_with_numbers_in_front(tmp_path: Path) -> None:
     names.write_text("".join(f"{c} {SIGNS[-c - 1]}\n" for c in range(CLASSES)), encoding="utf-16")
     clean = load(tmp_path / "imgs", CLASSES, classes=names)
     assert labels(clean) == [CLASSES - 1 - r // 20 for r in red(clean)]
+
+
+def test_names_of_the_user_beside_numbered_folders(tmp_path: Path) -> None:
+    """They say what the classes are called; none of the folders is."""
+    folder = build(tmp_path / "imgs", LAYOUTS["padded"])
+    names = tmp_path / "names.txt"
+    names.write_text("\n".join(SIGNS))
+    clean = load(folder, CLASSES, classes=names)
+    assert (clean.names, clean.labelled_by) == (tuple(SIGNS), "labels from folder numbers")
 
 
 @pytest.mark.parametrize("by_name", [False, True])

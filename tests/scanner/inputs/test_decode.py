@@ -126,6 +126,7 @@ def test_of_several_pictures_the_first_counts(tmp_path: Path, suffix: str) -> No
         (b"", "empty"),
         (b"version https://git-lfs.github.com/spec/v1\n", "git-LFS pointers"),
         (b"<html>not found</html>", "no image by its content"),
+        (b"II*\0" + bytes(40), "of a kind that is not decoded here"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "no image by its content"),
     ],
 )

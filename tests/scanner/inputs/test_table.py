@@ -113,6 +113,13 @@ def test_paths_below_folders(tmp_path: Path) -> None:
         read(tmp_path / "imgs", "".join(f"image.png,{c}\n" for c in range(CLASSES)))
 
 
+def test_accents_that_are_put_together_otherwise(tmp_path: Path) -> None:
+    """As Macs write the names of files."""
+    for c in range(CLASSES):
+        picture(tmp_path / "imgs" / f"caf\u00e9{c}.png", 30 * c)
+    assert len(read(tmp_path / "imgs", "".join(f"cafe\u0301{c}.png,{c}\n" for c in range(CLASSES)))) == CLASSES
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [
