@@ -1,5 +1,6 @@
 """One image file: told by its content, decoded to 8 bits, turned upright, brought to the model's size."""
 
+import logging
 import warnings
 from pathlib import Path
 
@@ -20,6 +21,9 @@ BEGIN = (b"\x89PNG", b"\xff\xd8", b"II*\0", b"MM\0*", b"RIFF", b"GIF8", b"BM")
 LFS = b"version https://git-lfs"
 # a strip this many times longer than the model's image is cut before it is scaled
 LONG = 16
+
+# Pillow logs what it does not like of a file, which would reach the terminal where nobody asked for logs
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 class UnreadableError(Exception):

@@ -1,6 +1,8 @@
 """One image file: orientation, modes, bit depths, damage."""
 
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -137,6 +139,17 @@ def test_why_a_file_cannot_be_read(tmp_path: Path, content: bytes, why: str) -> 
     (tmp_path / "good.png").unlink()
     with pytest.raises(UsageError, match=f"none of its 1 image files can be read: 1 file cannot be read, {why}"):
         load(tmp_path, 5)
+
+
+def test_nothing_is_said_on_stderr(tmp_path: Path) -> None:
+    """By a process of its own: pytest takes over the logs of this one."""
+    Image.fromarray(PIXELS).save(tmp_path / "a.tif")
+    content = (tmp_path / "a.tif").read_bytes()
+    samples = content.index(struct.pack("<HHI", 277, 3, 1)) + 8
+    (tmp_path / "a.tif").write_bytes(content[:samples] + struct.pack("<H", 2048) + content[samples + 2 :])
+    code = "import sys, pathlib; from banscan.scanner.inputs import decode; print(decode.is_image(pathlib.Path(sys.argv[1])))"
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.tif")], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("False\n", "")
 
 
 def test_huge_pictures_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
