@@ -17,7 +17,7 @@ OUT ?=
 COMMIT ?=
 MINUTES ?= 8
 
-.PHONY: demo demo-seeds zoo detect repairs golden null evidence matrix check test test-frameworks lint bench bench-gpu clean
+.PHONY: demo demo-seeds zoo detect repairs golden null fuzz evidence matrix check test test-frameworks lint bench bench-gpu clean
 
 demo: $(VENV)/installed ## scan the two examples: a backdoored model (exit 1) and a clean one (exit 0)
 	@$(BIN)/banscan examples/backdoored.onnx --clean-dir examples/clean; code=$$?; echo "exit $$code"; test $$code -eq 1
@@ -61,6 +61,9 @@ matrix: $(VENV)/tested ## docs/matrix.md: every family of classifiers in every f
 
 check: lint ## while working: lint and the tests that neither train nor search; under a minute
 	$(BIN)/python -m pytest -m "not slow" -n 2
+
+fuzz: $(VENV)/tested ## reads mutants of model files, images and tables for MINUTES; finished batches are not read again
+	OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m bench.fuzz --minutes $(MINUTES) --out bench/results/fuzz.jsonl --keep .mutants
 
 test: $(VENV)/tested ## everything that needs no GPU
 	$(BIN)/python -m pytest

@@ -16,6 +16,7 @@ import click
 from banscan.files import whole
 from bench import ablation, floor, maps, repair, tables
 from bench.baselines import table as baselines
+from bench.fuzz import table as fuzz
 from bench.rows import read
 
 TEXTS = Path(__file__).with_suffix(".md")
@@ -28,6 +29,7 @@ BODIES: dict[str, Callable[[list[dict[str, Any]]], list[str]]] = {
     "baselines": baselines.page,
     "examples": partial(tables.page, held=False),
     "floor": floor.page,
+    "fuzz": fuzz.page,
     "held": partial(tables.page, held=True),
     "maps": maps.page,
     "repair": repair.page,

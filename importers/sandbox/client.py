@@ -110,9 +110,10 @@ def _failure(path: Path, budget: Budget, ended: dict[str, Any], outcome: dict[st
     kind = None if outcome is None else outcome.get("error")
     if outcome is not None and isinstance(found := getattr(errors, str(kind), None), type) and issubclass(found, BanscanError):
         return found(str(outcome["text"]))
-    if kind == "fault":
-        error = BanscanError(f"{path}: banscan failed on it ({outcome and outcome.get('text')}); please report it with the file")
-        error.add_note(str(outcome and outcome.get("trace")))
+    if outcome is not None and kind == "fault":
+        said = " ".join(str(outcome.get("text")).split())[:200]
+        error = BanscanError(f"{path}: banscan failed on it ({said}); please report it with the file")
+        error.add_note(str(outcome.get("trace")))
         return error
     status = ended["status"]
     if status is None:
