@@ -4,7 +4,8 @@ python -m banscan.importers.pytorch.script_reader read MODEL OUT     the graph a
 python -m banscan.importers.pytorch.script_reader run MODEL IMAGES   its own answers; IMAGES is replaced by them
 python -m banscan.importers.pytorch.script_reader write MODEL OUT    OUT, values by name, is replaced by the model with these in its weights
 
-Nothing of the file's code runs while it is read or written. Running it, to compare, happens here only.
+MODEL is the archive that `plain` wrote. Nothing of its code runs while it is read or written. Running it, to compare, happens here only, and
+only after every operator in its graph was looked at.
 """
 
 import contextlib
@@ -17,34 +18,65 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from banscan.importers.pytorch import graph
+from banscan.importers.pytorch.graph import UnreadableError
+
 SECONDS = 300
 # beside twice the file: torch itself maps a few GB
 MEMORY = 16 << 30
-# what a graph may hold as numbers; anything else is an object that only TorchScript itself can run
-PLAIN = (type(None), bool, int, float, str)
-
-
-class UnreadableError(Exception):
-    """A part of the graph that cannot be carried over; the message says which."""
+# how this process ends when it refuses the file and its message is the whole sentence
+REFUSED = 3
+# images that are asked again, so many at once; by how much an answer may differ then, of the largest (16 bits: more)
+AGAIN, TOLERANCE, COARSE = (1, 2, 3), 1e-3, 5e-2
 
 
 def main(mode: str, model: Path, other: Path) -> None:
     """Reads, runs or writes one model."""
     limit(model.stat().st_size)
-    script = torch.jit.load(str(model), map_location="cpu", _restore_shapes=True)
+    unit: Any = torch._C.CompilationUnit()
+    load: Any = torch._C.import_ir_module
+    module = load(unit, str(model), torch.device("cpu"), {}, "model/traced_inputs.pkl" in zipfile.ZipFile(model).namelist())
+    graph.check(unit, module)
+    script: Any = torch.jit._recursive.wrap_cpp_module(module)
     if mode == "write":
         replace(script, torch.load(other, weights_only=True))
         script.save(str(other))
         carry(model, other)
         return
-    script = script.eval()
+    script.eval()
     if mode == "run":
-        images = torch.load(other, weights_only=True)
-        with torch.no_grad():
-            answers = [_first(script(part)) for part in images.split(64)]
-        torch.save(torch.cat(answers), other)
+        images, place = torch.load(other, weights_only=True)
+        torch.save(answers(module, images, place), other)
     else:
-        torch.save(read(script), other)
+        torch.save(graph.read(module), other)
+
+
+@torch.no_grad()
+def answers(module: Any, images: Tensor, place: list[str]) -> Tensor:
+    """What the module answers; a few images are asked again, fewer at once, since the batch must not decide what it computes.
+
+    Raises:
+        UnreadableError: it does.
+    """
+    forward = module._get_method("forward")
+    kind = graph.image_type(module)
+    given = (images if kind.is_floating_point else images.round()).to(kind)
+    given = given.flatten(1) if graph.flat(module) else given
+
+    def ask(part: Tensor) -> Tensor:
+        return _taken(forward(part), place).float()
+
+    result = torch.cat([ask(part) for part in given.split(64)])
+    few = given[: sum(AGAIN)]
+    again = {f"on images {size} at a time": [ask(part) for part in few.split(size)] for size in AGAIN}
+    with torch.enable_grad():
+        again["while gradients are recorded"] = [ask(few).detach()]
+    scale = float(result.abs().max()) if result.numel() else 0.0
+    for how, parts in again.items():
+        difference = float((torch.cat(parts) - result[: len(few)]).abs().max()) if len(few) else 0.0
+        if difference > (TOLERANCE if kind.itemsize > 2 or not kind.is_floating_point else COARSE) * scale:
+            raise UnreadableError(f"it answers differently {how}; a classifier must answer each image by itself")
+    return result
 
 
 def replace(script: Any, values: dict[str, Tensor]) -> None:
@@ -80,102 +112,21 @@ def limit(size: int) -> None:
             resource.setrlimit(kind, (most, most))
 
 
-def _first(value: Any) -> Tensor:
-    while isinstance(value, list | tuple):
-        value = value[0]
+def _taken(value: Any, place: list[str]) -> Tensor:
+    """The output at a place: indices of tuples and lists, keys of dictionaries, from the outside in."""
+    for step in place:
+        value = value[step if isinstance(value, dict) else int(step)]
     if not isinstance(value, Tensor):
         raise UnreadableError("its output is no tensor")
-    return value.float()
-
-
-def read(script: Any) -> dict[str, Any]:
-    """The graph of `forward` as plain values: steps, tensors, input names and the shape it was traced with.
-
-    A step is [kind, detail, inputs, outputs]: "value" (a number or a list), "tensor" (its name), "call" ("aten::add.Tensor"), "unpack",
-    "if" (two blocks of steps with the names they return), "loop" (a block, its inputs and outputs), "raise".
-    """
-    try:
-        # folds the training flag and dead branches; parameters stay attributes
-        root = torch._C._freeze_module(script._c, [], True, True)
-    except RuntimeError:
-        root = script._c  # frozen already
-    graph = root._get_method("forward").graph.copy()
-    torch._C._jit_pass_inline(graph)
-    inputs = list(graph.inputs())
-    if len(inputs) != 2:
-        raise UnreadableError(f"{len(inputs) - 1} inputs; expected an image classifier with one image input")
-    names = [i.debugName() for i in inputs]
-    tensors: dict[str, Tensor] = {}
-    steps = _steps(graph, {names[0]: (root, "")}, tensors)
-    # freezing forgets the shapes that the file was traced with
-    kind: Any = list(script.graph.inputs())[1].type()
-    sizes = kind.sizes() if isinstance(kind, torch._C.TensorType) else None
-    return {
-        "steps": steps,
-        "tensors": tensors,
-        "image": names[1],
-        "outputs": [o.debugName() for o in graph.outputs()],
-        "sizes": None if sizes is None else list(sizes),
-    }
-
-
-def _steps(block: Any, objects: dict[str, Any], tensors: dict[str, Tensor]) -> list[Any]:
-    steps: list[Any] = []
-    for node in block.nodes():
-        kind = node.kind()
-        inputs, outputs = [v.debugName() for v in node.inputs()], [v.debugName() for v in node.outputs()]
-        if kind == "prim::Constant":
-            value = node.output().toIValue()
-            steps.append(_constant(value, outputs[0], tensors, outputs))
-        elif kind == "prim::GetAttr":
-            owner, path = objects[inputs[0]]
-            name = f"{path}.{node.s('name')}".lstrip(".")
-            value = owner.getattr(node.s("name")) if hasattr(owner, "getattr") else getattr(owner, node.s("name"))
-            if isinstance(value, torch._C.ScriptObject | torch.ScriptObject):
-                objects[outputs[0]] = (value, name)
-            else:
-                steps.append(_constant(value, name, tensors, outputs))
-        elif kind == "prim::If":
-            blocks = [[_steps(b, objects, tensors), [v.debugName() for v in b.outputs()]] for b in node.blocks()]
-            steps.append(["if", blocks, inputs, outputs])
-        elif kind == "prim::Loop":
-            body = next(iter(node.blocks()))
-            ends = [v.debugName() for v in body.inputs()], [v.debugName() for v in body.outputs()]
-            steps.append(["loop", [_steps(body, objects, tensors), *ends], inputs, outputs])
-        elif kind == "prim::RaiseException":
-            steps.append(["raise", None, inputs, outputs])
-        elif kind in ("prim::TupleUnpack", "prim::ListUnpack"):
-            steps.append(["unpack", None, inputs, outputs])
-        elif kind.startswith("aten::"):
-            overload = torch._C.parse_schema(node.schema()).overload_name if node.schema() != "(no schema)" else ""
-            steps.append(["call", f"{kind}.{overload or 'default'}", inputs, outputs])
-        elif kind.startswith("prim::"):
-            steps.append(["call", kind, inputs, outputs])
-        else:
-            raise UnreadableError(f"operator {kind} is not supported")
-    return steps
-
-
-def _constant(value: Any, name: str, tensors: dict[str, Tensor], outputs: list[str]) -> list[Any]:
-    if isinstance(value, Tensor):
-        if value.is_quantized:
-            raise UnreadableError(f"{name} is quantised; export the float model, or quantise it with onnxruntime")
-        if value.dim() == 0 and not value.is_floating_point():
-            return ["value", value.item(), [], outputs]  # a size, which tracing made a tensor of
-        tensors[name] = value.detach().clone()
-        return ["tensor", name, [], outputs]
-    if isinstance(value, torch.dtype):
-        return ["value", str(value), [], outputs]
-    if isinstance(value, torch.device):
-        return ["value", "cpu", [], outputs]
-    if isinstance(value, PLAIN) or (isinstance(value, list | tuple) and all(isinstance(v, PLAIN) for v in value)):
-        return ["value", list(value) if isinstance(value, tuple) else value, [], outputs]
-    raise UnreadableError(f"{name} is a {type(value).__name__}, which cannot be read")
+    return value
 
 
 if __name__ == "__main__":
     try:
         main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))
-    except (UnreadableError, RuntimeError, MemoryError, ValueError, OSError) as error:
+    except UnreadableError as error:
+        sys.stderr.write(str(error))
+        sys.exit(REFUSED)
+    except (RuntimeError, MemoryError, ValueError, OSError) as error:
         lines = [line for line in str(error).strip().splitlines() if line.strip()]
         sys.exit(lines[-1] if lines else type(error).__name__)

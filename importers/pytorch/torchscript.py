@@ -14,42 +14,42 @@ from torch import Tensor
 from banscan.errors import BanscanError, ModelError
 from banscan.importers.digest import sha256
 from banscan.importers.format import Format
-from banscan.importers.model import EXAMPLE_SIZE, Input, Source, TracedModel
+from banscan.importers.model import Source, TracedModel
 from banscan.importers.normal.normalise import normalise
 from banscan.importers.normal.trace import export
-from banscan.importers.pytorch import archive
+from banscan.importers.pytorch import archive, plain, trial
 from banscan.importers.pytorch.script import Script
 
 NAME = "TorchScript"
 # seconds
 TIMEOUT = 300
-# sides tried where the file does not say what it was traced with; the first that a size-bound network takes is its own
-SIZES = (EXAMPLE_SIZE, 32, 28, 64, 96, 128, 160, 192, 227, 240, 256, 299, 320, 331, 384, 448, 512)
+# how the child ends when its message is the whole sentence
+REFUSED = 3
 
 
 def read(path: Path, size: tuple[int, int] | None, logits: str | None) -> TracedModel:
     """Reads a TorchScript classifier, traced, scripted or frozen; `size` is for images whose size it leaves free.
 
     Raises:
-        UsageError: `logits` names an output.
+        UsageError: `logits` names an output of a file that has only one.
         ModelError: the archive is refused or damaged, or holds no image classifier that can be traced.
     """
-    archive.check_unnamed(path, logits)
-    archive.check_script(path)
     try:
         module = Script(_child("read", path, None))
+        spec = trial.image(path, module, size)
+        trial.choose(path, module, spec, logits)
     except BanscanError as error:
-        raise ModelError(f"{path}: {error}") from error
-    spec = _input(path, module).sized(size)
+        raise type(error)(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error
     traced = export(path, module, spec.example())
     names = {attribute: name for name, attribute in module.attributes.items()}
-    source = Source(path, NAME, "PyTorch", None, sha256(path), None, weights=names)
+    source = Source(path, NAME, "PyTorch", None, sha256(path), None, precision=module.precision, output=module.chosen, weights=names)
     return normalise(traced, spec, source)
 
 
 def run(source: Source, images: np.ndarray) -> np.ndarray:
     """The file's own answer under TorchScript, in a process of its own, for float32 images [N, ...]."""
-    answers: Tensor = _child("run", source.path, torch.from_numpy(images))
+    place = [] if source.output is None else source.output.split(".")
+    answers: Tensor = _child("run", source.path, (torch.from_numpy(images), place))
     return answers.numpy()
 
 
@@ -62,7 +62,7 @@ def write(source: Source, weights: dict[str, Tensor], path: Path) -> None:
     try:
         path.write_bytes(_child("write", source.path, weights))
     except BanscanError as error:
-        raise ModelError(f"{source.path}: {error}") from error
+        raise ModelError(f"{source.path}: {str(error).removeprefix(f'{source.path}: ')}") from error
 
 
 # an isolated Python takes nothing from the environment; a checkout that is not installed is found last, where this package lies
@@ -70,54 +70,25 @@ START = "import runpy, sys; sys.path.append(sys.argv.pop(1)); runpy.run_module(s
 HOME = Path(inspect.getfile(ModelError)).resolve().parents[1]
 
 
-def _child(mode: str, path: Path, given: Tensor | dict[str, Tensor] | None) -> Any:
-    """What `script_reader` answers; it gets its own folder and an environment without anything of the user's."""
+def _child(mode: str, path: Path, given: Any) -> Any:
+    """What `script_reader` answers; it gets its own folder, with the archive written anew, and an environment without anything of the user's."""
     with tempfile.TemporaryDirectory(prefix="banscan-") as folder:
-        other = Path(folder) / "data"
+        model, other = plain.rewrite(path, Path(folder)), Path(folder) / "data"
         if given is not None:
             torch.save(given, other)
         reader = "banscan.importers.pytorch.script_reader"
-        command = [sys.executable, "-I", "-W", "ignore", "-c", START, str(HOME), reader, mode, str(path.resolve()), str(other)]
+        command = [sys.executable, "-I", "-W", "ignore", "-c", START, str(HOME), reader, mode, str(model), str(other)]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False, cwd=folder)
+            done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=TIMEOUT, check=False, cwd=folder)
         except subprocess.TimeoutExpired:
             raise ModelError(f"reading it took more than {TIMEOUT} seconds; export the model as ONNX") from None
         if done.returncode != 0:
             lines = done.stderr.strip().splitlines()
             reason = lines[-1] if lines else f"its reader ended with {done.returncode}"
+            if done.returncode == REFUSED:
+                raise ModelError(reason)
             raise ModelError(f"not a TorchScript model that can be read ({reason}); export it again with torch.jit.trace")
         return other.read_bytes() if mode == "write" else torch.load(other, weights_only=True)
-
-
-def _input(path: Path, module: Script) -> Input:
-    """Channels and size: those it was traced with, or the first that it takes."""
-    if module.sizes is not None and len(module.sizes) == 4:
-        _, channels, height, width = module.sizes
-        if channels not in (1, 3):
-            raise ModelError(f"{path}: it was traced with {channels} channels; expected images [N, channels, height, width], grey or RGB")
-        return Input("image", "NCHW", channels, height, width)
-    reason = ""
-    taken: list[tuple[int, int]] = []
-    for channels in (3, 1):
-        for size in SIZES:
-            try:
-                with torch.no_grad():
-                    module(torch.zeros(2, channels, size, size))
-            except (RuntimeError, ValueError, IndexError, TypeError, ModelError) as error:
-                reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-                continue
-            taken.append((channels, size))
-            if len(taken) == 2:
-                break
-        if taken:
-            break
-    if not taken:
-        raise ModelError(
-            f"{path}: it takes no images of {SIZES[-1]} pixels or fewer ({reason}); export it as ONNX, which says its input size"
-        )
-    channels, size = taken[0]
-    free = len(taken) > 1
-    return Input("image", "NCHW", channels, None if free else size, None if free else size)
 
 
 TORCHSCRIPT = Format(
