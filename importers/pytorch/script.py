@@ -21,7 +21,7 @@ class Script(nn.Module):
     def __init__(self, program: dict[str, Any]) -> None:
         super().__init__()
         self.steps, self.image, self.output = program["steps"], program["image"], program["outputs"][0]
-        self.sizes: list[int] | None = program["sizes"]
+        self.sizes: list[int | None] | None = program["sizes"]
         # where the logits are in what it returns, and what that place is called; set when that is known
         self.place: tuple[outputs.Key, ...] = ()
         self.chosen: str | None = None

@@ -24,8 +24,9 @@ def image(path: Path, module: Script, size: tuple[int, int] | None) -> Input:
         ModelError: it takes no images that are tried, or only as many at once as it was traced with.
     """
     sizes = module.sizes
-    if sizes is not None and len(sizes) in (2, 4):
-        spec = flat_input(path, "image", sizes[1]) if len(sizes) == 2 else image_input(path, "image", list(sizes[1:]))
+    if sizes is not None and (len(sizes) == 4 or (len(sizes) == 2 and sizes[1] is not None)):
+        flat = flat_input(path, module.image, sizes[1]) if len(sizes) == 2 and sizes[1] is not None else None
+        spec = flat or image_input(path, module.image, list(sizes[1:])).sized(size)
         module.flat = spec.flat
         _check_batch(module, spec, sizes[0])
         return spec
@@ -68,13 +69,13 @@ def _run(module: Script, spec: Input, batch: int) -> dict[str, object]:
         return module.run(torch.empty(batch, *spec.example().shape[1:]))
 
 
-def _check_batch(module: Script, spec: Input, traced: int) -> None:
+def _check_batch(module: Script, spec: Input, traced: int | None) -> None:
     """A network that only takes as many images as it was traced with says so itself."""
-    reasons = [failure(module, spec, batch) for batch in (2, 3)]
-    if None in reasons and reasons.count(None) == 2:
+    reasons = [r for r in (failure(module, spec, batch) for batch in (2, 3)) if r is not None]
+    if not reasons:
         return
-    reason = next(r for r in reasons if r is not None)
-    if failure(module, spec, traced) is None:
+    reason = reasons[0]
+    if traced is not None and failure(module, spec, traced) is None:
         raise ModelError(
             f"its code takes {traced} images at once and no other number ({reason}); trace it again with code that leaves the batch open, "
             "as x.flatten(1) instead of x.view(n, -1)"
