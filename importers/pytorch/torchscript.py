@@ -1,30 +1,27 @@
-"""TorchScript file → TracedModel: a child process reads the graph, which is then recorded as an ATen graph with a free batch."""
+"""TorchScript file → TracedModel: PyTorch loads the graph, which is then recorded as an ATen graph with a free batch."""
 
-import inspect
-import subprocess
-import sys
-import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from banscan.errors import BanscanError, ModelError
+from banscan.importers import sandbox
 from banscan.importers.digest import sha256
 from banscan.importers.format import Format
 from banscan.importers.model import Source, TracedModel
 from banscan.importers.normal.normalise import normalise
 from banscan.importers.normal.trace import export
-from banscan.importers.pytorch import archive, plain, trial
+from banscan.importers.pytorch import archive, script_reader, trial
+from banscan.importers.pytorch.graph import UnreadableError
 from banscan.importers.pytorch.script import Script
+from banscan.importers.sandbox.budget import reading
 
 NAME = "TorchScript"
-# seconds
-TIMEOUT = 300
-# how the child ends when its message is the whole sentence
-REFUSED = 3
 
 
 def read(path: Path, size: tuple[int, int] | None, logits: str | None) -> TracedModel:
@@ -34,12 +31,10 @@ def read(path: Path, size: tuple[int, int] | None, logits: str | None) -> Traced
         UsageError: `logits` names an output of a file that has only one.
         ModelError: the archive is refused or damaged, or holds no image classifier that can be traced.
     """
-    try:
-        module = Script(_child("read", path, None))
+    with _told(path):
+        module = Script(script_reader.read(path))
         spec = trial.image(path, module, size)
         trial.choose(path, module, spec, logits)
-    except BanscanError as error:
-        raise type(error)(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error
     traced = export(path, module, spec.example())
     names = {attribute: name for name, attribute in module.attributes.items()}
     source = Source(path, NAME, "PyTorch", None, sha256(path), None, precision=module.precision, output=module.chosen, weights=names)
@@ -47,10 +42,11 @@ def read(path: Path, size: tuple[int, int] | None, logits: str | None) -> Traced
 
 
 def run(source: Source, images: np.ndarray) -> np.ndarray:
-    """The file's own answer under TorchScript, in a process of its own, for float32 images [N, ...]."""
-    place = [] if source.output is None else source.output.split(".")
-    answers: Tensor = _child("run", source.path, (torch.from_numpy(images), place))
-    return answers.numpy()
+    """The file's own answer under TorchScript for float32 images [N, ...]."""
+    with _told(source.path):
+        place = [] if source.output is None else source.output.split(".")
+        answers: np.ndarray = script_reader.run(source.path, torch.from_numpy(images), place).numpy()
+        return answers
 
 
 def write(source: Source, weights: dict[str, Tensor], path: Path) -> None:
@@ -59,36 +55,30 @@ def write(source: Source, weights: dict[str, Tensor], path: Path) -> None:
     Raises:
         ModelError: a weight that the file does not hold as one.
     """
+    known = asdict(source) | {"path": str(source.path)}
+    answer, _ = sandbox.call("write", {"source": known}, {"weights": weights}, path=source.path, budget=reading(source.path))
+    path.write_bytes(answer.numpy().tobytes())
+
+
+def written(source: Source, weights: dict[str, Tensor]) -> bytes:
+    """What `write` writes; in a confined process."""
+    with _told(source.path):
+        return script_reader.write(source.path, weights)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Makes one sentence, which names the file, of whatever goes wrong with it."""
     try:
-        path.write_bytes(_child("write", source.path, weights))
+        yield
     except BanscanError as error:
-        raise ModelError(f"{source.path}: {str(error).removeprefix(f'{source.path}: ')}") from error
-
-
-# an isolated Python takes nothing from the environment; a checkout that is not installed is found last, where this package lies
-START = "import runpy, sys; sys.path.append(sys.argv.pop(1)); runpy.run_module(sys.argv.pop(1), run_name='__main__', alter_sys=True)"
-HOME = Path(inspect.getfile(ModelError)).resolve().parents[1]
-
-
-def _child(mode: str, path: Path, given: Any) -> Any:
-    """What `script_reader` answers; it gets its own folder, with the archive written anew, and an environment without anything of the user's."""
-    with tempfile.TemporaryDirectory(prefix="banscan-") as folder:
-        model, other = plain.rewrite(path, Path(folder)), Path(folder) / "data"
-        if given is not None:
-            torch.save(given, other)
-        reader = "banscan.importers.pytorch.script_reader"
-        command = [sys.executable, "-I", "-W", "ignore", "-c", START, str(HOME), reader, mode, str(model), str(other)]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=TIMEOUT, check=False, cwd=folder)
-        except subprocess.TimeoutExpired:
-            raise ModelError(f"reading it took more than {TIMEOUT} seconds; export the model as ONNX") from None
-        if done.returncode != 0:
-            lines = done.stderr.strip().splitlines()
-            reason = lines[-1] if lines else f"its reader ended with {done.returncode}"
-            if done.returncode == REFUSED:
-                raise ModelError(reason)
-            raise ModelError(f"not a TorchScript model that can be read ({reason}); export it again with torch.jit.trace")
-        return other.read_bytes() if mode == "write" else torch.load(other, weights_only=True)
+        raise type(error)(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error
+    except UnreadableError as error:
+        raise ModelError(f"{path}: {error}") from error
+    except (RuntimeError, ValueError, IndexError, KeyError, TypeError) as error:
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        reason = lines[-1].strip() if lines else type(error).__name__
+        raise ModelError(f"{path}: not a TorchScript model that can be read ({reason}); export it again with torch.jit.trace") from error
 
 
 TORCHSCRIPT = Format(
