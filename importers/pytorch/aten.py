@@ -57,7 +57,11 @@ SAME = frozenset(
         "aten::_unwrap_optional",
     }
 )
-DROPOUT = ("dropout", "native_dropout")
+# what asks for the values of a tensor
+VALUES = frozenset(
+    f"aten::{name}"
+    for name in "Bool Int Float IntImplicit FloatImplicit ScalarImplicit item _local_scalar_dense is_nonzero equal allclose".split()
+) | {"prim::tolist"}
 
 
 def reduced(dtype: torch.dtype) -> torch.dtype:
@@ -221,6 +225,8 @@ def call(name: str, arguments: list[Any], names: list[str]) -> Any:
     if plain in ("aten::tensor", "aten::as_tensor", "aten::scalar_tensor"):
         return _tensor(arguments[0], dict(zip(names, arguments, strict=False)).get("dtype"))
     tensors = any(_is_tensor(a) for a in arguments)
+    if tensors and plain in VALUES:
+        raise ModelError(language.PIXELS)
     if not tensors and (plain in language.KNOWN or plain in language.ARITHMETIC or not plain.startswith("aten::")):
         return language.calculate(plain, arguments)
     if plain in LISTS and isinstance(arguments[0], list | dict | tuple):
@@ -260,7 +266,9 @@ def _tensor(value: Any, dtype: Any) -> Any:
 def _torch(plain: str, overload: str, given: dict[str, Any]) -> Any:
     """An operator of torch's own, its arguments bound by name."""
     packet = plain.removeprefix("aten::")
-    if not plain.startswith("aten::") or packet not in operators.TENSORS:
+    if packet in operators.RANDOM:
+        raise ModelError(f"its answers are random ({plain}); save it after model.eval()")
+    if not plain.startswith("aten::") or not operators.computes(packet):
         raise ModelError(f"operator {plain} is not supported")
     target = _aten(f"{packet}.{overload}", f"{packet}.default")
     positional: list[Any] = []

@@ -18,6 +18,8 @@ TOKEN = re.compile(
 # names that may stand in a value which is there before anything runs
 LITERALS = frozenset({"True", "False", "None", "inf", "nan", "infj", "nanj", "annotate", "List", "Dict", "Tuple", "Optional"})
 LITERALS |= {"int", "float", "bool", "str", "Tensor", "Final"}
+# never a classifier's; a call of it that nothing reads would not be in the graph
+FILES = frozenset({"from_file", "save"})
 HOOKS = ("__forward_hooks__", "__forward_pre_hooks__")
 # what a line of a class or a module may begin with, apart from the names that it gives values to
 BEGINNINGS = ("def", "class", "import")
@@ -37,6 +39,9 @@ def check(where: str, text: str) -> None:
         first = line[0][1]
         if any(kind == "name" and token in ("def", "class") for kind, token in line[1:]):
             raise ModelError(f"{where} has two definitions in a line, which PyTorch does not write; refused")
+        for (_, before), (_, name), (_, behind) in zip(line, line[1:], line[2:], strict=False):
+            if before == "." and name in FILES and behind == "(":
+                raise ModelError(f"{where} calls {name}, which no classifier needs; refused")
         if first == "def":
             check_definition(where, line)
         elif not any(kind == "def" for _, kind in inside):

@@ -64,6 +64,8 @@ def nodes(block: Any, depth: int) -> Iterator[Any]:
 
 def _check_node(node: Any) -> None:
     kind = node.kind()
+    if kind in ("prim::Enter", "prim::Exit"):
+        raise UnreadableError("its code has a with-block, which is not read; export it with torch.jit.trace")
     if kind.startswith(("quantized::", "quantization::", "_quantized::")):
         raise UnreadableError(QUANTISED)
     if not operators.allowed(kind, _schema(node)[0]):

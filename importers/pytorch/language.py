@@ -147,10 +147,14 @@ def _not(value: Any) -> Any:
 
 
 def _whole(value: Any) -> Any:
-    return value if isinstance(value, torch.SymInt) or type(value) is int else int(value)
+    if isinstance(value, torch.SymBool):
+        raise ModelError(BATCH)
+    return torch.sym_int(value) if symbolic(value) else int(value)
 
 
 def _real(value: Any) -> Any:
+    if isinstance(value, torch.SymBool):
+        raise ModelError(BATCH)
     return torch.sym_float(value) if symbolic(value) else float(value)
 
 

@@ -4,6 +4,8 @@ Reading goes by what is needed, so whatever is not here is refused: files, devic
 quantised and complex tensors, and operators of other libraries.
 """
 
+import re
+
 ELEMENTWISE = """
 abs absolute acos acosh add addcdiv addcmul angle asin asinh atan atan2 atanh arccos arcsin arctan bitwise_and bitwise_not bitwise_or
 bitwise_xor ceil celu clamp clamp_max clamp_min clip copysign cos cosh deg2rad div divide elu eq erf erfc erfinv exp exp2 expm1
@@ -22,7 +24,7 @@ column_stack constant_pad_nd contiguous copy detach detach_copy diag diag_embed 
 fliplr flipud gather hstack im2col col2im index index_add index_copy index_fill index_put _unsafe_index _unsafe_index_put index_select
 lift_fresh lift_fresh_copy lift
 masked_scatter meshgrid moveaxis movedim narrow narrow_copy numel pad permute permute_copy pixel_shuffle pixel_unshuffle ravel
-reflection_pad1d reflection_pad2d repeat repeat_interleave replication_pad1d replication_pad2d reshape reshape_as _reshape_alias roll rot90
+reflection_pad1d reflection_pad2d reflection_pad3d replication_pad3d repeat repeat_interleave replication_pad1d replication_pad2d reshape reshape_as _reshape_alias roll rot90
 row_stack scatter scatter_add select select_copy select_scatter slice slice_copy slice_scatter split split_copy split_with_sizes
 split_with_sizes_copy squeeze squeeze_copy stack swapaxes swapdims t t_copy take take_along_dim tensor_split tile transpose transpose_copy
 tril triu unbind unbind_copy unflatten unfold unsafe_chunk unsafe_split unsafe_split_with_sizes unsqueeze unsqueeze_copy view view_as
@@ -37,15 +39,15 @@ LAYERS = """
 _adaptive_avg_pool2d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d
 adaptive_max_pool3d addbmm addmm addmv addr affine_grid_generator alpha_dropout avg_pool1d avg_pool2d avg_pool3d baddbmm batch_norm
 _batch_norm_impl_index _native_batch_norm_legit_no_training native_batch_norm _native_batch_norm_legit bilinear bmm _convolution
-convolution _convolution_mode conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d chain_matmul cross dot dropout
+convolution _convolution_mode conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d chain_matmul cross cross_entropy_loss binary_cross_entropy_with_logits mse_loss nll_loss nll_loss_nd nll_loss2d dot dropout
 native_dropout einsum embedding
-feature_alpha_dropout feature_dropout grid_sampler grid_sampler_2d group_norm native_group_norm inner instance_norm layer_norm
+feature_alpha_dropout feature_dropout grid_sampler grid_sampler_2d grid_sampler_3d  group_norm native_group_norm inner instance_norm layer_norm
 native_layer_norm linear linalg_matmul linalg_multi_dot linalg_inv inverse
 local_value log_softmax _log_softmax lstm gru rnn_tanh rnn_relu matmul max_pool1d max_pool1d_with_indices max_pool2d max_pool2d_with_indices
 max_pool3d mkldnn_convolution mm mv outer ger kron rms_norm scaled_dot_product_attention _scaled_dot_product_attention_math
 _scaled_dot_product_flash_attention_for_cpu softmax _softmax _safe_softmax tensordot thnn_conv2d trace upsample_bicubic2d
 upsample_bilinear2d upsample_linear1d upsample_nearest1d upsample_nearest2d _upsample_nearest_exact1d _upsample_nearest_exact2d
-_upsample_bicubic2d_aa _upsample_bilinear2d_aa __interpolate __upsample __upsample_bilinear __upsample_nearest _weight_norm
+upsample_nearest3d upsample_trilinear3d _upsample_nearest_exact3d _upsample_bicubic2d_aa _upsample_bilinear2d_aa __interpolate __upsample __upsample_bilinear __upsample_nearest _weight_norm
 _weight_norm_interface _native_multi_head_attention _transformer_encoder_layer_fwd fft_fft2 fft_rfft2 fft_irfft2
 """
 MAKING = """
@@ -64,6 +66,13 @@ ord percentFormat pop radians range remove replace result_type promote_types rev
 storage_offset str stride strip sym_numel sym_size sym_stride sym_constrain_range sym_constrain_range_for_size update upper values warn
 Delete can_cast
 """
+# drawn while a network is trained; a branch that does may stay in the code as long as nothing takes it
+RANDOM = frozenset("bernoulli multinomial normal rand rand_like randint randint_like randn randn_like randperm uniform poisson".split())
+# families that are functions of tensors throughout, so that a newer member in a branch that nothing takes does no harm
+FAMILIES = re.compile(
+    r"_?upsample_\w+|linalg_\w+|special_\w+|fft_\w+|\w+_loss(_nd|2d)?|(adaptive_|fractional_)?(max|avg|lp)_pool\d?d?(_with_indices)?"
+    r"|(reflection|replication)_pad[123]d|conv\w+|_?grid_sampler\w*|_scaled_dot_product\w+"
+)
 TENSORS = frozenset(f"{ELEMENTWISE} {SHAPES} {REDUCTIONS} {LAYERS} {MAKING}".split())
 ALLOWED = TENSORS | frozenset(LANGUAGE.split())
 # kinds of TorchScript's own; calls are resolved before they are looked at
@@ -83,9 +92,15 @@ def allowed(kind: str, overload: str) -> bool:
     space, _, name = kind.partition("::")
     if space != "aten":
         return kind in PRIMITIVES
-    return plain(name) in ALLOWED and not (overload == "out" or overload.endswith("_out"))
+    known = plain(name)
+    return (known in ALLOWED or known in RANDOM or FAMILIES.fullmatch(known) is not None) and not (overload == "out" or overload.endswith("_out"))
 
 
 def plain(name: str) -> str:
     """An operator's name without the mark of one that writes into its first argument."""
     return name if name in ALLOWED or name.endswith("__") else name.removesuffix("_")
+
+
+def computes(name: str) -> bool:
+    """Whether an operator, by its plain name, is a function of tensors."""
+    return name in TENSORS or FAMILIES.fullmatch(name) is not None

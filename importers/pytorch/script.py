@@ -7,12 +7,10 @@ from torch import Tensor, nn
 
 from banscan.errors import ModelError
 from banscan.importers.pytorch import language, outputs, views
-from banscan.importers.pytorch.aten import call, in_place
+from banscan.importers.pytorch.aten import VALUES, call, in_place
 
 # of one run: steps, with the work that long lists are; and operators on tensors
 STEPS, OPERATORS = 300_000, 20_000
-# what reads the number in a tensor of one value
-ITEMS = frozenset({"aten::item", "aten::Int", "aten::Float", "aten::Bool", "aten::ScalarImplicit", "aten::IntImplicit", "aten::FloatImplicit"})
 
 
 class Script(nn.Module):
@@ -100,7 +98,7 @@ class Run:
     def _call(self, detail: list[Any], given: list[Any], inputs: list[str], results: list[str]) -> None:
         name, names = detail
         plain = name.partition(".")[0]
-        if plain in ITEMS and inputs[0] in self.known:
+        if plain in VALUES and inputs and inputs[0] in self.known:
             given = [self.known[inputs[0]]]
         if plain == "prim::requires_grad":
             self._check_trained(given[0])

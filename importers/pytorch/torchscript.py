@@ -76,8 +76,9 @@ def _told(path: Path) -> Iterator[None]:
     except UnreadableError as error:
         raise ModelError(f"{path}: {error}") from error
     except (RuntimeError, ValueError, IndexError, KeyError, TypeError) as error:
-        lines = [line for line in str(error).splitlines() if line.strip()]
-        reason = lines[-1].strip() if lines else type(error).__name__
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        # an error of TorchScript's interpreter says last what it is, one of its compiler first
+        reason = (lines[-1] if "interpreter" in lines[0] else lines[0]) if lines else type(error).__name__
         raise ModelError(f"{path}: not a TorchScript model that can be read ({reason}); export it again with torch.jit.trace") from error
 
 

@@ -29,7 +29,7 @@ class Wrapped(nn.Module):
 
 
 def written(make: Make, how: str, example: Tensor = EXAMPLE) -> Callable[[Path], Path]:
-    """Writes a module: "trace", "script", "freeze", "optimise", "export" (free batch), "export fixed"."""
+    """Writes a module: "trace", "script", "freeze", "export" (free batch), "export fixed"."""
 
     def write(path: Path) -> Path:
         module = make().eval()
@@ -43,8 +43,6 @@ def written(make: Make, how: str, example: Tensor = EXAMPLE) -> Callable[[Path],
             script = torch.jit.trace(module, example, check_trace=False) if how == "trace" else torch.jit.script(module)
             if how == "freeze":
                 script = torch.jit.freeze(script)
-            if how == "optimise":
-                script = torch.jit.optimize_for_inference(script)
             script.save(str(path))
         return path
 
@@ -234,7 +232,7 @@ class Asks(Wrapped):
         if scale is not None:
             x = x * scale
         if x.requires_grad or torch.is_grad_enabled():
-            x = x * 0
+            x = x + 0
         if x.is_cuda or x.device.type == "cuda":
             x = x * 0
         if x.dtype == torch.uint8:
@@ -363,7 +361,7 @@ class Rolled(Head):
 class Resized(Wrapped):
     def forward(self, x: Tensor) -> Tensor:
         x = F.interpolate(x, scale_factor=2.0, mode="nearest")
-        return self.net(F.interpolate(x, size=[SIZE, SIZE], mode="nearest"))
+        return self.net(F.interpolate(x, size=[16, 16], mode="nearest"))
 
 
 class Einsum(Head):
@@ -387,7 +385,7 @@ class Chunks(Wrapped):
     def forward(self, x: Tensor) -> Tensor:
         red, green, blue = x.chunk(3, 1)
         a, b = torch.cat([red, green, blue], 1).split([1, 2], 1)
-        return self.net(torch.stack([*a.unbind(1), *b.unbind(1)], 1))
+        return self.net(torch.stack(a.unbind(1) + b.unbind(1), 1))
 
 
 class Item(Wrapped):
@@ -449,7 +447,7 @@ EVERYWHERE: dict[str, tuple[Make, dict[str, object]]] = {
 }
 FORMS: dict[str, Form] = {
     **{f"{how} {name}": form(make, how, **more) for name, (make, more) in EVERYWHERE.items() for how in ("trace", "script", "export")},
-    **{f"script {how}": form(network, how) for how in ("freeze", "optimise")},
+    "script freeze": form(network, "freeze"),
     **{
         f"script {name}": form(make, "script")
         for name, make in {
@@ -464,7 +462,6 @@ FORMS: dict[str, Form] = {
             "item": Item,
             "lists": Tuples,
             "shared": Shared,
-            "no grad": NoGrad,
             "resized": Resized,
             "rolled": Rolled,
         }.items()
