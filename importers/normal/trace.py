@@ -4,10 +4,26 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import sympy
 import torch
 from torch import Tensor, fx, nn
 
 from banscan.errors import BanscanError, ModelError
+
+
+# numbers of images for which what was traced has to hold
+BATCHES = (*range(2, 300), 430, 512, 1000, 1024, 4096, 10_000, 1 << 16)
+
+
+def differing(exported: torch.export.ExportedProgram) -> int | None:
+    """The first number of images for which a decision that was taken while tracing would be another; None where there is none."""
+    image = next(n.meta["val"] for n in reversed(exported.graph.nodes) if n.op == "placeholder")
+    batch = image.shape[0]
+    if not isinstance(batch, torch.SymInt):
+        return None
+    symbol = batch.node.expr
+    conditions = [g.expr for g in batch.node.shape_env.guards if g.expr.free_symbols == {symbol}]
+    return next((size for size in BATCHES if any(c.xreplace({symbol: sympy.Integer(size)}) == sympy.false for c in conditions)), None)
 
 
 def export(path: Path, module: nn.Module, example: Tensor) -> fx.GraphModule:
@@ -25,5 +41,9 @@ def export(path: Path, module: nn.Module, example: Tensor) -> fx.GraphModule:
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(f"{path}: the graph cannot be traced with a free batch ({reason}); export it with a dynamic batch axis") from error
+    if (size := differing(exported)) is not None:
+        raise ModelError(
+            f"{path}: it computes something else for {size} images at once than for others; a classifier must answer each image by itself"
+        )
     traced: Any = exported.module(check_guards=False)
     return traced  # type: ignore[no-any-return]

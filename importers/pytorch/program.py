@@ -1,183 +1,246 @@
-"""The program of a torch.export archive, run node by node with torch calls: its graph is JSON, its weights are plain bytes."""
+"""The program of a torch.export archive as the steps that `script.Script` runs: its graph is JSON, its weights are plain bytes."""
 
 import json
-import math
-import operator
-import zipfile
-from collections.abc import Callable
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from banscan.errors import ModelError
-from banscan.importers.pytorch import archive
-from banscan.importers.pytorch.aten import call, in_place
+from banscan.importers.pytorch import operators, stored
+from banscan.importers.pytorch.container import Container
 
-# the numbering of the archive's schema
-DTYPES = {
-    1: torch.uint8,
-    2: torch.int8,
-    3: torch.int16,
-    4: torch.int32,
-    5: torch.int64,
-    6: torch.float16,
-    7: torch.float32,
-    8: torch.float64,
-    12: torch.bool,
-    13: torch.bfloat16,
+# arithmetic on sizes, by TorchScript's names
+PYTHON = {
+    **{f"_operator.{name}": f"aten::{name}" for name in ("add", "sub", "mul", "floordiv", "neg", "pow", "eq", "ne", "lt", "le", "gt", "ge")},
+    "_operator.truediv": "aten::true_divide",
+    "_operator.mod": "aten::remainder",
+    "_operator.getitem": "aten::__getitem__",
+    "math.trunc": "aten::trunc",
+    "math.floor": "aten::floor",
+    "math.ceil": "aten::ceil",
+    "torch.sym_int": "aten::Int",
+    "torch.sym_float": "aten::Float",
+    "torch.sym_max": "prim::max",
+    "torch.sym_min": "prim::min",
+    "torch.sym_not": "aten::__not__",
 }
-MEMORY_FORMATS = {1: torch.contiguous_format, 2: torch.channels_last, 3: torch.channels_last_3d, 4: torch.preserve_format}
-# arithmetic on sizes
-PYTHON: dict[str, Callable[..., Any]] = {
-    **{
-        f"_operator.{name}": getattr(operator, name)
-        for name in ("add", "sub", "mul", "floordiv", "truediv", "neg", "mod", "pow", "getitem")
-    },
-    **{f"_operator.{name}": getattr(operator, name) for name in ("eq", "ne", "lt", "le", "gt", "ge")},
-    "math.trunc": math.trunc,
-    "torch.sym_int": torch.sym_int,
-    "torch.sym_float": torch.sym_float,
-    "torch.sym_max": torch.sym_max,
-    "torch.sym_min": torch.sym_min,
-    "torch.sym_not": torch.sym_not,
-}
-CHECKS = ("torch.ops.aten._assert", "torch.ops.aten.sym_constrain_range")
-PLAIN = frozenset({"as_int", "as_bool", "as_string", "as_ints", "as_bools", "as_float", "as_floats"})
+CHECKS = ("torch.ops.aten._assert", "torch.ops.aten.sym_constrain_range", "torch.ops.aten._functional_assert")
+# a part of the graph that is computed without gradients, as everything is here
+INLINED = "torch.ops.higher_order.wrap_with_set_grad_enabled"
+PLAIN = frozenset({"as_int", "as_bool", "as_string", "as_ints", "as_bools", "as_strings", "as_int_lists"})
+SYMBOLS = ("as_sym_int", "as_sym_float", "as_sym_bool")
+DEEPEST = 20
+Argument = dict[str, Any]
 
 
-class Program(nn.Module):
-    """Runs the graph of an archive. Weights become frozen float32 buffers."""
+def read(container: Container) -> tuple[dict[str, Any], str]:
+    """The archive's only program, and the version of PyTorch that wrote it.
 
-    def __init__(self, opened: zipfile.ZipFile) -> None:
-        super().__init__()
-        models = [n for n in opened.namelist() if "/models/" in n and n.endswith(".json")]
-        if len(models) != 1:
-            raise ModelError(f"an archive with {len(models)} programs; expected one")
-        root, name = models[0].split("models/")[0], Path(models[0]).stem
-        document = json.loads(opened.read(models[0]))
-        self.version = str(document.get("torch_version", "unknown"))
-        own, signature = document["graph_module"]["graph"], document["graph_module"]["signature"]
-        stored = {
-            **_tensors(opened, root + "data/weights/", f"{name}_weights_config.json"),
-            **_tensors(opened, root + "data/constants/", f"{name}_constants_config.json"),
-        }
-        self.attributes: dict[str, str] = {}
-        images = []
-        for entry in signature["input_specs"]:
-            ((kind, value),) = entry.items()
-            if kind == "user_input":
-                images.append(value["arg"]["as_tensor"]["name"])
-            elif kind in ("parameter", "buffer", "tensor_constant"):
-                attribute = f"constant_{len(self.attributes)}"
-                tensor = stored[value[f"{kind}_name"]]
-                self.register_buffer(attribute, tensor.float() if tensor.is_floating_point() else tensor)
-                self.attributes[value["arg"]["name"]] = attribute
-            elif kind != "constant_input":
-                raise ModelError(f"an input of kind {kind} is not supported")
+    Raises:
+        ModelError: several programs, or what a classifier has no use for.
+    """
+    models = [n for n in container.entries if n.startswith("models/") and n.endswith(".json")]
+    if len(models) != 1:
+        listed = ", ".join(repr(PurePosixPath(n).stem) for n in models)
+        raise ModelError(f"an archive with {len(models)} programs ({listed}); expected one: save the classifier alone")
+    name = PurePosixPath(models[0]).stem
+    document = stored.document(container, models[0])
+    held = {
+        **stored.tensors(container, "data/weights/", f"{name}_weights_config.json"),
+        **stored.tensors(container, "data/constants/", f"{name}_constants_config.json"),
+    }
+    return Writer(document["graph_module"], held).program(), str(document.get("torch_version", "unknown"))
+
+
+class Writer:
+    """Writes a graph down as steps; what it names keeps its name, with a mark of the part of the graph that it is in."""
+
+    def __init__(self, module: dict[str, Any], held: dict[str, Tensor]) -> None:
+        self.graph, self.signature, self.calls = module["graph"], module["signature"], module.get("module_call_graph") or []
+        self.held = held
+        self.steps: list[Any] = []
+        self.tensors: dict[str, Tensor] = {}
+        self.fresh = 0
+
+    def program(self) -> dict[str, Any]:
+        images = self.inputs()
+        if len(images) > 1:  # what nothing reads is no image
+            used = json.dumps([node["inputs"] for node in self.graph["nodes"]])
+            images = [name for name in images if json.dumps({"as_tensor": {"name": name}}) in used]
         if len(images) != 1:
             raise ModelError(f"{len(images)} inputs; expected an image classifier with one image input")
-        outputs = [entry["user_output"]["arg"] for entry in signature["output_specs"] if "user_output" in entry]
-        if len(outputs) != 1 or len(signature["output_specs"]) != 1:
-            raise ModelError("several outputs, or one that changes the model's state; expected a classifier with one output, its logits")
-        self.image, self.output = images[0], outputs[0]
-        self.sizes: list[Any] = own["tensor_values"][self.image]["sizes"]
-        self.steps = [
-            (n["target"], [(i["name"], i["arg"]) for i in n["inputs"]], [_names(o) for o in n["outputs"]])
-            for n in own["nodes"]
-            if not n["target"].startswith(CHECKS)
-        ]
-        for target, _, _ in self.steps:
-            _known(target)
+        self.nodes(self.graph["nodes"], "", 0)
+        outputs = [entry["user_output"]["arg"] for entry in self.signature["output_specs"] if "user_output" in entry]
+        names = [self.argument(argument, "") for argument in outputs]
+        sizes = [s.get("as_int") for s in self.graph["tensor_values"][images[0]]["sizes"]]
+        return {"steps": self.steps, "tensors": self.tensors, "image": images[0], "outputs": [self.returned(names)], "sizes": sizes}
 
-    def forward(self, image: Tensor) -> Tensor:
-        values: dict[str, Any] = {self.image: image}
-        for target, inputs, outputs in self.steps:
-            given = [(name, self._value(argument, values)) for name, argument in inputs]
-            if target in PYTHON:
-                result = PYTHON[target](*(value for _, value in given))
+    def inputs(self) -> list[str]:
+        """The tensors that the user gives; weights and constants become steps."""
+        images = []
+        for entry in self.signature["input_specs"]:
+            ((kind, value),) = entry.items()
+            if kind == "user_input":
+                if "as_tensor" in value["arg"]:
+                    images.append(value["arg"]["as_tensor"]["name"])
+            elif kind in ("parameter", "buffer", "tensor_constant"):
+                name = value[f"{kind}_name"]
+                if name not in self.held:
+                    raise ModelError(f"the weight {name!r} is not in the archive")
+                self.tensors[name] = self.held[name]
+                self.steps.append(["tensor", name, [], [value["arg"]["name"]]])
+            elif kind == "constant_input":
+                ((_, constant),) = value["value"].items()
+                self.steps.append(["value", constant, [], [value["name"]]])
             else:
-                packet, overload = target.removeprefix("torch.ops.aten.").split(".")
-                schema = _known(target)._schema
-                named = dict(given)
-                result = call(f"aten::{packet}.{overload}", [named.get(a.name, a.default_value) for a in schema.arguments])
-                if in_place(f"aten::{packet}") and "as_tensor" in inputs[0][1]:
-                    values[inputs[0][1]["as_tensor"]["name"]] = result
-            flat = outputs[0] if len(outputs) == 1 else [name for names in outputs for name in names]
-            if len(outputs) == 1 and len(flat) == 1 and not isinstance(result, list | tuple):
-                values[flat[0]] = result
-            else:
-                values.update(zip(flat, result, strict=False))
-        final: Tensor = self._value(self.output, values)
-        return final
+                raise ModelError(f"an input of kind {kind} is not supported")
+        return images
 
-    def _value(self, argument: dict[str, Any], values: dict[str, Any]) -> Any:
+    def nodes(self, nodes: list[Any], mark: str, depth: int) -> None:
+        if depth > DEEPEST:
+            raise ModelError(f"its graph is nested more than {DEEPEST} deep")
+        for node in nodes:
+            target = node["target"]
+            if target.startswith(CHECKS):
+                continue
+            results = [name for output in node["outputs"] for name in _names(output, mark)]
+            if target == INLINED:
+                self.inlined(node["inputs"], results, mark, depth)
+                continue
+            given = {i["name"]: self.argument(i["arg"], mark) for i in node["inputs"]}
+            detail, names = self.called(target, given)
+            listed = len(node["outputs"]) == 1 and "as_tensors" in node["outputs"][0]
+            if listed or len(node["outputs"]) > 1:
+                whole = self.name()
+                self.steps += [["call", detail, names, [whole]], ["unpack", None, [whole], results]]
+            else:
+                self.steps.append(["call", detail, names, results])
+
+    def called(self, target: str, given: dict[str, str]) -> tuple[list[Any], list[str]]:
+        """A call with all arguments of its schema, in order."""
+        if target in PYTHON:
+            return [PYTHON[target], []], list(given.values())
+        found = known(target)
+        arguments = found._schema.arguments
+        for argument in arguments:
+            if argument.name not in given:
+                default = argument.default_value if argument.has_default_value() else None
+                given[argument.name] = self.value(default)
+        return [f"aten::{'.'.join(target.split('.')[3:])}", [a.name for a in arguments]], [given[a.name] for a in arguments]
+
+    def inlined(self, inputs: list[Any], results: list[str], mark: str, depth: int) -> None:
+        """A part of the graph that is called: written out, under names of its own."""
+        parts = [i["arg"]["as_graph"] for i in inputs if "as_graph" in i["arg"]]
+        given = [i["arg"] for i in inputs if "as_graph" not in i["arg"] and "as_bool" not in i["arg"]]
+        if len(parts) != 1:
+            raise ModelError("a part of its graph is called in a way that is not supported")
+        own = f"{mark}{self.name()}/"
+        for name, argument in zip((n for i in parts[0]["graph"]["inputs"] for n in _names(i, own)), given, strict=True):
+            self.same(self.argument(argument, mark), name)
+        self.nodes(parts[0]["graph"]["nodes"], own, depth + 1)
+        for name, argument in zip(results, parts[0]["graph"]["outputs"], strict=True):
+            self.same(self.argument(argument, own), name)
+
+    def same(self, source: str, name: str) -> None:
+        self.steps.append(["call", ["prim::unchecked_cast", ["x"]], [source], [name]])
+
+    def argument(self, argument: Argument, mark: str) -> str:
+        """The name of an argument's value; plain ones become steps."""
         ((kind, value),) = argument.items()
         if kind == "as_tensor":
-            name = value["name"]
-            return values[name] if name in values else getattr(self, self.attributes[name])
+            return mark + str(value["name"])
+        if kind in SYMBOLS:
+            return mark + str(value["as_name"]) if "as_name" in value else self.value(next(iter(value.values())))
         if kind in PLAIN:
-            return [float(v) for v in value] if kind == "as_floats" else float(value) if kind == "as_float" else value
-        if kind == "as_none":
-            return None
-        if kind in ("as_tensors", "as_optional_tensors"):
-            return [None if "as_none" in v else self._value(v if "as_tensor" in v else {"as_tensor": v}, values) for v in value]
+            return self.value(value)
+        if kind in ("as_float", "as_floats"):
+            return self.value([float(v) for v in value] if isinstance(value, list) else float(value))
         if kind == "as_optional_tensor":
-            return None if "as_none" in value else self._value(value, values)
-        if kind in ("as_sym_int", "as_sym_float", "as_sym_bool"):
-            return values[value["as_name"]] if "as_name" in value else next(iter(value.values()))
-        if kind in ("as_sym_ints", "as_sym_bools"):
-            return [values[v["as_name"]] if "as_name" in v else next(iter(v.values())) for v in value]
-        if kind == "as_scalar_type":
-            return DTYPES[value]
-        if kind == "as_memory_format":
-            return MEMORY_FORMATS[value]
-        if kind in ("as_layout", "as_device"):
-            return None
+            return self.argument(value, mark)
+        if kind in ("as_none", "as_layout", "as_device", "as_memory_format"):
+            return self.value(None)
+        if kind in ("as_tensors", "as_optional_tensors"):
+            return self.listed([v if "as_none" in v or "as_tensor" in v else {"as_tensor": v} for v in value], mark)
+        if kind in ("as_sym_ints", "as_sym_floats", "as_sym_bools"):
+            return self.listed([{kind.removesuffix("s"): v} for v in value], mark)
+        if kind == "as_scalar_type" and value in stored.DTYPES:
+            return self.value(stored.DTYPES[value])
         raise ModelError(f"an argument of kind {kind} is not supported")
 
+    def listed(self, parts: list[Argument], mark: str) -> str:
+        names, whole = [self.argument(part, mark) for part in parts], self.name()
+        self.steps.append(["call", ["prim::ListConstruct", []], names, [whole]])
+        return whole
 
-def _names(output: dict[str, Any]) -> list[str]:
+    def value(self, value: Any) -> str:
+        name = self.name()
+        self.steps.append(["value", value, [], [name]])
+        return name
+
+    def name(self) -> str:
+        self.fresh += 1
+        return f"/{self.fresh}"
+
+    def returned(self, names: list[str]) -> str:
+        """The value that is returned, in the structure that the archive gives it."""
+        left = list(names)
+        spec = next((c["signature"]["out_spec"] for c in self.calls if c.get("fqn") == "" and c.get("signature")), None)
+        tree = json.loads(spec)[1] if isinstance(spec, str) and len(spec) < stored.DOCUMENT and spec.count("[") < 1000 else None
+        whole = self.structure(tree, left, 0) if isinstance(tree, dict) and _count(tree, 0) == len(names) else None
+        if whole is None:
+            whole = names[0] if len(names) == 1 else self.name()
+            if len(names) != 1:
+                self.steps.append(["call", ["prim::TupleConstruct", []], names, [whole]])
+        return whole
+
+    def structure(self, tree: dict[str, Any], left: list[str], depth: int) -> str:
+        if tree["type"] is None:
+            return left.pop(0)
+        parts = [self.structure(child, left, depth + 1) for child in tree["children_spec"]]
+        whole = self.name()
+        keys = json.loads(tree["context"]) if "dict" in str(tree["type"]).lower() and isinstance(tree["context"], str) else None
+        if isinstance(keys, list) and len(keys) == len(parts):
+            pairs = [name for key, part in zip(keys, parts, strict=True) for name in (self.value(str(key)), part)]
+            self.steps.append(["call", ["prim::DictConstruct", []], pairs, [whole]])
+        else:
+            self.steps.append(["call", ["prim::TupleConstruct", []], parts, [whole]])
+        return whole
+
+
+def _count(tree: dict[str, Any], depth: int) -> int:
+    """Leaves of the structure that is returned."""
+    if depth > DEEPEST:
+        raise ModelError(f"what it returns is nested more than {DEEPEST} deep")
+    return 1 if tree["type"] is None else sum(_count(child, depth + 1) for child in tree["children_spec"])
+
+
+def _names(output: Argument, mark: str) -> list[str]:
     """What a node calls its output, or the parts of it."""
     ((kind, value),) = output.items()
     if kind == "as_tensor":
-        return [value["name"]]
+        return [mark + str(value["name"])]
     if kind == "as_tensors":
-        return [v["name"] for v in value]
-    if kind in ("as_sym_int", "as_sym_float", "as_sym_bool"):
-        return [value["as_name"]]
+        return [mark + str(v["name"]) for v in value]
+    if kind == "as_optional_tensor" and "as_tensor" in value:
+        return [mark + str(value["as_tensor"]["name"])]
+    if kind in SYMBOLS:
+        return [mark + str(value["as_name"])]
+    if kind == "as_none":
+        return [mark + "/none"]
     raise ModelError(f"an output of kind {kind} is not supported")
 
 
-def _known(target: str) -> Any:
+def known(target: str) -> Any:
     """The operator of this name, if a classifier has a use for it."""
-    if target in PYTHON:
-        return PYTHON[target]
     parts = target.split(".")
-    if parts[:3] != ["torch", "ops", "aten"] or len(parts) != 5 or parts[3] in archive.DENIED or parts[3].startswith("__"):
-        raise ModelError(f"operator {target} is not supported")
+    if parts[:3] != ["torch", "ops", "aten"] or len(parts) != 5:
+        plain = "its quantised operator " if ".quantized" in target else "operator "
+        raise ModelError(f"{plain}{target} is not supported")
+    if not operators.allowed(f"aten::{parts[3]}", parts[4]):
+        raise ModelError(f"operator {target} is not supported, or no classifier needs it")
     found = getattr(getattr(torch.ops.aten, parts[3], None), parts[4], None)
     if not isinstance(found, torch._ops.OpOverload):
         raise ModelError(f"operator {target} is not known to PyTorch {torch.__version__}")
     return found
-
-
-def _tensors(opened: zipfile.ZipFile, folder: str, config: str) -> dict[str, Tensor]:
-    """The stored tensors by name; each is a file of plain bytes."""
-    result = {}
-    for name, entry in json.loads(opened.read(folder + config))["config"].items():
-        file, meta = entry["path_name"], entry["tensor_meta"]
-        if entry.get("use_pickle") or "/" in file or not file.startswith(("weight_", "tensor_")):
-            raise ModelError(f"{name} is stored as a pickle or an object of its own; refused")
-        dtype = DTYPES.get(meta["dtype"])
-        if dtype is None:
-            raise ModelError(f"{name} has a type (number {meta['dtype']}) that is not supported")
-        sizes, strides = [int(s["as_int"]) for s in meta["sizes"]], [int(s["as_int"]) for s in meta["strides"]]
-        offset, data = int(meta["storage_offset"]["as_int"]), bytearray(opened.read(folder + file))
-        last = offset + sum((size - 1) * stride for size, stride in zip(sizes, strides, strict=True))
-        if min([*sizes, *strides, offset], default=0) < 0 or (all(sizes) and (last + 1) * dtype.itemsize > len(data)):
-            raise ModelError(f"{name} has fewer values than its shape; the file is damaged")
-        flat = torch.frombuffer(data, dtype=dtype) if data else torch.empty(0, dtype=dtype)
-        result[name] = torch.as_strided(flat, sizes, strides, offset).clone()
-    return result

@@ -1,77 +1,176 @@
 """A TorchScript graph, run step by step with torch calls."""
 
-from typing import Any
+from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 
 from banscan.errors import ModelError
-from banscan.importers.pytorch.aten import call, in_place
+from banscan.importers.pytorch import language, outputs, views
+from banscan.importers.pytorch.aten import VALUES, call, in_place
 
-# a loop of more rounds is no classifier's
-ROUNDS = 10_000
+# of one run: steps, with the work that long lists are; and operators on tensors
+STEPS, OPERATORS = 300_000, 20_000
 
 
 class Script(nn.Module):
-    """Runs a graph that `script_reader` wrote with torch calls. Tensors with more than one number become frozen parameters."""
+    """Runs a graph that `script_reader` wrote with torch calls. Tensors become frozen float32 constants."""
 
     def __init__(self, program: dict[str, Any]) -> None:
         super().__init__()
-        self.steps, self.image, self.outputs = program["steps"], program["image"], program["outputs"]
-        self.sizes: list[int] | None = program["sizes"]
+        self.steps, self.image, self.output = program["steps"], program["image"], program["outputs"][0]
+        self.sizes: list[int | None] | None = program["sizes"]
+        # where the logits are in what it returns, and what that place is called; set when that is known
+        self.place: tuple[outputs.Key, ...] = ()
+        self.chosen: str | None = None
+        # whether it takes the values of an image in one row
+        self.flat = False
+        floats = (str(v.dtype).removeprefix("torch.") for v in program["tensors"].values() if v.is_floating_point())
+        self.precision = next(floats, "float32")
         self.attributes: dict[str, str] = {}
+        self.numbers: dict[str, float] = {}
         shared: dict[tuple[Any, ...], str] = {}
         for name, value in program["tensors"].items():
-            plain = value.float() if value.is_floating_point() else value
-            key = (plain.data_ptr(), tuple(plain.shape), plain.stride(), plain.dtype)
+            key = (value.data_ptr(), tuple(value.shape), value.stride(), value.dtype)
             if key not in shared:
                 shared[key] = f"constant_{len(shared)}"
-                self.register_buffer(shared[key], plain)
+                self.register_buffer(shared[key], value.float() if value.is_floating_point() else value)
+                if value.numel() == 1:
+                    self.numbers[shared[key]] = value.item()
             self.attributes[name] = shared[key]
 
     def forward(self, image: Tensor) -> Tensor:
-        values: dict[str, Any] = {self.image: image}
-        self._run(self.steps, values)
-        result: Any = values[self.outputs[0]]
-        while isinstance(result, list | tuple) and len(result) == 1:
-            result = result[0]
+        result: Any = outputs.at(self.run(image)[self.output], self.place)
         if not isinstance(result, Tensor):
             raise ModelError(f"the output is a {type(result).__name__}; expected one tensor of logits")
         return result
 
-    def _run(self, steps: list[Any], values: dict[str, Any]) -> None:
-        for kind, detail, inputs, outputs in steps:
-            given = [values.get(i) for i in inputs]
-            if kind == "value":
-                values[outputs[0]] = detail
-            elif kind == "tensor":
-                values[outputs[0]] = getattr(self, self.attributes[detail])
-            elif kind == "call":
-                result = call(detail, given)
-                if outputs:
-                    values.update(zip(outputs, [result] if len(outputs) == 1 else result, strict=True))
-                if in_place(detail):
-                    values[inputs[0]] = result  # later steps may use either name
-            elif kind == "unpack":
-                parts: Any = given[0]
-                values.update(zip(outputs, parts, strict=True))
-            elif kind == "if":
-                block, names = detail[0 if given[0] else 1]
-                self._run(block, values)
-                values.update((o, values[n]) for o, n in zip(outputs, names, strict=True))
-            elif kind == "loop":
-                self._loop(detail, given, outputs, values)
-            else:
-                raise ModelError("its code raises an exception for this input")
+    def run(self, image: Tensor) -> dict[str, Any]:
+        """All values by their names in the graph."""
+        run = Run(self, {self.image: image.flatten(1) if self.flat else image})
+        run.block(self.steps)
+        return run.values
 
-    def _loop(self, detail: list[Any], given: list[Any], outputs: list[str], values: dict[str, Any]) -> None:
+
+class Run:
+    """One run of a script, with what it may still spend."""
+
+    def __init__(self, script: Script, values: dict[str, Any]) -> None:
+        self.script, self.values = script, values
+        self.left, self.operators = STEPS, OPERATORS
+        # the numbers in tensors of one value, by the names of these
+        self.known: dict[str, float] = {}
+        self.views = views.Views(values)
+
+    def block(self, steps: list[Any]) -> None:
+        values = self.values
+        for kind, detail, inputs, results in steps:
+            given = [values.get(i) for i in inputs]
+            self.spend(1 + sum(language.weight(g) for g in given))
+            if kind == "value":
+                values[results[0]] = detail
+            elif kind == "tensor":
+                values[results[0]] = getattr(self.script, self.script.attributes[detail])
+                if self.script.attributes[detail] in self.script.numbers:
+                    self.known[results[0]] = self.script.numbers[self.script.attributes[detail]]
+            elif kind == "call":
+                self._call(detail, given, inputs, results)
+            elif kind == "unpack":
+                self._unpack(given[0], results)
+            elif kind == "chunk":
+                self._unpack(cast(Tensor, given[0]).chunk(*detail), results)
+            elif kind == "isinstance":
+                values[results[0]] = _isinstance(given[0], *detail)
+            elif kind == "if":
+                self._if(detail, given[0], results)
+            elif kind == "loop":
+                self._loop(detail, given, results)
+            elif kind == "raise":
+                raise language.Raised(f"its code raises an exception for this input ({str(given[0])[:200] if given else ''})")
+            else:
+                raise ModelError(detail)
+
+    def spend(self, work: int) -> None:
+        self.left -= work
+        if self.left < 0:
+            raise ModelError(f"its code takes more than {STEPS:,} steps; the file is damaged or hostile")
+
+    def _call(self, detail: list[Any], given: list[Any], inputs: list[str], results: list[str]) -> None:
+        name, names = detail
+        plain = name.partition(".")[0]
+        if plain in VALUES and inputs and inputs[0] in self.known:
+            given = [self.known[inputs[0]]]
+        if plain == "prim::requires_grad":
+            self._check_trained(given[0])
+        if any(isinstance(g, Tensor) for g in given):
+            self.operators -= 1
+            if self.operators < 0:
+                raise ModelError(f"its code takes more than {OPERATORS:,} operators on tensors; the file is damaged or hostile")
+        self.views.check(inputs)
+        try:
+            result = False if plain == "prim::requires_grad" else call(name, given, names)
+        except (ArithmeticError, ValueError, TypeError, LookupError, AttributeError, AssertionError) as error:
+            raise language.Raised(f"its code cannot be computed ({plain}: {str(error).strip().partition(chr(10))[0]})") from error
+        if in_place(plain) and isinstance(given[0], Tensor):
+            result = self.views.write(inputs[0], given[0], result)
+        elif results:
+            self.views.note(plain, inputs, given, results[0])
+        if len(results) == 1:
+            self.values[results[0]] = result
+        elif results:
+            self._unpack(result, results)
+
+    def _check_trained(self, value: Any) -> None:
+        """Whatever is computed answers no at inference; a weight's answer is not the network's affair."""
+        if any(value is own for own in self.script.buffers()):
+            raise ModelError("its code asks whether a weight requires a gradient; the network must not depend on that")
+
+    def _unpack(self, parts: Any, results: list[str]) -> None:
+        if not isinstance(parts, list | tuple) or len(parts) < len(results):
+            raise language.Raised("its code takes more values out of a list or tuple than are in it")
+        self.values.update(zip(results, parts, strict=False))
+
+    def _if(self, blocks: list[Any], condition: Any, results: list[str]) -> None:
+        taken = language.decided(condition)
+        if taken is None:  # it depends on the number of images, which no network may: unless one way is an error
+            raises = [any(step[0] == "raise" for step in block) for block, _ in blocks]
+            if raises.count(True) != 1:
+                raise ModelError(language.BATCH)
+            taken = raises[1]
+        block, names = blocks[0 if taken else 1]
+        self.block(block)
+        self.values.update([(o, self.values[n]) for o, n in zip(results, names, strict=True)])
+
+    def _loop(self, detail: list[Any], given: list[Any], results: list[str]) -> None:
         block, names, ends = detail
         most, going, *state = given
         round_ = 0
-        while going and round_ < most:
-            if round_ >= ROUNDS:
-                raise ModelError(f"a loop of more than {ROUNDS} rounds")
-            values.update(zip(names, [round_, *state], strict=True))
-            self._run(block, values)
-            going, *state = (values[e] for e in ends)
+        while language.truth(going) and language.truth(round_ < most):
+            self.spend(1)
+            self.values.update(zip(names, [round_, *state], strict=True))
+            self.block(block)
+            going, *state = (self.values[e] for e in ends)
             round_ += 1
-        values.update(zip(outputs, state, strict=True))
+        self.values.update(zip(results, state, strict=True))
+
+
+# how TorchScript names the types of values
+TYPES = {"Tensor": Tensor, "int": int, "float": float, "str": str, "NoneType": type(None), "bool": bool}
+
+
+def _isinstance(value: Any, declared: str, types: list[str] | None) -> bool:
+    """Is a value of one of these types?"""
+    if types is None:
+        raise ModelError(f"its code asks for the type of a value ({declared}), which cannot be read; export it with torch.jit.trace")
+    for kind in types:
+        plain = TYPES.get(kind)
+        if plain is not None:
+            if isinstance(value, plain | torch.SymInt if plain is int else plain) and not (plain is int and isinstance(value, bool)):
+                return True
+        elif kind.startswith(("Tuple", "(")) and isinstance(value, tuple):
+            return True
+        elif (kind.startswith("List") or kind.endswith("[]")) and isinstance(value, list):
+            return True
+        elif kind.startswith("Dict") and isinstance(value, dict):
+            return True
+    return False

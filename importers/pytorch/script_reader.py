@@ -1,41 +1,95 @@
-"""What PyTorch itself knows of a TorchScript file, in a confined process: its graph, its answers, and the file with other weights."""
+"""What PyTorch itself knows of a TorchScript file, in a confined process: its graph, its answers, and the file with other weights.
+
+PyTorch opens the archive that `plain` wrote, never the user's own. Nothing of its code runs while it is read or written. Running it, to
+compare, happens only after every operator that it can reach was looked at.
+"""
 
 import tempfile
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-# what a graph may hold as numbers; anything else is an object that only TorchScript itself can run
-PLAIN = (type(None), bool, int, float, str)
+from banscan.importers.pytorch import graph, plain
+from banscan.importers.pytorch.graph import UnreadableError
+
+# images that are asked again, so many at once; by how much an answer may differ then, of the largest (16 bits: more)
+AGAIN, TOLERANCE, COARSE = (1, 2, 3), 1e-3, 5e-2
 
 
-class UnreadableError(Exception):
-    """A part of the graph that cannot be carried over; the message says which."""
+@contextmanager
+def opened(path: Path) -> Iterator[tuple[Any, Path]]:
+    """The model, its operators looked at, and the archive that it was loaded from.
+
+    Raises:
+        UnreadableError: one of its operators is none that a classifier needs.
+        ModelError: the archive is refused or damaged.
+        RuntimeError: PyTorch cannot load it.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        archive = plain.rewrite(path, Path(folder))
+        with zipfile.ZipFile(archive) as listed:
+            shapes = "model/traced_inputs.pkl" in listed.namelist()
+        unit: Any = torch._C.CompilationUnit()
+        load: Any = torch._C.import_ir_module
+        module = load(unit, str(archive), torch.device("cpu"), {}, shapes)
+        graph.check(unit, module)
+        yield module, archive
 
 
-def opened(path: Path) -> Any:
-    """The model; nothing of its code runs."""
-    return torch.jit.load(str(path), map_location="cpu", _restore_shapes=True)
+def read(path: Path) -> dict[str, Any]:
+    """Its graph as plain values; see `graph.read`."""
+    with opened(path) as (module, _):
+        script(module).eval()
+        return graph.read(module)
 
 
-def run(path: Path, images: Tensor) -> Tensor:
-    """Its own answers for images [N, ...]."""
-    script = opened(path).eval()
-    with torch.no_grad():
-        return torch.cat([_first(script(part)) for part in images.split(64)])
+def script(module: Any) -> Any:
+    """A loaded module as Python has it."""
+    return torch.jit._recursive.wrap_cpp_module(module)
+
+
+@torch.no_grad()
+def run(path: Path, images: Tensor, place: list[str]) -> Tensor:
+    """Its own answers for images [N, ...]; `place` is where the logits are in what it returns: indices and keys, from the outside in.
+
+    Raises:
+        UnreadableError: it answers differently when it is asked about fewer images at once.
+    """
+    with opened(path) as (module, _):
+        script(module).eval()
+        forward, kind = module._get_method("forward"), graph.image_type(module)
+        given = (images if kind.is_floating_point else images.round()).to(kind)
+        given = given.flatten(1) if graph.flat(module) else given
+
+        def ask(part: Tensor) -> Tensor:
+            return _taken(forward(part), place).float()
+
+        answers = torch.cat([ask(part) for part in given.split(64)])
+        few = given[: sum(AGAIN)]
+        again = {f"on images {size} at a time": torch.cat([ask(part) for part in few.split(size)]) for size in AGAIN}
+        with torch.enable_grad():
+            again["while gradients are recorded"] = ask(few).detach()
+    most = (TOLERANCE if kind.itemsize > 2 or not kind.is_floating_point else COARSE) * float(answers.abs().max())
+    for how, other in again.items():
+        if other.shape != answers[: len(few)].shape or float((other - answers[: len(few)]).abs().max()) > most:
+            raise UnreadableError(f"it answers differently {how}; a classifier must answer each image by itself")
+    return answers
 
 
 def write(path: Path, weights: dict[str, Tensor]) -> bytes:
     """The file with these values in its weights."""
-    script = opened(path)
-    replace(script, weights)
-    with tempfile.NamedTemporaryFile(suffix=".pt") as file:
-        script.save(file.name)
-        carry(path, Path(file.name))
-        return Path(file.name).read_bytes()
+    with opened(path) as (module, archive):
+        own = script(module)
+        replace(own, weights)
+        out = archive.with_name("written.pt")
+        own.save(str(out))
+        carry(archive, out)
+        return out.read_bytes()
 
 
 def replace(script: Any, values: dict[str, Tensor]) -> None:
@@ -59,94 +113,10 @@ def carry(before: Path, after: Path) -> None:
                 new.writestr(f"{root}/{own}", old.read(name))
 
 
-def _first(value: Any) -> Tensor:
-    while isinstance(value, list | tuple):
-        value = value[0]
+def _taken(value: Any, place: list[str]) -> Tensor:
+    """The output at a place."""
+    for key in place:
+        value = value[key if isinstance(value, dict) else int(key)]
     if not isinstance(value, Tensor):
         raise UnreadableError("its output is no tensor")
-    return value.float()
-
-
-def read(script: Any) -> dict[str, Any]:
-    """The graph of `forward` as plain values: steps, tensors, input names and the shape it was traced with.
-
-    A step is [kind, detail, inputs, outputs]: "value" (a number or a list), "tensor" (its name), "call" ("aten::add.Tensor"), "unpack",
-    "if" (two blocks of steps with the names they return), "loop" (a block, its inputs and outputs), "raise".
-    """
-    try:
-        # folds the training flag and dead branches; parameters stay attributes
-        root = torch._C._freeze_module(script._c, [], True, True)
-    except RuntimeError:
-        root = script._c  # frozen already
-    graph = root._get_method("forward").graph.copy()
-    torch._C._jit_pass_inline(graph)
-    inputs = list(graph.inputs())
-    if len(inputs) != 2:
-        raise UnreadableError(f"{len(inputs) - 1} inputs; expected an image classifier with one image input")
-    names = [i.debugName() for i in inputs]
-    tensors: dict[str, Tensor] = {}
-    steps = _steps(graph, {names[0]: (root, "")}, tensors)
-    # freezing forgets the shapes that the file was traced with
-    kind: Any = list(script.graph.inputs())[1].type()
-    sizes = kind.sizes() if isinstance(kind, torch._C.TensorType) else None
-    return {
-        "steps": steps,
-        "tensors": tensors,
-        "image": names[1],
-        "outputs": [o.debugName() for o in graph.outputs()],
-        "sizes": None if sizes is None else list(sizes),
-    }
-
-
-def _steps(block: Any, objects: dict[str, Any], tensors: dict[str, Tensor]) -> list[Any]:
-    steps: list[Any] = []
-    for node in block.nodes():
-        kind = node.kind()
-        inputs, outputs = [v.debugName() for v in node.inputs()], [v.debugName() for v in node.outputs()]
-        if kind == "prim::Constant":
-            value = node.output().toIValue()
-            steps.append(_constant(value, outputs[0], tensors, outputs))
-        elif kind == "prim::GetAttr":
-            owner, path = objects[inputs[0]]
-            name = f"{path}.{node.s('name')}".lstrip(".")
-            value = owner.getattr(node.s("name")) if hasattr(owner, "getattr") else getattr(owner, node.s("name"))
-            if isinstance(value, torch._C.ScriptObject | torch.ScriptObject):
-                objects[outputs[0]] = (value, name)
-            else:
-                steps.append(_constant(value, name, tensors, outputs))
-        elif kind == "prim::If":
-            blocks = [[_steps(b, objects, tensors), [v.debugName() for v in b.outputs()]] for b in node.blocks()]
-            steps.append(["if", blocks, inputs, outputs])
-        elif kind == "prim::Loop":
-            body = next(iter(node.blocks()))
-            ends = [v.debugName() for v in body.inputs()], [v.debugName() for v in body.outputs()]
-            steps.append(["loop", [_steps(body, objects, tensors), *ends], inputs, outputs])
-        elif kind == "prim::RaiseException":
-            steps.append(["raise", None, inputs, outputs])
-        elif kind in ("prim::TupleUnpack", "prim::ListUnpack"):
-            steps.append(["unpack", None, inputs, outputs])
-        elif kind.startswith("aten::"):
-            overload = torch._C.parse_schema(node.schema()).overload_name if node.schema() != "(no schema)" else ""
-            steps.append(["call", f"{kind}.{overload or 'default'}", inputs, outputs])
-        elif kind.startswith("prim::"):
-            steps.append(["call", kind, inputs, outputs])
-        else:
-            raise UnreadableError(f"operator {kind} is not supported")
-    return steps
-
-
-def _constant(value: Any, name: str, tensors: dict[str, Tensor], outputs: list[str]) -> list[Any]:
-    if isinstance(value, Tensor):
-        if value.is_quantized:
-            raise UnreadableError(f"{name} is quantised; export the float model, or quantise it with onnxruntime")
-        if value.dim() == 0 and not value.is_floating_point():
-            return ["value", value.item(), [], outputs]  # a size, which tracing made a tensor of
-        tensors[name] = value.detach().clone()
-        return ["tensor", name, [], outputs]
-    if isinstance(value, torch.dtype):
-        return ["value", str(value), [], outputs]
-    if isinstance(value, torch.device):
-        return ["value", "cpu", [], outputs]
-    if isinstance(value, PLAIN) or (isinstance(value, list | tuple) and all(isinstance(v, PLAIN) for v in value)):
-        return ["value", list(value) if isinstance(value, tuple) else value, [], outputs]
-    raise UnreadableError(f"{name} is a {type(value).__name__}, which cannot be read")
+    return value

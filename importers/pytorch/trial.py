@@ -1,0 +1,98 @@
+"""What a network takes and gives, found by running it on tensors without values: no memory is taken, whatever its code asks for."""
+
+from pathlib import Path
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from banscan.errors import ModelError, UsageError
+from banscan.importers.model import EXAMPLE_SIZE, Input
+from banscan.importers.normal.input import flat_input, image_input
+from banscan.importers.pytorch import language, outputs
+from banscan.importers.pytorch.script import Script
+
+# sides tried where the file does not say what it was traced with; the first that a size-bound network takes is its own
+SIZES = (EXAMPLE_SIZE, 32, 28, 64, 96, 128, 160, 192, 227, 240, 256, 299, 320, 331, 384, 448, 512)
+# what torch raises for images that do not fit
+UNFIT = (RuntimeError, ValueError, IndexError, TypeError, NotImplementedError, language.Raised)
+
+
+def image(path: Path, module: Script, size: tuple[int, int] | None) -> Input:
+    """Channels, layout and size: those it was traced with, or the first that it takes.
+
+    Raises:
+        ModelError: it takes no images that are tried, or only as many at once as it was traced with.
+    """
+    sizes = module.sizes
+    if sizes is not None and (len(sizes) == 4 or (len(sizes) == 2 and sizes[1] is not None)):
+        flat = flat_input(path, module.image, sizes[1]) if len(sizes) == 2 and sizes[1] is not None else None
+        spec = flat or image_input(path, module.image, list(sizes[1:])).sized(size)
+        module.flat = spec.flat
+        _check_batch(module, spec, sizes[0])
+        return spec
+    if sizes is not None:
+        raise ModelError(f"it was traced with {len(sizes)} axes; expected images [N, channels, height, width], grey or RGB")
+    return _tried(module).sized(size)
+
+
+def _tried(module: Script) -> Input:
+    """The layout, channels and size that a network takes which does not say."""
+    reasons: list[str] = []
+    for layout, channels in (("NCHW", 3), ("NCHW", 1), ("NHWC", 3), ("NHWC", 1)):
+        taken: list[int] = []
+        for side in SIZES:
+            reason = failure(module, Input("image", layout, channels, side, side), 2)
+            if reason is None:
+                taken.append(side)
+                if len(taken) == 2:
+                    break
+            else:
+                reasons.append(reason)
+        if taken:
+            side_ = None if len(taken) > 1 else taken[0]
+            return Input("image", layout, channels, side_, side_)
+    raise ModelError(f"it takes no images of {SIZES[-1]} pixels or fewer ({reasons[0]}); export it as ONNX, which says its input size")
+
+
+def failure(module: Script, spec: Input, batch: int) -> str | None:
+    """Why it does not take so many images of this kind; None where it does."""
+    try:
+        _run(module, spec, batch)
+    except UNFIT as error:
+        lines = str(error).strip().splitlines()
+        return lines[0] if lines else type(error).__name__
+    return None
+
+
+def _run(module: Script, spec: Input, batch: int) -> dict[str, object]:
+    with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True):
+        return module.run(torch.empty(batch, *spec.example().shape[1:]))
+
+
+def _check_batch(module: Script, spec: Input, traced: int | None) -> None:
+    """A network that only takes as many images as it was traced with says so itself."""
+    reasons = [r for r in (failure(module, spec, batch) for batch in (2, 3)) if r is not None]
+    if not reasons:
+        return
+    reason = reasons[0]
+    if traced is not None and failure(module, spec, traced) is None:
+        raise ModelError(
+            f"its code takes {traced} images at once and no other number ({reason}); trace it again with code that leaves the batch open, "
+            "as x.flatten(1) instead of x.view(n, -1)"
+        )
+    raise ModelError(f"its code cannot be computed for images of the size that it was traced with ({reason}); export it again")
+
+
+def choose(path: Path, module: Script, spec: Input, wanted: str | None) -> None:
+    """Sets which of the tensors that the network returns is taken.
+
+    Raises:
+        UsageError: one is asked for where there is only one.
+        ModelError: it has no such output, or several that could be meant.
+    """
+    values = _run(module, spec, 2)
+    found = outputs.leaves(values[module.output], values)
+    if len(found) == 1 and wanted is not None and found[0].called != wanted:
+        raise UsageError(f"{path}: --logits names an output of an ONNX file; this is none")
+    leaf = outputs.choose(found, outputs.makers(module.steps), wanted)
+    module.place, module.chosen = leaf.place, leaf.called if leaf.place else None

@@ -1,0 +1,70 @@
+"""Tensors that are parts of others: what is written into a part stands in the whole as well, in a graph in which nothing is overwritten."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from banscan.errors import ModelError
+
+# whole, part, arguments behind the whole → the whole with the part put back
+SCATTER = {
+    "aten::select": lambda whole, part, dim, index: torch.select_scatter(whole, part, dim, index),
+    "aten::slice": lambda whole, part, dim=0, start=None, end=None, step=1: torch.slice_scatter(whole, part, dim, start, end, step),
+    "aten::narrow": lambda whole, part, dim, start, length: torch.slice_scatter(whole, part, dim, start, start + length),
+    "aten::view": lambda whole, part, *_: part.reshape(whole.shape),
+    "aten::reshape": lambda whole, part, *_: part.reshape(whole.shape),
+    "aten::flatten": lambda whole, part, *_: part.reshape(whole.shape),
+    "aten::squeeze": lambda whole, part, *_: part.reshape(whole.shape),
+    "aten::unsqueeze": lambda whole, part, *_: part.reshape(whole.shape),
+    "aten::transpose": lambda whole, part, a, b: part.transpose(a, b),
+    "aten::t": lambda whole, part: part.t(),
+}
+# other operators whose result shares its memory
+SHARING = frozenset(
+    f"aten::{name}"
+    for name in "permute expand expand_as view_as reshape_as unbind chunk split split_with_sizes diagonal unfold numpy_T movedim as_strided "
+    "moveaxis swapaxes tensor_split unflatten ravel broadcast_to unsafe_chunk".split()
+)
+
+
+class Views:
+    """Keeps, of the names in `values`, which tensor is a part of which."""
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        self.values = values
+        self.wholes: dict[str, tuple[str, str, list[Any]]] = {}
+        self.stale: set[str] = set()
+
+    def note(self, plain: str, inputs: list[str], given: list[Any], result: str) -> None:
+        """An operator that may have made a part of its first input."""
+        self.stale.discard(result)
+        self.wholes.pop(result, None)
+        if (plain in SCATTER or plain in SHARING) and isinstance(given[0], Tensor):
+            self.wholes[result] = (plain, inputs[0], given[1:])
+
+    def check(self, inputs: list[str]) -> None:
+        """Raises ModelError where a part is read after the whole was written into by another way."""
+        if self.stale and not self.stale.isdisjoint(inputs):
+            raise ModelError("its code writes into a tensor and reads a part of it that was taken before, which cannot be read")
+
+    def write(self, name: str, old: Tensor, new: Tensor) -> Tensor:
+        """A tensor was written into: whatever is the same, or what it is a part of, has the new values; the tensor with these."""
+        new = new.expand_as(old) if new.shape != old.shape else new
+        written = new = new if new.dtype == old.dtype else new.to(old.dtype)
+        known = self._replace(old, new)
+        while name in self.wholes:
+            plain, name, arguments = self.wholes[name]
+            if plain not in SCATTER:
+                raise ModelError(f"its code writes into a part of a tensor ({plain}), which cannot be read")
+            old = self.values[name]
+            new = SCATTER[plain](old, new, *arguments)
+            known |= self._replace(old, new)
+        self.stale |= {part for part, (_, whole, _) in self.wholes.items() if whole in known and part not in known}
+        return written
+
+    def _replace(self, old: Tensor, new: Tensor) -> set[str]:
+        """Puts the new tensor wherever the old one is; the names of these places."""
+        names = {name for name, value in self.values.items() if value is old}
+        self.values.update(dict.fromkeys(names, new))
+        return names
