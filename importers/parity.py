@@ -9,7 +9,6 @@ from torch import Tensor
 from banscan.errors import BanscanError, EvidenceError
 from banscan.importers import formats
 from banscan.importers.model import TracedModel
-from banscan.importers.normal import tail
 
 # outputs below this are nothing to compare with
 SMALLEST = 1e-12
@@ -45,7 +44,7 @@ def parity(model: TracedModel, images: Tensor) -> Parity | None:
         raise EvidenceError(
             f"{model.source.format}'s own runtime cannot run the file ({reason}); what was read cannot be checked"
         ) from error
-    ours = tail.restore(model.logits(images[: len(theirs)]).cpu(), model.stripped)
+    ours = model.outputs(model.logits(images[: len(theirs)]))
     if theirs.size == 0:
         return Parity(float("nan"), float("nan"), 0)
     difference = ours.double().numpy().reshape(theirs.shape) - theirs
