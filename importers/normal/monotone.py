@@ -73,7 +73,7 @@ WITH_LABEL = (
     SAME
     | LAYOUT
     | {"add", "sub", "rsub", "mul", "div", "select", "slice", "index_select", "gather", "cat", "stack", "one_hot", "eq", "ne", "where"}
-    | {"getitem", "scatter", "clamp", "round", "floor", "scalar_tensor", "ge", "gt", "le", "lt", "logical_not", "full_like", "zeros_like"}
+    | {"getitem", "scatter", "narrow", "flip", "clamp", "round", "floor", "scalar_tensor", "ge", "gt", "le", "lt", "logical_not", "full_like", "zeros_like"}
 )
 # an affine map, a cast or another layout: nothing that makes probabilities of logits
 NEUTRAL = (
@@ -140,7 +140,9 @@ def _follow(module: fx.GraphModule, node: fx.Node, known: dict[fx.Node, Any]) ->
         return replace(next(t for t in trends if t.label), low=-INF, high=INF) if name in WITH_LABEL else None
     if name in ("cat", "stack"):
         return _pair(node, [_given(module, e, known) for e in cast(Any, node.args[0])])
-    own = given[0] if isinstance(given[0], Trend) else trends[0]
+    own = trends[0]
+    if name == "flip":  # the order of the classes is another one, which only a label found in it survives
+        return own if all(name_of(u) in FIRST for u in node.users) else None
     if name in FIRST:
         return _first(name, node, own)
     if name in ("softmax", "log_softmax") or name in OVER_CLASSES:
@@ -191,7 +193,7 @@ def _valuewise(name: str, node: fx.Node, given: list[Any], own: Trend) -> Trend 
     if name in ("clamp", "clamp_min", "clamp_max", "hardtanh"):
         return _clamped(name, node, given, own)
     if name == "pow":
-        return _power(own if given[0] is own else given[0], other)
+        return _power(given[0], other)
     if not isinstance(given[0], Trend) or not isinstance(other, Trend) or _alpha(node) != 1:
         return None
     first, second = (other, given[0]) if name == "rsub" else (given[0], other)
