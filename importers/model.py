@@ -94,7 +94,7 @@ class TracedModel:
     `module` maps images [N, ...] in the input's layout to logits [N, classes], float32, N free, its parameters frozen attributes.
     `neurons` are in execution order, the classifier's own last ones included; `classifier` names those behind the features; `stripped`
     names what was taken off behind the logits, last first, and `tail` computes it: logits [N, classes] → what the file answers, on the CPU.
-    `doubts` says what is not sure of this reading. `foldings` holds the constants that were computed from others, in order, and
+    `doubts` says what is not sure of this reading, `output_axis` on which axis of the file's answer the images are. `foldings` holds the constants that were computed from others, in order, and
     `statistics` the names of the running means and variances: with them `constants` follows changed weights to where the graph reads them.
     """
 
@@ -111,6 +111,7 @@ class TracedModel:
     statistics: frozenset[str]
     tail: fx.GraphModule | None = None
     doubts: tuple[str, ...] = ()
+    output_axis: int = 0
 
     def constants(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         """The constants that differ when some of the file's own `weights` do; gradients flow back to these."""

@@ -12,6 +12,8 @@ from banscan.importers.model import TracedModel
 
 # outputs below this are nothing to compare with
 SMALLEST = 1e-12
+# images at once for an answer whose first axis is not that of the images
+FEW = 64
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,9 @@ def parity(model: TracedModel, images: Tensor) -> Parity | None:
     if run is None:
         return None
     try:
-        theirs = run(model.source, images.numpy())
+        axis = model.output_axis
+        parts = images.split(FEW if axis else len(images))
+        theirs = np.concatenate([np.moveaxis(run(model.source, part.numpy()), axis, 0) for part in parts])
     except Exception as error:  # onnxruntime's own errors have no base of their own
         if isinstance(error, BanscanError):
             raise
@@ -44,7 +48,7 @@ def parity(model: TracedModel, images: Tensor) -> Parity | None:
         raise EvidenceError(
             f"{model.source.format}'s own runtime cannot run the file ({reason}); what was read cannot be checked"
         ) from error
-    ours = model.outputs(model.logits(images[: len(theirs)]))
+    ours = model.outputs(model.logits(images[: len(theirs)])).movedim(axis, 0)
     if theirs.size == 0:
         return Parity(float("nan"), float("nan"), 0)
     difference = ours.double().numpy().reshape(theirs.shape) - theirs

@@ -21,12 +21,14 @@ class Candidate:
         tensor: the tensor that it is, or that its scores stand in.
         sizes: of the tensor, the batch first, None for a free one; None where they are not known.
         floating: whether it holds numbers that are no integers.
+        largest: whether it is the largest score of an image, and says nothing of the others.
     """
 
     name: str
     tensor: str
     sizes: tuple[int | None, ...] | None
     floating: bool
+    largest: bool = False
 
 
 def choose(candidates: Sequence[Candidate], made_from: Mapping[str, Sequence[str]], weighted: Collection[str]) -> Candidate | None:
@@ -40,7 +42,8 @@ def choose(candidates: Sequence[Candidate], made_from: Mapping[str, Sequence[str
     """
     if len(candidates) == 1:
         return candidates[0]
-    left = [c for c in candidates if c.floating and _per_class(c)] or [c for c in candidates if not _is_map(c)]
+    floats = [c for c in candidates if c.floating and not c.largest]
+    left = [c for c in floats if _per_class(c)] or [c for c in floats if _wide(c) == 0] or [c for c in candidates if not _is_map(c)]
     above = {c: _above(c.tensor, made_from) for c in left}
     layers = {c: {t for t in (*above[c], c.tensor) if t in weighted} for c in left}
     for a in list(left):
@@ -58,7 +61,7 @@ def choose(candidates: Sequence[Candidate], made_from: Mapping[str, Sequence[str
     left = named if len(named) == 1 else left
     if len(left) > 1 and all(layers[c] == layers[left[0]] for c in left):
         # all of them made of the same logits, which are no output themselves
-        left = sorted(left, key=lambda c: -max((s for s in (c.sizes or ())[1:] if s is not None), default=0))[:1]
+        left = sorted(left, key=lambda c: (c.largest, -max((s for s in (c.sizes or ())[1:] if s is not None), default=0)))[:1]
     return left[0] if len(left) == 1 else None
 
 
@@ -86,7 +89,7 @@ def _wide(candidate: Candidate) -> int:
 
 def _per_class(candidate: Candidate) -> bool:
     """Whether it may have a value for every class."""
-    return candidate.sizes is None or (_wide(candidate) == 1 and len(candidate.sizes) > 1) or candidate.sizes[1:] == (1,)
+    return candidate.sizes is None or (_wide(candidate) == 1 and len(candidate.sizes) > 1)
 
 
 def _is_map(candidate: Candidate) -> bool:

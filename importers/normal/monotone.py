@@ -341,7 +341,10 @@ def _first(name: str, node: fx.Node, own: Trend) -> Any:
         falling = node.args[position] if len(node.args) > position else node.kwargs.get("largest", node.kwargs.get("descending", default))
         flip = 1 if falling else -1
     label = replace(own, direction=own.direction * flip, label=True)
-    return label if name in ("argmax", "argmin", "argsort") else (label, label)
+    if name in ("argmax", "argmin", "argsort"):
+        return label
+    # the largest value is the same for all classes; of several no place says which
+    return (replace(own, direction=0) if name in ("max", "min") else label), label
 
 
 def _moved(name: str, node: fx.Node, own: Trend) -> Trend | None:

@@ -17,7 +17,10 @@ aten = torch.ops.aten
 
 # values per image: a ResNet50 at 224x224 has fewer than a million in its widest layer
 LARGEST_ACTIVATION = 1 << 28
-IDENTITIES = frozenset({aten.clone.default, aten.detach.default, aten.alias.default, aten.contiguous.default, aten.dropout.default})
+IDENTITIES = frozenset(
+    {aten.clone.default, aten.detach.default, aten.detach_.default, aten.alias.default, aten.contiguous.default, aten.dropout.default}
+    | {aten.lift_fresh_copy.default}
+)
 CASTS = frozenset({aten.to.dtype, aten.to.dtype_layout, aten.to.device, aten.to.other, aten._to_copy.default, aten.type_as.default})
 
 
@@ -46,6 +49,7 @@ def _normalised(module: fx.GraphModule, spec: Input, source: Source) -> TracedMo
     gelu.fuse(module, partial(scalar, module))
     fusing.fuse_bias(module, foldings)
     statistics = fusing.fold_batch_norm(module, foldings)
+    axis = next((i for i, s in enumerate(penultimate.shape(output_node(module.graph).args[0])) if not isinstance(s, int)), 0)
     stripped, rest = tail.strip(module)
     cleaned(module)
     shape = penultimate.shape(output_node(module.graph).args[0])
@@ -72,6 +76,7 @@ def _normalised(module: fx.GraphModule, spec: Input, source: Source) -> TracedMo
         foldings=foldings,
         statistics=statistics,
         tail=rest,
+        output_axis=axis,
     )
     return replace(model, doubts=checks.doubts(model))
 

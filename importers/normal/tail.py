@@ -6,6 +6,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, fx
 
+from banscan.errors import ModelError
 from banscan.importers.model import attribute_named, carried, output_node
 from banscan.importers.normal import penultimate
 from banscan.importers.normal.constants import constant
@@ -52,6 +53,9 @@ def strip(module: fx.GraphModule) -> tuple[tuple[str, ...], fx.GraphModule | Non
     """Takes probabilities and labels off the end, down to the logits [N, classes], which the graph returns then.
 
     Returns what was taken off, last first, and as a graph from logits [N, classes] to the file's output; None where nothing was.
+
+    Raises:
+        ModelError: the output tells nothing of the classes.
     """
     out = output_node(module.graph)
     end: Any = out.args[0]
@@ -64,7 +68,10 @@ def strip(module: fx.GraphModule) -> tuple[tuple[str, ...], fx.GraphModule | Non
     sign = found.direction
     if sign < 0 and name_of(start) == "neg":
         start, inside, sign = cast(fx.Node, start.args[0]), [start, *inside], 1
-    if class_axis(start, _count(start)) is None or (start is end and _is_plain(end)):
+    value = start.meta.get("val")
+    if not isinstance(value, Tensor) or not value.is_floating_point() or class_axis(start, _count(start)) is None:
+        return (), None
+    if start is end and _is_plain(end):
         return (), None
     names = _names(inside)
     tail = _behind(module, start, end, sign)
@@ -106,6 +113,8 @@ def _deepest(module: fx.GraphModule, end: fx.Node) -> tuple[fx.Node, Trend, list
         if all(name_of(n) in NEUTRAL for n in own):
             continue
         found = trend(module, node, inside, end)
+        if found is not None and not found.direction and found.classes > 1:
+            raise ModelError("its output is the largest score of each image without the class; export the model with its logits as output")
         if found is not None and found.direction and (found.label or class_axis(end, found.classes) is not None):
             best = (node, found, inside)
     return best

@@ -18,6 +18,8 @@ KEYS = ("names", "classes", "class_names", "labels", "label_names", "categories"
 LONGEST = 1 << 20
 # operators with weights: of constant operands
 WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum", "FusedConv", "FusedGemm", "FusedMatMul", "MatMulNBits", "Attention"})
+# operators that change no value
+MOVES = frozenset({"Identity", "Squeeze", "Unsqueeze", "Reshape", "Flatten", "Cast"})
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,8 @@ def find(path: Path, model: onnx.ModelProto, wanted: str | None) -> Output:
 
 def _chosen(model: onnx.ModelProto, maps: dict[str, onnx.NodeProto]) -> choice.Candidate | None:
     graph = model.graph
-    candidates = [_mapped_scores(o.name, maps[o.name]) if o.name in maps else _candidate(o) for o in graph.output]
+    made_by = {o: node for node in graph.node for o in node.output}
+    candidates = [_mapped_scores(o.name, maps[o.name]) if o.name in maps else _candidate(o, made_by) for o in graph.output]
     if not candidates:
         return None
     constants = {t.name for t in (*graph.initializer, *(s.values for s in graph.sparse_initializer))}
@@ -84,11 +87,15 @@ def _mapped_scores(name: str, node: onnx.NodeProto) -> choice.Candidate:
     return choice.Candidate(name, node.input[0], (None, len(_mapped(node))), floating=True)
 
 
-def _candidate(output: onnx.ValueInfoProto) -> choice.Candidate:
+def _candidate(output: onnx.ValueInfoProto, made_by: dict[str, onnx.NodeProto]) -> choice.Candidate:
     kind = output.type.tensor_type
     known = output.type.HasField("tensor_type") and kind.HasField("shape")
     sizes = tuple(d.dim_value if d.HasField("dim_value") and d.dim_value > 0 else None for d in kind.shape.dim) if known else None
-    return choice.Candidate(output.name, output.name, sizes, output.type.HasField("tensor_type") and kind.elem_type in FLOATS)
+    node = made_by.get(output.name)
+    while node is not None and node.op_type in MOVES and node.input:
+        node = made_by.get(node.input[0])
+    largest = node is not None and node.op_type in ("ReduceMax", "Max")
+    return choice.Candidate(output.name, output.name, sizes, output.type.HasField("tensor_type") and kind.elem_type in FLOATS, largest)
 
 
 def _mapped(node: onnx.NodeProto) -> tuple[str, ...]:
