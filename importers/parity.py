@@ -1,14 +1,18 @@
 """Does the traced graph compute what the file computes? Checked on the user's own images at every scan."""
 
-from dataclasses import dataclass
+import math
+import time
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from banscan.errors import BanscanError, EvidenceError
-from banscan.importers import formats
+from banscan.importers import formats, sandbox
 from banscan.importers.model import TracedModel
+from banscan.importers.normal import penultimate
+from banscan.importers.sandbox.budget import running
 
 # outputs below this are nothing to compare with
 SMALLEST = 1e-12
@@ -34,21 +38,23 @@ def parity(model: TracedModel, images: Tensor) -> Parity | None:
     Raises:
         EvidenceError: that runtime cannot run the file.
     """
-    run = formats.of(model.source).run
-    if run is None:
+    source = model.source
+    if formats.of(source).run is None:
         return None
+    begin = time.perf_counter()
+    logits = model.logits(images).cpu()
+    budget = running(source.path, time.perf_counter() - begin, len(images) * _largest(model), torch.get_num_threads())
+    arguments = {"source": asdict(source) | {"path": str(source.path)}}
     try:
-        axis = model.output_axis
-        parts = images.split(FEW if axis else len(images))
-        theirs = np.concatenate([np.moveaxis(run(model.source, part.numpy()), axis, 0) for part in parts])
-    except Exception as error:  # onnxruntime's own errors have no base of their own
-        if isinstance(error, BanscanError):
-            raise
-        reason = str(error).strip().partition("\n")[0]
-        raise EvidenceError(
-            f"{model.source.format}'s own runtime cannot run the file ({reason}); what was read cannot be checked"
-        ) from error
-    ours = model.outputs(model.logits(images[: len(theirs)])).movedim(axis, 0)
+        answers = [
+            sandbox.call("run", arguments, {"images": part}, path=source.path, budget=budget)[0].numpy()
+            for part in images.split(FEW if model.output_axis else len(images))
+        ]
+    except BanscanError as error:
+        reason = str(error).removeprefix(f"{source.path}: ")
+        raise EvidenceError(f"{source.format}'s own runtime cannot run the file ({reason}); what was read cannot be checked") from error
+    theirs = np.concatenate([np.moveaxis(answer, model.output_axis, 0) for answer in answers])
+    ours = model.outputs(logits[: len(theirs)]).movedim(model.output_axis, 0)
     if theirs.size == 0:
         return Parity(float("nan"), float("nan"), 0)
     difference = ours.double().numpy().reshape(theirs.shape) - theirs
@@ -56,3 +62,9 @@ def parity(model: TracedModel, images: Tensor) -> Parity | None:
     largest = max(float(np.abs(theirs).max()), SMALLEST)
     rms = float(np.sqrt(np.mean(difference**2))) / typical
     return Parity(rms, float(np.abs(difference).max()) / largest, len(theirs))
+
+
+def _largest(model: TracedModel) -> int:
+    """Bytes of the largest tensor that the graph makes of an image."""
+    sizes = (penultimate.shape(node) for node in model.module.graph.nodes if node.op == "call_function")
+    return 4 * max((math.prod(s for s in shape if isinstance(s, int)) for shape in sizes), default=0)

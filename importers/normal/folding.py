@@ -2,20 +2,24 @@
 
 import math
 import operator
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from typing import Any, cast
 
 import torch
+import torch.utils._pytree as pytree
 from torch import Tensor, fx
 
 from banscan.errors import ModelError
-from banscan.importers.model import Folding
+from banscan.importers.model import Folding, Part
 from banscan.importers.normal.constants import attribute, constant
+
+aten = torch.ops.aten
 
 # values that a constant may have beyond those that it is made of, and all of them together: a few bytes of a file may ask for terabytes
 LARGEST = 1 << 26
 MOST = 1 << 27
+# operators that cut a tensor into several along an axis
+CUTS = frozenset({"split", "split_with_sizes", "unsafe_split", "chunk", "unsafe_chunk", "tensor_split"})
 
 
 def fold_constants(module: fx.GraphModule, foldings: dict[str, Folding]) -> None:
@@ -24,52 +28,59 @@ def fold_constants(module: fx.GraphModule, foldings: dict[str, Folding]) -> None
     Raises:
         ModelError: a constant, or all of them together, larger than any classifier needs; nothing of that size is computed.
     """
-    lists: dict[fx.Node, tuple[Callable[..., Any], list[fx.Node]]] = {}
     total = 0
     for node in list(module.graph.nodes):
-        found = _followed(module, node, lists)
-        if found is None:
+        if not _follows(module, node):
             continue
-        compute, inputs = found
+        inputs = node.all_input_nodes
         values = [cast(Tensor, attribute(module, i)) for i in inputs]
         total += _checked(node, sum(v.numel() for v in values))
         if total > MOST:
             raise ModelError(f"its constants compute to more than {MOST:,} values; the file is damaged or hostile")
-        if isinstance(node.meta.get("val"), list | tuple):
-            lists[node] = found
-            continue
-        result = compute(*values)
+        args, kwargs = _with_parts(node, inputs)
+        found = Folding(node.target, tuple(str(i.target) for i in inputs), args, kwargs)
+        result = found.compute(values)
         if isinstance(result, Tensor):
-            folded = constant(module, node, result, node.name)
-            if inputs:
-                foldings[str(folded.target)] = Folding(compute, tuple(str(i.target) for i in inputs))
-            node.replace_all_uses_with(folded)
-            module.graph.erase_node(node)
-    for node in reversed(lists):
-        if not node.users:
-            module.graph.erase_node(node)
+            _replace(module, foldings, node, result, found)
+        elif isinstance(result, list | tuple):
+            for user in list(node.users):
+                if user.target is operator.getitem and isinstance(result[user.args[1]], Tensor):
+                    _replace(module, foldings, user, result[user.args[1]], _cut(node, found, cast(Any, result), user.args[1]))
+            if not node.users:
+                module.graph.erase_node(node)
 
 
-def _followed(
-    module: fx.GraphModule, node: fx.Node, lists: dict[fx.Node, tuple[Callable[..., Any], list[fx.Node]]]
-) -> tuple[Callable[..., Any], list[fx.Node]] | None:
-    """How a node follows from constants, and from which; None where it does not."""
-    if node.op != "call_function":
+def _follows(module: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether a node depends on constants only, and always gives the same."""
+    target: Any = node.target
+    if node.op != "call_function" or not isinstance(target, torch._ops.OpOverload):
+        return False
+    if target._schema.is_mutable or torch.Tag.nondeterministic_seeded in target.tags:
+        return False
+    return all(attribute(module, i) is not None for i in node.all_input_nodes) and any(True for _ in _tensors(node.meta.get("val")))
+
+
+def _replace(module: fx.GraphModule, foldings: dict[str, Folding], node: fx.Node, result: Tensor, found: Folding | None) -> None:
+    folded = constant(module, node, result, node.name)
+    if found is not None and found.parts:
+        foldings[str(folded.target)] = found
+    node.replace_all_uses_with(folded)
+    module.graph.erase_node(node)
+
+
+def _cut(node: fx.Node, found: Folding, pieces: list[Tensor], index: int) -> Folding | None:
+    """How one piece of a constant that was cut follows from it; None where that has no operator of its own."""
+    name = str(getattr(node.target, "__name__", "")).partition(".")[0]
+    if len(found.parts) != 1 or found.args[:1] != (Part(0),):
         return None
-    if node.target is operator.getitem and node.args[0] in lists:
-        compute, inputs = lists[cast(fx.Node, node.args[0])]
-        return partial(_item, compute, cast(int, node.args[1])), inputs
-    target = node.target
-    if not isinstance(target, torch._ops.OpOverload) or target._schema.is_mutable or torch.Tag.nondeterministic_seeded in target.tags:
+    index = index % len(pieces)
+    if name == "unbind":
+        return Folding(aten.select.int, found.parts, (Part(0), found.args[1] if len(found.args) > 1 else 0, index))
+    if name not in CUTS:
         return None
-    inputs = node.all_input_nodes
-    if not all(attribute(module, i) is not None for i in inputs) or not list(_tensors(node.meta.get("val"))):
-        return None
-    return _call(target, node.args, node.kwargs, inputs), inputs
-
-
-def _item(compute: Callable[..., Any], index: int, *values: Tensor) -> Any:
-    return compute(*values)[index]
+    axis = found.args[2] if len(found.args) > 2 else found.kwargs.get("dim", 0)
+    start = sum(p.shape[axis] for p in pieces[:index])
+    return Folding(aten.slice.Tensor, found.parts, (Part(0), axis, start, start + pieces[index].shape[axis]))
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
@@ -88,10 +99,10 @@ def _checked(node: fx.Node, given: int) -> int:
     return max(0, more)
 
 
-def _call(function: Callable[..., Any], args: Any, kwargs: Any, inputs: list[fx.Node]) -> Callable[..., Any]:
-    def compute(*values: Tensor) -> Any:
-        given = dict(zip(inputs, values, strict=True))
-        placed = fx.map_arg((args, kwargs), lambda n: given[n])
-        return function(*placed[0], **placed[1])
+def _with_parts(node: fx.Node, inputs: list[fx.Node]) -> Any:
+    """Arguments with a `Part` for every constant; fx has lists of its own, in which only its nodes can stand."""
 
-    return compute
+    def part(value: Any) -> Any:
+        return Part(inputs.index(value)) if isinstance(value, fx.Node) else value
+
+    return pytree.tree_map(part, (tuple(node.args), dict(node.kwargs)))

@@ -1,13 +1,13 @@
 """What is added or scaled behind a layer goes into its weight and bias."""
 
-from collections.abc import Callable
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, fx
 
-from banscan.importers.model import Folding
+from banscan.importers.model import Folding, Part
 from banscan.importers.normal.constants import attribute, constant
+from banscan.importers.normal.functions import flattened, scaled, shifted
 from banscan.importers.normal.neurons import KINDS
 
 aten = torch.ops.aten
@@ -24,7 +24,7 @@ def fuse_bias(module: fx.GraphModule, foldings: dict[str, Folding]) -> None:
                 continue
             bias = constant(module, layer, value, node.name)
             if isinstance(other, fx.Node):
-                foldings[str(bias.target)] = Folding(torch.flatten, (str(other.target),))
+                foldings[str(bias.target)] = Folding(flattened, (str(other.target),))
             layer.args = (*layer.args[:2], bias, *layer.args[3:])
             node.replace_all_uses_with(layer)
             module.graph.erase_node(node)
@@ -66,44 +66,16 @@ def fold_batch_norm(module: fx.GraphModule, foldings: dict[str, Folding]) -> fro
         values = [attribute(module, a) for a in parts]
         if values[0] is None or values[4] is None or values[5] is None:
             continue
-        there = tuple(i for i, value in enumerate(values) if value is not None)
+        there = [i for i, value in enumerate(values) if value is not None]
+        given: list[Part | None] = [Part(there.index(i)) if i in there else None for i in range(len(values))]
         names = tuple(str(cast(fx.Node, parts[i]).target) for i in there)
         new = []
-        for what, function in (("weight", _scaled), ("bias", _shifted)):
-            compute = _given(function, there, cast(float, node.args[7]))
-            folded = constant(module, layer, compute(*(v for v in values if v is not None)), f"{layer.name}_{what}")
-            foldings[str(folded.target)] = Folding(compute, names)
+        for what, function in (("weight", scaled), ("bias", shifted)):
+            found = Folding(function, names, (*given, cast(float, node.args[7])))
+            folded = constant(module, layer, found.compute([v for v in values if v is not None]), f"{layer.name}_{what}")
+            foldings[str(folded.target)] = found
             new.append(folded)
         layer.args = (layer.args[0], *new, *layer.args[3:])
         node.replace_all_uses_with(layer)
         module.graph.erase_node(node)
     return frozenset(statistics)
-
-
-def _given(function: Callable[..., Tensor], there: tuple[int, ...], eps: float) -> Callable[..., Tensor]:
-    """`function` of the six tensors of a layer and its batch norm, of which only those at the places `there` exist."""
-
-    def compute(*values: Tensor) -> Tensor:
-        every: list[Tensor | None] = [None] * 6
-        for i, value in zip(there, values, strict=True):
-            every[i] = value
-        return function(*every, eps)
-
-    return compute
-
-
-def _scaled(
-    weight: Tensor, bias: Tensor | None, gamma: Tensor | None, beta: Tensor | None, mean: Tensor, var: Tensor, eps: float
-) -> Tensor:
-    scale = (var + eps).rsqrt()
-    scale = scale if gamma is None else scale * gamma
-    return weight * scale.reshape(-1, *(1,) * (weight.dim() - 1))
-
-
-def _shifted(
-    weight: Tensor, bias: Tensor | None, gamma: Tensor | None, beta: Tensor | None, mean: Tensor, var: Tensor, eps: float
-) -> Tensor:
-    scale = (var + eps).rsqrt()
-    scale = scale if gamma is None else scale * gamma
-    shift = -mean * scale if bias is None else (bias - mean) * scale
-    return shift if beta is None else shift + beta

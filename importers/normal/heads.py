@@ -5,8 +5,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, fx
 
-from banscan.importers.model import Folding
+from banscan.importers.model import Folding, Part
 from banscan.importers.normal.constants import attribute, constant
+from banscan.importers.normal.functions import merged
 from banscan.importers.normal.penultimate import Anatomy, shape
 
 aten = torch.ops.aten
@@ -32,38 +33,23 @@ def _merge(module: fx.GraphModule, foldings: dict[str, Folding], last: fx.Node) 
     )
     if any(attribute(module, node) is None for node in (*inner.values(), *outer.values())):
         return False
-    parts: list[Any] = [outer["weight"], inner["weight"]]
-    made = [_folded(module, foldings, last, "weight", parts, _weight)]
-    if "bias" in inner or "bias" in outer:
-        given = [outer["weight"], inner.get("bias"), outer.get("bias")]
-        compute = _bias if "bias" in inner and "bias" in outer else _inner if "bias" in inner else _outer
-        made.append(_folded(module, foldings, last, "bias", [g for g in given if g is not None], compute))
+    made = [_folded(module, foldings, last, "weight", (outer["weight"], inner["weight"], None))]
+    if "bias" in inner:
+        made.append(_folded(module, foldings, last, "bias", (outer["weight"], inner["bias"], outer.get("bias"))))
+    elif "bias" in outer:
+        made.append(outer["bias"])
     last.args = (first.args[0], *made)
     module.graph.erase_node(first)
     return True
 
 
-def _folded(module: fx.GraphModule, foldings: dict[str, Folding], layer: fx.Node, what: str, parts: list[Any], compute: Any) -> fx.Node:
-    value = compute(*(cast(Tensor, attribute(module, p)) for p in parts))
-    node = constant(module, layer, value, f"{layer.name}_merged_{what}")
-    foldings[str(node.target)] = Folding(compute, tuple(str(p.target) for p in parts))
+def _folded(module: fx.GraphModule, foldings: dict[str, Folding], layer: fx.Node, what: str, parts: tuple[fx.Node | None, ...]) -> fx.Node:
+    there = [p for p in parts if p is not None]
+    given = tuple(None if p is None else Part(there.index(p)) for p in parts)
+    found = Folding(merged, tuple(str(p.target) for p in there), given)
+    node = constant(module, layer, found.compute([cast(Tensor, attribute(module, p)) for p in there]), f"{layer.name}_merged_{what}")
+    foldings[str(node.target)] = found
     return node
-
-
-def _weight(outer: Tensor, inner: Tensor) -> Tensor:
-    return outer @ inner
-
-
-def _bias(outer: Tensor, inner: Tensor, own: Tensor) -> Tensor:
-    return outer @ inner + own
-
-
-def _inner(outer: Tensor, inner: Tensor) -> Tensor:
-    return outer @ inner
-
-
-def _outer(outer: Tensor, own: Tensor) -> Tensor:
-    return own.clone()
 
 
 def _pool_first(module: fx.GraphModule, conv: fx.Node) -> bool:

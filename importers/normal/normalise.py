@@ -49,7 +49,7 @@ def _normalised(module: fx.GraphModule, spec: Input, source: Source) -> TracedMo
     gelu.fuse(module, partial(scalar, module))
     fusing.fuse_bias(module, foldings)
     statistics = fusing.fold_batch_norm(module, foldings)
-    axis = next((i for i, s in enumerate(penultimate.shape(output_node(module.graph).args[0])) if not isinstance(s, int)), 0)
+    axis = next((i for i, s in enumerate(penultimate.shape(tail.unwrap(module))) if not isinstance(s, int)), 0)
     stripped, rest = tail.strip(module)
     cleaned(module)
     shape = penultimate.shape(output_node(module.graph).args[0])

@@ -1,13 +1,13 @@
 """Matrix products with a constant operand, in whatever way they are written, as linear layers: that is what neurons are looked for as."""
 
-from functools import partial
 from typing import Any, cast
 
 import torch
 from torch import Tensor, fx
 
-from banscan.importers.model import Folding
+from banscan.importers.model import Folding, Part
 from banscan.importers.normal.constants import attribute, constant
+from banscan.importers.normal.functions import laid_out, rows
 from banscan.importers.normal.penultimate import shape
 
 aten = torch.ops.aten
@@ -57,16 +57,12 @@ def _product(module: fx.GraphModule, foldings: dict[str, Folding], node: fx.Node
     if held is None or len(shape(x)) < 2 or attribute(module, x) is not None:
         return None
     place, value = held
-    if value.dim() == 1:
-        rows = value[None]
-    else:
-        rows = value.reshape(value.shape[-2:])
-        rows = rows.t() if right else rows
-    weight = constant(module, node, rows, f"{node.name}_weight")
-    foldings[str(weight.target)] = Folding(partial(_rows, turned=right and value.dim() > 1), (str(place.target),))
+    found = Folding(rows, (str(place.target),), (Part(0), right))
+    weight = constant(module, node, found.compute([value]), f"{node.name}_weight")
+    foldings[str(weight.target)] = found
     x = x if right else _turned(module, x)
     x_value = x.meta["val"]
-    result = _new(module, aten.linear.default, (x, weight), x_value.new_empty((*x_value.shape[:-1], len(rows))))
+    result = _new(module, aten.linear.default, (x, weight), x_value.new_empty((*x_value.shape[:-1], weight.meta["val"].shape[0])))
     if not right:
         result = _turned(module, result)
     sizes = shape(node)
@@ -75,14 +71,6 @@ def _product(module: fx.GraphModule, foldings: dict[str, Folding], node: fx.Node
     if sum(not isinstance(s, int) for s in sizes) > 1:
         return None
     return _new(module, aten.reshape.default, (result, [s if isinstance(s, int) else -1 for s in sizes]), node.meta["val"])
-
-
-def _rows(value: Tensor, *, turned: bool) -> Tensor:
-    """A constant operand as the weight of a linear layer [outputs, inputs]."""
-    if value.dim() == 1:
-        return value[None]
-    matrix = value.reshape(value.shape[-2:])
-    return matrix.t() if turned else matrix
 
 
 def _matrix(module: fx.GraphModule, node: Any) -> tuple[fx.Node, Tensor] | None:
@@ -165,8 +153,9 @@ def _einsum(module: fx.GraphModule, foldings: dict[str, Folding], node: fx.Node)
     sizes = dict(zip(theirs, shape(x), strict=True)) | dict(zip(own, value.shape, strict=True))
     if not all(isinstance(sizes[c], int) for c in summed):
         return None
-    weight = constant(module, node, _laid_out(value, own, new, summed), f"{node.name}_weight")
-    foldings[str(weight.target)] = Folding(partial(_laid_out, letters=own, new=new, summed=summed), (str(operands[side].target),))
+    found = Folding(laid_out, (str(operands[side].target),), (Part(0), [own.index(c) for c in (*new, *summed)], len(new)))
+    weight = constant(module, node, found.compute([value]), f"{node.name}_weight")
+    foldings[str(weight.target)] = found
     fake = x.meta["val"]
     order = [theirs.index(c) for c in (*free, *summed)]
     if order != list(range(len(order))):
@@ -183,9 +172,3 @@ def _einsum(module: fx.GraphModule, foldings: dict[str, Folding], node: fx.Node)
         result = _new(module, aten.unflatten.int if new else aten.squeeze.dim, args, fake)
     order = [(*free, *new).index(c) for c in out]
     return result if order == list(range(len(order))) else _new(module, aten.permute.default, (result, order), node.meta["val"])
-
-
-def _laid_out(value: Tensor, letters: str, new: list[str], summed: list[str]) -> Tensor:
-    """A constant operand of an einsum as the weight of a linear layer [outputs, inputs]."""
-    turned = value.permute([letters.index(c) for c in (*new, *summed)])
-    return turned.reshape(turned.shape[: len(new)].numel(), -1)

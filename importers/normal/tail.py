@@ -58,11 +58,8 @@ def strip(module: fx.GraphModule) -> tuple[tuple[str, ...], fx.GraphModule | Non
         ModelError: the output tells nothing of the classes.
     """
     out = output_node(module.graph)
-    end: Any = out.args[0]
-    while isinstance(end, tuple | list) and len(end) == 1:
-        end = end[0]
-    out.args = (end,)
-    if not isinstance(end, fx.Node) or end.op != "call_function":
+    end = cast(fx.Node, out.args[0])
+    if end.op != "call_function":
         return (), None
     start, found, inside = _deepest(module, end)
     sign = found.direction
@@ -81,6 +78,22 @@ def strip(module: fx.GraphModule) -> tuple[tuple[str, ...], fx.GraphModule | Non
         names = (*names, ONE_LOGIT)
         out.args = (_two(module, logits),)
     return _written(names, tail, _count(start)), tail
+
+
+def unwrap(module: fx.GraphModule) -> fx.Node:
+    """Takes an output out of the tuple that it stands in; the node.
+
+    Raises:
+        ModelError: there are several, or it is no tensor.
+    """
+    out = output_node(module.graph)
+    end: Any = out.args[0]
+    while isinstance(end, tuple | list) and len(end) == 1:
+        end = end[0]
+    if not isinstance(end, fx.Node) or not isinstance(end.meta.get("val"), Tensor):
+        raise ModelError("it answers something else than one tensor; expected logits [batch, classes] of an image classifier")
+    out.args = (end,)
+    return end
 
 
 def _is_plain(node: fx.Node) -> bool:
