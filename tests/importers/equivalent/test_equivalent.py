@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from banscan import importers
-from tests.importers.equivalent import tails
+from tests.importers.equivalent import heads, tails
 from tests.importers.equivalent.form import Form
 from tests.importers.equivalent.network import CLASSES, network, pictures
 
-FORMS: dict[str, Form] = {f"{m.__name__.rpartition('.')[2]}-{name}": form for m in (tails,) for name, form in m.FORMS.items()}
+FORMS: dict[str, Form] = {f"{m.__name__.rpartition('.')[2]}-{name}": form for m in (tails, heads) for name, form in m.FORMS.items()}
 
 
 @pytest.mark.parametrize("name", FORMS)
