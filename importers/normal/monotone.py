@@ -63,6 +63,7 @@ ROUGH = frozenset({"round", "floor", "ceil", "trunc", "log_sigmoid", "softplus"}
 SAME = frozenset({"to", "_to_copy", "type_as", "float", "double", "half", "clone", "contiguous", "alias", "detach", "lift_fresh_copy"})
 LAYOUT = frozenset(
     {"reshape", "view", "_unsafe_view", "flatten", "squeeze", "unsqueeze", "permute", "transpose", "t", "expand", "expand_as", "unflatten"}
+    | {"select", "slice", "narrow"}
 )
 # those that mix no axes: the order of batch and classes has to stay
 ROWS = frozenset({"reshape", "view", "_unsafe_view", "flatten", "unflatten"})

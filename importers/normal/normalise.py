@@ -19,7 +19,6 @@ aten = torch.ops.aten
 LARGEST_ACTIVATION = 1 << 28
 IDENTITIES = frozenset(
     {aten.clone.default, aten.detach.default, aten.detach_.default, aten.alias.default, aten.contiguous.default, aten.dropout.default}
-    | {aten.lift_fresh_copy.default}
 )
 CASTS = frozenset({aten.to.dtype, aten.to.dtype_layout, aten.to.device, aten.to.other, aten._to_copy.default, aten.type_as.default})
 

@@ -10,7 +10,7 @@ from banscan.errors import ModelError
 from banscan.importers.model import attribute_named, carried, output_node
 from banscan.importers.normal import penultimate
 from banscan.importers.normal.constants import constant
-from banscan.importers.normal.monotone import NEUTRAL, Trend, batch_axis, class_axis, name_of, trend
+from banscan.importers.normal.monotone import NEUTRAL, SAME, Trend, batch_axis, class_axis, name_of, trend
 from banscan.importers.normal.penultimate import shape
 
 aten = torch.ops.aten
@@ -63,10 +63,10 @@ def strip(module: fx.GraphModule) -> tuple[tuple[str, ...], fx.GraphModule | Non
         return (), None
     start, found, inside = _deepest(module, end)
     sign = found.direction
-    if sign < 0 and name_of(start) == "neg":
-        start, inside, sign = cast(fx.Node, start.args[0]), [start, *inside], 1
-    value = start.meta.get("val")
-    if not isinstance(value, Tensor) or not value.is_floating_point() or class_axis(start, _count(start)) is None:
+    while (name_of(start) in SAME and _holds_floats(start.args[0])) or (sign < 0 and name_of(start) == "neg"):
+        sign = 1 if name_of(start) == "neg" else sign
+        start, inside = cast(fx.Node, start.args[0]), [start, *inside]
+    if not _holds_floats(start) or class_axis(start, _count(start)) is None:
         return (), None
     if start is end and _is_plain(end):
         return (), None
@@ -96,10 +96,15 @@ def unwrap(module: fx.GraphModule) -> fx.Node:
     return end
 
 
+def _holds_floats(node: Any) -> bool:
+    value = node.meta.get("val") if isinstance(node, fx.Node) else None
+    return isinstance(value, Tensor) and value.is_floating_point()
+
+
 def _is_plain(node: fx.Node) -> bool:
-    """Whether a tensor is [N, classes] already."""
+    """Whether a tensor is [N, classes] already, in float32."""
     sizes = shape(node)
-    return len(sizes) == 2 and not isinstance(sizes[0], int) and isinstance(sizes[1], int) and sizes[1] > 1
+    return node.meta["val"].dtype == torch.float32 and len(sizes) == 2 and not isinstance(sizes[0], int) and isinstance(sizes[1], int) and sizes[1] > 1
 
 
 def _count(node: fx.Node) -> int:
@@ -127,7 +132,7 @@ def _deepest(module: fx.GraphModule, end: fx.Node) -> tuple[fx.Node, Trend, list
             continue
         found = trend(module, node, inside, end)
         if found is not None and not found.direction and found.classes > 1:
-            raise ModelError("its output is the largest score of each image without the class; export the model with its logits as output")
+            raise ModelError("its output is one number for all classes of an image; export the model with its logits as output")
         if found is not None and found.direction and (found.label or class_axis(end, found.classes) is not None):
             best = (node, found, inside)
     return best
@@ -176,7 +181,10 @@ def _rows(module: fx.GraphModule, node: fx.Node, sign: int) -> fx.Node:
             node.meta["val"] = value = value.reshape(-1, count)
         if sign < 0:
             node = graph.call_function(aten.neg.default, (node,))
-            node.meta["val"] = -value
+            node.meta["val"] = value = -value
+        if value.dtype != torch.float32:
+            node = graph.call_function(aten.to.dtype, (node, torch.float32))
+            node.meta["val"] = value.float()
     return node
 
 
