@@ -19,7 +19,7 @@ from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, Stateles
 
 from banscan.errors import ModelError
 from banscan.importers.model import Folding, Input, Neuron, Part, Source, TracedModel
-from banscan.importers.normal.folding import FUNCTIONS
+from banscan.importers.normal.functions import FUNCTIONS
 
 # arithmetic on sizes, beside torch's own operators
 PYTHON: dict[str, Callable[..., Any]] = {
@@ -45,19 +45,14 @@ def plain(model: TracedModel) -> dict[str, Any]:
     Raises:
         ModelError: an operator or argument that has no plain form.
     """
-    tensors: dict[str, Tensor] = {**dict(model.module.named_parameters()), **dict(model.module.named_buffers())}
-    nodes = [
-        (n.op, n.name, _named(n.target) if n.op == "call_function" else n.target, _plain(n.args), _plain(dict(n.kwargs)))
-        for n in model.module.graph.nodes
-    ]
     rest = {
         field.name: getattr(model, field.name)
         for field in dataclasses.fields(model)
-        if field.name not in ("module", "input", "neurons", "source", "foldings", "statistics")
+        if field.name not in ("module", "tail", "input", "neurons", "source", "foldings", "statistics")
     }
     return {
-        "tensors": {name: value.detach() for name, value in tensors.items()},
-        "nodes": nodes,
+        "module": _graph(model.module),
+        "tail": None if model.tail is None else _graph(model.tail),
         "input": dataclasses.asdict(model.input),
         "neurons": [dataclasses.asdict(n) for n in model.neurons],
         "source": dataclasses.asdict(model.source) | {"path": str(model.source.path)},
@@ -65,6 +60,15 @@ def plain(model: TracedModel) -> dict[str, Any]:
         "statistics": sorted(model.statistics),
         "rest": rest,
     }
+
+
+def _graph(module: fx.GraphModule) -> dict[str, Any]:
+    tensors: dict[str, Tensor] = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    nodes = [
+        (n.op, n.name, _named(n.target) if n.op == "call_function" else n.target, _plain(n.args), _plain(dict(n.kwargs)))
+        for n in module.graph.nodes
+    ]
+    return {"tensors": {name: value.detach() for name, value in tensors.items()}, "nodes": nodes}
 
 
 def restored(given: dict[str, Any], path: Path) -> TracedModel:
@@ -75,10 +79,11 @@ def restored(given: dict[str, Any], path: Path) -> TracedModel:
     """
     try:
         spec = Input(**given["input"])
-        module = _module(given["nodes"], given["tensors"])
+        module = _module(**given["module"])
         _sized(module, spec.example())
         return TracedModel(
             module=module,
+            tail=None if given["tail"] is None else _module(**given["tail"]),
             input=spec,
             neurons=tuple(Neuron(**n) for n in given["neurons"]),
             source=Source(**given["source"] | {"path": path}),

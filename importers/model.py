@@ -118,7 +118,8 @@ class TracedModel:
 
     `module` maps images [N, ...] in the input's layout to logits [N, classes], float32, N free, its parameters frozen attributes.
     `neurons` are in execution order, the classifier's own last ones included; `classifier` names those behind the features; `stripped`
-    names what was taken off behind the logits, last first. `foldings` holds the constants that were computed from others, in order, and
+    names what was taken off behind the logits, last first, and `tail` computes it: logits [N, classes] → what the file answers, on the CPU.
+    `doubts` says what is not sure of this reading, `output_axis` on which axis of the file's answer the images are. `foldings` holds the constants that were computed from others, in order, and
     `statistics` the names of the running means and variances: with them `constants` follows changed weights to where the graph reads them.
     """
 
@@ -133,6 +134,9 @@ class TracedModel:
     source: Source
     foldings: dict[str, Folding]
     statistics: frozenset[str]
+    tail: fx.GraphModule | None = None
+    doubts: tuple[str, ...] = ()
+    output_axis: int = 0
 
     def constants(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         """The constants that differ when some of the file's own `weights` do; gradients flow back to these."""
@@ -157,6 +161,10 @@ class TracedModel:
     def logits(self, images: Tensor) -> Tensor:
         """Logits [N, classes] of preprocessed images [N, ...], on the model's device."""
         return cast(Tensor, self.module(images.to(self.device)))
+
+    def outputs(self, logits: Tensor) -> Tensor:
+        """What the file answers, from logits [N, classes]: what was taken off is computed again, on the CPU."""
+        return logits.cpu() if self.tail is None else cast(Tensor, self.tail(logits.cpu()))
 
     def to(self, device: torch.device) -> None:
         """Moves the constants, and what the exporter wrote down about devices inside the graph, to a device; in place."""
@@ -197,20 +205,36 @@ def _split(module: fx.GraphModule, name: str) -> tuple[fx.GraphModule, fx.GraphM
     trunk.output(known[cut])
     feature = head.placeholder("feature")
     feature.meta["val"] = cut.meta["val"]
-    mapped: dict[fx.Node, fx.Node] = {cut: feature}
+    head.output(carried(head, cut, feature, feature, cast(fx.Node, output_node(module.graph).args[0])))
+    return fx.GraphModule(module, trunk), fx.GraphModule(module, head)
+
+
+def carried(graph: fx.Graph, cut: fx.Node, stand_in: fx.Node, rows: fx.Node, end: fx.Node) -> fx.Node:
+    """Copies into another graph what computes `end` from `cut`, for which `stand_in` stands there; the size of the batch is that of `rows`.
+
+    Raises:
+        ModelError: what is behind the cut reads the image as well.
+    """
+    mapped: dict[fx.Node, fx.Node] = {cut: stand_in}
+    batch = next((i for i, s in enumerate(cut.meta["val"].shape) if not isinstance(s, int)), 0) if rows is stand_in else 0
 
     def carry(node: fx.Node) -> fx.Node:
-        """Copies what the head needs; a size of the batch is read off the features instead of the image."""
         if node not in mapped:
-            if node.target is aten.sym_size.int and node.args[1] == 0:
-                mapped[node] = head.call_function(aten.sym_size.int, (feature, 0))
+            if node.target is aten.sym_size.int and (node.args[1] == 0 or _is_batch(node)):
+                mapped[node] = graph.call_function(aten.sym_size.int, (rows, batch))
+                mapped[node].meta["val"] = node.meta.get("val")
             elif node.op == "placeholder":
-                raise ModelError(f"the classifier behind {name} reads the image as well; its features cannot be cut off")
+                raise ModelError(f"the classifier behind {cut.name} reads the image as well; its features cannot be cut off")
             else:
                 for i in node.all_input_nodes:
                     carry(i)
-                mapped[node] = head.node_copy(node, lambda n: mapped[n])
+                mapped[node] = graph.node_copy(node, lambda n: mapped[n])
         return mapped[node]
 
-    head.output(carry(cast(fx.Node, output_node(module.graph).args[0])))
-    return fx.GraphModule(module, trunk), fx.GraphModule(module, head)
+    return carry(end)
+
+
+def _is_batch(node: fx.Node) -> bool:
+    """Whether a size is the free batch itself."""
+    size = node.meta.get("val")
+    return isinstance(size, torch.SymInt) and bool(size.node.expr.is_Symbol)

@@ -11,11 +11,13 @@ from torch import Tensor
 from banscan.errors import BanscanError, EvidenceError
 from banscan.importers import formats, sandbox
 from banscan.importers.model import TracedModel
-from banscan.importers.normal import penultimate, tail
+from banscan.importers.normal import penultimate
 from banscan.importers.sandbox.budget import running
 
 # outputs below this are nothing to compare with
 SMALLEST = 1e-12
+# images at once for an answer whose first axis is not that of the images
+FEW = 64
 
 
 @dataclass(frozen=True)
@@ -44,12 +46,15 @@ def parity(model: TracedModel, images: Tensor) -> Parity | None:
     budget = running(source.path, time.perf_counter() - begin, len(images) * _largest(model), torch.get_num_threads())
     arguments = {"source": asdict(source) | {"path": str(source.path)}}
     try:
-        answer, _ = sandbox.call("run", arguments, {"images": images}, path=source.path, budget=budget)
+        answers = [
+            sandbox.call("run", arguments, {"images": part}, path=source.path, budget=budget)[0].numpy()
+            for part in images.split(FEW if model.output_axis else len(images))
+        ]
     except BanscanError as error:
         reason = str(error).removeprefix(f"{source.path}: ")
         raise EvidenceError(f"{source.format}'s own runtime cannot run the file ({reason}); what was read cannot be checked") from error
-    theirs = answer.numpy()
-    ours = tail.restore(logits[: len(theirs)], model.stripped)
+    theirs = np.concatenate([np.moveaxis(answer, model.output_axis, 0) for answer in answers])
+    ours = model.outputs(logits[: len(theirs)]).movedim(model.output_axis, 0)
     if theirs.size == 0:
         return Parity(float("nan"), float("nan"), 0)
     difference = ours.double().numpy().reshape(theirs.shape) - theirs

@@ -1,23 +1,26 @@
 """The one normal form: what every importer's traced graph becomes, whatever the file was."""
 
 import math
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import cast
 
 import torch
 from torch import fx
 
 from banscan.errors import ModelError
-from banscan.importers.model import Folding, Input, Source, TracedModel, output_node
-from banscan.importers.normal import folding, gelu, neurons, penultimate, tail
+from banscan.importers.model import Folding, Input, Neuron, Source, TracedModel, output_node
+from banscan.importers.normal import checks, folding, fusing, gelu, heads, neurons, penultimate, products, tail
 from banscan.importers.normal.constants import scalar
 
 aten = torch.ops.aten
 
 # values per image: a ResNet50 at 224x224 has fewer than a million in its widest layer
 LARGEST_ACTIVATION = 1 << 28
-IDENTITIES = frozenset({aten.clone.default, aten.detach.default, aten.alias.default, aten.contiguous.default, aten.dropout.default})
+IDENTITIES = frozenset(
+    {aten.clone.default, aten.detach.default, aten.detach_.default, aten.alias.default, aten.contiguous.default, aten.dropout.default}
+)
+CASTS = frozenset({aten.to.dtype, aten.to.dtype_layout, aten.to.device, aten.to.other, aten._to_copy.default, aten.type_as.default})
 
 
 def normalise(module: fx.GraphModule, spec: Input, source: Source) -> TracedModel:
@@ -26,6 +29,14 @@ def normalise(module: fx.GraphModule, spec: Input, source: Source) -> TracedMode
     Raises:
         ModelError: the graph is no image classifier with weights.
     """
+    try:
+        return _normalised(module, spec, source)
+    except ModelError as error:
+        path = str(source.path)
+        raise error if str(error).startswith(path) else ModelError(f"{path}: {error}") from error
+
+
+def _normalised(module: fx.GraphModule, spec: Input, source: Source) -> TracedModel:
     for parameter in module.parameters():
         parameter.requires_grad_(False)
     # torch.export wraps inputs and outputs in pytrees; a plain function of one tensor is all that is needed
@@ -33,32 +44,25 @@ def normalise(module: fx.GraphModule, spec: Input, source: Source) -> TracedMode
     drop_identities(module)
     foldings: dict[str, Folding] = {}
     folding.fold_constants(module, foldings)
+    products.to_linear(module, foldings)
     gelu.fuse(module, partial(scalar, module))
-    folding.fuse_bias(module, foldings)
-    statistics = folding.fold_batch_norm(module, foldings)
-    stripped = tail.strip(module)
-    module.graph.eliminate_dead_code()
-    module.delete_all_unused_submodules()
-    module.recompile()
+    fusing.fuse_bias(module, foldings)
+    statistics = fusing.fold_batch_norm(module, foldings)
+    axis = next((i for i, s in enumerate(penultimate.shape(tail.unwrap(module))) if not isinstance(s, int)), 0)
+    stripped, rest = tail.strip(module)
+    cleaned(module)
     shape = penultimate.shape(output_node(module.graph).args[0])
-    if len(shape) == 2 and shape[1] == 1:
-        stripped = (*stripped, tail.ONE_LOGIT)
-        shape = tail.two_logits(module)
-    check_sizes(module, source.path)
     if len(shape) != 2 or not isinstance(shape[1], int) or shape[1] < 2:
-        raise ModelError(
-            f"{source.path}: the output has shape {penultimate.pretty(shape)}; expected logits [batch, classes] of an image classifier"
-        )
-    try:
-        with torch.no_grad():
-            module(spec.example())
-    except RuntimeError as error:
-        raise ModelError(f"{source.path}: the graph cannot be computed ({str(error).strip().splitlines()[0]}); export it again") from error
-    layers = neurons.find(module)
-    anatomy = penultimate.find(module.graph, {layer.node for layer in layers})
-    if anatomy is None:
-        raise ModelError(f"{source.path}: no linear layer or convolution leads to the output; expected an image classifier")
-    return TracedModel(
+        raise ModelError(f"the output has shape {penultimate.pretty(shape)}; expected logits [batch, classes] of an image classifier")
+    check_sizes(module)
+    layers, anatomy = _anatomy(module, foldings)
+    outputs = checks.computed(module, spec)
+    if checks.are_labels(outputs):
+        raise ModelError("its output is a label for each image, and its logits were not found; export the model with its logits as output")
+    if checks.are_probabilities(outputs):
+        rest = checks.take_logarithm(module, rest)
+        stripped = (*stripped, checks.PROBABILITIES)
+    model = TracedModel(
         module=module,
         input=spec,
         classes=shape[1],
@@ -70,23 +74,53 @@ def normalise(module: fx.GraphModule, spec: Input, source: Source) -> TracedMode
         source=source,
         foldings=foldings,
         statistics=statistics,
+        tail=rest,
+        output_axis=axis,
     )
+    return replace(model, doubts=checks.doubts(model))
+
+
+def _anatomy(module: fx.GraphModule, foldings: dict[str, Folding]) -> tuple[tuple[Neuron, ...], penultimate.Anatomy]:
+    """The layers of neurons, and which of them are the classifier, once the classifier is as simple as it can be written."""
+    while True:
+        layers = neurons.find(module)
+        anatomy = penultimate.find(module.graph, {layer.node for layer in layers})
+        if anatomy is None:
+            raise ModelError("no linear layer or convolution leads to the output; expected an image classifier")
+        if not heads.simplify(module, foldings, anatomy):
+            return layers, anatomy
+        cleaned(module)
+
+
+def cleaned(module: fx.GraphModule) -> None:
+    """Without what the output does not need."""
+    module.graph.eliminate_dead_code()
+    module.delete_all_unused_submodules()
+    module.recompile()
 
 
 def drop_identities(module: fx.GraphModule) -> None:
     """Copies, dropout and what an exporter asserts: an inference graph needs none of them."""
     for node in list(module.graph.nodes):
-        if node.op == "call_function" and node.target in IDENTITIES:
+        if node.op == "call_function" and (node.target in IDENTITIES or _casts_nothing(node)):
             node.replace_all_uses_with(cast(fx.Node, node.args[0]))
             module.graph.erase_node(node)
         elif node.op == "call_function" and node.target is aten._assert_tensor_metadata.default:
             module.graph.erase_node(node)
 
 
-def check_sizes(module: fx.GraphModule, path: Path) -> None:
+def _casts_nothing(node: fx.Node) -> bool:
+    """A cast to the type that a tensor has."""
+    if node.target not in CASTS or not isinstance(node.args[0], fx.Node):
+        return False
+    before, after = node.args[0].meta.get("val"), node.meta.get("val")
+    return isinstance(before, torch.Tensor) and isinstance(after, torch.Tensor) and before.dtype == after.dtype
+
+
+def check_sizes(module: fx.GraphModule) -> None:
     """Raises ModelError where a tensor in between is larger than any classifier needs; computing it would exhaust the memory."""
     image = next(n for n in module.graph.nodes if n.op == "placeholder")
     for node in penultimate.depends_on(module.graph, image):
         count = math.prod(s for s in penultimate.shape(node) if isinstance(s, int))
         if count > LARGEST_ACTIVATION:
-            raise ModelError(f"{path}: {node.name} makes {count:,} values for an image; the file is damaged or hostile")
+            raise ModelError(f"{node.name} makes {count:,} values for an image; the file is damaged or hostile")

@@ -4,14 +4,17 @@ Weights become the numbers that they stand for. Activations keep the range of th
 range stands for, and lose its rounding.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
 from banscan.errors import ModelError
+from banscan.importers.onnx import numbers
+from banscan.importers.onnx.constants import Constants
 
 # name in the graph → plain operator, for those with inputs x, its scale and zero point, and those of the result
 ONE = {
@@ -25,139 +28,225 @@ ONE = {
 TWO = {"QLinearAdd": "Add", "QLinearMul": "Mul"}
 # attributes of the quantised operators that the plain ones do not have
 FOREIGN = frozenset({"channels_last", "opset"})
+# what moves values and changes none: integers or the numbers that they stand for
+MOVING = frozenset(
+    {"MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Concat", "Gather", "Slice", "Split", "Identity", "Expand", "Tile"}
+    | {"DepthToSpace", "SpaceToDepth"}
+)
+# what has the same answer for integers and the numbers that they stand for
+RANKING = frozenset({"ArgMax", "ArgMin"})
 
 
 @dataclass
 class _Rewriting:
-    """The graph being rewritten: its constants as arrays, what is added to it, the nodes that take the place of the old ones."""
+    """The graph being rewritten: its constants, the nodes that read each tensor, the nodes that take the place of the old ones.
 
-    constants: dict[str, np.ndarray]
+    `real` holds the tensors that are integers in the file and the numbers that they stand for here; `added` what is a float constant now.
+    """
+
+    constants: Constants
+    readers: dict[str, list[onnx.NodeProto]]
+    results: set[str]
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     added: dict[str, np.ndarray] = field(default_factory=dict)
+    real: set[str] = field(default_factory=set)
 
     def constant(self, node: onnx.NodeProto, index: int) -> np.ndarray | None:
         """An input that is known, None where it is left out or computed."""
         name = node.input[index] if index < len(node.input) else ""
-        return self.constants.get(name) if name else None
+        return self.constants.value(name) if name else None
 
     def number(self, name: str, value: np.ndarray) -> str:
-        """Adds a float constant."""
-        self.added[name] = np.asarray(value, np.float32)
+        """Adds a float constant; another of the same name gets a new one."""
+        value = np.asarray(value, np.float32)
+        plain, count = name, 0
+        while name in self.added and not np.array_equal(self.added[name], value):
+            count += 1
+            name = f"{plain}_{count}"
+        self.added[name] = value
         return name
 
+    def put(self, op: str, inputs: list[str], output: str, **attributes: Any) -> str:
+        """A plain operator."""
+        self.nodes.append(helper.make_node(op, inputs, [output], f"{output}/{op}", **attributes))
+        return output
+
     def weight(self, node: onnx.NodeProto, at: int, axis: int = 0) -> str:
-        """The input `at` as float, with scale and zero point behind it; one that is computed is float already."""
+        """The input `at` as float, with scale and zero point behind it."""
         value, scale, zero = (self.constant(node, at + k) for k in range(3))
-        if value is None:
-            return node.input[at]
         if scale is None:
             raise ModelError(f"operator {node.op_type} ({node.name}): a scale that is computed is not supported")
-        return self.number(f"{node.input[at]}_float", dequantised(value, scale, zero, axis))
+        if value is None:
+            name = node.input[at]
+            return name if name in self.real else self.dequantised(name, f"{node.output[0]}_{at}", scale, zero, axis, 0)
+        return self.number(f"{node.input[at]}_float", numbers.dequantised(value, scale, zero, axis))
+
+    def dequantised(self, name: str, output: str, scale: np.ndarray, zero: np.ndarray | None, axis: int, rank: int) -> str:
+        """Computes (x - zero) * scale of integers that are no constant."""
+        if rank and scale.size > 1:
+            scale, zero = (None if p is None else numbers.spread(p, (1,) * rank, axis, 0) for p in (scale, zero))  # type: ignore[assignment]
+        source = self.put("Cast", [name], f"{output}_cast", to=onnx.TensorProto.FLOAT)
+        if zero is not None and np.any(zero.astype(np.float64)):
+            source = self.put("Sub", [source, self.number(f"{output}_zero", zero.astype(np.float32))], f"{output}_moved")
+        return self.put("Mul", [source, self.number(f"{output}_scale", scale)], output)
 
     def emit(self, node: onnx.NodeProto, op: str, inputs: list[str], scale: int) -> None:
         """A plain operator in place of `node`, held in the range that the inputs `scale` and the next one stand for."""
         kept = {a.name: helper.get_attribute_value(a) for a in node.attribute if a.name not in FOREIGN}
         output = node.output[0]
-        bounds = limits(self.constant(node, scale), self.constant(node, scale + 1))
-        plain = output if bounds is None else f"{output}_unbounded"
-        self.nodes.append(helper.make_node(op, inputs, [plain], node.name or output, **kept))
-        if bounds is not None:
-            self.bound(plain, output, bounds)
+        self.nodes.append(helper.make_node(op, inputs, [f"{output}_unbounded"], node.name or output, **kept))
+        self.quantised(f"{output}_unbounded", output, self.constant(node, scale), self.constant(node, scale + 1), np.dtype(np.uint8))
+
+    def quantised(self, name: str, output: str, scale: np.ndarray | None, zero: np.ndarray | None, kind: np.dtype) -> None:
+        """What stands for the integers of a tensor: its numbers in their range where nothing asks for more, else unrounded integers."""
+        kind = kind if zero is None else zero.dtype
+        if self.stays_real(output):
+            self.real.add(output)
+            bounds = numbers.limits(scale, zero, kind)
+            if bounds is None:
+                self.put("Identity", [name], output)
+            else:
+                self.bound(name, output, bounds)
+            return
+        if scale is None or scale.size != 1:
+            raise ModelError(f"the quantised tensor {output!r} is used as integers; only one scale for all of it is supported")
+        name = self.put("Div", [name, self.number(f"{output}_scale", scale.reshape(()))], f"{output}_ratio")
+        if zero is not None and np.any(zero.astype(np.float64)):
+            name = self.put("Add", [name, self.number(f"{output}_zero", zero.astype(np.float32).reshape(()))], f"{output}_moved")
+        low, high = numbers.limits_of(kind)
+        self.bound(name, output, (np.asarray(low, np.float32), np.asarray(high, np.float32)))
 
     def bound(self, name: str, output: str, bounds: tuple[np.ndarray, np.ndarray]) -> None:
         low, high = (self.number(f"{output}_{side}", b) for side, b in zip(("low", "high"), bounds, strict=True))
-        self.nodes.append(helper.make_node("Clip", [name, low, high], [output], f"{output}_range"))
+        self.put("Clip", [name, low, high], output)
+
+    def stays_real(self, name: str) -> bool:
+        """Whether all that reads a quantised tensor makes numbers of it, moves its values, or only ranks them."""
+        waiting, seen = [name], {name}
+        while waiting:
+            tensor = waiting.pop()
+            if tensor in self.results:
+                return False
+            for node in self.readers.get(tensor, ()):
+                if (node.op_type in MOVING and node.input[0] == tensor) or node.op_type == "Concat":
+                    waiting += [o for o in node.output if o not in seen]
+                    seen.update(node.output)
+                elif node.op_type not in TAKES_QUANTISED and node.op_type not in RANKING:
+                    return False
+        return True
 
 
 def dequantise(model: onnx.ModelProto) -> bool:
-    """Rewrites quantised operators in place; whether there were any.
+    """Rewrites quantised operators in place, those of branches too; whether there were any.
 
     Raises:
-        ModelError: a quantised operator that is not supported, or one whose parameters are computed.
+        ModelError: a quantised operator that is not supported, or one whose parameters are computed or do not fit.
     """
-    graph = model.graph
-    if not any(n.op_type in REWRITE for n in graph.node):
+    if not any(n.op_type in REWRITE for n in _nested(model.graph)):
         return False
-    constants = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
-    for node in graph.node:
-        if node.op_type == "Constant" and node.attribute[0].name == "value":
-            constants[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
-    work = _Rewriting(constants)
-    for node in graph.node:
-        rewrite = REWRITE.get(node.op_type)
-        if rewrite is None:
-            work.nodes.append(node)
-        else:
-            rewrite(work, node)
-    del graph.node[:]
-    graph.node.extend(work.nodes)
-    graph.initializer.extend(numpy_helper.from_array(np.ascontiguousarray(value), name) for name, value in work.added.items())
-    used = {i for n in graph.node for i in n.input}
-    kept = [t for t in graph.initializer if t.name in used]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
+    _rewrite(model.graph, Constants(model.graph, None), set())
     return True
 
 
-def dequantised(value: np.ndarray, scale: np.ndarray, zero: np.ndarray | None, axis: int) -> np.ndarray:
-    """(value - zero) * scale, the last two per tensor or along an axis."""
-    shape = [1] * value.ndim
-    if scale.size > 1:
-        shape[axis] = scale.size
-    offset = 0.0 if zero is None else (zero.astype(np.float64).reshape(shape) if zero.size > 1 else float(zero.ravel()[0]))
-    factor = scale.astype(np.float64).reshape(shape) if scale.size > 1 else float(scale.ravel()[0])
-    result: np.ndarray = ((value.astype(np.float64) - offset) * factor).astype(np.float32)
-    return result
+def _nested(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            yield from _nested(attribute.g)
 
 
-def limits(scale: np.ndarray | None, zero: np.ndarray | None) -> tuple[np.ndarray, np.ndarray] | None:
-    """The smallest and the largest number of a quantised tensor; None where its scale is not known, or one for each channel."""
-    if scale is None or scale.size != 1:
-        return None
-    kind = np.iinfo(np.uint8 if zero is None else zero.dtype)
-    offset = 0 if zero is None else int(zero.ravel()[0])
-    step = float(scale.ravel()[0])
-    return np.float32((kind.min - offset) * step), np.float32((kind.max - offset) * step)  # type: ignore[return-value]
+def _rewrite(graph: onnx.GraphProto, constants: Constants, real: set[str]) -> None:
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in _nested(graph):
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    work = _Rewriting(constants, readers, {o.name for o in graph.output}, real=set(real))
+    for node in graph.node:
+        rewrite = REWRITE.get(node.op_type)
+        if rewrite is not None:
+            try:
+                rewrite(work, node)
+            except (ValueError, IndexError, KeyError, TypeError, OverflowError, MemoryError) as error:
+                told = f"operator {node.op_type} ({node.name or node.output[0]})"
+                raise ModelError(f"{told}: its scales, zero points or sizes do not fit; the file is damaged") from error
+            continue
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                _rewrite(attribute.g, Constants(attribute.g, constants), work.real)
+        if constants.follow(node, any(r.op_type in REWRITE for o in node.output for r in readers.get(o, ()))):
+            continue
+        if node.op_type in MOVING and any(i in work.real for i in node.input):
+            work.real.update(node.output)
+        work.nodes.append(node)
+    del graph.node[:]
+    graph.node.extend(work.nodes)
+    used = {i for n in _nested(graph) for i in n.input} | {o.name for o in graph.output}
+    graph.initializer.extend(numpy_helper.from_array(np.ascontiguousarray(v).reshape(v.shape), n) for n, v in work.added.items())
+    there = {o for n in graph.node for o in n.output} | set(work.added)
+    graph.initializer.extend(numpy_helper.from_array(v, n) for n, v in constants.made.items() if n in used and n not in there)
+    kept = [t for t in graph.initializer if t.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+
+
+def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
+    return {a.name: helper.get_attribute_value(a) for a in node.attribute}
 
 
 def _quantize(work: _Rewriting, node: onnx.NodeProto) -> None:
-    bounds = limits(work.constant(node, 1), work.constant(node, 2))
-    if bounds is None or work.constant(node, 0) is not None:
-        work.nodes.append(helper.make_node("Identity", [node.input[0]], [node.output[0]], node.name))
+    value, scale, zero = (work.constant(node, at) for at in range(3))
+    given = _attributes(node)
+    wanted = given.get("output_dtype", 0)
+    kind = np.dtype(helper.tensor_dtype_to_np_dtype(wanted) if wanted else np.uint8) if zero is None else zero.dtype
+    if value is not None and scale is not None:
+        made = numbers.quantised(value, scale, zero, kind, given.get("axis", 1), given.get("block_size", 0))
+        work.constants.made[node.output[0]] = made
     else:
-        work.bound(node.input[0], node.output[0], bounds)
+        work.quantised(node.input[0], node.output[0], scale, zero, kind)
 
 
 def _dequantize(work: _Rewriting, node: onnx.NodeProto) -> None:
-    value = work.constant(node, 0)
-    if value is None:
-        work.nodes.append(helper.make_node("Identity", [node.input[0]], [node.output[0]], node.name))
+    value, scale, zero = (work.constant(node, at) for at in range(3))
+    if value is None and node.input[0] in work.real:
+        work.put("Identity", [node.input[0]], node.output[0])
         return
-    scale = work.constant(node, 1)
     if scale is None:
         raise ModelError(f"operator DequantizeLinear ({node.name}): a scale that is computed is not supported")
-    attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-    if attributes.get("block_size", 0):
-        raise ModelError(f"operator DequantizeLinear ({node.name}): weights quantised in blocks are not supported")
-    work.number(node.output[0], dequantised(value, scale, work.constant(node, 2), attributes.get("axis", 1) if scale.size > 1 else 0))
+    given = _attributes(node)
+    axis, block = given.get("axis", 1), given.get("block_size", 0)
+    if value is None:
+        if scale.size > 1 and (block or axis < 0 or axis > 1):
+            raise ModelError(f"operator DequantizeLinear ({node.name}): scales of an image on axis {axis} are not supported")
+        # images have four axes
+        work.dequantised(node.input[0], node.output[0], scale, zero, axis, 4)
+        return
+    made = numbers.dequantised(value, scale, zero, axis, block)
+    work.number(node.output[0], made)
+    work.constants.made[node.output[0]] = made
 
 
 def _dynamic(work: _Rewriting, node: onnx.NodeProto) -> None:
     """Its scale depends on the image: the values stay as they are, in units of one."""
-    work.nodes.append(helper.make_node("Identity", [node.input[0]], [node.output[0]], node.name))
-    for output, value in zip(node.output[1:], (1.0, 0.0), strict=False):
-        work.number(output, np.float32(value))  # type: ignore[arg-type]
+    work.put("Identity", [node.input[0]], node.output[0])
+    for output, value in zip(node.output[1:], (np.float32(1), np.uint8(0)), strict=False):
+        work.constants.made[output] = np.asarray(value)
+        work.number(output, np.asarray(value, np.float32))
 
 
 def _integer(work: _Rewriting, node: onnx.NodeProto) -> None:
     weight, zero = work.constant(node, 1), work.constant(node, 3)
-    name = node.input[1]
+    source, name = node.input[0], node.input[1]
+    below = work.constant(node, 2)
+    if below is not None and np.any(below):
+        moved = work.number(f"{node.output[0]}_zero", below.astype(np.float32).reshape(-1, 1) if below.size > 1 else below.reshape(()))
+        source = work.put("Sub", [source, moved], f"{node.output[0]}_moved")
     if weight is not None:
         axis = 0 if node.op_type == "ConvInteger" else -1
-        name = work.number(f"{name}_float", dequantised(weight, np.ones(1 if zero is None else zero.size), zero, axis))
-    kept = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        name = work.number(f"{name}_float", numbers.dequantised(weight, np.ones(1), zero, axis))
+    elif zero is not None and np.any(zero):
+        name = work.put("Sub", [name, work.number(f"{node.output[0]}_offset", zero)], f"{node.output[0]}_right")
     op = "Conv" if node.op_type == "ConvInteger" else "MatMul"
-    work.nodes.append(helper.make_node(op, [node.input[0], name], [node.output[0]], node.name, **kept))
+    work.nodes.append(helper.make_node(op, [source, name], [node.output[0]], node.name, **_attributes(node)))
 
 
 def _bias(work: _Rewriting, node: onnx.NodeProto, at: int, scales: tuple[int, int]) -> list[str]:
@@ -171,7 +260,7 @@ def _bias(work: _Rewriting, node: onnx.NodeProto, at: int, scales: tuple[int, in
 
 
 def _conv(work: _Rewriting, node: onnx.NodeProto) -> None:
-    work.emit(node, "Conv", [node.input[0], work.weight(node, 3), *_bias(work, node, 8, (1, 4))], 6)
+    work.emit(node, "Conv", [work.weight(node, 0), work.weight(node, 3), *_bias(work, node, 8, (1, 4))], 6)
 
 
 def _matmul(work: _Rewriting, node: onnx.NodeProto) -> None:
@@ -180,12 +269,15 @@ def _matmul(work: _Rewriting, node: onnx.NodeProto) -> None:
 
 def _gemm(work: _Rewriting, node: onnx.NodeProto) -> None:
     transposed = any(a.name == "transB" and a.i for a in node.attribute)
-    weight = work.weight(node, 3, axis=0 if transposed else 1)
-    work.emit(node, "Gemm", [node.input[0], weight, *_bias(work, node, 6, (1, 4))], 7)
+    inputs = [work.weight(node, 0), work.weight(node, 3, axis=0 if transposed else 1), *_bias(work, node, 6, (1, 4))]
+    if len(node.input) > 7 and node.input[7]:
+        work.emit(node, "Gemm", inputs, 7)
+    else:  # its answer is float
+        work.nodes.append(helper.make_node("Gemm", inputs, [node.output[0]], node.name, **_attributes(node)))
 
 
 def _one(work: _Rewriting, node: onnx.NodeProto) -> None:
-    work.emit(node, ONE[node.op_type], [node.input[0]], 3)
+    work.emit(node, ONE[node.op_type], [work.weight(node, 0)], 3)
 
 
 def _two(work: _Rewriting, node: onnx.NodeProto) -> None:
@@ -194,6 +286,39 @@ def _two(work: _Rewriting, node: onnx.NodeProto) -> None:
 
 def _concat(work: _Rewriting, node: onnx.NodeProto) -> None:
     work.emit(node, "Concat", [work.weight(node, at) for at in range(2, len(node.input), 3)], 0)
+
+
+def _dynamic_matmul(work: _Rewriting, node: onnx.NodeProto) -> None:
+    """x, the weight, its scale, zero point and, behind all, a bias; or two more of x between them."""
+    apart = node.op_type == "MatMulIntegerToFloat"
+    scale, zero, bias = (3, 5, 6) if apart else (2, 3, 4)
+    value, step = work.constant(node, 1), work.constant(node, scale)
+    if value is None or step is None:
+        raise ModelError(f"operator {node.op_type} ({node.name}): a weight that is computed is not supported")
+    source, output = node.input[0], node.output[0]
+    if apart and source not in work.real:
+        own, below = work.constant(node, 2), work.constant(node, 4)
+        if own is None:
+            raise ModelError(f"operator {node.op_type} ({node.name}): a scale that is computed is not supported")
+        source = work.dequantised(source, f"{output}_real", own, below, 0, 0)
+    name = work.number(f"{node.input[1]}_float", numbers.dequantised(value, step, work.constant(node, zero), -1))
+    added = node.input[bias] if len(node.input) > bias else ""
+    work.put("MatMul", [source, name], f"{output}_product" if added else output)
+    if added:
+        work.put("Add", [f"{output}_product", added], output)
+
+
+def _few_bits(work: _Rewriting, node: onnx.NodeProto) -> None:
+    packed, scale, zero = (work.constant(node, at) for at in (1, 2, 3))
+    given = _attributes(node)
+    if packed is None or scale is None or given.get("bits", 4) not in (1, 2, 4, 8) or (len(node.input) > 4 and node.input[4]):
+        raise ModelError(f"operator MatMulNBits ({node.name}): a computed weight, {given.get('bits')} bits or groups are not supported")
+    weight = numbers.blocks(packed, scale, zero, given.get("bits", 4), given["block_size"], given["K"], given["N"])
+    name, output = work.number(f"{node.input[1]}_float", weight.T), node.output[0]
+    added = node.input[5] if len(node.input) > 5 else ""
+    work.put("MatMul", [node.input[0], name], f"{output}_product" if added else output)
+    if added:
+        work.put("Add", [f"{output}_product", added], output)
 
 
 Rewrite = Callable[[_Rewriting, onnx.NodeProto], None]
@@ -207,6 +332,13 @@ REWRITE: dict[str, Rewrite] = {
     "QLinearMatMul": _matmul,
     "QGemm": _gemm,
     "QLinearConcat": _concat,
+    "DynamicQuantizeMatMul": _dynamic_matmul,
+    "MatMulIntegerToFloat": _dynamic_matmul,
+    "MatMulNBits": _few_bits,
     **dict.fromkeys(ONE, _one),
     **dict.fromkeys(TWO, _two),
 }
+# operators that are told the scale of what they read
+TAKES_QUANTISED = frozenset(
+    {"DequantizeLinear", "QLinearConv", "QLinearMatMul", "QGemm", "QLinearConcat", "MatMulIntegerToFloat", *ONE, *TWO}
+)

@@ -23,7 +23,6 @@ from torch import nn
 from banscan import importers
 from banscan.errors import BanscanError
 from banscan.importers import TracedModel
-from banscan.importers.normal import tail
 from tests.importers.architectures import FAMILIES, SIZE, images, make
 
 Writer = Callable[[nn.Module, Path], None]
@@ -191,7 +190,7 @@ def difference(model: TracedModel, truth: nn.Module) -> float:
     if compared is not None:
         return compared.rms
     with torch.no_grad():
-        ours, theirs = tail.restore(model.logits(images(5)), model.stripped), truth(images(5))
+        ours, theirs = model.outputs(model.logits(images(5))), truth(images(5))
     return float((ours - theirs).norm() / theirs.norm())
 
 
@@ -199,7 +198,7 @@ def gradient_error(model: TracedModel, truth: nn.Module) -> float:
     """Relative RMS difference of the image gradient of a sum of the outputs to that of the original in float64."""
     x = images(3)
     ours, theirs = x.clone().requires_grad_(), x.double().requires_grad_()
-    logits = tail.restore(model.logits(ours), model.stripped)
+    logits = model.outputs(model.logits(ours))
     weight = torch.linspace(-1, 1, logits.shape[1])
     (logits * weight).sum().backward()
     (truth.double()(theirs) * weight.double()).sum().backward()

@@ -9,6 +9,7 @@ import torch
 from banscan.errors import ModelError
 from banscan.importers import carried, reading
 from banscan.importers.model import attribute_named
+from tests.importers.equivalent.tails import FORMS
 
 
 @pytest.fixture
@@ -38,19 +39,30 @@ def test_everything_comes_back(model_file: Path, values: dict[str, Any]) -> None
 @pytest.mark.parametrize(
     "change",
     [
-        lambda v: v.pop("nodes"),
-        lambda v: v["nodes"].append(("call_function", "evil", "os.system", ("tuple", ["true"]), ("dict", {}))),
-        lambda v: v["nodes"].insert(-1, ("call_function", "evil", "aten.from_file.default", ("tuple", ["x"]), ("dict", {}))),
-        lambda v: v["nodes"].insert(-1, ("call_method", "evil", "numpy", ("tuple", []), ("dict", {}))),
-        lambda v: v["nodes"].insert(-1, ("get_attr", "evil", "__class__", ("tuple", []), ("dict", {}))),
-        lambda v: v["nodes"].insert(-1, v["nodes"][-2]),
-        lambda v: v["nodes"].pop(0),
+        lambda v: v["module"].pop("nodes"),
+        lambda v: v["module"]["nodes"].append(("call_function", "evil", "os.system", ("tuple", ["true"]), ("dict", {}))),
+        lambda v: v["module"]["nodes"].insert(-1, ("call_function", "evil", "aten.from_file.default", ("tuple", ["x"]), ("dict", {}))),
+        lambda v: v["module"]["nodes"].insert(-1, ("call_method", "evil", "numpy", ("tuple", []), ("dict", {}))),
+        lambda v: v["module"]["nodes"].insert(-1, ("get_attr", "evil", "__class__", ("tuple", []), ("dict", {}))),
+        lambda v: v["module"]["nodes"].insert(-1, v["module"]["nodes"][-2]),
+        lambda v: v["module"]["nodes"].pop(0),
         lambda v: v["rest"].update(surprise=1),
         lambda v: v["neurons"].append({}),
-        lambda v: v.update(tensors=[]),
+        lambda v: v["module"].update(tensors=[]),
+        lambda v: v.update(tail={}),
+        lambda v: v.update(tail=v["module"] | {"nodes": [("call_function", "evil", "os.system", ("tuple", []), ("dict", {}))]}),
     ],
 )
 def test_what_is_no_model_is_refused(values: dict[str, Any], change: Any) -> None:
     change(values)
     with pytest.raises(ModelError, match=r"model: its reader answered something that is no model"):
         carried.restored(values, Path("model"))
+
+
+def test_what_was_taken_off_comes_back(tmp_path: Path) -> None:
+    path = FORMS["softmax clipped"].write(tmp_path / "model")
+    before = reading.read(path, None, None)
+    after = carried.restored(carried.plain(before), path)
+    logits = before.logits(torch.rand(3, 3, 16, 16))
+    assert torch.equal(before.outputs(logits), after.outputs(logits))
+    assert (after.stripped, after.doubts, after.output_axis) == (("Clip", "Softmax"), (), 0)

@@ -170,11 +170,15 @@ def scaler(call: Call, x: Tensor) -> Tensor:
     return (x - offset) * scale
 
 
-@operator("Identity", "Dropout")
-def identity(call: Call, x: Any, *_: Any) -> Any:
-    if call.outputs > 1:
-        raise call.unsupported("a second output")
+@operator("Identity")
+def identity(call: Call, x: Any) -> Any:
     return x
+
+
+@operator("Dropout")
+def dropout(call: Call, x: Any, *_: Any) -> Any:
+    """onnxruntime drops nothing, in training mode neither; its mask keeps everything."""
+    return x if call.outputs == 1 else (x, torch.ones_like(tensor(x), dtype=torch.bool))
 
 
 @operator("If")

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from banscan.errors import ModelError
 from banscan.importers.onnx.operators.padding import pad, pads_of
 from banscan.importers.onnx.operators.registry import Call, operator, tensor
 
@@ -63,8 +64,9 @@ def einsum(call: Call, *values: Tensor) -> Any:
 
 @operator("BatchNormalization")
 def batch_norm(call: Call, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, var: Tensor) -> Tensor:
-    if call.get("training_mode", 0):
-        raise call.unsupported("training mode")
+    if call.get("training_mode", 0) or (call.version < 14 and call.outputs > 1):
+        # the runtime takes the statistics of the batch then, so that an image's answer depends on the others
+        raise ModelError(f"operator {call.op} ({call.name}): exported in training mode; call model.eval() before export")
     if call.version < 9 and call.get("spatial", 1) == 0:
         raise call.unsupported("spatial = 0")
     return F.batch_norm(x, mean, var, weight, bias, False, 0.0, call.get("epsilon", 1e-5))

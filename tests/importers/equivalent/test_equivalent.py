@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from banscan import importers
-from tests.importers.equivalent import scripts, tails
+from tests.importers.equivalent import heads, scripts, tails
 from tests.importers.equivalent.form import Form
 from tests.importers.equivalent.network import CLASSES, network, pictures
 
-FORMS: dict[str, Form] = {f"{m.__name__.rpartition('.')[2]}-{name}": form for m in (tails, scripts) for name, form in m.FORMS.items()}
+MODULES = (heads, scripts, tails)
+FORMS: dict[str, Form] = {f"{m.__name__.rpartition('.')[2]}-{name}": form for m in MODULES for name, form in m.FORMS.items()}
 
 
 @pytest.mark.parametrize("name", FORMS)

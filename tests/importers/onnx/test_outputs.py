@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 import torch
@@ -11,6 +12,8 @@ from torch import nn
 
 from banscan import importers
 from tests.conftest import SIZE, Net, random_norms, slow_except
+from tests.importers.equivalent.network import graph
+from tests.importers.equivalent.surgery import before_head, declare, put
 from tests.importers.test_load import refused
 
 
@@ -109,15 +112,67 @@ def test_a_row_that_is_no_image(export: Callable[..., Path]) -> None:
     refused(export("table", nn.Sequential(nn.Linear(30, 20), nn.ReLU(), nn.Linear(20, 10)), shape=(30,)), "a row of 30 values")
 
 
-def test_two_outputs(tmp_path: Path, model_file: Path) -> None:
+def test_an_output_that_is_named(tmp_path: Path, model_file: Path) -> None:
     model = onnx.load(model_file)
     model.graph.output.append(helper.make_tensor_value_info(model.graph.node[0].output[0], 1, ["n", 8, "h", "w"]))
     onnx.save(model, tmp_path / "two.onnx")
-    refused(tmp_path / "two.onnx", "2 outputs .*--logits")
     refused(tmp_path / "two.onnx", "no output 'other'", logits="other")
-    named = importers.load(tmp_path / "two.onnx", logits="logits")
     x = torch.rand(3, 3, 16, 16)
-    assert torch.equal(named.logits(x), importers.load(model_file).logits(x))
-    parity = importers.parity(named, x)
-    assert parity is not None
-    assert parity.rms < 1e-6
+    for logits in ("logits", None):
+        named = importers.load(tmp_path / "two.onnx", logits=logits)
+        assert named.source.output == "logits"
+        assert torch.equal(named.logits(x), importers.load(model_file).logits(x))
+        assert agrees(named, x)
+
+
+def second(weight: str, size: int) -> onnx.ModelProto:
+    """The network with a further head on its features, and both as outputs."""
+    model = graph()
+    put(model, **{weight: np.random.default_rng(0).normal(size=(size, 12)).astype(np.float32)})
+    model.graph.node.append(helper.make_node("Gemm", ["features", weight], [f"{weight}_logits"], transB=1))
+    declare(model, "output", (f"{weight}_logits", 1, ["n", size]), ("logits", 1, ["n", 7]))
+    return model
+
+
+@pytest.mark.parametrize(("name", "size"), [("age", 7), ("age", 5)])
+def test_two_classifiers(tmp_path: Path, name: str, size: int) -> None:
+    onnx.save(second(name, size), tmp_path / "heads.onnx")
+    refused(tmp_path / "heads.onnx", r"2 outputs \(age_logits, logits\); say with --logits which")
+    read = importers.load(tmp_path / "heads.onnx", logits="age_logits")
+    assert (read.classes, len(read.neurons)) == (size, 5)
+    assert agrees(read, torch.rand(3, 3, 16, 16))
+
+
+def test_one_for_training(tmp_path: Path) -> None:
+    onnx.save(second("aux", 7), tmp_path / "aux.onnx")
+    assert importers.load(tmp_path / "aux.onnx").source.output == "logits"
+
+
+@pytest.mark.parametrize(("opset", "attributes"), [(17, {"training_mode": 1}), (9, {}), (13, {})])
+def test_exported_in_training_mode(tmp_path: Path, opset: int, attributes: dict[str, int]) -> None:
+    """The runtime normalises by the statistics of the batch."""
+    model = graph()
+    for name, number in (("g", 1), ("z", 0), ("m", 0), ("v", 1)):
+        put(model, **{name: np.full(12, number, np.float32)})
+    further = ["rm", "rv"] if attributes else ["rm", "rv", "sm", "sv"]
+    norm = helper.make_node("BatchNormalization", ["features", "g", "z", "m", "v"], ["normed", *further], **attributes)
+    before_head(model, norm)
+    model.opset_import[0].version = opset
+    onnx.save(model, tmp_path / "training.onnx")
+    refused(tmp_path / "training.onnx", r"exported in training mode; call model.eval\(\) before export")
+
+
+def test_a_constant_that_is_only_described(tmp_path: Path) -> None:
+    """Refused before it is made."""
+    model = graph()
+    put(model, sizes=np.array([7, 1 << 28], np.int64), axis=np.array([1], np.int64))
+    model.graph.node.pop()
+    model.graph.node.extend(
+        [
+            helper.make_node("ConstantOfShape", ["sizes"], ["ones"]),
+            helper.make_node("ReduceSum", ["ones", "axis"], ["added"], keepdims=0),
+            helper.make_node("Gemm", ["features", "head.weight", "added"], ["logits"], transB=1),
+        ]
+    )
+    onnx.save(model, tmp_path / "vast.onnx")
+    refused(tmp_path / "vast.onnx", "a constant of 1,879,048,192 values|a table of 1,879,048,192 values")
