@@ -27,6 +27,7 @@ WEIGHTED = frozenset(
 ANSWERS = frozenset({"Shape", "Size", "Equal", "Greater", "Less", "GreaterOrEqual", "LessOrEqual", "ArgMax", "ArgMin", "QuantizeLinear"})
 # nodes run, those of loops every time: more than any classifier has
 MOST_STEPS = 200_000
+FEW = 16
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Interpreter(nn.Module):
         self.images, self.output, self.batch = images, output, batch
         self.known: dict[str, Any] = dict(images.others)
         self.attributes: dict[str, str] = {}
+        self.small: dict[str, np.ndarray] = {}  # floats that may turn out to belong to arithmetic on shapes
         # constants that were made for the fixed batch, which the file holds in another shape
         self.reduced: set[str] = set()
         self.counter = itertools.count()  # of inner graphs
@@ -113,6 +115,8 @@ class Interpreter(nn.Module):
             self.known[name] = array.astype(np.float32) if array.dtype.kind == "f" else array
         elif array.dtype.kind == "f":
             self.attributes[name] = f"constant_{len(self.attributes)}"
+            if array.size <= FEW and name not in self.weights:
+                self.small[name] = array.astype(np.float32)
             self.register_parameter(self.attributes[name], nn.Parameter(torch.from_numpy(array.astype(np.float32)), requires_grad=False))
         else:
             raise ModelError(f"the constant {name!r} has type {array.dtype}; expected numbers")
@@ -171,6 +175,9 @@ class _Run:
         if call.op not in OPERATORS:
             raise ModelError(f"operator {call.op} ({call.name}) is not supported")
         given = [self.value(i) for i in inputs]
+        if any(isinstance(v, np.ndarray) and i in self.values for i, v in zip(inputs, given, strict=True)):
+            # a constant that a size is multiplied with is arithmetic on shapes, too
+            given = [self.interpreter.small.get(i, v) for i, v in zip(inputs, given, strict=True)] if self.about_shapes(inputs) else given
         if call.op == "If":
             # a condition on shapes is known here, and only the branch that it leads to becomes part of the graph
             return self.inner(call.attributes["then_branch" if OPERATORS["If"](call, *given) else "else_branch"], [])
@@ -191,6 +198,10 @@ class _Run:
         if still:
             self.alone.update(names)
         return results
+
+    def about_shapes(self, inputs: list[str]) -> bool:
+        """Whether all inputs are known, or constants of a few values."""
+        return all(i in self.interpreter.small or not isinstance(self.value(i), Tensor) for i in inputs)
 
     def inner(self, graph: Graph, given: Sequence[Any]) -> tuple[Any, ...]:
         """The outputs of a branch, or of one round of a loop."""
