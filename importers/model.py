@@ -25,6 +25,7 @@ class Source:
         opset: ONNX's; None for other formats.
         batch: the batch size that the file fixes, or None.
         precision: of the file's weights: "float32", "float16", "bfloat16" or "8 bits"; the traced graph is float32 always.
+        image: the name of the input that takes the images, in a file that names several.
         output: the name of the output that was read, in a file that names them.
         labels: the file's own names of the classes.
         weights: what the file calls the constants of the graph that it holds, and that can be written back.
@@ -38,6 +39,7 @@ class Source:
     sha256: str
     batch: int | None
     precision: str = "float32"
+    image: str | None = None
     output: str | None = None
     labels: tuple[str, ...] | None = None
     weights: dict[str, str] = field(default_factory=dict)

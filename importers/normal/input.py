@@ -16,14 +16,17 @@ def image_input(path: Path, name: str, sizes: list[int | None]) -> Input:
         ModelError: none of the outer two can be channels, or a size that no image has.
     """
     if any(size is not None and not 0 < size <= LARGEST_SIDE for size in sizes):
-        shown = "x".join(str(size or "?") for size in sizes)
-        raise ModelError(f"{path}: the input {name!r} is {shown}; expected images of at most {LARGEST_SIDE} pixels a side")
+        raise ModelError(f"{path}: the input {name!r} is {_shown(sizes)}; expected images of at most {LARGEST_SIDE} pixels a side")
     first, second, third = sizes
     if first in (1, 3):
         return Input(name, "NCHW", int(first), second, third)
     if third in (1, 3):
         return Input(name, "NHWC", int(third), first, second)
-    raise ModelError(f"{path}: the input {name!r} has no axis of 1 or 3 channels; expected grey or RGB images")
+    raise ModelError(f"{path}: the input {name!r} is {_shown(sizes)}, without an axis of 1 or 3 channels; expected grey or RGB images")
+
+
+def _shown(sizes: list[int | None]) -> str:
+    return "x".join(str(size or "?") for size in sizes)
 
 
 def flat_input(path: Path, name: str, count: int) -> Input:

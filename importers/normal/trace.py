@@ -10,6 +10,13 @@ from torch import Tensor, fx, nn
 
 from banscan.errors import BanscanError, ModelError
 
+# how torch says that a graph takes the number of images that it was traced with only
+FIXED = "Constraints violated"
+
+
+class FixedBatch(ModelError):
+    """A graph that takes a fixed number of images only."""
+
 
 # numbers of images for which what was traced has to hold
 BATCHES = (*range(2, 300), 430, 512, 1000, 1024, 4096, 10_000, 1 << 16)
@@ -30,17 +37,20 @@ def export(path: Path, module: nn.Module, example: Tensor) -> fx.GraphModule:
     """Traces `module` on an example batch [2, ...] of images.
 
     Raises:
-        ModelError: it cannot be traced, or only with the batch size of the example.
+        ModelError: it cannot be traced; FixedBatch where it is only with the batch size of the example.
     """
     # torch writes tracebacks of its own for what becomes one sentence here
     logging.getLogger("torch._subclasses.fake_tensor").setLevel(logging.CRITICAL)
     try:
         exported = torch.export.export(module, (example,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},), strict=False)
     except BanscanError as error:
-        raise ModelError(f"{path}: {error}") from error
+        raise type(error)(f"{path}: {error}") from error
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(f"{path}: the graph cannot be traced with a free batch ({reason}); export it with a dynamic batch axis") from error
+        reason = str(error).strip().partition("
+")[0] or type(error).__name__
+        if FIXED in reason:
+            raise FixedBatch(f"{path}: the graph takes a fixed number of images only; export it with a dynamic batch axis") from error
+        raise ModelError(f"{path}: the graph cannot be traced ({reason}); export the model again") from error
     if (size := differing(exported)) is not None:
         raise ModelError(
             f"{path}: it computes something else for {size} images at once than for others; a classifier must answer each image by itself"

@@ -1,18 +1,19 @@
 """ONNX file → TracedModel: the graph is interpreted by torch calls and recorded as an ATen graph with a free batch."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
+import torch
 
 from banscan.errors import BanscanError, ModelError
 from banscan.importers.digest import sha256
-from banscan.importers.model import Input, Source, TracedModel
-from banscan.importers.normal.input import flat_input, image_input
+from banscan.importers.model import Source, TracedModel
 from banscan.importers.normal.normalise import normalise
-from banscan.importers.normal.trace import export
-from banscan.importers.onnx import file, outputs, quantised
-from banscan.importers.onnx.interpreter import Interpreter
+from banscan.importers.normal.trace import FixedBatch, export
+from banscan.importers.onnx import file, inputs, nchwc, outputs, quantised
+from banscan.importers.onnx.interpreter import Interpreter, read_by
 from banscan.importers.onnx.outputs import FLOATS
 
 NAME = "ONNX"
@@ -25,17 +26,30 @@ def read(path: Path, size: tuple[int, int] | None, logits: str | None) -> Traced
         ModelError: the file is not ONNX, is damaged, or holds no image classifier that can be traced.
     """
     model = file.inline(path, file.read(path))
+    foreign = file.mended(path, model) | nchwc.plain(path, model)
     try:
         eight_bit = quantised.dequantise(model)
     except BanscanError as error:
         raise ModelError(f"{path}: {error}") from error
-    name, spec, batch = _input(path, model)
-    spec = spec.sized(size)
     output = outputs.find(path, model, logits)
+    images = inputs.find(path, model, read_by(model, output.tensor))
+    images = replace(images, spec=images.spec.sized(size))
+    batch = images.batch
     try:
-        module = Interpreter(model, name, output.tensor, batch, flat=spec.flat)
+        module = Interpreter(model, images, output.tensor, batch)
+        if images.alpha is not None:
+            _check_alpha(module, images)
+        try:
+            graph = export(path, module, images.spec.example())
+        except FixedBatch:
+            if batch is not None:
+                raise
+            # a free batch in front of constants that were written down for one image
+            batch = 1
+            module = Interpreter(model, images, output.tensor, batch)
+            graph = export(path, module, images.spec.example())
     except BanscanError as error:
-        raise ModelError(f"{path}: {error}") from error
+        raise error if str(error).startswith(str(path)) else ModelError(f"{path}: {error}") from error
     source = Source(
         path=path,
         format=NAME,
@@ -44,33 +58,24 @@ def read(path: Path, size: tuple[int, int] | None, logits: str | None) -> Traced
         sha256=sha256(path),
         batch=batch,
         precision="8 bits" if eight_bit else _precision(model),
+        image=images.name,
         output=output.name,
         labels=output.labels,
-        weights={attribute: name for name, attribute in module.attributes.items()},
+        weights={attribute: name for name, attribute in module.attributes.items() if name not in foreign | module.reduced},
     )
     del model  # as large as the weights that the module holds now
-    return normalise(export(path, module, spec.example()), spec, source)
+    return normalise(graph, images.spec, source)
 
 
-def _input(path: Path, model: onnx.ModelProto) -> tuple[str, Input, int | None]:
-    """The name of the image input, what it takes, and the batch size that the file fixes, or None."""
-    constants = {t.name for t in model.graph.initializer}
-    inputs = [i for i in model.graph.input if i.name not in constants]
-    if len(inputs) != 1:
-        names = ", ".join(i.name for i in inputs) or "none"
-        raise ModelError(f"{path}: {len(inputs)} inputs ({names}); expected an image classifier with one image input")
-    sizes = [d.dim_value or None for d in inputs[0].type.tensor_type.shape.dim]
-    kind = inputs[0].type.tensor_type.elem_type
-    if len(sizes) == 2 and sizes[1] is not None and kind in FLOATS:
-        return inputs[0].name, flat_input(path, inputs[0].name, sizes[1]), sizes[0]
-    if len(sizes) != 4 or kind not in (*FLOATS, onnx.TensorProto.UINT8):
-        shown = "x".join(str(s or "?") for s in sizes)
-        raise ModelError(
-            f"{path}: the input {inputs[0].name!r} is {onnx.TensorProto.DataType.Name(kind).lower()} {shown}; "
-            "expected one batch of images [N, channels, height, width] or [N, height, width, channels]"
-        )
-    batch, *image = sizes
-    return inputs[0].name, image_input(path, inputs[0].name, image), batch
+@torch.no_grad()
+def _check_alpha(module: Interpreter, images: inputs.Images) -> None:
+    """Raises ModelError where the fourth channel of an image makes a difference; images have three."""
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.rand(images.spec.example().shape, generator=generator) * 255
+    other = torch.rand_like(pixels.narrow(images.alpha or 1, 0, 1)) * 255
+    answers = [module(pixels, alpha) for alpha in (None, other)]
+    if not torch.equal(*answers):
+        raise ModelError(f"the input {images.name!r} has 4 channels, and the model reads the fourth; expected grey or RGB images")
 
 
 def _precision(model: onnx.ModelProto) -> str:

@@ -3,32 +3,105 @@
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
 
+from banscan.errors import EvidenceError
 from banscan.importers.model import Source
-from banscan.importers.onnx import bfloat16
+from banscan.importers.onnx import bfloat16, file
+
+TYPES = {
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+    "tensor(uint8)": np.uint8,
+    "tensor(int8)": np.int8,
+    "tensor(uint16)": np.uint16,
+    "tensor(int16)": np.int16,
+    "tensor(int32)": np.int32,
+    "tensor(int64)": np.int64,
+    "tensor(bool)": np.bool_,
+}
+# images at a time where the file leaves it free
+STEP = 64
 
 
 def run(source: Source, images: np.ndarray) -> np.ndarray:
-    """The file's own answer under onnxruntime for float32 images [N, ...]; a last partial batch is left out where the batch is fixed."""
-    import onnxruntime
+    """The file's own answer under onnxruntime for float32 images [N, ...]; a last partial batch is filled up where the batch is fixed.
 
+    Raises:
+        EvidenceError: onnxruntime is not installed.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise EvidenceError("what was read cannot be checked: onnxruntime is not installed; pip install onnxruntime") from error
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = torch.get_num_threads()
-    model = bfloat16.widened(source) if source.precision == "bfloat16" else str(source.path)
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    entry = session.get_inputs()[0]
-    dtype = {"tensor(float16)": np.float16, "tensor(double)": np.float64, "tensor(uint8)": np.uint8}.get(entry.type, np.float32)
-    step, count = source.batch or 64, len(images) // (source.batch or 1) * (source.batch or 1)
+    options.inter_op_num_threads = 1
+    session = _session(onnxruntime, source, options)
+    entries = session.get_inputs()
+    entry = next((e for e in entries if e.name == source.image), entries[0])
+    fed, step = _placed(entry, images), source.batch or STEP
+    parts = []
+    for start in range(0, len(images), step):
+        part = fed[start : start + step]
+        missing = step - len(part) if source.batch else 0
+        part = np.concatenate([part, np.repeat(part[-1:], missing, 0)])
+        feeds = {e.name: _nothing(e, len(part)) for e in entries if e is not entry}
+        single = len(entry.shape) == 3 and part.ndim == 4
+        answer = session.run([source.output], feeds | {entry.name: part[0] if single else part})[0]
+        parts.append(_table(answer, source.labels or (), len(part))[: len(part) - missing])
+    return np.concatenate(parts or [np.zeros((0, 0))]).astype(np.float32)
+
+
+def _session(onnxruntime: Any, source: Source, options: Any) -> Any:
+    """A session of the file, or of a copy without faults that stop onnxruntime and mean nothing."""
+    providers = ["CPUExecutionProvider"]
+    if source.precision == "bfloat16":
+        return onnxruntime.InferenceSession(bfloat16.widened(source), options, providers=providers)
+    faults = file.read(source.path, outside=False)
+    named = [n.name for n in faults.graph.node if n.name]
+    empty = [i for i in faults.graph.input if any(d.HasField("dim_value") and d.dim_value == 0 for d in i.type.tensor_type.shape.dim)]
+    if len(named) == len(set(named)) and not empty:
+        return onnxruntime.InferenceSession(str(source.path), options, providers=providers)
+    model = file.read(source.path)
+    for node in model.graph.node:
+        node.name = ""
+    for value in (*model.graph.input, *model.graph.output):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.HasField("dim_value") and dim.dim_value == 0:
+                dim.Clear()
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=providers)
+
+
+def _placed(entry: Any, images: np.ndarray) -> np.ndarray:
+    """float32 images as an input takes them."""
+    dtype = np.dtype(TYPES.get(entry.type, np.float32))
+    if dtype.kind in "iu":
+        bounds = np.iinfo(dtype)
+        images = np.rint(images).clip(bounds.min, bounds.max)
     if len(entry.shape) == 2:
         images = images.reshape(len(images), -1)
-    parts = [session.run([source.output], {entry.name: images[i : min(i + step, count)].astype(dtype)})[0] for i in range(0, count, step)]
-    return np.concatenate([_table(part, source.labels or ()) for part in parts]).astype(np.float32)
+    if len(entry.shape) == 3 and images.shape[1] == 1:
+        images = images[:, 0]
+    if len(entry.shape) == 4:
+        for axis in (1, 3):
+            if entry.shape[axis] == 4 and images.shape[axis] == 3:  # a fourth channel that is not read
+                images = np.concatenate([images, images.take([0], axis)], axis)
+    return np.ascontiguousarray(images.astype(dtype))
 
 
-def _table(answer: Any, labels: tuple[str, ...]) -> np.ndarray:
+def _nothing(entry: Any, count: int) -> np.ndarray:
+    """Zeros for an input that no image goes into: no training, nothing dropped."""
+    sizes = [e if isinstance(e, int) and e > 0 else count if i == 0 else 1 for i, e in enumerate(entry.shape)]
+    return np.zeros(sizes, TYPES.get(entry.type, np.float32))
+
+
+def _table(answer: Any, labels: tuple[str, ...], count: int) -> np.ndarray:
     """Scores [N, classes]; a ZipMap answers a dictionary per image, from label to score."""
     if not isinstance(answer, list):
-        return np.asarray(answer)
+        scores = np.asarray(answer)
+        # an answer without an axis for the only image
+        return scores[None] if count == 1 and scores.ndim and scores.shape[0] != 1 else scores
     return np.array([[{str(k): v for k, v in row.items()}[label] for label in labels] for row in answer])

@@ -1,5 +1,6 @@
-"""Activations, arithmetic and comparisons, value by value; on known integers the arithmetic of shapes."""
+"""Arithmetic, comparisons and choices, value by value."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -7,15 +8,10 @@ import numpy as np
 import onnx
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from banscan.importers.onnx.operators.registry import Call, is_static, operator, tensor
+from banscan.importers.onnx.operators.registry import Call, is_static, numbers, operator, tensor
 
 _UNARY: dict[str, Callable[[Tensor], Tensor]] = {
-    "Relu": F.relu,
-    "Sigmoid": torch.sigmoid,
-    "Tanh": torch.tanh,
-    "Erf": torch.erf,
     "Exp": torch.exp,
     "Log": torch.log,
     "Sqrt": torch.sqrt,
@@ -24,150 +20,158 @@ _UNARY: dict[str, Callable[[Tensor], Tensor]] = {
     "Ceil": torch.ceil,
     "Round": torch.round,
     "Sign": torch.sign,
+    "Neg": torch.neg,
+    "Abs": torch.abs,
     "Sin": torch.sin,
     "Cos": torch.cos,
-    "Softplus": F.softplus,
-    "Softsign": F.softsign,
-    "Mish": F.mish,
-    "HardSwish": F.hardswish,
+    "Tan": torch.tan,
+    "Asin": torch.asin,
+    "Acos": torch.acos,
+    "Atan": torch.atan,
+    "Sinh": torch.sinh,
+    "Cosh": torch.cosh,
+    "Asinh": torch.asinh,
+    "Acosh": torch.acosh,
+    "Atanh": torch.atanh,
     "Not": torch.logical_not,
+    "BitwiseNot": torch.bitwise_not,
+    "IsNaN": torch.isnan,
+    "Det": torch.det,
 }
 
 
 @operator(*_UNARY)
-def unary(call: Call, x: Any) -> Tensor:
-    return _UNARY[call.op](tensor(x))
+def unary(call: Call, x: Tensor) -> Tensor:
+    return _UNARY[call.op](x)
 
 
-@operator("LeakyRelu")
-def leaky_relu(call: Call, x: Tensor) -> Tensor:
-    return F.leaky_relu(x, call.get("alpha", 0.01))
+@operator("IsInf")
+def is_inf(call: Call, x: Tensor) -> Tensor:
+    sides = [math.inf] * call.get("detect_positive", 1) + [-math.inf] * call.get("detect_negative", 1)
+    found = torch.zeros_like(x, dtype=torch.bool)
+    for side in sides:
+        found = found | (x == side)
+    return found
 
 
-@operator("Elu")
-def elu(call: Call, x: Tensor) -> Tensor:
-    return F.elu(x, call.get("alpha", 1.0))
+def _divide(a: Tensor, b: Any) -> Tensor:
+    whole = not a.is_floating_point() and not (b.is_floating_point() if isinstance(b, Tensor) else isinstance(b, float))
+    return torch.div(a, b, rounding_mode="trunc") if whole else a / b
 
 
-@operator("Selu")
-def selu(call: Call, x: Tensor) -> Tensor:
-    return F.selu(x)
-
-
-@operator("Celu")
-def celu(call: Call, x: Tensor) -> Tensor:
-    return F.celu(x, call.get("alpha", 1.0))
-
-
-@operator("HardSigmoid")
-def hard_sigmoid(call: Call, x: Tensor) -> Tensor:
-    return torch.clamp(x * call.get("alpha", 0.2) + call.get("beta", 0.5), 0.0, 1.0)
-
-
-@operator("Gelu")
-def gelu(call: Call, x: Tensor) -> Tensor:
-    return F.gelu(x, approximate=call.get("approximate", "none"))
-
-
-@operator("Swish")
-def swish(call: Call, x: Tensor) -> Tensor:
-    return x * torch.sigmoid(x * call.get("alpha", 1.0))
-
-
-@operator("PRelu")
-def prelu(call: Call, x: Tensor, slope: Tensor) -> Tensor:
-    return torch.where(x < 0, x * slope, x)
-
-
-@operator("Softmax", "LogSoftmax")
-def softmax(call: Call, x: Tensor) -> Tensor:
-    function = F.softmax if call.op == "Softmax" else F.log_softmax
-    if call.version >= 13:
-        return function(x, call.get("axis", -1))
-    axis = call.get("axis", 1) % x.dim()
-    return function(x, -1) if axis == x.dim() - 1 else function(x.flatten(axis), -1).reshape(x.shape)
-
-
-def _divide(a: Tensor, b: Tensor) -> Tensor:
-    return a / b if a.is_floating_point() else torch.div(a, b, rounding_mode="trunc")
-
-
-def _divide_static(a: Any, b: Any) -> Any:
-    # shapes are never negative, so floor division is ONNX's truncation
-    return a // b if a.dtype.kind in "iuO" else a / b
-
-
-_BINARY: dict[str, tuple[Callable[..., Tensor], Callable[..., Any]]] = {
-    "Add": (torch.add, np.add),
-    "Sub": (torch.sub, np.subtract),
-    "Mul": (torch.mul, np.multiply),
-    "Div": (_divide, _divide_static),
-    "Mod": (torch.remainder, np.mod),
-    "Equal": (torch.eq, np.equal),
-    "Greater": (torch.gt, np.greater),
-    "Less": (torch.lt, np.less),
-    "GreaterOrEqual": (torch.ge, np.greater_equal),
-    "LessOrEqual": (torch.le, np.less_equal),
-    "And": (torch.logical_and, np.logical_and),
-    "Or": (torch.logical_or, np.logical_or),
+_BINARY: dict[str, Callable[..., Tensor]] = {
+    "Add": torch.add,
+    "Sub": torch.sub,
+    "Mul": torch.mul,
+    "Div": _divide,
+    "Pow": torch.pow,
+    "Equal": torch.eq,
+    "Greater": torch.gt,
+    "Less": torch.lt,
+    "GreaterOrEqual": torch.ge,
+    "LessOrEqual": torch.le,
+    "And": torch.logical_and,
+    "Or": torch.logical_or,
+    "Xor": torch.logical_xor,
+    "BitwiseAnd": torch.bitwise_and,
+    "BitwiseOr": torch.bitwise_or,
+    "BitwiseXor": torch.bitwise_xor,
 }
 
 
 @operator(*_BINARY)
-def binary(call: Call, a: Any, b: Any) -> Any:
-    on_tensors, on_static = _BINARY[call.op]
-    if is_static(a, b):
-        return np.asarray(on_static(a, b))
+def binary(call: Call, a: Any, b: Any) -> Tensor:
+    function, b = _BINARY[call.op], _aligned(call, a, b)
+    if call.op == "Div" and call.whole:
+        return torch.div(tensor(a), tensor(b), rounding_mode="trunc")
+    if call.op == "Pow":
+        return _power(tensor(a), b)
     # a scalar stays a scalar: it takes the other side's dtype and device
-    if isinstance(b, np.ndarray) and b.size == 1 and b.ndim <= a.dim():
-        return on_tensors(a, b.item()) if call.op != "Div" else a / b.item() if a.is_floating_point() else _divide(a, tensor(b))
-    if isinstance(a, np.ndarray) and a.size == 1 and call.op in ("Add", "Mul"):
-        return on_tensors(b, a.item())
-    return on_tensors(tensor(a), tensor(b))
+    if isinstance(a, Tensor) and _is_number(b) and b.ndim <= a.dim():
+        return function(a, b.item())
+    if isinstance(b, Tensor) and _is_number(a) and a.ndim <= b.dim() and call.op in ("Add", "Mul"):
+        return function(b, a.item())
+    return function(tensor(a), tensor(b))
 
 
-@operator("Pow")
-def power(call: Call, a: Any, b: Any) -> Tensor:
-    exponent = b.item() if isinstance(b, np.ndarray) and b.size == 1 else tensor(b)
-    return torch.pow(tensor(a), exponent)
+def _is_number(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and value.size == 1 and value.dtype != object
+
+
+def _aligned(call: Call, a: Any, b: Any) -> Any:
+    """Up to opset 6 the second operand is moved to an axis by an attribute."""
+    spread, axis = call.get("broadcast", 0), call.get("axis")
+    if not spread or axis is None or b.ndim == 0:
+        return b
+    trailing = a.ndim - axis % a.ndim - b.ndim
+    return b.reshape((*b.shape, *(1,) * trailing))
+
+
+def _power(a: Tensor, b: Any) -> Tensor:
+    if _is_number(b) and b.ndim <= a.dim():
+        power: Tensor = torch.pow(a, b.item())
+    else:
+        power = torch.pow(a, tensor(b))
+    return power if power.dtype == a.dtype else power.to(a.dtype)
+
+
+@operator("Mod")
+def modulo(call: Call, a: Tensor, b: Tensor) -> Tensor:
+    return torch.fmod(a, b) if call.get("fmod", 0) else torch.remainder(a, b)
+
+
+@operator("BitShift")
+def shift(call: Call, a: Tensor, b: Tensor) -> Tensor:
+    return torch.bitwise_left_shift(a, b) if call.get("direction") == "LEFT" else torch.bitwise_right_shift(a, b)
 
 
 @operator("Sum", "Max", "Min", "Mean")
-def variadic(call: Call, *values: Any) -> Any:
+def variadic(call: Call, first: Tensor, *others: Tensor) -> Tensor:
     functions: dict[str, Any] = {"Sum": torch.add, "Mean": torch.add, "Max": torch.maximum, "Min": torch.minimum}
-    total = tensor(values[0])
-    for value in values[1:]:
-        total = functions[call.op](total, tensor(value))
-    return total / len(values) if call.op == "Mean" else total
-
-
-@operator("Neg", "Abs")
-def sign(call: Call, x: Any) -> Any:
-    return -x if call.op == "Neg" else abs(x)
+    total = first
+    for value in others:
+        total = functions[call.op](total, value)
+    return total / (1 + len(others)) if call.op == "Mean" else total
 
 
 @operator("Clip")
 def clip(call: Call, x: Tensor, low: Any = None, high: Any = None) -> Tensor:
-    bounds = [call.get(key) if value is None else tensor(value).item() for key, value in (("min", low), ("max", high))]
-    return x if bounds == [None, None] else torch.clamp(x, *bounds)
+    given = [call.get(key) if value is None else value for key, value in (("min", low), ("max", high))]
+    if not any(isinstance(value, Tensor) for value in given):
+        bounds = [value.item() if isinstance(value, np.ndarray) else value for value in given]
+        if bounds == [None, None]:
+            return x
+        # where the bounds are the wrong way round the upper one counts, in torch as in ONNX
+        return torch.clamp(x, *bounds)
+    for value, function in zip(given, (torch.maximum, torch.minimum), strict=True):
+        x = x if value is None else function(x, tensor(value).to(x.dtype))
+    return x
 
 
 @operator("Cast")
-def cast(call: Call, x: Any) -> Any:
-    to = onnx.helper.tensor_dtype_to_np_dtype(call.get("to"))
-    if isinstance(x, np.ndarray) and to.kind in "iub":
-        return x if x.dtype == object else x.astype(to)
+def cast(call: Call, x: Tensor) -> Tensor:
+    for key in ("saturate", "round_mode"):  # for 8-bit floats only
+        call.get(key)
+    to = call.get("to")
+    return as_type(call, x, onnx.helper.tensor_dtype_to_np_dtype(onnx.TensorProto.DataType.Value(to) if isinstance(to, str) else to))
+
+
+@operator("CastLike")
+def cast_like(call: Call, x: Tensor, like: Tensor) -> Tensor:
+    call.get("saturate")
+    call.get("round_mode")
+    return x if x.dtype == like.dtype else x.to(like.dtype)
+
+
+def as_type(call: Call, x: Tensor, to: np.dtype) -> Tensor:
+    """The whole graph is computed in float32; pixels that are integers in the file are floats here."""
     if to.kind == "f" or to.name == "bfloat16":
-        # the whole graph is computed in float32
-        return tensor(x).float()
-    return tensor(x).to(torch.from_numpy(np.zeros(0, to)).dtype)
-
-
-@operator("ai.onnx.ml::Scaler")
-def scaler(call: Call, x: Tensor) -> Tensor:
-    """scikit-learn's StandardScaler."""
-    offset, scale = (torch.tensor(call.get(key, [default]), dtype=torch.float32) for key, default in (("offset", 0.0), ("scale", 1.0)))
-    return (x - offset) * scale
+        return x if x.dtype == torch.float32 else x.float()
+    if to.kind not in "iub":
+        raise call.unsupported(f"the type {to}")
+    if call.whole and to.kind in "iu":
+        return x
+    return x.to(tensor(np.zeros(0, to)).dtype)
 
 
 @operator("Identity")
@@ -178,6 +182,7 @@ def identity(call: Call, x: Any) -> Any:
 @operator("Dropout")
 def dropout(call: Call, x: Any, *_: Any) -> Any:
     """onnxruntime drops nothing, in training mode neither; its mask keeps everything."""
+    call.get("ratio")
     return x if call.outputs == 1 else (x, torch.ones_like(tensor(x), dtype=torch.bool))
 
 
@@ -190,7 +195,24 @@ def condition(call: Call, value: Any) -> bool:
 
 
 @operator("Where")
-def where(call: Call, mask: Any, a: Any, b: Any) -> Any:
-    if is_static(mask, a, b):
-        return np.where(mask.astype(bool), a, b)
-    return torch.where(tensor(mask), tensor(a), tensor(b))
+def where(call: Call, mask: Tensor, a: Any, b: Any) -> Tensor:
+    return torch.where(mask if mask.dtype == torch.bool else mask.bool(), *_alike(a, b))
+
+
+def _alike(a: Any, b: Any) -> tuple[Tensor, Tensor]:
+    """A known number takes the other's dtype: pixels that are integers in the file are floats here."""
+    a, b = tensor(a), tensor(b)
+    return (a.to(b.dtype), b) if b.is_floating_point() else (a, b.to(a.dtype))
+
+
+@operator("CumSum", "CumProd")
+def cumulative(call: Call, x: Tensor, axis: Any) -> Tensor:
+    along = int(numbers(call, axis)[0])
+    function = torch.cumsum if call.op == "CumSum" else torch.cumprod
+    backwards, exclusive = call.get("reverse", 0), call.get("exclusive", 0)
+    x = x.flip(along) if backwards else x
+    if exclusive:
+        first = torch.full_like(x.narrow(along, 0, 1), 0 if call.op == "CumSum" else 1)
+        x = torch.cat((first, x.narrow(along, 0, x.shape[along] - 1)), along)
+    total = function(x, along, dtype=x.dtype)
+    return total.flip(along) if backwards else total

@@ -1,28 +1,36 @@
-"""The table of ONNX operators, and what all of them need: one node's call, values as tensors or known integers.
+"""The table of ONNX operators, and what all of them need: one node's call, values as tensors or known numbers.
 
-Values are tensors, or numpy arrays for integers that are known while tracing: shapes and what is computed from them. Such an array
+Values are tensors; numpy arrays where they are known while tracing: shapes and what is computed from them; lists for sequences. An array
 has dtype object where it holds symbolic integers, so that chains like Shape, Gather, Concat, Reshape never become data-dependent.
 """
 
+import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
 
 from banscan.errors import ModelError
 
 Operator = Callable[..., Any]
 OPERATORS: dict[str, Operator] = {}
-# known integers; no arithmetic on shapes needs more
+# for known values with symbolic integers among them
+SYMBOLIC: dict[str, Operator] = {}
+# known numbers; no arithmetic on shapes needs more
 LARGEST_TABLE = 1 << 24
+# attributes that change nothing in a network that is run: where memory was shared, how statistics were followed, drawn numbers
+WITHOUT_EFFECT = frozenset({"consumed_inputs", "is_test", "momentum", "seed"})
 
 
 @dataclass(frozen=True)
 class Call:
-    """One node: its attributes, the opset version of its domain and how many outputs are used."""
+    """One node: its attributes, the opset version of its domain, how many outputs it has and the last of them that is used."""
 
     op: str
     name: str
@@ -31,8 +39,14 @@ class Call:
     outputs: int
     constant: tuple[bool, ...] = ()  # which inputs are known before any image is seen
     batch: int | None = None  # the batch size that the file fixes, if it does
+    declared: int = 1
+    whole: bool = False  # whether its numbers are integers, though they are held as floats: pixels, before they are cast
+    images: Any = None  # the batch that is traced with, where the file fixes another
+    asked: set[str] = field(default_factory=set)
 
     def get(self, key: str, default: Any = None) -> Any:
+        """An attribute. One that no operator asks for is refused."""
+        self.asked.add(key)
         return self.attributes.get(key, default)
 
     def unsupported(self, what: str) -> ModelError:
@@ -41,6 +55,8 @@ class Call:
 
 def operator(*names: str) -> Callable[[Operator], Operator]:
     """Registers a function for the operators of these names, "Conv" or with another domain "ai.onnx.ml::Scaler".
+
+    What the function declares as Tensor it gets as one; anything else comes as it is known.
 
     Raises:
         ValueError: one of them has a function already.
@@ -56,6 +72,86 @@ def operator(*names: str) -> Callable[[Operator], Operator]:
     return register
 
 
+def symbolic(*names: str) -> Callable[[Operator], Operator]:
+    """Registers a function for known values with symbols among them."""
+
+    def register(function: Operator) -> Operator:
+        SYMBOLIC.update(dict.fromkeys(names, function))
+        return function
+
+    return register
+
+
+def compute(call: Call, given: list[Any]) -> tuple[Any, ...]:
+    """The outputs of a node for these inputs.
+
+    Raises:
+        ModelError: inputs, outputs or attributes that the operator's function does not know.
+    """
+    function = OPERATORS[call.op]
+    while given and given[-1] is None:
+        given.pop()
+    least, most, tensors = _signature(function)
+    if not least <= len(given) <= most:
+        raise call.unsupported(f"a form with {len(given)} inputs")
+    arrays = [value for value in given if isinstance(value, np.ndarray)]
+    known = bool(arrays) and is_static(*given)
+    symbols = known and any(value.dtype == object for value in arrays)
+    if symbols and call.op in SYMBOLIC:
+        result = SYMBOLIC[call.op](call, *given)
+    elif known and not symbols:
+        with _disable_current_modes(), torch.no_grad():
+            result = function(call, *_converted(given, tensors))
+            result = tuple(_known(call, r) for r in result) if isinstance(result, tuple) else _known(call, result)
+    else:
+        result = function(call, *_converted(given, tensors))
+    results = result if isinstance(result, tuple) else (result,)
+    if call.outputs > len(results):
+        raise call.unsupported(f"output {call.outputs}")
+    for key in call.attributes.keys() - call.asked - WITHOUT_EFFECT:
+        if not _default(call, key):
+            raise call.unsupported(f"the attribute {key}")
+    return results
+
+
+def _known(call: Call, value: Any) -> Any:
+    if isinstance(value, list):
+        return [_known(call, v) for v in value]
+    if not isinstance(value, Tensor):
+        return value
+    check_table(call, value.numel())
+    array: np.ndarray = value.numpy()
+    return array
+
+
+def _converted(given: list[Any], tensors: tuple[bool, ...]) -> list[Any]:
+    wanted = tensors + tensors[-1:] * len(given)
+    return [tensor(value) if want and isinstance(value, np.ndarray) else value for value, want in zip(given, wanted, strict=False)]
+
+
+@lru_cache(maxsize=None)
+def _signature(function: Operator) -> tuple[int, float, tuple[bool, ...]]:
+    """The least and the most inputs that a function takes, and which of them it wants as tensors."""
+    parameters = list(inspect.signature(function).parameters.values())[1:]
+    several = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    least = sum(p.default is p.empty and p.kind is not p.VAR_POSITIONAL for p in parameters)
+    return least, float("inf") if several else len(parameters), tuple("Tensor" in str(p.annotation) for p in parameters)
+
+
+def _default(call: Call, key: str) -> bool:
+    """Whether an attribute has the value that it has where it is left out."""
+    domain, _, name = call.op.rpartition("::")
+    try:
+        declared = onnx.defs.get_schema(name, call.version, domain).attributes[key].default_value
+        return bool(onnx.helper.get_attribute_value(declared) == onnx.helper.get_attribute_value(_attribute(key, call.attributes[key])))
+    except (onnx.defs.SchemaError, KeyError, ValueError, TypeError):
+        return False
+
+
+def _attribute(key: str, value: Any) -> onnx.AttributeProto:
+    return onnx.helper.make_attribute(key, value)
+
+
 def is_static(*values: Any) -> bool:
     """Whether all values are known while tracing, or left out."""
     return all(value is None or isinstance(value, np.ndarray) for value in values)
@@ -69,6 +165,8 @@ def tensor(value: Any) -> Tensor:
         if not value.size:
             return torch.zeros(value.shape, dtype=torch.int64)
         return torch.stack([torch.scalar_tensor(e, dtype=torch.int64) for e in value.ravel()]).reshape(value.shape)
+    if value.dtype in (np.uint16, np.uint32, np.uint64):  # torch hardly computes with these
+        value = value.astype(np.int64)
     return torch.from_numpy(np.array(value))
 
 
@@ -79,15 +177,30 @@ def integers(call: Call, value: Any) -> list[Any]:
     return [e if isinstance(e, torch.SymInt) else int(e) for e in np.asarray(value).ravel()]
 
 
+def numbers(call: Call, value: Any) -> list[float]:
+    """Factors, bounds or fill values that have to be known."""
+    if isinstance(value, Tensor):
+        raise call.unsupported("a number computed from the pixels")
+    return [float(e) for e in np.asarray(value).ravel()]
+
+
 def check_table(call: Call, count: float) -> None:
-    """Raises ModelError for more known integers than arithmetic on shapes needs; a hostile file could ask for all memory."""
+    """Raises ModelError for more known numbers than arithmetic on shapes needs; a hostile file could ask for all memory."""
     if not count <= LARGEST_TABLE:
         raise call.unsupported(f"a table of {count:,.0f} values")
 
 
+def check_sizes(call: Call, sizes: list[Any]) -> None:
+    """The same for a tensor of these sizes, where none of them is the batch."""
+    count = 1.0
+    for size in sizes:
+        count *= 1 if isinstance(size, torch.SymInt) else max(0, size)
+    check_table(call, count)
+
+
 def axes_of(call: Call, given: Any) -> list[int] | None:
     """Axes from an input, as newer opsets give them, or from the attribute; None where there are none."""
+    axes = call.get("axes")
     if given is not None:
         return integers(call, given)
-    axes = call.get("axes")
     return None if axes is None else list(axes)

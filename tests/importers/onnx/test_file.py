@@ -34,8 +34,9 @@ def test_no_weights(tmp_path: Path) -> None:
 
 
 def test_unknown_operator(tmp_path: Path) -> None:
-    nodes = [helper.make_node("Det", ["x"], ["d"]), helper.make_node("Gemm", ["d", "w"], ["y"])]
-    refused(write(tmp_path / "det.onnx", nodes, {"w": np.ones((3, 4))}, ["n", 3, 8, 8], ["n", 4]), "Det")
+    nodes = [helper.make_node("MaxRoiPool", ["x", "r"], ["d"], pooled_shape=[1, 1]), helper.make_node("Gemm", ["d", "w"], ["y"])]
+    weights = {"w": np.ones((3, 4)), "r": np.ones((1, 5))}
+    refused(write(tmp_path / "roi.onnx", nodes, weights, ["n", 3, 8, 8], ["n", 4]), r"operator MaxRoiPool \(d\) is not supported")
 
 
 def test_text_input(tmp_path: Path) -> None:
