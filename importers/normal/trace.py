@@ -46,8 +46,7 @@ def export(path: Path, module: nn.Module, example: Tensor) -> fx.GraphModule:
     except BanscanError as error:
         raise type(error)(f"{path}: {error}") from error
     except Exception as error:
-        reason = str(error).strip().partition("
-")[0] or type(error).__name__
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
         if FIXED in reason:
             raise FixedBatch(f"{path}: the graph takes a fixed number of images only; export it with a dynamic batch axis") from error
         raise ModelError(f"{path}: the graph cannot be traced ({reason}); export the model again") from error

@@ -99,9 +99,7 @@ def find(path: Path, model: onnx.ModelProto, read: set[str]) -> Images:
     return _placed(path, entry.name, sizes, first, kind in INTEGERS, others)
 
 
-def _placed(
-    path: Path, name: str, sizes: list[int | None], first: _First | None, whole: bool, others: dict[str, np.ndarray]
-) -> Images:
+def _placed(path: Path, name: str, sizes: list[int | None], first: _First | None, whole: bool, others: dict[str, np.ndarray]) -> Images:
     if len(sizes) == 2:
         count = sizes[1] or (first.channels if first is not None else None)
         if count is None:

@@ -169,7 +169,9 @@ class _Run:
                 raise ModelError(f"operator {call.op} ({call.name}): {reason}") from error
             self.values.update((name, r) for name, r in zip(names, results, strict=False) if name)
             if isinstance(self.images, torch.SymInt) and self.images.node.maybe_as_int() is not None:
-                raise FixedBatch(f"operator {call.op} ({call.name}) takes a fixed number of images only; export it with a dynamic batch axis")
+                raise FixedBatch(
+                    f"operator {call.op} ({call.name}) takes a fixed number of images only; export it with a dynamic batch axis"
+                )
 
     def step(self, call: Call, inputs: list[str], names: list[str]) -> tuple[Any, ...]:
         if call.op not in OPERATORS:

@@ -93,7 +93,9 @@ def allowed(kind: str, overload: str) -> bool:
     if space != "aten":
         return kind in PRIMITIVES
     known = plain(name)
-    return (known in ALLOWED or known in RANDOM or FAMILIES.fullmatch(known) is not None) and not (overload == "out" or overload.endswith("_out"))
+    return (known in ALLOWED or known in RANDOM or FAMILIES.fullmatch(known) is not None) and not (
+        overload == "out" or overload.endswith("_out")
+    )
 
 
 def plain(name: str) -> str:

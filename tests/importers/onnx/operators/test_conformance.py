@@ -59,7 +59,9 @@ def test_as_onnxruntime(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in BY_OPERATOR if name.rpartition("::")[2] not in NOT_FREE])
 def test_traced(name: str) -> None:
     """The same, recorded with a free number of images."""
-    free = [row for row in BY_OPERATOR[name] if row.place == 0 and not any(r is not None and len(r) == 2 for r in row.rest if np.ndim(r) > 1)]
+    free = [
+        row for row in BY_OPERATOR[name] if row.place == 0 and not any(r is not None and len(r) == 2 for r in row.rest if np.ndim(r) > 1)
+    ]
     row = next((r for r in free if r.expected is None), free[0])
     model = graph(row)
     expected = runtime(model, row.x) if row.expected is None else row.expected
@@ -112,7 +114,11 @@ def loop() -> list[onnx.NodeProto]:
     after = helper.make_tensor_value_info("w", 1, None)
     body = [node("Cast", "i", "f", to=1), node("Add", "v f", "w"), node("Identity", "c", "on"), node("Identity", "w", "row")]
     inner = helper.make_graph(body, "body", [count, going, value], [on, after, row])
-    return [node("Loop", "rounds true x", "last all", body=inner), node("ReduceSum", "all zero", "sum", keepdims=0), node("Add", "sum last", "y")]
+    return [
+        node("Loop", "rounds true x", "last all", body=inner),
+        node("ReduceSum", "all zero", "sum", keepdims=0),
+        node("Add", "sum last", "y"),
+    ]
 
 
 SEVERAL = {
