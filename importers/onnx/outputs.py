@@ -8,7 +8,7 @@ from typing import Any
 
 import onnx
 
-from banscan.errors import ModelError
+from banscan.errors import ModelError, UsageError
 
 FLOATS = frozenset({onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE, onnx.TensorProto.BFLOAT16})
 # where exporters and hand-written scripts put the class names; compared without case
@@ -29,12 +29,13 @@ def find(path: Path, model: onnx.ModelProto, wanted: str | None) -> Output:
     """The output asked for, or the only one with floating-point scores per class.
 
     Raises:
-        ModelError: no such output, or several that could be meant.
+        UsageError: no such output.
+        ModelError: several that could be meant.
     """
     maps = {node.output[0]: node for node in model.graph.node if node.op_type == "ZipMap" and node.domain == "ai.onnx.ml"}
     names = [o.name for o in model.graph.output]
     if wanted is not None and wanted not in names:
-        raise ModelError(f"{path}: no output {wanted!r}; it has {', '.join(names) or 'none'}")
+        raise UsageError(f"{path}: no output {wanted}; --logits can name {' or '.join(names) or 'none'}")
     # classifiers of scikit-learn and others answer a label beside the scores
     scores = [o.name for o in model.graph.output if o.name in maps or _scores(o)]
     if wanted is None:
@@ -89,10 +90,13 @@ def _parsed(text: str) -> tuple[str, ...] | None:
             break
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
-    if isinstance(value, dict):
-        indices = {str(k): v for k, v in value.items()}
-        value = [indices.get(str(i)) for i in range(len(indices))]
-    if value is None:
-        value = [part.strip() for part in text.replace("\n", ",").split(",") if part.strip()]
-    names = [str(v) for v in value if isinstance(v, str | int)] if isinstance(value, list | tuple) else []
+    try:
+        if isinstance(value, dict):
+            indices = {str(k): v for k, v in value.items()}
+            value = [indices.get(str(i)) for i in range(len(indices))]
+        if value is None:
+            value = [part.strip() for part in text.replace("\n", ",").split(",") if part.strip()]
+        names = [str(v) for v in value if isinstance(v, str | int)] if isinstance(value, list | tuple) else []
+    except ValueError:  # a number with more digits than Python writes; no class is called so
+        return None
     return tuple(names) if len(names) > 1 and isinstance(value, list | tuple) and len(names) == len(value) == len(set(names)) else None
