@@ -8,6 +8,7 @@ import onnx.inliner
 from google.protobuf.message import DecodeError
 
 from banscan.errors import ModelError
+from banscan.importers import utf8
 
 # beyond this no image classifier has weights, but a hostile shape may
 LARGEST_TENSOR = 1 << 33
@@ -23,7 +24,8 @@ def read(path: Path, *, outside: bool = True) -> onnx.ModelProto:
     _check_weights(path, _parse(path))
     # the checker reads the file itself, because bytes made of a large model would not fit protobuf's 2 GB; nothing is held meanwhile
     try:
-        onnx.checker.check_model(str(path))
+        with utf8.path_of(path) as readable:
+            onnx.checker.check_model(str(readable))
         model = _parse(path)
         if outside:
             onnx.load_external_data_for_model(model, str(path.parent))

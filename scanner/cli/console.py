@@ -26,19 +26,18 @@ def work() -> Iterator[None]:
     Raises:
         BanscanError: there is no place for one.
     """
-    before = tempfile.tempdir
     try:
         folder = tempfile.mkdtemp(prefix="banscan-")
     except OSError as error:
         reason = error.strerror or error
         raise BanscanError(f"no folder for temporary files can be made ({reason}); let TMPDIR name one that can be written to") from error
     tempfile.tempdir = folder
-    # torch makes a folder there as soon as it traces
+    # torch makes a folder there as soon as it traces; libraries in C and child processes know the variable only
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", folder)
+    os.environ["TMPDIR"] = folder
     try:
         yield
     finally:
-        tempfile.tempdir = before
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -4,6 +4,8 @@ Python itself ends with 1 after an error, and so do libraries in C that call `ex
 are imported before errors are caught.
 """
 
+import atexit
+import contextlib
 import ctypes
 import os
 import sys
@@ -44,6 +46,9 @@ def main() -> NoReturn:
         code = _tell(ended, debug)
     code = _flushed(code, debug)
     code = stop.code() or (max([code, *in_threads]) if code in (0, 1) else code)
+    with contextlib.suppress(BaseException):
+        atexit._run_exitfuncs()
+    # what is left are destructors, and `exit`, which is guarded
     os._exit(code)
 
 
