@@ -34,8 +34,10 @@ def find(path: Path, model: onnx.ModelProto, wanted: str | None) -> Output:
     """
     maps = {node.output[0]: node for node in model.graph.node if node.op_type == "ZipMap" and node.domain == "ai.onnx.ml"}
     names = [o.name for o in model.graph.output]
+    if not all(isinstance(name, str) for name in names):  # protobuf gives what is no UTF-8 as bytes
+        raise ModelError(f"{path}: the name of an output is no text; the file is damaged, or export it again")
     if wanted is not None and wanted not in names:
-        raise UsageError(f"{path}: no output {wanted}; --logits can name {' or '.join(names) or 'none'}")
+        raise UsageError(f"{path}: no output {wanted!r}; it has {', '.join(names) or 'none'}")
     # classifiers of scikit-learn and others answer a label beside the scores
     scores = [o.name for o in model.graph.output if o.name in maps or _scores(o)]
     if wanted is None:
@@ -78,7 +80,8 @@ def _texts(values: list[Any]) -> tuple[str, ...]:
 
 def _described(model: onnx.ModelProto) -> tuple[str, ...] | None:
     """Class names in the file's metadata: a list, or a map from index to name, in JSON or as Python writes it, or a list by commas."""
-    given = {p.key.lower(): p.value for p in model.metadata_props if len(p.value) < LONGEST}
+    texts = [(p.key, p.value) for p in model.metadata_props if isinstance(p.key, str) and isinstance(p.value, str)]
+    given = {key.lower(): value for key, value in texts if len(value) < LONGEST}
     return next((names for key in KEYS if key in given and (names := _parsed(given[key])) is not None), None)
 
 
