@@ -158,8 +158,10 @@ def load(path: Path) -> Calibration:
         raise UsageError(f"{path}: cannot be read ({error.strerror}); {wanted}") from error
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise UsageError(f"{path}: no calibration; {wanted}") from error
-    if found.alpha is not None:
-        threshold([e.score for e in found.entries], found.alpha)  # too few are told before any work
+    try:
+        threshold([e.score for e in found.entries], found.alpha or ALPHA)  # too few are told before any work
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
     return found
 
 

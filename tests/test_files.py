@@ -84,6 +84,6 @@ def test_long_and_odd_names(tmp_path: Path) -> None:
 def test_places_are_tried_before_any_work(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_text("x")
     (tmp_path / "folder").mkdir()
-    with pytest.raises(UsageError, match="cannot be written .*; expected a file in a folder that exists and may be written to"):
+    with pytest.raises(UsageError, match=r"cannot be written .*; expected a file in a folder that exists and may be written to"):
         files.check(tmp_path / name)
     assert len(list(tmp_path.iterdir())) == 2

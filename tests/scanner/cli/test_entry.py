@@ -116,7 +116,9 @@ def test_too_few_threads() -> None:
     def few() -> None:
         resource.setrlimit(resource.RLIMIT_NPROC, (3, 3))
 
-    body = "import torch, ctypes; torch.set_num_threads(16); ctypes.CDLL(None).setresuid(12345, 12345, 12345); torch.rand(10**7).exp(); return 0"
+    body = (
+        "import torch, ctypes; torch.set_num_threads(16)\n    ctypes.CDLL(None).setresuid(*[12345] * 3); torch.rand(10**7).exp(); return 0"
+    )
     told(ended(body, limits=few), 2, "a library ended banscan")
 
 
@@ -275,7 +277,8 @@ def test_too_little_room_for_a_report(tmp_path: Path) -> None:
     def small() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 
-    body = "\n    from pathlib import Path; from banscan.scanner.cli.console import destination\n    with destination(Path(arguments[0])) as s: s.write('x' * 10**6)"
+    write = "with console.destination(Path(arguments[0])) as stream: stream.write('x' * 10**6)"
+    body = f"from pathlib import Path; from banscan.scanner.cli import console\n    {write}"
     out = tmp_path / "report.json"
     told(ended(body, str(out), limits=small), 2, r"report\.json: cannot be written \(File too large\); nothing was changed")
     assert list(tmp_path.iterdir()) == []
