@@ -26,9 +26,9 @@ def read(path: Path, *, outside: bool = True) -> onnx.ModelProto:
     try:
         with utf8.path_of(path) as readable:
             onnx.checker.check_model(str(readable))
-        model = _parse(path)
-        if outside:
-            onnx.load_external_data_for_model(model, str(path.parent))
+            model = _parse(path)
+            if outside:
+                onnx.load_external_data_for_model(model, str(readable.parent))
     except (onnx.checker.ValidationError, ValueError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(f"{path}: not a valid ONNX model ({reason}); export it again with your framework's ONNX exporter") from error
