@@ -10,7 +10,8 @@ from banscan.errors import BanscanError, EvidenceError, ModelError, UsageError
 from banscan.version import __version__
 
 if TYPE_CHECKING:
-    from banscan.importers import TracedModel, load
+    from banscan.importers.load import load
+    from banscan.importers.model import TracedModel
     from banscan.scanner.findings import Finding, Report, Verdict
     from banscan.scanner.inputs.preprocess import Preprocess
     from banscan.scanner.repair.repair import repair

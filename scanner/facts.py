@@ -51,6 +51,8 @@ def notes(model: TracedModel) -> list[str]:
         told.append(f"the file names {len(model.source.labels)} classes, the model has {model.classes}; the names are not used")
     if model.source.precision == "8 bits":
         told.append("weights of 8 bits are read as the numbers they stand for; activations keep their range and lose their rounding")
+    if model.source.unconfined is not None:
+        told.append(f"the process that read the file could not be kept from other files: {model.source.unconfined}")
     return told
 
 

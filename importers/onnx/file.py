@@ -9,6 +9,7 @@ from google.protobuf.message import DecodeError
 
 from banscan.errors import ModelError
 from banscan.importers import utf8
+from banscan.importers.sandbox import confinement
 
 # beyond this no image classifier has weights, but a hostile shape may
 LARGEST_TENSOR = 1 << 33
@@ -36,6 +37,7 @@ def read(path: Path, *, outside: bool = True) -> onnx.ModelProto:
 
 
 def _check_weights(path: Path, model: onnx.ModelProto) -> None:
+    outside: set[Path] = set()
     if not model.HasField("graph") or not model.graph.node:
         raise ModelError(f"{path}: not an ONNX model, or an empty one; expected a graph with nodes")
     for tensor in model.graph.initializer:
@@ -45,7 +47,8 @@ def _check_weights(path: Path, model: onnx.ModelProto) -> None:
         if count > LARGEST_TENSOR:
             raise ModelError(f"{path}: the weight {tensor.name!r} claims {count // 4:,} values; the file is damaged or hostile")
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            _check_external(path, tensor)
+            outside.add(_check_external(path, tensor))
+    confinement.grant(sum(file.stat().st_size for file in outside))
 
 
 def _parse(path: Path) -> onnx.ModelProto:
@@ -86,7 +89,7 @@ def inline(path: Path, model: onnx.ModelProto) -> onnx.ModelProto:
     return onnx.inliner.inline_local_functions(model)
 
 
-def _check_external(path: Path, tensor: onnx.TensorProto) -> None:
+def _check_external(path: Path, tensor: onnx.TensorProto) -> Path:
     """The file that holds a tensor's data must lie in the model's folder, links resolved."""
     location = next((e.value for e in tensor.external_data if e.key == "location"), "")
     folder = path.parent.resolve()
@@ -96,3 +99,4 @@ def _check_external(path: Path, tensor: onnx.TensorProto) -> None:
         raise ModelError(f"{path}: the weight {tensor.name!r} points outside the model's folder ({location!r}); refused")
     if not resolved.is_file():
         raise ModelError(f"{path}: the weights file {location!r} is missing; expected it beside the model")
+    return resolved

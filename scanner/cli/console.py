@@ -1,5 +1,6 @@
 """What every command has in common: a place for what is temporary, progress on stderr, reports that appear whole."""
 
+import atexit
 import os
 import shutil
 import sys
@@ -32,6 +33,8 @@ def work() -> Iterator[None]:
         reason = error.strerror or error
         raise BanscanError(f"no folder for temporary files can be made ({reason}); let TMPDIR name one that can be written to") from error
     tempfile.tempdir = folder
+    # once more when the processes that use it have ended, which is at the exit
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     # torch makes a folder there as soon as it traces; libraries in C and child processes know the variable only
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", folder)
     os.environ["TMPDIR"] = folder

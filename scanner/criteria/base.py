@@ -85,3 +85,11 @@ def too_few(subject: Subject) -> NotDone | None:
 def without_pixels(subject: Subject) -> NotDone | None:
     """Where the searches over pixels are left out."""
     return None if subject.settings.pixels else NotDone("--no-pixels leaves out the searches over pixels")
+
+
+def without_gradient(subject: Subject) -> NotDone | None:
+    """Where the searches over pixels by gradients are left out, or would see nothing."""
+    why = without_pixels(subject)
+    if why is not None or subject.astray is None:
+        return why
+    return NotDone(subject.astray)
