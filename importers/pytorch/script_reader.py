@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from banscan.importers import utf8
+
 # what a graph may hold as numbers; anything else is an object that only TorchScript itself can run
 PLAIN = (type(None), bool, int, float, str)
 
@@ -18,7 +20,8 @@ class UnreadableError(Exception):
 
 def opened(path: Path) -> Any:
     """The model; nothing of its code runs."""
-    return torch.jit.load(str(path), map_location="cpu", _restore_shapes=True)
+    with utf8.path_of(path) as readable:
+        return torch.jit.load(str(readable), map_location="cpu", _restore_shapes=True)
 
 
 def run(path: Path, images: Tensor) -> Tensor:
