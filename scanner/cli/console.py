@@ -13,9 +13,9 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from banscan.errors import BanscanError, UsageError
+from banscan.errors import BanscanError
 from banscan.files import check as check_place
-from banscan.files import special, whole
+from banscan.files import whole
 from banscan.scanner.inputs import kept
 from banscan.text import ENCODED
 
@@ -80,9 +80,6 @@ def destination(output: Path | None) -> Iterator[TextIO]:
 
 def check_output(output: Path | None, files: Iterable[Path | None], folders: Iterable[Path], *, beside: bool = False) -> None:
     """Raises UsageError, before any work, for a file that could not be written or that is one of those that are read (`kept.check`)."""
-    if output is None:
-        return
-    if beside and special(output):
-        raise UsageError(f"{output}: is no file; give the output a name of its own")
-    check_place(output)
+    if output is not None:
+        check_place(output)
     kept.check(output, files, folders, beside=beside)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from banscan.errors import UsageError
+from banscan.files import special
 
 # how ONNX names a file with weights: a pair of texts in protobuf's form, "location" and the path, whose length comes first
 LOCATION = re.compile(rb"\x0a\x08location\x12([\x00-\x7f]|[\x80-\xff][\x00-\x7f])", re.DOTALL)
@@ -22,10 +23,12 @@ def check(output: Path | None, files: Iterable[Path | None], folders: Iterable[P
     Links, hard links and other spellings of a path are seen through.
 
     Args:
-        beside: whether what is written beside the output counts as well.
+        beside: whether something is written beside the output, which then has to be a file.
     """
     if output is None:
         return
+    if beside and special(output):
+        raise UsageError(f"{output}: is no file; give the output a name of its own")
     written = [path for path in (output, *(_beside(output) if beside else ())) if os.path.isfile(path)]
     if not written:
         return

@@ -104,12 +104,12 @@ def test_full_disks(script: Path, image_dir: Path, tmp_path: Path) -> None:
         pytest.skip("cannot mount here")
     (tmp_path / "full").mkdir()
     mount = f"mount -t tmpfs -o size=40k tmpfs {tmp_path}/full"
-    # a report does not fit, nor what comes from the process that opens files
-    scan = f"{script} --clean-dir {image_dir} --min-images 1000 --format json -o {tmp_path}/full/report.json"
-    for command, match in ((scan, "report.json: cannot be written"), (f"inspect {script}", "no room for temporary files")):
-        place = "" if "-o" in command else f"TMPDIR={tmp_path}/full"
-        fill = "head -c 40960 /dev/zero" if "-o" in command else "true"
-        line = f"{mount} && {fill} > {tmp_path}/full/fill; {place} {' '.join(COMMAND)} {command}; code=$?; ls {tmp_path}/full; exit $code"
+    full = tmp_path / "full"
+    scan = f"{script} --clean-dir {image_dir} --min-images 1000 -o {full}/report.json"
+    inspect = f"inspect {script}", 32 << 10, "no room for temporary files"
+    for setting, command, size, match in (("", scan, 40 << 10, "report.json: cannot be written"), (f"TMPDIR={full}", *inspect)):
+        fill = f"{mount} && head -c {size} /dev/zero > {full}/fill"
+        line = f"{fill}; {setting} {' '.join(COMMAND)} {command}; code=$?; ls {full}; exit $code"
         result = subprocess.run(["unshare", "-rm", "bash", "-c", line], capture_output=True, encoding="latin-1", check=False, cwd=ROOT)
         told(result, 2, match)
         assert result.stdout == "fill\n"
