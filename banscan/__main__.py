@@ -1,5 +1,5 @@
 """`python -m banscan`."""
 
-from banscan.scanner.cli.entry import main
+from banscan.scanner.cli.main import main
 
 main()

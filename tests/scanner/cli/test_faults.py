@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from tests.conftest import SIZE, Net
-from tests.scanner.cli.test_entry import ROOT, told
+from tests.scanner.cli.test_ending import ROOT, told
 from tests.test_text import HOSTILE
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")]

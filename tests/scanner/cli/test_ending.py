@@ -17,8 +17,8 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 # what a command does, before the entry point runs it
-COMMAND = "import banscan.scanner.cli.main as m\ndef run(arguments):\n    {}\nm.run = run\n"
-MAIN = "from banscan.scanner.cli.entry import main\nmain()\n"
+COMMAND = "import banscan.scanner.cli.commands as m\ndef run(arguments):\n    {}\nm.run = run\n"
+MAIN = "from banscan.scanner.cli.main import main\nmain()\n"
 FULL = Path("/dev/full")
 
 
