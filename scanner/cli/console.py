@@ -36,7 +36,7 @@ def work() -> Iterator[None]:
     # once more when the processes that use it have ended, which is at the exit
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     # torch makes a folder there as soon as it traces; libraries in C and child processes know the variable only
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", folder)
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder
     os.environ["TMPDIR"] = folder
     try:
         yield
