@@ -1,14 +1,16 @@
 """Scans clean models one by one into a calibration; what is done already is kept beside the output until all are."""
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from banscan.errors import ModelError, UsageError
+from banscan.files import unwritable
 from banscan.importers import FORMATS, sha256
-from banscan.scanner.calibration import ALPHA, Calibration, Entry, decisive, read_entry, threshold, version
+from banscan.scanner.calibration import ALPHA, LARGEST, Calibration, Entry, decisive, read_entry, threshold, version
 from banscan.scanner.findings import Report
 from banscan.scanner.machine.progress import Progress, silent
 from banscan.scanner.scan import scan
@@ -64,8 +66,7 @@ def calibrate(
             if scanned is None:
                 continue
             entry, images = scanned
-            with partial.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({**stamp, "images": images, "entry": asdict(entry)}) + "\n")
+            _keep(partial, {**stamp, "images": images, "entry": asdict(entry)})
         entries.append(entry)
     threshold([e.score for e in entries], alpha)
     partial.unlink(missing_ok=True)
@@ -90,14 +91,36 @@ def _scan(
 
 
 def _finished(partial: Path, stamp: dict[str, Any]) -> Iterator[tuple[str, tuple[Entry, int]]]:
-    """Entries of an earlier run with the same stamp; a line that was cut off is computed again."""
-    if not partial.exists():
+    """Entries of an earlier run with the same stamp; a last line that was cut off is taken out and computed again.
+
+    Raises:
+        UsageError: the file is none that an earlier run left.
+    """
+    if not os.path.lexists(partial):
         return
-    for line in partial.read_text(encoding="utf-8").splitlines():
-        try:
+    try:
+        if not os.path.isfile(partial) or partial.stat().st_size > LARGEST:
+            raise ValueError("none of banscan's")
+        with partial.open("r+b") as file:
+            lines = file.read().splitlines(keepends=True)
+            if lines and not lines[-1].endswith(b"\n"):
+                file.truncate(sum(map(len, lines[:-1])))
+                lines.pop()
+        for line in lines:
             row = json.loads(line)
-            entry = read_entry(row["entry"])
+            entry, images = read_entry(row["entry"]), int(row["images"])
             if all(row[key] == value for key, value in stamp.items()):
-                yield entry.sha256, (entry, row["images"])
-        except (ValueError, KeyError, TypeError):
-            continue
+                yield entry.sha256, (entry, images)
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        raise UsageError(f"{partial}: not what a calibration left that was stopped; remove it, or give another --output") from error
+    except OSError as error:
+        raise unwritable(partial, error) from error
+
+
+def _keep(partial: Path, row: dict[str, Any]) -> None:
+    """Adds a line; what is there already stays whatever happens."""
+    try:
+        with partial.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+    except OSError as error:
+        raise unwritable(partial, error) from error

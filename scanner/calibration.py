@@ -8,6 +8,7 @@ was ever tried; whoever has clean models of their own gets their own threshold.
 
 import json
 import math
+import os
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
@@ -25,6 +26,8 @@ from banscan.version import __version__
 SCHEMA = "banscan-calibration/1"
 SHIPPED = "clean_models.json"
 ALPHA = 0.05
+# bytes; thousands of models take less
+LARGEST = 16 << 20
 # a model is of a kind with those measured when its classes and its image size are within this factor of theirs
 NEAR = 2
 
@@ -144,27 +147,57 @@ def load(path: Path) -> Calibration:
     Raises:
         UsageError: there is no such file, or it is none of banscan's.
     """
+    wanted = "expected a file that `banscan calibrate` wrote"
+    if not os.path.isfile(path):
+        raise UsageError(f"{path}: no such file; {wanted}")
     try:
-        return _read(json.loads(path.read_text(encoding="utf-8")), path)
+        if path.stat().st_size > LARGEST:
+            raise ValueError("too large")
+        found = _read(json.loads(path.read_text(encoding="utf-8")), path)
     except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror}); expected a file that `banscan calibrate` wrote") from None
-    except (ValueError, KeyError, TypeError):
-        raise UsageError(f"{path}: no calibration; expected a file that `banscan calibrate` wrote") from None
+        raise UsageError(f"{path}: cannot be read ({error.strerror}); {wanted}") from error
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        raise UsageError(f"{path}: no calibration; {wanted}") from error
+    try:
+        threshold([e.score for e in found.entries], found.alpha or ALPHA)  # too few are told before any work
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
+    return found
 
 
 def _read(document: dict[str, Any], path: Path | None) -> Calibration:
     if document["schema"] != SCHEMA:
         raise ValueError("unknown schema")
     entries = tuple(map(read_entry, document["models"]))
-    alpha = None if document["alpha"] is None else float(document["alpha"])
-    if not entries or not all(math.isfinite(e.score) for e in entries) or (alpha is not None and not 0 < alpha < 1):
+    alpha = None if document["alpha"] is None else _number(document["alpha"])
+    if not entries or (alpha is not None and not 0 < alpha < 1):
         raise ValueError("unusable numbers")
-    return Calibration(entries, alpha, dict(document["settings"]), int(document["images"]), str(document["banscan"]), path)
+    settings, images, made_by = (_typed(document[key], kind) for key, kind in (("settings", dict), ("images", int), ("banscan", str)))
+    return Calibration(entries, alpha, settings, images, made_by, path)
 
 
 def read_entry(document: dict[str, Any]) -> Entry:
-    """One model as `asdict` wrote it."""
-    return Entry(document["name"], document["sha256"], Kind(**document["kind"]), float(document["score"]))
+    """One model as `asdict` wrote it.
+
+    Raises:
+        ValueError, KeyError, TypeError, OverflowError: it is none.
+    """
+    kind = document["kind"]
+    classes, size, attention = (_typed(kind[key], of) for key, of in (("classes", int), ("size", int), ("attention", bool)))
+    name, digest = (_typed(document[key], str) for key in ("name", "sha256"))
+    return Entry(name, digest, Kind(classes, size, attention), _number(document["score"]))
+
+
+def _typed(value: Any, kind: type) -> Any:
+    if type(value) is not kind:
+        raise TypeError(f"{kind.__name__} expected")
+    return value
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError("no finite number")
+    return float(value)
 
 
 def render(calibration: Calibration) -> str:
@@ -178,7 +211,7 @@ def render(calibration: Calibration) -> str:
         "images": calibration.images,
         "models": [asdict(e) for e in calibration.entries],
     }
-    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+    return json.dumps(document, indent=1) + "\n"
 
 
 def version() -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from banscan.errors import UsageError
+from banscan.scanner.machine.threads import MOST
 
 FORMS = ("normalised", "paper")
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -164,7 +165,7 @@ class Options:
     precision: str = setting("auto", "Of the search.", "precision", decisive=False, choices=PRECISIONS)
     device: str = setting("auto", "auto (a GPU where there is one), cpu, cuda, cuda:N.", "device", decisive=False, metavar="NAME")
     threads: int | None = setting(
-        None, "CPU threads.", "threads", decisive=False, least=1, unset="OMP_NUM_THREADS, or all that may be used"
+        None, "CPU threads.", "threads", decisive=False, least=1, most=MOST, unset="OMP_NUM_THREADS, or all that may be used"
     )
 
     def __post_init__(self) -> None:

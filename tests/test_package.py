@@ -40,7 +40,7 @@ def test_public_names() -> None:
 
 
 def test_help_does_not_load_torch() -> None:
-    code = "import sys, banscan.scanner.cli.main; sys.exit('torch' in sys.modules)"
+    code = "import sys, banscan.scanner.cli.commands; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -51,7 +51,7 @@ import sys
 from importlib import metadata
 sys.modules["torch"] = None
 metadata.version = metadata.distribution = lambda name: sys.exit(f"asked for {name}")
-from banscan.scanner.cli.main import commands
+from banscan.scanner.cli.commands import commands
 commands(["--version"])
 """
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

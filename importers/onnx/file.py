@@ -11,6 +11,7 @@ import onnx.inliner
 from google.protobuf.message import DecodeError
 
 from banscan.errors import ModelError
+from banscan.importers import utf8
 from banscan.importers.sandbox import confinement
 
 # beyond this no image classifier has weights, but a hostile shape may
@@ -32,7 +33,8 @@ def read(path: Path, *, outside: bool = True) -> onnx.ModelProto:
     try:
         onnx.checker.check_model(_skeleton(model))
         if outside:
-            onnx.load_external_data_for_model(model, str(path.parent))
+            with utf8.path_of(path) as readable:
+                onnx.load_external_data_for_model(model, str(readable.parent))
     except (onnx.checker.ValidationError, ValueError, OSError, KeyError, TypeError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise ModelError(f"{path}: not a valid ONNX model ({reason}); export it again with your framework's ONNX exporter") from error

@@ -9,7 +9,7 @@ from typing import Any
 
 import onnx
 
-from banscan.errors import ModelError
+from banscan.errors import ModelError, UsageError
 from banscan.importers.normal import choice
 
 FLOATS = frozenset({onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE, onnx.TensorProto.BFLOAT16})
@@ -37,12 +37,15 @@ def find(path: Path, model: onnx.ModelProto, wanted: str | None) -> Output:
     """The output asked for, or the one that holds the logits, or what is computed from these: probabilities before labels.
 
     Raises:
-        ModelError: no such output, or several that could be meant.
+        UsageError: no such output.
+        ModelError: several that could be meant.
     """
     maps = {node.output[0]: node for node in model.graph.node if node.op_type == "ZipMap" and node.domain == "ai.onnx.ml"}
     names = [o.name for o in model.graph.output]
+    if not all(isinstance(name, str) for name in names):  # protobuf gives what is no UTF-8 as bytes
+        raise ModelError(f"{path}: the name of an output is no text; the file is damaged, or export it again")
     if wanted is not None and wanted not in names:
-        raise ModelError(f"{path}: no output {wanted!r}; it has {', '.join(names) or 'none'}")
+        raise UsageError(f"{path}: no output {wanted!r}; it has {', '.join(names) or 'none'}")
     if wanted is None:
         found = _chosen(model, maps)
         if found is None:
@@ -123,7 +126,8 @@ def _texts(values: list[Any]) -> tuple[str, ...]:
 
 def _described(model: onnx.ModelProto) -> tuple[str, ...] | None:
     """Class names in the file's metadata: a list, or a map from index to name, in JSON or as Python writes it, or a list by commas."""
-    given = {p.key.lower(): p.value for p in model.metadata_props if len(p.value) < LONGEST}
+    texts = [(p.key, p.value) for p in model.metadata_props if isinstance(p.key, str) and isinstance(p.value, str)]
+    given = {key.lower(): value for key, value in texts if len(value) < LONGEST}
     return next((names for key in KEYS if key in given and (names := _parsed(given[key])) is not None), None)
 
 
@@ -135,10 +139,13 @@ def _parsed(text: str) -> tuple[str, ...] | None:
             break
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
-    if isinstance(value, dict):
-        indices = {str(k): v for k, v in value.items()}
-        value = [indices.get(str(i)) for i in range(len(indices))]
-    if value is None:
-        value = [part.strip() for part in text.replace("\n", ",").split(",") if part.strip()]
-    names = [str(v) for v in value if isinstance(v, str | int)] if isinstance(value, list | tuple) else []
+    try:
+        if isinstance(value, dict):
+            indices = {str(k): v for k, v in value.items()}
+            value = [indices.get(str(i)) for i in range(len(indices))]
+        if value is None:
+            value = [part.strip() for part in text.replace("\n", ",").split(",") if part.strip()]
+        names = [str(v) for v in value if isinstance(v, str | int)] if isinstance(value, list | tuple) else []
+    except ValueError:  # a number with more digits than Python writes; no class is called so
+        return None
     return tuple(names) if len(names) > 1 and isinstance(value, list | tuple) and len(names) == len(value) == len(set(names)) else None

@@ -1,5 +1,6 @@
 """An ONNX file under onnxruntime, the runtime that it was written for."""
 
+import os
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import onnx
 import torch
 
 from banscan.errors import EvidenceError
+from banscan.importers import utf8
 from banscan.importers.model import Source
 from banscan.importers.onnx import bfloat16, file
 
@@ -31,6 +33,8 @@ def run(source: Source, images: np.ndarray) -> np.ndarray:
     Raises:
         EvidenceError: onnxruntime is not installed.
     """
+    # it keeps records of what it runs in the user's cache and reports them to its makers
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime
     except ImportError as error:
@@ -64,7 +68,8 @@ def _session(onnxruntime: Any, source: Source, options: Any) -> Any:
     named = [n.name for n in faults.graph.node if n.name]
     empty = [i for i in faults.graph.input if any(d.HasField("dim_value") and d.dim_value == 0 for d in i.type.tensor_type.shape.dim)]
     if len(named) == len(set(named)) and not empty:
-        return onnxruntime.InferenceSession(str(source.path), options, providers=providers)
+        with utf8.path_of(source.path) as path:
+            return onnxruntime.InferenceSession(str(path), options, providers=providers)
     model = file.read(source.path)
     for node in model.graph.node:
         node.name = ""

@@ -5,6 +5,7 @@ import contextlib
 import inspect
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,6 +27,9 @@ PACKAGE = Path(inspect.getfile(errors)).parent
 # what a child may need to find shared libraries; nothing else of the user's environment reaches it
 KEPT = ("PATH", "LD_LIBRARY_PATH", "TMPDIR")
 FIXED = {"LC_ALL": "C.UTF-8", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2", "CUDA_VISIBLE_DEVICES": ""}
+
+# bytes that a disk has free where it is not full
+ROOM = 1 << 20
 
 
 @dataclass
@@ -58,7 +62,7 @@ def call(task: str, arguments: dict[str, Any], given: dict[str, Any] | None, *, 
     """
     with tempfile.TemporaryDirectory(prefix="banscan-") as folder, _lock:
         if given is not None:
-            torch.save(given, Path(folder) / GIVEN)
+            _save(given, Path(folder) / GIVEN)
         request = {
             "task": task,
             "arguments": arguments,
@@ -72,8 +76,23 @@ def call(task: str, arguments: dict[str, Any], given: dict[str, Any] | None, *, 
         ended = _asked(request)
         outcome = _outcome(Path(folder) / OUTCOME)
         if outcome is None or "error" in outcome:
+            _check_room(Path(folder))
             raise _failure(path, budget, ended, outcome)
         return torch.load(Path(folder) / ANSWER, weights_only=True), outcome["unconfined"]
+
+
+def _save(value: dict[str, Any], path: Path) -> None:
+    try:
+        torch.save(value, path)
+    except (RuntimeError, OSError):  # torch has no exception of its own for a full disk
+        _check_room(path.parent)
+        raise
+
+
+def _check_room(folder: Path) -> None:
+    """Raises BanscanError where something failed because the disk is full."""
+    if shutil.disk_usage(folder).free < ROOM:
+        raise BanscanError(f"{folder}: no room for temporary files; make some, or let TMPDIR name another place")
 
 
 def _asked(request: dict[str, Any]) -> dict[str, Any]:

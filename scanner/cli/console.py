@@ -1,40 +1,47 @@
-"""What every command has in common: progress on stderr, reports that appear whole, errors in one line."""
+"""What every command has in common: a place for what is temporary, progress on stderr, reports that appear whole."""
 
+import atexit
 import os
+import shutil
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from banscan.errors import BanscanError, UsageError
+from banscan.errors import BanscanError
+from banscan.files import check as check_place
 from banscan.files import whole
-
-
-class Failure(click.ClickException):
-    """A BanscanError as one line on stderr with its exit code."""
-
-    def __init__(self, error: BanscanError) -> None:
-        super().__init__(str(error))
-        self.code = error.exit_code
+from banscan.scanner.inputs import kept
+from banscan.text import ENCODED
 
 
 @contextmanager
-def failures() -> Iterator[None]:
-    """Makes a `Failure` of every error that a user can do something about."""
+def work() -> Iterator[None]:
+    """A folder of its own for everything temporary, that of libraries and child processes included; it is removed whatever happens.
+
+    Raises:
+        BanscanError: there is no place for one.
+    """
+    try:
+        folder = tempfile.mkdtemp(prefix="banscan-")
+    except OSError as error:
+        reason = error.strerror or error
+        raise BanscanError(f"no folder for temporary files can be made ({reason}); let TMPDIR name one that can be written to") from error
+    tempfile.tempdir = folder
+    # once more when the processes that use it have ended, which is at the exit
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    # torch makes a folder there as soon as it traces; libraries in C and child processes know the variable only
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder
+    os.environ["TMPDIR"] = folder
     try:
         yield
-    except BanscanError as error:
-        raise Failure(error) from None
-    except (MemoryError, RuntimeError) as error:
-        # torch has no exception of its own for a CPU's memory
-        if not isinstance(error, MemoryError) and not any(told in str(error) for told in ("out of memory", "can't allocate memory")):
-            raise
-        raise Failure(BanscanError("out of memory; give fewer images with --max-images")) from None
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
@@ -58,19 +65,21 @@ def bars() -> Iterator[Any]:
 
 @contextmanager
 def destination(output: Path | None) -> Iterator[TextIO]:
-    """stdout, or a file that appears under its name only when it is whole. A reader who closes the pipe early changes no exit code."""
+    """stdout, or a file that appears under its name only when it is whole.
+
+    Raises:
+        BanscanError: it cannot be written.
+    """
     if output is None:
-        try:
-            yield sys.stdout
-            sys.stdout.flush()
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        yield sys.stdout
+        sys.stdout.flush()
         return
-    with whole(output) as place, place.open("w", encoding="utf-8") as stream:
+    with whole(output) as place, place.open("w", encoding="utf-8", errors=ENCODED) as stream:
         yield stream
 
 
-def check_writable(output: Path | None) -> None:
-    """Raises UsageError, before any work, for a file that could not be written."""
-    if output is not None and (output.is_dir() or not output.parent.is_dir()):
-        raise UsageError(f"{output}: cannot be written; expected a file in a folder that exists")
+def check_output(output: Path | None, files: Iterable[Path | None], folders: Iterable[Path], *, beside: bool = False) -> None:
+    """Raises UsageError, before any work, for a file that could not be written or that is one of those that are read (`kept.check`)."""
+    if output is not None:
+        check_place(output)
+    kept.check(output, files, folders, beside=beside)

@@ -1,226 +1,101 @@
-"""The command line: `banscan MODEL --clean-dir DIR`, `banscan inspect MODEL`, `banscan calibrate`, `banscan repair`.
+"""The entry point: nothing leaves a command but a report, one sentence, and an exit code that says 1 for a verdict only.
 
-torch takes seconds to load, so everything that needs it is imported where it is used, and not for --help.
+Python itself ends with 1 after an error, and so do libraries in C that call `exit`; both would say *backdoored*. Only Python's own modules
+are imported before errors are caught.
 """
 
+import atexit
+import contextlib
+import ctypes
 import os
 import sys
+import threading
+import traceback
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NoReturn
 
-import click
+from banscan.errors import BanscanError
+from banscan.scanner.cli import failure, stop, streams
+from banscan.scanner.machine import threads
+from banscan.text import plain
 
-from banscan.errors import UsageError
-from banscan.scanner.cli.console import Failure, bars, check_writable, destination, failures
-from banscan.scanner.cli.options import F, built, options_of
-from banscan.scanner.repair.settings import RepairSettings
-from banscan.scanner.report import formats
-from banscan.scanner.settings import Options, Settings
-from banscan.version import __version__
-
-EXIT = {"no backdoor found": 0, "not scanned": 0, "backdoored": 1, "suspicious": 2, "inconclusive": 2}
-FILE = click.Path(path_type=Path)
-
-
-class Commands(click.Group):
-    """`scan` is what banscan does unless another command is named."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if args and args[0] not in self.commands and args[0] not in ("--help", "--version"):
-            args = ["scan", *args]
-        return super().parse_args(ctx, args)
-
-
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__, prog_name="banscan")
-def commands() -> None:
-    """Finds backdoors in image classifiers, from a model file and clean images.
-
-    \b
-    banscan MODEL --clean-dir DIR    scan (the same as: banscan scan MODEL ...)
-    banscan inspect MODEL            show the layers that a scan would work on
-    banscan calibrate ...            set the threshold by clean models of your own
-    banscan repair MODEL ... -o FILE take the backdoor out
-
-    \b
-    Exit codes:
-      0  no backdoor found       3  the file holds no image classifier
-      1  backdoored              4  wrong usage, no such file
-      2  inconclusive, suspicious or failed
-    """
-
-
-clean_dir = click.option("--clean-dir", type=FILE, required=True, metavar="DIR", help="Clean images: class folders or flat.")
-
-
-def format_option(names: list[str]) -> Callable[[F], F]:
-    """The choice among report formats."""
-    return click.option("--format", "format_", type=click.Choice(names), default=names[0], show_default=True)
-
-
-@commands.command(no_args_is_help=True)
-@click.argument("model", type=FILE)
-@clean_dir
-@options_of(Options, Settings)
-@click.option("--calibration", type=FILE, metavar="FILE", help="Threshold from your own clean models (calibrate).")
-@format_option([f.name for f in formats.FORMATS])
-@click.option("-o", "--output", type=FILE, metavar="FILE", help="Write the report there instead of to stdout.")
-@click.option(
-    "--fail-on", type=click.Choice(["backdoored", "suspicious"]), default="backdoored", show_default=True, help="Exit 1 from here on."
-)
-@click.option("--dry-run", is_flag=True, help="Show what is read and understood, and search for nothing.")
-@click.option("--exit-zero", is_flag=True, help="Exit 0 whatever the verdict; failures keep their code.")
-def scan(
-    model: Path,
-    clean_dir: Path,
-    calibration: Path | None,
-    format_: str,
-    output: Path | None,
-    fail_on: str,
-    dry_run: bool,
-    exit_zero: bool,
-    **values: Any,
-) -> None:
-    """Scan one model file for a backdoor."""
-    with failures():
-        settings, options = built(Settings, values), built(Options, values)
-        check_writable(output)
-        from banscan.scanner import calibration as scores
-        from banscan.scanner import scan as scanning
-
-        _set_threads(options)
-        run = scanning.dry_run if dry_run else scanning.scan
-        against = None if calibration is None else scores.load(calibration)
-        with bars() as progress:
-            report = run(model, clean_dir, settings=settings, options=options, against=against, progress=progress)
-        with destination(output) as stream:
-            formats.named(format_).scan(report, stream)
-    outcome = report.verdict.outcome
-    code = 1 if outcome == "suspicious" == fail_on else EXIT[outcome]
-    sys.exit(0 if exit_zero else code)
-
-
-def _set_threads(options: Options) -> None:
-    """As many as the process is allowed, unless someone said how many."""
-    import torch
-
-    from banscan.scanner.machine import threads
-
-    if options.threads is None and "OMP_NUM_THREADS" not in os.environ:  # torch has taken that number already
-        torch.set_num_threads(threads.allowed())
-
-
-@commands.command(no_args_is_help=True)
-@click.option("--clean-models", type=FILE, required=True, metavar="DIR", help="Classifiers known to be clean.")
-@clean_dir
-@options_of(Options, Settings)
-@click.option("--alpha", default=0.05, show_default=True, help="False positives.")
-@click.option("-o", "--output", type=FILE, required=True, metavar="FILE", help="The calibration, for scan.")
-def calibrate(clean_models: Path, clean_dir: Path, alpha: float, output: Path, **values: Any) -> None:
-    """Measure what clean models of your own kind score.
-
-    `banscan scan --calibration FILE` then calls a model backdoored when it scores higher than all but the share ALPHA of them, so that at
-    most that share of further clean models is called so. 19 clean models are enough for 0.05. A run that was stopped goes on from where it
-    was.
-    """
-    with failures():
-        settings, options = built(Settings, values), built(Options, values)
-        check_writable(output)
-        from banscan.scanner import calibration as scores
-        from banscan.scanner.calibrate import calibrate as run
-
-        def on_model(path: Path, report: Any, entry: Any, why: str) -> None:
-            if entry is None:
-                click.echo(f"{path.name}: left out, {why}", err=True)
-                return
-            seen = "scanned before" if report is None else report.verdict.outcome
-            click.echo(f"{path.name}: score {entry.score:.2f}, {seen}", err=True)
-
-        _set_threads(options)
-        partial = output.with_name(f"{output.name}.partial")
-        with bars() as progress:
-            found = run(
-                clean_models,
-                clean_dir,
-                partial=partial,
-                alpha=alpha,
-                settings=settings,
-                options=options,
-                on_model=on_model,
-                progress=progress,
-            )
-        with destination(output) as stream:
-            stream.write(scores.render(found))
-        told = sorted(e.score for e in found.entries)
-        click.echo(
-            f"{len(told)} clean models score {told[0]:.2f} to {told[-1]:.2f}; above {found.limit:.2f} a model is called backdoored, "
-            f"a further clean one with a probability of at most {alpha:g}"
-        )
-
-
-@commands.command(no_args_is_help=True)
-@click.argument("model", type=FILE)
-@clean_dir
-@options_of(Options, Settings)
-@click.option("-o", "--output", type=FILE, required=True, metavar="FILE", help="The repaired model.")
-@options_of(RepairSettings)
-@format_option([f.name for f in formats.FORMATS if f.repair is not None])
-def repair(model: Path, clean_dir: Path, output: Path, format_: str, **values: Any) -> None:
-    """Take the backdoor out of a model file.
-
-    Scans MODEL, fine-tunes it on four fifths of the clean images against noise on neurons and pixels and against patches, writes it to FILE
-    with everything but the values of its weights as it was, compares the file with the tuned model, and scans it again. Exit codes are
-    those of the second scan. A run that was stopped goes on from its last epoch.
-    """
-    with failures():
-        settings, options, tuning = built(Settings, values), built(Options, values), built(RepairSettings, values)
-        check_writable(output)
-        from banscan.scanner.repair.repair import repair as run
-
-        def on_epoch(epoch: int, clean: float, noisy: float, accuracy: float) -> None:
-            under = "" if noisy != noisy else f", under noise {noisy:.3f}"
-            click.echo(f"epoch {epoch}: loss {clean:.3f} on clean images{under}; accuracy {accuracy:.1%} on the images kept", err=True)
-
-        _set_threads(options)
-        with bars() as progress:
-            done = run(model, clean_dir, output, tuning=tuning, settings=settings, options=options, progress=progress, on_epoch=on_epoch)
-        write = formats.named(format_).repair
-        assert write is not None
-        with destination(None) as stream:
-            write(done, stream)
-    sys.exit(EXIT[done.after.verdict.outcome])
-
-
-@commands.command(no_args_is_help=True)
-@click.argument("model", type=FILE)
-@click.option("--logits", metavar="NAME", help="The output that holds the logits, in an ONNX file with several.")
-def inspect(model: Path, logits: str | None) -> None:
-    """Show what is read from a model file; needs no images."""
-    with failures():
-        from banscan import importers
-        from banscan.scanner.report import inspected
-        from banscan.scanner.report.console import console
-
-        traced = importers.load(model, logits=logits)
-        with destination(None) as stream:
-            inspected.show(traced, console(stream))
+FAILED = BanscanError.exit_code
+# kept from the garbage collector for as long as the process runs
+_guards: list[Callable[..., Any]] = []
 
 
 def main() -> NoReturn:
-    """The entry point; Ctrl-C ends with 130 and leaves nothing behind."""
+    """Runs the command line's command and ends the process; Ctrl-C ends with 130 and leaves nothing behind."""
+    debug = asked_for_debug()
+    streams.prepare(debug=debug)
+    threads.tidy(os.environ)
+    _guard_exit()
+    in_threads = list[int]()
+    threading.excepthook = lambda hook: in_threads.append(_tell(hook.exc_value or RuntimeError("a thread failed"), debug))
+    ended: BaseException | None = None
+    code = FAILED
     try:
-        code = commands.main(standalone_mode=False)
-    except click.exceptions.Exit as ended:
-        code = ended.exit_code
-    except click.ClickException as error:
-        error.show()
-        code = error.code if isinstance(error, Failure) else UsageError.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("stopped", err=True)
-        code = 130
-    sys.exit(code)
+        stop.listen()
+        code = _run()
+    except BaseException as error:
+        ended = error
+    stop.release()
+    if isinstance(ended, SystemExit):
+        code = ended.code if isinstance(ended.code, int) else 0 if ended.code is None else FAILED
+    elif ended is not None:
+        code = _tell(ended, debug)
+    code = _flushed(code, debug)
+    code = stop.code() or (max([code, *in_threads]) if code in (0, 1) else code)
+    with contextlib.suppress(BaseException):
+        atexit._run_exitfuncs()
+    # what is left are destructors, and `exit`, which is guarded
+    os._exit(code)
 
 
-if __name__ == "__main__":
-    main()
+def asked_for_debug() -> bool:
+    """Whether --debug is among the arguments, or BANSCAN_DEBUG is set; errors in reading the arguments are shown by it, too."""
+    return "--debug" in sys.argv[1:] or os.environ.get("BANSCAN_DEBUG", "0") not in ("", "0")
+
+
+def _run() -> int:
+    from banscan.scanner.cli.commands import run
+
+    return run(sys.argv[1:])
+
+
+def _tell(error: BaseException, debug: bool) -> int:
+    """Says what became of an error, and returns its exit code."""
+    stopped = stop.code()
+    if stopped is not None or isinstance(error, KeyboardInterrupt):
+        streams.say("stopped")
+        return stopped or 130
+    if debug:
+        for line in "".join(traceback.format_exception(error)).splitlines():
+            print(plain(line), file=sys.stderr)
+    sentence, code = failure.told(error)
+    streams.say(f"Error: {sentence}")
+    return code
+
+
+def _flushed(code: int, debug: bool) -> int:
+    """The exit code after what is left of stdout was written."""
+    try:
+        sys.stdout.flush()
+    except BanscanError as error:
+        return _tell(error, debug) if code in (0, 1) else code
+    return code
+
+
+def _guard_exit() -> None:
+    """Has `exit` of the C library, which libgomp calls where it can start no thread, end with a sentence and a code that is no verdict."""
+
+    def ended() -> None:
+        streams.say("Error: a library ended banscan, perhaps for want of threads or memory; give fewer threads with --threads")
+        os._exit(FAILED)
+
+    try:
+        register = ctypes.CDLL(None).__cxa_atexit
+    except (AttributeError, OSError, TypeError):  # another C library
+        return
+    _guards.append(ctypes.CFUNCTYPE(None)(ended))
+    register(_guards[-1], None, None)

@@ -2,11 +2,26 @@
 
 import math
 import os
+import re
+from collections.abc import MutableMapping
 from pathlib import Path
 
 # the limit of a container in microseconds of processor time in every period: both in one file, or in two where Linux is older
 LIMIT = Path("/sys/fs/cgroup/cpu.max")
 LIMITS = Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us")
+
+# no machine has more; a library that is asked for as many as it likes ends the process
+MOST = 1024
+NAME = "OMP_NUM_THREADS"
+
+
+def tidy(environment: MutableMapping[str, str]) -> None:
+    """Takes an OMP_NUM_THREADS out that says no number of threads; called before a library reads it."""
+    given = environment.get(NAME)
+    if given is not None and not (
+        re.fullmatch(r"[0-9, ]{1,100}", given) and all(p.strip() and 1 <= int(p) <= MOST for p in given.split(","))
+    ):
+        del environment[NAME]
 
 
 def allowed() -> int:

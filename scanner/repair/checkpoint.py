@@ -4,7 +4,6 @@ import hashlib
 import json
 from dataclasses import asdict, fields
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -68,5 +67,5 @@ def _read(path: Path) -> tuple[str, Losses, dict[str, Tensor]]:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as data:
             losses = [(float(clean), float(noisy)) for clean, noisy in data["losses"]]
             return str(data["key"]), losses, {name: torch.from_numpy(data[name]) for name in data.files if name != "key"}
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+    except Exception as error:  # numpy, zipfile and what unpacks for them have each their own
         raise UsageError(f"{path}: not the checkpoint of a repair ({error}); remove it") from error

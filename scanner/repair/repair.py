@@ -1,15 +1,14 @@
 """One repair from a flagged model file to a file of the same format without the backdoor: scan, tune, write, compare, scan again."""
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
-from banscan import importers
+from banscan import files, importers
 from banscan.errors import UsageError
 from banscan.importers import writer
 from banscan.importers.normal import weights
 from banscan.importers.normal.attention import attends
-from banscan.scanner.inputs import images
+from banscan.scanner.inputs import images, kept
 from banscan.scanner.inputs.images import CleanSet
 from banscan.scanner.machine.progress import Progress, silent
 from banscan.scanner.repair.job import preprocess_of
@@ -57,7 +56,8 @@ def repair(
     """
     path, output = Path(path), Path(output)
     tuning, settings, options = tuning or RepairSettings(), settings or Settings(), options or Options()
-    _check_paths(path, output)
+    files.check(output)
+    kept.check(output, (path, options.labels, options.classes), (Path(clean_dir),), beside=True)
     _check_model(path, tuning, options)
     before = examine(path, clean_dir, settings=settings, options=options, progress=progress)
     _check_verdict(before, tuning)
@@ -66,13 +66,6 @@ def repair(
     mended = mend(before, clean, output, method=tuning.method, how=how, max_drop=most, progress=progress, on_epoch=on_epoch)
     after = scan(output, clean_dir, settings=settings, options=options, progress=progress)
     return Repair(mended, before.report, after, attends(before.model.module))
-
-
-def _check_paths(path: Path, output: Path) -> None:
-    if output.is_dir() or not output.parent.is_dir() or not os.access(output.parent, os.W_OK):
-        raise UsageError(f"{output}: cannot be written; expected a file in a folder that exists and may be written to")
-    if output.exists() and path.exists() and output.samefile(path):
-        raise UsageError(f"{output}: is the model itself; give the repaired one another name")
 
 
 def _check_model(path: Path, tuning: RepairSettings, options: Options) -> None:

@@ -1,19 +1,19 @@
 """What `banscan inspect` prints of a model file: input, layers of neurons, feature layer."""
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from banscan.importers import TracedModel
 from banscan.scanner import facts
 from banscan.scanner.report.drawing import draw
 from banscan.scanner.report.pieces import add_notes, anatomy, pairs, source
+from banscan.text import shown
 
 
 def show(model: TracedModel, console: Console) -> None:
     """Prints what was read."""
-    model_facts = facts.of_model(model)
-    table = pairs(escape(model_facts.path.name))
+    model_facts = shown(facts.of_model(model))
+    table = pairs(model_facts.path.name)
     table.add_row("model", source(model_facts))
     table.add_row("SHA-256", model_facts.sha256)
     table.add_row("features", anatomy(model_facts))

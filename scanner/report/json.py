@@ -91,7 +91,8 @@ def _names() -> dict[str, Any]:
 
 
 def _text(document: dict[str, Any]) -> str:
-    return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    """In ASCII, control characters escaped: names stay what they are, and a terminal that prints them obeys none."""
+    return json.dumps(document, indent=1, allow_nan=False).replace("\x7f", "\\u007f") + "\n"
 
 
 def _write(report: Report, stream: TextIO) -> None:

@@ -1,9 +1,9 @@
 """What reports for people have in common: words and numbers of a verdict, tables of pairs."""
 
-from rich.markup import escape
 from rich.table import Table
 
 from banscan.scanner.findings import NOT_SCANNED, SHARE, Finding, ModelFacts, Report
+from banscan.text import NAME, plain
 
 STYLES = {
     "backdoored": "bold red",
@@ -33,7 +33,7 @@ def headline(report: Report) -> str:
 def named(report: Report, target: int) -> str:
     """A class with its name, where it has one that says more than the number."""
     name = None if report.class_names is None else report.class_names[target]
-    return str(target) if name is None or name == str(target) else f"{target} ({name})"
+    return str(target) if name is None or name == str(target) else f"{target} ({plain(name, NAME)})"
 
 
 def all_named(report: Report) -> str:
@@ -76,16 +76,16 @@ def source(model: ModelFacts) -> str:
     spec = model.input
     size = "×".join(str(v or "free") for v in (spec.height, spec.width))
     written = model.format if model.opset is None else f"{model.format} opset {model.opset}"
-    return escape(f"{written} by {model.producer}, input {spec.layout} {size}×{spec.channels}, {model.classes} classes")
+    return f"{written} by {plain(model.producer, NAME)}, input {spec.layout} {size}×{spec.channels}, {model.classes} classes"
 
 
 def anatomy(model: ModelFacts) -> str:
     """Where its features and its classifier are."""
     spatial = "" if model.spatial in (None, model.features) else f", map before pooling {model.spatial}"
-    return escape(f"penultimate {model.features}{spatial}, classifier {', '.join(model.classifier)}")
+    return f"penultimate {model.features}{spatial}, classifier {', '.join(model.classifier)}"
 
 
 def add_notes(table: Table, model: ModelFacts) -> None:
     """What was changed on the way from the file to the graph."""
     for note in model.notes:
-        table.add_row("note", escape(note))
+        table.add_row("note", note)

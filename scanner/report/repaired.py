@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING, TextIO
 
 from rich.console import Console
-from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -11,6 +10,7 @@ from rich.text import Text
 from banscan.scanner.findings import Verdict
 from banscan.scanner.report.console import console
 from banscan.scanner.report.pieces import STYLES
+from banscan.text import shown
 
 if TYPE_CHECKING:
     from banscan.scanner.repair.result import Repair
@@ -28,7 +28,7 @@ ATTENTION = (
 def show(repair: "Repair", on: Console) -> None:
     """Prints verdict, score and accuracy before and after, and what they prove."""
     before, after, mended = repair.before.verdict, repair.after.verdict, repair.mended
-    title = escape(mended.output.name)
+    title = Text(mended.output.name)
     on.print(
         Panel(
             Text(_headline(mended.output.name, before, after), style=STYLES[after.outcome]), title=title, title_align="left", padding=(0, 1)
@@ -84,4 +84,4 @@ def _number(value: float | None) -> str:
 
 def write(repair: "Repair", stream: TextIO) -> None:
     """Writes the report of a repair."""
-    show(repair, console(stream))
+    show(shown(repair), console(stream))

@@ -3,7 +3,6 @@
 from typing import TextIO
 
 from rich.console import Console, Group, RenderableType
-from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -13,6 +12,7 @@ from banscan.scanner.report import repaired
 from banscan.scanner.report.console import console
 from banscan.scanner.report.format import Format
 from banscan.scanner.report.pieces import STYLES, add_notes, anatomy, bar, chance, headline, named, number, pairs, sentence, source
+from banscan.text import shown
 
 # classes and preprocessings that are shown one by one
 SHOWN, CANDIDATES = 6, 4
@@ -42,7 +42,7 @@ def _headline(report: Report) -> Panel:
         body.append(Text(odds, style="dim"))
     body += [Text(sentence(gap)) for gap in verdict.gaps if gap not in verdict.reason]
     body.append(Text(f"Next: {verdict.next_step}"))
-    return Panel(Group(*body), title=escape(report.model.path.name), title_align="left", padding=(0, 1))
+    return Panel(Group(*body), title=Text(report.model.path.name), title_align="left", padding=(0, 1))
 
 
 def _classes(report: Report) -> Table:
@@ -98,7 +98,7 @@ def _planned(report: Report, planned: list[Finding]) -> Table:
     """What a scan would ask, of a dry run."""
     table = pairs(f"What a scan would look for, among {len(report.searched)} classes as targets")
     for finding in planned:
-        table.add_row(finding.criterion, escape(finding.asks))
+        table.add_row(finding.criterion, finding.asks)
     return table
 
 
@@ -124,7 +124,7 @@ def _row(finding: Finding) -> tuple[str, str, str, str, str, str]:
     p = "–" if finding.p_value is None else chance(finding.p_value)
     classes = ", ".join(map(str, finding.classes)) or "–"
     alone = "" if finding.power != SUSPECTS else " (suspicious at most)"
-    return finding.criterion, escape(f"{finding.asks}{alone}"), classes, f"{value}{spread}", limit, p
+    return finding.criterion, f"{finding.asks}{alone}", classes, f"{value}{spread}", limit, p
 
 
 def _explained(report: Report) -> str:
@@ -155,7 +155,7 @@ def _facts(report: Report) -> Table:
     table = pairs("Scan")
     table.add_row("model", f"{source(model)}, SHA-256 {model.sha256[:16]}…")
     table.add_row("features", anatomy(model))
-    table.add_row("images", escape(report.images.understood or report.images.labels))
+    table.add_row("images", report.images.understood or report.images.labels)
     if report.accuracy is not None:
         table.add_row("accuracy", f"{report.accuracy:.1%} of the clean images get their label")
     elif report.confidence is not None:
@@ -166,7 +166,7 @@ def _facts(report: Report) -> Table:
     if report.parity is not None:
         table.add_row("parity", f"{report.parity.rms:.1e} relative RMS, {report.parity.largest:.1e} at most, against {model.runtime}")
     if report.standing is not None:
-        table.add_row("clean models", escape(_standing(report)))
+        table.add_row("clean models", _standing(report))
     strength = "" if report.eps is None else f", eps {report.eps:.2g}{'' if settings.eps else ' (found by itself)'}"
     table.add_row(
         "noise",
@@ -174,9 +174,7 @@ def _facts(report: Report) -> Table:
         f"on the deepest {1 - settings.layers_without:.0%} of the layers",
     )
     env = report.environment
-    table.add_row(
-        "machine", f"{escape(env['processor'])}, {env['threads']} threads, kernels {env['kernels']}, search in {env['search precision']}"
-    )
+    table.add_row("machine", f"{env['processor']}, {env['threads']} threads, kernels {env['kernels']}, search in {env['search precision']}")
     add_notes(table, model)
     return table
 
@@ -226,7 +224,7 @@ def _timings(report: Report) -> Text:
 
 
 def _write(report: Report, stream: TextIO) -> None:
-    show(report, console(stream))
+    show(shown(report), console(stream))
 
 
 FORMAT = Format("terminal", _write, repaired.write)

@@ -1,9 +1,12 @@
 """Calibration: its bound, what it covers, its file, and the two commands that use it."""
 
+import errno
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,9 +15,12 @@ import torch
 from torch import nn
 
 from banscan import importers
-from banscan.errors import UsageError
+from banscan.errors import BanscanError, UsageError
+from banscan.importers import sha256
 from banscan.importers.normal.attention import attends
+from banscan.scanner import calibrate as module
 from banscan.scanner import calibration
+from banscan.scanner.calibrate import calibrate
 from banscan.scanner.calibration import Calibration, Entry, decisive, threshold
 from banscan.scanner.criteria import class_maps
 from banscan.scanner.findings import Kind
@@ -139,12 +145,127 @@ def test_file_round_trip(tmp_path: Path) -> None:
         read.check(Settings(restarts=2))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"schema": "banscan-calibration/9"}', "\x00"])
-def test_damaged_file(tmp_path: Path, text: str, model_file: Path, image_dir: Path) -> None:
+def document(**changed: Any) -> bytes:
+    """A calibration with other values in it, or in its first model."""
+    own = json.loads(calibration.render(made([0.1] * 19)))
+    for key, value in changed.items():
+        (own if key in own else own["models"][0] if key in own["models"][0] else own["models"][0]["kind"])[key] = value
+    return json.dumps(own).encode()
+
+
+DAMAGED = {
+    "empty": b"",
+    "object": b"{}",
+    "list": b"[]",
+    "number": b"1",
+    "other schema": b'{"schema": "banscan-calibration/9"}',
+    "null byte": b"\0",
+    "binary": bytes(range(256)),
+    "not UTF-8": b'{"schema": "\xff"}',
+    "nested lists": b"[" * 10**5,
+    "nested objects": b'{"schema":' * 10**5,
+    "nested settings": document(settings=[]).replace(b"[]", b"[" * 5000 + b"]" * 5000, 1),
+    "digits": document(images="DIGITS").replace(b'"DIGITS"', b"1" * 5000),
+    "NaN": document(score=float("nan")),
+    "infinity": document(score=float("inf")),
+    "beyond floats": document(score=10**400),
+    "score as text": document(score="0.1"),
+    "alpha": document(alpha=float("nan")),
+    "alpha of one": document(alpha=1),
+    "alpha as text": document(alpha="0.05"),
+    "no models": document(models=[]),
+    "models of another kind": document(models={"a": 1}),
+    "settings as a list": document(settings=[1]),
+    "images as text": document(images="many"),
+    "classes as text": document(classes="ten"),
+    "size": document(size=None),
+    "attention": document(attention=1),
+    "name": document(name=3),
+}
+
+
+@pytest.mark.parametrize("data", DAMAGED.values(), ids=DAMAGED.keys())
+def test_damaged_file(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "c.json"
-    path.write_text(text)
-    failed(banscan(model_file, "--clean-dir", image_dir, "--calibration", path), 4, "c.json: no calibration")
+    path.write_bytes(data)
+    with pytest.raises(UsageError, match=r"c\.json: no calibration; expected a file that `banscan calibrate` wrote"):
+        calibration.load(path)
+
+
+def test_what_is_no_calibration_at_all(tmp_path: Path) -> None:
+    large, few = tmp_path / "large.json", tmp_path / "few.json"
+    with large.open("wb") as file:
+        file.truncate(1 << 33)
+    few.write_bytes(document(models=json.loads(document())["models"][:3]))
+    none = ((path, "no such file; expected") for path in (tmp_path, tmp_path / "none", Path("/dev/zero")))
+    for path, why in (*none, (large, "no calibration; expected"), (few, r"few\.json: 3 clean models .* at least 19")):
+        with pytest.raises(UsageError, match=why):
+            calibration.load(path)
+
+
+@pytest.mark.slow
+def test_damaged_file_on_the_command_line(tmp_path: Path, model_file: Path, image_dir: Path) -> None:
+    (tmp_path / "c.json").write_bytes(DAMAGED["nested lists"])
+    failed(banscan(model_file, "--clean-dir", image_dir, "--calibration", tmp_path / "c.json"), 4, "c.json: no calibration")
+
+
+ROW = {"clean_dir": "", "settings": {}, "seed": 0, "banscan": "", "images": 1, "entry": json.loads(document())["models"][0]}
+LEFT = {
+    "binary": bytes(range(256)) + b"\n",
+    "text": b"notes of mine\n",
+    "nested": b"[" * 10**5 + b"\n",
+    "another object": b"{}\n",
+    "images": json.dumps(ROW | {"images": "x"}).encode() + b"\n",
+    "score": json.dumps(ROW).encode().replace(b"0.1", b"NaN") + b"\n",
+    "one of several": json.dumps(ROW).encode() + b"\n{}\n",
+}
+
+
+@pytest.fixture
+def nineteen(tmp_path: Path) -> Path:
+    """As many files as a calibration needs, none of them a model."""
+    folder = tmp_path / "models"
+    folder.mkdir()
+    for i in range(19):
+        (folder / f"{i}.onnx").write_bytes(b"%d" % i)
+    return folder
+
+
+@pytest.mark.parametrize("data", [*LEFT.values(), None], ids=[*LEFT.keys(), "folder"])
+def test_what_another_program_left_is_not_added_to(tmp_path: Path, nineteen: Path, data: bytes | None) -> None:
+    partial = tmp_path / "own.json.partial"
+    partial.mkdir() if data is None else partial.write_bytes(data)
+    with pytest.raises(UsageError, match=r"own\.json\.partial: not what a calibration left that was stopped; remove it"):
+        calibrate(nineteen, tmp_path, partial=partial)
+    assert data is None or partial.read_bytes() == data
+
+
+def test_a_line_that_was_cut_off_is_computed_again(tmp_path: Path, nineteen: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    partial = tmp_path / "own.json.partial"
+    whole = json.dumps(ROW).encode() + b"\n"
+    partial.write_bytes(whole + whole[:50])
+    monkeypatch.setattr(module, "_scan", lambda path, *rest: (Entry(path.name, sha256(path), COMMON, 0.1), 5))
+    monkeypatch.setattr(module, "threshold", lambda scores, alpha: 1.0)
+    monkeypatch.setattr(Path, "unlink", lambda path, missing_ok=False: None)
+    assert len(calibrate(nineteen, tmp_path, partial=partial).entries) == 19
+    first, *lines = partial.read_bytes().splitlines(keepends=True)
+    assert first == whole
+    assert [json.loads(line)["entry"]["name"] for line in lines] == sorted(p.name for p in nineteen.iterdir())
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+def test_no_room_for_what_is_done(tmp_path: Path, nineteen: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    monkeypatch.setattr(module, "_scan", lambda path, *rest: (Entry(path.name, sha256(path), COMMON, 0.1), 5))
+    opened = Path.open
+
+    def full(path: Path, mode: str = "r", **more: Any) -> Any:
+        if mode == "a":
+            raise OSError(number, os.strerror(number))
+        return opened(path, mode, **more)
+
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(BanscanError, match=rf"own\.json\.partial: cannot be written \({os.strerror(number)}\)"):
+        calibrate(nineteen, tmp_path, partial=tmp_path / "own.json.partial")
 
 
 def test_shipped_scores_stand_for_something() -> None:

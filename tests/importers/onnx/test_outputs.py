@@ -10,7 +10,7 @@ import torch
 from onnx import helper
 from torch import nn
 
-from banscan import importers
+from banscan import UsageError, importers
 from tests.conftest import SIZE, Net, random_norms, slow_except
 from tests.importers.equivalent.network import graph
 from tests.importers.equivalent.surgery import before_head, declare, put
@@ -71,9 +71,31 @@ def test_class_names_in_metadata(tmp_path: Path, model_file: Path, value: str) -
     assert model.class_names == ("a b", *"cdefghijk")
 
 
-@pytest.mark.parametrize("value", ["", "{", "__import__('os').system('true')", "[1, [2]]", "a,a,b", "[" * 5000, "{0: 'a', 2: 'b'}"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "{",
+        "__import__('os').system('true')",
+        "[1, [2]]",
+        "a,a,b",
+        "[" * 5000,
+        "{0: 'a', 2: 'b'}",
+        f"{{0x{'f' * 5000}: 'a', 1: 'b'}}",
+        f"[0x{'f' * 5000}, 1]",
+    ],
+)
 def test_metadata_that_names_no_classes(tmp_path: Path, model_file: Path, value: str) -> None:
     assert importers.load(labelled(tmp_path / "odd.onnx", model_file, "names", value)).class_names is None
+
+
+def test_names_that_are_no_text(tmp_path: Path, model_file: Path) -> None:
+    """What is no UTF-8: class names are as if there were none, and an output is refused."""
+    path = labelled(tmp_path / "named.onnx", model_file, "names", "QQQQ,b,c,d,e,f,g,h,i,j")
+    path.write_bytes(path.read_bytes().replace(b"QQQQ", b"\xff\xfe\xed\xa0"))
+    assert importers.load(path).source.labels is None
+    path.write_bytes(model_file.read_bytes().replace(b"logits", b"\xff" * 6))
+    refused(path, "the name of an output is no text")
 
 
 def test_names_of_other_classes_are_not_used(tmp_path: Path, model_file: Path) -> None:
@@ -116,7 +138,8 @@ def test_an_output_that_is_named(tmp_path: Path, model_file: Path) -> None:
     model = onnx.load(model_file)
     model.graph.output.append(helper.make_tensor_value_info(model.graph.node[0].output[0], 1, ["n", 8, "h", "w"]))
     onnx.save(model, tmp_path / "two.onnx")
-    refused(tmp_path / "two.onnx", "no output 'other'", logits="other")
+    with pytest.raises(UsageError, match="no output 'other'; it has logits"):
+        importers.load(tmp_path / "two.onnx", logits="other")
     x = torch.rand(3, 3, 16, 16)
     for logits in ("logits", None):
         named = importers.load(tmp_path / "two.onnx", logits=logits)

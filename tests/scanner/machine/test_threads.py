@@ -8,6 +8,21 @@ import pytest
 from banscan.scanner.machine import threads
 
 
+@pytest.mark.parametrize("value", ["0", "-1", "abc", "", " ", "2.5", "1e3", "0x2", "99999999999999999999", "2,0", "4,", "\u0662", "\ud800"])
+def test_what_is_no_number_of_threads_is_not_there(value: str) -> None:
+    environment = {threads.NAME: value, "OTHER": value}
+    threads.tidy(environment)
+    assert environment == {"OTHER": value}
+
+
+@pytest.mark.parametrize("value", ["1", " 2", "16", "4,2", "4, 2,1"])
+def test_a_number_of_threads_stays(value: str) -> None:
+    environment = {threads.NAME: value}
+    threads.tidy(environment)
+    assert environment == {threads.NAME: value}
+    threads.tidy({})
+
+
 @pytest.mark.parametrize(
     ("limit", "count"), [("200000 100000", 2), ("150000 100000", 1), ("50000 100000", 1), ("max 100000", 64), ("9900000 100000", 64)]
 )

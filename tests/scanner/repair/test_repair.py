@@ -182,7 +182,7 @@ def test_a_file_that_cannot_be_written_costs_no_tuning(
 
     with monkeypatch.context() as patched:
         patched.setattr(writer, "write", full)
-        with pytest.raises(UsageError, match=r"fixed\.onnx: cannot be written \(No space left on device\)"):
+        with pytest.raises(BanscanError, match=r"fixed\.onnx: cannot be written \(No space left on device\)"):
             mended(before, image_dir, output)
     assert output.read_bytes() == b"old"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["fixed.onnx", "fixed.onnx.partial"]

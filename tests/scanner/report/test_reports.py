@@ -2,20 +2,24 @@
 
 import io
 import json
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.cells import cell_len
 
 from banscan.scanner.findings import Finding, Report, Verdict
 from banscan.scanner.levels import Levels
 from banscan.scanner.report import formats
 from banscan.scanner.report.json import plain, read, render, to_dict
 from banscan.scanner.report.pieces import chance, headline, sentence
+from banscan.scanner.settings import Settings
 from banscan.scanner.verdict import decide, inconclusive
+from banscan.text import ENCODED
 from tests.golden.pages import BLOCK, FOLDER, PAGES, ROOT, rendered, shown
 from tests.scanner.measured import clean, findings, neurons
+from tests.test_text import HOSTILE
 
 jsonschema = pytest.importorskip("jsonschema")
 SCHEMA: dict[str, Any] = json.loads((ROOT / "docs" / "report.schema.json").read_text())
@@ -109,6 +113,71 @@ def test_class_names_are_printed_as_they_are(report: Report) -> None:
     named = replace(report, class_names=tuple(f"[red]class {c}[/]" for c in range(43)))
     assert "33 ([red]class 33[/])" in printed(named)
     assert "class 33 ([red]class 33[/])" in headline(named)
+
+
+def hostile(value: Any, name: str) -> Any:
+    """The report with this in all its texts."""
+    if isinstance(value, str):
+        return f"{value}{name}"
+    if isinstance(value, Path):
+        return value.with_name(f"{value.name}{name}".replace("/", "|"))
+    if isinstance(value, tuple):
+        return tuple(hostile(v, name) for v in value)
+    if is_dataclass(value) and not isinstance(value, type | Settings):
+        return replace(value, **{f.name: hostile(getattr(value, f.name), name) for f in fields(value)})
+    return value
+
+
+@pytest.fixture(params=sorted(HOSTILE))
+def marked(report: Report, request: pytest.FixtureRequest) -> Report:
+    """A report in which every text that can come from a file is hostile."""
+    name = HOSTILE[request.param]
+    names = tuple(f"class {c} {name}" for c in range(43))
+    images = replace(report.images, unreadable=(name, "b"), labels=name)
+    model = replace(hostile(report.model, name), format=report.model.format)
+    return replace(
+        report, model=model, images=images, class_names=names, environment={k: f"{v}{name}" for k, v in report.environment.items()}
+    )
+
+
+def test_terminals_obey_nothing_of_a_report(marked: Report) -> None:
+    text = printed(marked)
+    assert all(line.isprintable() for line in text.split("\n"))
+    assert "\\" in text
+    assert max(map(cell_len, text.split("\n"))) <= 100
+
+
+def test_json_is_harmless_and_true(marked: Report) -> None:
+    text = printed(marked, "json")
+    assert text.isascii()
+    assert text.replace("\n", "").isprintable()
+    assert json.loads(text)["class_names"] == list(marked.class_names or ())
+    assert read(text).model.path == marked.model.path
+
+
+@pytest.mark.parametrize("width", [1, 20, 40, 300])
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8", "cp437"])
+def test_any_width_and_encoding(report: Report, width: int, encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    kept = io.BytesIO()
+    stream = io.TextIOWrapper(kept, encoding=encoding, errors=ENCODED)
+    monkeypatch.setattr(stream, "isatty", lambda: True)
+    formats.named("terminal").scan(replace(report, class_names=tuple("\u6b62" * c for c in range(1, 44))), stream)
+    stream.flush()
+    written = kept.getvalue()
+    assert b"ackdoored" in written
+    if encoding == "ascii" and width == 300:
+        assert all(glyph in written for glyph in (b"####", b"100%"))
+
+
+def test_names_that_mean_something_to_the_printer(report: Report) -> None:
+    """Marks of style, links and names of emoji of the library that prints are text here."""
+    names = ["[bold]x[/bold]", "[link=http://a.b]x[/link]", "[/]", "[[x]]", ":bomb:", "\\[red]", "x" * 500]
+    told = printed(replace(report, class_names=(*names[:-1] * 5, "a", "b", "c", "[bold]:bomb:[/]", *"defghijkl")[:43]))
+    assert "33 ([bold]:bomb:[/])" in told
+    long = printed(replace(report, class_names=("x" * 5000,) * 43))
+    assert "xxx…xxx" in long
+    assert len(long) < 2 * len(printed(report))
 
 
 def test_words_and_numbers() -> None:
