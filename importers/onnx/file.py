@@ -59,7 +59,7 @@ def _check_weights(path: Path, model: onnx.ModelProto) -> None:
     for sparse in _sparse(model.graph):
         if math.prod(float(max(size, 0)) for size in sparse.dims) > LARGEST_SPARSE:
             raise ModelError(f"{path}: the sparse weight {sparse.values.name!r} claims more than {LARGEST_SPARSE:,} values; refused")
-    confinement.grant(sum(file.stat().st_size for file in outside))
+    confinement.grant(outside=sum(file.stat().st_size for file in outside), nodes=len(model.graph.node))
 
 
 def tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:

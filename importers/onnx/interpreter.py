@@ -55,7 +55,7 @@ class Interpreter(nn.Module):
         self.reduced: set[str] = set()
         self.counter = itertools.count()  # of inner graphs
         self.versions = {o.domain: o.version for o in model.opset_import}
-        nodes = _needed(model, output)
+        nodes = needed(model, output)
         everywhere = list(_nested(nodes))
         self.read = read_by(model, output)
         # factors of sizes are arithmetic on shapes, although they are no integers; a weight of one value is a weight all the same
@@ -220,7 +220,7 @@ def _integer(kind: Any) -> bool:
 
 def read_by(model: onnx.ModelProto, output: str) -> set[str]:
     """The tensors that are read for an output, itself included."""
-    nodes = list(_nested(_needed(model, output)))
+    nodes = list(_nested(needed(model, output)))
     return {i for node in nodes for i in node.input} | {o.name for node in nodes for a in node.attribute for o in a.g.output} | {output}
 
 
@@ -261,7 +261,7 @@ def _attribute(attribute: onnx.AttributeProto, node: onnx.NodeProto) -> Any:
     return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
-def _needed(model: onnx.ModelProto, output: str) -> list[onnx.NodeProto]:
+def needed(model: onnx.ModelProto, output: str) -> list[onnx.NodeProto]:
     """The nodes that an output is computed from, in order."""
     needed, kept = {output}, []
     for node in reversed(model.graph.node):

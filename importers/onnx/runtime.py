@@ -1,16 +1,19 @@
 """An ONNX file under onnxruntime, the runtime that it was written for."""
 
+import contextlib
 import os
 from typing import Any
 
 import numpy as np
 import onnx
+import onnx.version_converter
 import torch
 
 from banscan.errors import EvidenceError
 from banscan.importers import utf8
 from banscan.importers.model import Source
 from banscan.importers.onnx import bfloat16, file
+from banscan.importers.onnx.interpreter import needed
 
 TYPES = {
     "tensor(float16)": np.float16,
@@ -23,6 +26,8 @@ TYPES = {
     "tensor(int64)": np.int64,
     "tensor(bool)": np.bool_,
 }
+# what a file of an older opset is brought to, where onnxruntime has no operator of its own opset
+NEWER = 13
 # images at a time where the file leaves it free
 STEP = 64
 
@@ -60,24 +65,44 @@ def run(source: Source, images: np.ndarray) -> np.ndarray:
 
 
 def _session(onnxruntime: Any, source: Source, options: Any) -> Any:
-    """A session of the file, or of a copy without faults that stop onnxruntime and mean nothing."""
-    providers = ["CPUExecutionProvider"]
+    """A session of the file, or of a copy without what stops onnxruntime and means nothing."""
+
+    def session(model: Any) -> Any:
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
     if source.precision == "bfloat16":
-        return onnxruntime.InferenceSession(bfloat16.widened(source), options, providers=providers)
-    faults = file.read(source.path, outside=False)
-    named = [n.name for n in faults.graph.node if n.name]
-    empty = [i for i in faults.graph.input if any(d.HasField("dim_value") and d.dim_value == 0 for d in i.type.tensor_type.shape.dim)]
-    if len(named) == len(set(named)) and not empty:
-        with utf8.path_of(source.path) as path:
-            return onnxruntime.InferenceSession(str(path), options, providers=providers)
+        return session(bfloat16.widened(source))
+    if not _faults(file.read(source.path, outside=False), str(source.output)):
+        with utf8.path_of(source.path) as path, contextlib.suppress(onnxruntime.capi.onnxruntime_pybind11_state.NotImplemented):
+            return session(str(path))
     model = file.read(source.path)
+    _mend(model, str(source.output))
+    try:
+        return session(model.SerializeToString())
+    except onnxruntime.capi.onnxruntime_pybind11_state.NotImplemented:  # an operator of an older opset than it has
+        return session(onnx.version_converter.convert_version(model, NEWER).SerializeToString())
+
+
+def _faults(model: onnx.ModelProto, output: str) -> bool:
+    """Names that stand twice, sizes of zero, and nodes that no answer needs: a loop among them would run all the same."""
+    named = [n.name for n in model.graph.node if n.name]
+    empty = [i for i in model.graph.input if any(d.HasField("dim_value") and d.dim_value == 0 for d in i.type.tensor_type.shape.dim)]
+    return len(named) > len(set(named)) or bool(empty) or len(needed(model, output)) < len(model.graph.node)
+
+
+def _mend(model: onnx.ModelProto, output: str) -> None:
+    kept = needed(model, output)
+    del model.graph.node[:]
+    model.graph.node.extend(kept)
+    outputs = [o for o in model.graph.output if o.name == output]
+    del model.graph.output[:]
+    model.graph.output.extend(outputs)
     for node in model.graph.node:
         node.name = ""
     for value in (*model.graph.input, *model.graph.output):
         for dim in value.type.tensor_type.shape.dim:
             if dim.HasField("dim_value") and dim.dim_value == 0:
                 dim.Clear()
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=providers)
 
 
 def _placed(entry: Any, images: np.ndarray) -> np.ndarray:

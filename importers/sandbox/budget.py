@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MB, GB = 1 << 20, 1 << 30
+# seconds of CPU for tracing the largest graph
+LONGEST = 120
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,12 +23,17 @@ class Budget:
     @property
     def wall(self) -> int:
         """Seconds of the clock, on a machine that does other things as well."""
-        return 3 * (self.seconds + seconds_for(self.more)) + 10
+        return 3 * (self.seconds + seconds_for(self.more) + LONGEST) + 10
 
 
 def seconds_for(size: int) -> int:
     """Seconds of CPU for reading this many bytes."""
     return size // (10 * MB)
+
+
+def seconds_for_graph(nodes: int) -> int:
+    """Seconds of CPU for tracing a graph of so many nodes."""
+    return min(nodes // 25, LONGEST)
 
 
 def memory_for(size: int) -> int:
@@ -38,7 +45,7 @@ def reading(path: Path) -> Budget:
     """For reading a file: by its size, so that a small one can claim little."""
     size = path.stat().st_size if path.is_file() else 0
     beside = sum(p.stat().st_size for p in path.resolve().parent.iterdir() if p.is_file())
-    return Budget(seconds=20 + seconds_for(size), memory=GB + memory_for(size), more=beside)
+    return Budget(seconds=12 + seconds_for(size), memory=GB + memory_for(size), more=beside)
 
 
 def running(path: Path, own_seconds: float, largest: int, threads: int) -> Budget:

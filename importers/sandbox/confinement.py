@@ -8,7 +8,7 @@ import sysconfig
 from collections.abc import Iterable
 from pathlib import Path
 
-from banscan.importers.sandbox.budget import Budget, memory_for, seconds_for
+from banscan.importers.sandbox.budget import LONGEST, Budget, memory_for, seconds_for, seconds_for_graph
 
 try:
     import landlockpy
@@ -25,15 +25,16 @@ def limit(budget: Budget) -> None:
     used = resource.getrusage(resource.RUSAGE_SELF)
     seconds = int(used.ru_utime + used.ru_stime) + 1 + budget.seconds
     memory = _taken() + budget.memory
-    _lower(resource.RLIMIT_CPU, seconds, seconds_for(budget.more) + 2)  # the first is told from a lack of memory
+    _lower(resource.RLIMIT_CPU, seconds, seconds_for(budget.more) + LONGEST + 2)
     _lower(resource.RLIMIT_AS, memory, memory_for(budget.more))
     _lower(resource.RLIMIT_FSIZE, 2 * memory, 0)
     _lower(resource.RLIMIT_CORE, 0, 0)
 
 
-def grant(size: int) -> None:
-    """Allows what reading this many bytes of data outside the file takes, as far as the budget has it."""
-    for kind, more in ((resource.RLIMIT_CPU, seconds_for(size)), (resource.RLIMIT_AS, memory_for(size))):
+def grant(*, outside: int = 0, nodes: int = 0) -> None:
+    """Allows what reading this many bytes of data outside the file, or tracing so many nodes, takes; as far as the budget has it."""
+    seconds = seconds_for(outside) + seconds_for_graph(nodes)
+    for kind, more in ((resource.RLIMIT_CPU, seconds), (resource.RLIMIT_AS, memory_for(outside))):
         now, most = resource.getrlimit(kind)
         if now != resource.RLIM_INFINITY:
             resource.setrlimit(kind, (now + more if most == resource.RLIM_INFINITY else min(now + more, most), most))

@@ -123,7 +123,9 @@ def _outcome(request: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 def _no_memory(error: BaseException | None) -> bool:
     """Whether this is, or comes from, a lack of memory; every library has its own words for that."""
-    while error is not None:
+    seen: list[BaseException] = []  # some errors name themselves as their cause
+    while error is not None and error not in seen:
+        seen.append(error)
         if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM or any(told in str(error) for told in MEMORY):
             return True
         error = error.__cause__

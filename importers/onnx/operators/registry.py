@@ -100,7 +100,7 @@ def compute(call: Call, given: list[Any]) -> tuple[Any, ...]:
     if symbols and call.op in SYMBOLIC:
         result = SYMBOLIC[call.op](call, *given)
     elif known and not symbols:
-        with _disable_current_modes(), torch.no_grad():
+        with _disable_current_modes():
             result = function(call, *_converted(given, tensors))
             result = tuple(_known(call, r) for r in result) if isinstance(result, tuple) else _known(call, result)
     else:

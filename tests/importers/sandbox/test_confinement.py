@@ -92,7 +92,7 @@ def test_it_starts_no_program_and_no_connection(folders: tuple[Path, Path, Path]
 def test_memory_is_limited_and_granted() -> None:
     def take(granted: int) -> None:
         confinement.limit(Budget(seconds=60, memory=GB // 8, more=GB // 4))
-        confinement.grant(granted)
+        confinement.grant(outside=granted)
         assert np.ones(GB // 32).sum() > 0
 
     assert ended(lambda: take(0)) == 2
