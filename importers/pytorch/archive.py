@@ -25,7 +25,9 @@ def kind(path: Path) -> str | None:
     if any("/models/" in n and n.endswith(".json") for n in names):
         return "torch.export"
     if any(n.endswith("serialized_exported_program.json") for n in names):
-        raise ModelError(f"{path}: a torch.export archive of an older PyTorch, whose weights are a pickle; load and save it with 2.8 or newer")
+        raise ModelError(
+            f"{path}: a torch.export archive of an older PyTorch, whose weights are a pickle; load and save it with 2.8 or newer"
+        )
     return "pickle" if any(n.endswith("data.pkl") for n in names) else None
 
 

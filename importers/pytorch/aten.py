@@ -1,6 +1,7 @@
 """TorchScript's operators as Python calls: arithmetic on sizes stays arithmetic, so that a free batch stays free; the rest is torch's."""
 
 import math
+import operator
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor
 
 from banscan.errors import ModelError
-from banscan.importers.pytorch import language, operators
+from banscan.importers.pytorch import language, operators, transformer
 
 Operation = Callable[..., Any]
 
@@ -160,6 +161,8 @@ SPECIAL: dict[str, Operation] = {
     "aten::native_layer_norm": _layer_norm,
     "aten::native_group_norm": _group_norm,
     "aten::max_pool2d_with_indices": _max_pool,
+    "aten::_native_multi_head_attention": transformer.attention,
+    "aten::_transformer_encoder_layer_fwd": transformer.layer,
     "aten::native_dropout": lambda x, *_: (x, x.new_empty(0, dtype=torch.bool)),
     "aten::view": _view,
     "aten::_unsafe_view": _view,
@@ -177,6 +180,8 @@ SPECIAL: dict[str, Operation] = {
     "aten::numel": lambda x: x.numel() if isinstance(x, Tensor) else 1,
     "aten::sym_numel": lambda x: x.numel(),
     "aten::is_floating_point": lambda x: x.is_floating_point() if isinstance(x, Tensor) else isinstance(x, float),
+    "aten::__is__": operator.is_,
+    "aten::__isnot__": operator.is_not,
     "aten::is_complex": lambda x: False,
     "aten::is_contiguous": lambda x, *_: True,
     "aten::is_scripting": lambda: True,

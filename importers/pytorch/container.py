@@ -136,7 +136,7 @@ def _table(path: Path, file: BinaryIO, *, strict: bool = True) -> tuple[list[Ent
     """The entries of the table of contents, where it starts, and where it ends."""
     end = _end_before_comment(file)
     if end is None:
-        raise _damaged(path, "it has no table of contents; the file is cut off or something stands behind it")
+        raise ModelError(f"{path}: not a whole archive (it has no table of contents: it is cut off, or something stands behind it)")
     size = file.seek(0, 2)
     if strict and end != size - 22:
         raise ModelError(f"{path}: a comment stands behind the archive, which PyTorch does not write; refused")

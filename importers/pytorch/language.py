@@ -251,8 +251,6 @@ ARITHMETIC: dict[str, Operation] = {
     "aten::values": lambda x: list(x.values()),
     "aten::items": lambda x: list(x.items()),
     "aten::get": lambda x, key, default=None: x.get(key, default),
-    "aten::__is__": operator.is_,
-    "aten::__isnot__": operator.is_not,
     "aten::__derive_index": _derive,
     "aten::detach": lambda x: x,
     "aten::clone": lambda x, *_: x,

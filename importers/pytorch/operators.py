@@ -68,6 +68,8 @@ Delete can_cast
 """
 # drawn while a network is trained; a branch that does may stay in the code as long as nothing takes it
 RANDOM = frozenset("bernoulli multinomial normal rand rand_like randint randint_like randn randn_like randperm uniform poisson".split())
+# of batches that are padded, which PyTorch's own transformer has a branch for
+NESTED = re.compile(r"_?nested_\w+|to_padded_tensor")
 # families that are functions of tensors throughout, so that a newer member in a branch that nothing takes does no harm
 FAMILIES = re.compile(
     r"_?upsample_\w+|linalg_\w+|special_\w+|fft_\w+|\w+_loss(_nd|2d)?|(adaptive_|fractional_)?(max|avg|lp)_pool\d?d?(_with_indices)?"
@@ -93,7 +95,8 @@ def allowed(kind: str, overload: str) -> bool:
     if space != "aten":
         return kind in PRIMITIVES
     known = plain(name)
-    return (known in ALLOWED or known in RANDOM or FAMILIES.fullmatch(known) is not None) and not (overload == "out" or overload.endswith("_out"))
+    found = known in ALLOWED or known in RANDOM or FAMILIES.fullmatch(known) or NESTED.fullmatch(known)
+    return bool(found) and not (overload == "out" or overload.endswith("_out"))
 
 
 def plain(name: str) -> str:

