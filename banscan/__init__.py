@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from banscan.scanner.repair.repair import repair
     from banscan.scanner.repair.result import Repair
     from banscan.scanner.repair.settings import RepairSettings
-    from banscan.scanner.scan import scan
+    from banscan.scanner.scan import dry_run, scan
     from banscan.scanner.settings import Options, Settings
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "UsageError",
     "Verdict",
     "__version__",
+    "dry_run",
     "load",
     "repair",
     "scan",
@@ -50,6 +51,7 @@ _HOMES = {
     "Settings": "banscan.scanner.settings",
     "TracedModel": "banscan.importers",
     "Verdict": "banscan.scanner.findings",
+    "dry_run": "banscan.scanner.scan",
     "load": "banscan.importers",
     "repair": "banscan.scanner.repair.repair",
     "scan": "banscan.scanner.scan",

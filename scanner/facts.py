@@ -58,7 +58,7 @@ def notes(model: TracedModel) -> list[str]:
 
 def of_images(clean: CleanSet) -> ImageFacts:
     """What was read from the folder of images."""
-    return ImageFacts(len(clean.images), clean.found, clean.labelled_by, clean.unreadable)
+    return ImageFacts(len(clean.images), clean.found, clean.labelled_by, clean.unreadable, clean.understood, clean.left_out)
 
 
 def environment(precision: torch.dtype, device: torch.device) -> dict[str, Any]:

@@ -47,4 +47,5 @@ MARGIN = Criterion(
     unit=DEVIATIONS,
     measure=measure,
     find=find,
+    pixels=True,
 )

@@ -69,4 +69,5 @@ PERTURBATION = Criterion(
     unit=DEVIATIONS,
     measure=measure,
     find=find,
+    pixels=True,
 )

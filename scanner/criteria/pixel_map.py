@@ -32,4 +32,5 @@ PIXEL_MAP = Criterion(
     unit=SHARE,
     measure=measure,
     find=find,
+    pixels=True,
 )
