@@ -61,7 +61,19 @@ SAME = frozenset(
 # what asks for the values of a tensor
 VALUES = frozenset(
     f"aten::{name}"
-    for name in "Bool Int Float IntImplicit FloatImplicit ScalarImplicit item _local_scalar_dense is_nonzero equal allclose".split()
+    for name in [
+        "Bool",
+        "Int",
+        "Float",
+        "IntImplicit",
+        "FloatImplicit",
+        "ScalarImplicit",
+        "item",
+        "_local_scalar_dense",
+        "is_nonzero",
+        "equal",
+        "allclose",
+    ]
 ) | {"prim::tolist"}
 
 
@@ -242,7 +254,26 @@ def call(name: str, arguments: list[Any], names: list[str]) -> Any:
 # what lists and dictionaries of tensors are asked
 LISTS = frozenset(
     f"aten::{name}"
-    for name in "len __getitem__ append extend insert slice list copy pop reverse clear keys values items get _set_item add mul".split()
+    for name in [
+        "len",
+        "__getitem__",
+        "append",
+        "extend",
+        "insert",
+        "slice",
+        "list",
+        "copy",
+        "pop",
+        "reverse",
+        "clear",
+        "keys",
+        "values",
+        "items",
+        "get",
+        "_set_item",
+        "add",
+        "mul",
+    ]
 ) | {"prim::min", "prim::max"}
 
 

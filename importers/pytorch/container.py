@@ -52,7 +52,7 @@ class Container:
         self.path = path
         self._file = path.open("rb")
         try:
-            found, table, end = _table(path, self._file)
+            found, table = _table(path, self._file)
             self.root, self.entries = _named(path, found)
             _check_sizes(path, found, table)
             self._starts = _check_layout(path, self._file, found, table)
@@ -132,8 +132,8 @@ def _end_before_comment(file: BinaryIO) -> int | None:
     return None
 
 
-def _table(path: Path, file: BinaryIO, *, strict: bool = True) -> tuple[list[Entry], int, int]:
-    """The entries of the table of contents, where it starts, and where it ends."""
+def _table(path: Path, file: BinaryIO, *, strict: bool = True) -> tuple[list[Entry], int]:
+    """The entries of the table of contents, and where it starts."""
     end = _end_before_comment(file)
     if end is None:
         raise ModelError(f"{path}: not a whole archive (it has no table of contents: it is cut off, or something stands behind it)")
@@ -157,7 +157,7 @@ def _table(path: Path, file: BinaryIO, *, strict: bool = True) -> tuple[list[Ent
         raise _damaged(path, "its table of contents is not where its end says")
     file.seek(start)
     data = file.read(length)
-    return _entries(path, data, count), start, border
+    return _entries(path, data, count), start
 
 
 def _end64(path: Path, file: BinaryIO, locator: bytes, end: int) -> tuple[int, tuple[int, ...]]:

@@ -22,7 +22,7 @@ def attention(
     mask: Tensor | None = None,
     *_: Any,
 ) -> tuple[Tensor, Tensor]:
-    """`_native_multi_head_attention` of a sequence [N, L, E] with itself; its weights of attention, which no classifier reads, are empty."""
+    """`_native_multi_head_attention` of a sequence [N, L, E] with itself; the weights of its mixing, which nothing reads, are empty."""
     if mask is not None or query is not key or key is not value:
         raise ModelError(
             "its attention has a mask, or is between two sequences, in a form that is not read; trace it without torch.no_grad()"

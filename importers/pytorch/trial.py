@@ -14,7 +14,7 @@ from banscan.importers.pytorch.script import Script
 # sides tried where the file does not say what it was traced with; the first that a size-bound network takes is its own
 SIZES = (EXAMPLE_SIZE, 32, 28, 64, 96, 128, 160, 192, 227, 240, 256, 299, 320, 331, 384, 448, 512)
 # what torch raises for images that do not fit
-UNFIT = (RuntimeError, ValueError, IndexError, TypeError, NotImplementedError, language.Raised)
+UNFIT = (RuntimeError, ValueError, IndexError, TypeError, NotImplementedError, language.RaisedError)
 
 
 def image(path: Path, module: Script, size: tuple[int, int] | None) -> Input:

@@ -34,7 +34,7 @@ class Asks(nn.Module):
 
 @pytest.mark.parametrize("how", ["equal", "more", "multiple", "size", "part"])
 def test_a_graph_that_depends_on_the_number_of_images(how: str) -> None:
-    with pytest.raises(ModelError, match="something else for (7|64|65) images at once"):
+    with pytest.raises(ModelError, match=r"something else for (7|64|65) images at once"):
         export(Path("model"), Asks(how), torch.zeros(2, 3, 4, 4))
 
 
