@@ -93,6 +93,6 @@ def choose(path: Path, module: Script, spec: Input, wanted: str | None) -> None:
     values = _run(module, spec, 2)
     found = outputs.leaves(values[module.output], values)
     if len(found) == 1 and wanted is not None and found[0].called != wanted:
-        raise UsageError(f"{path}: --logits names an output of an ONNX file; this is none")
+        raise UsageError(f"{path}: --logits names one of several outputs; this file has only one")
     leaf = outputs.choose(found, outputs.makers(module.steps), wanted)
     module.place, module.chosen = leaf.place, leaf.called if leaf.place else None

@@ -14,7 +14,7 @@ from tests.importers.equivalent.network import CLASSES, network, pictures
 FORMS: dict[str, Form] = {f"{m.__name__.rpartition('.')[2]}-{name}": form for m in (tails, scripts) for name, form in m.FORMS.items()}
 
 
-@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n.startswith("scripts-") else ()) for n in FORMS])
 @torch.no_grad()
 def test_the_form_is_read_as_the_plain_file(name: str, tmp_path: Path) -> None:
     form = FORMS[name]
