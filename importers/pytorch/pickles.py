@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from banscan.errors import ModelError
-from banscan.importers.pytorch.container import Entry
+from banscan.importers.pytorch.table import Entry
 
 LARGEST, MOST, DEEPEST, MAX = 4 << 20, 1_000_000, 100, 1 << 62
 # names that TorchScript's own serialisation puts into its pickles; everything below __torch__ is the model's own classes

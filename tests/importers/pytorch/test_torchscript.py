@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from banscan import importers
+from banscan.errors import ModelError
 from tests.conftest import CLASSES, SIZE, Net, random_norms
 from tests.scanner.cli.test_main import FAST, banscan, failed
 
@@ -154,3 +155,32 @@ def test_two_inputs(tmp_path: Path) -> None:
 def test_onnx_under_any_name(model_file: Path, tmp_path: Path) -> None:
     shutil.copy(model_file, tmp_path / "model.pt")
     assert importers.load(tmp_path / "model.pt").source.format == "ONNX"
+
+
+class Several(nn.Module):
+    """Two answers of different sizes, of which neither follows from the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(3, CLASSES), nn.Linear(3, CLASSES + 1)
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        y = x.mean((2, 3))
+        return {"coarse": self.first(y), "fine": self.second(y)}
+
+
+@pytest.mark.slow
+def test_an_output_by_its_name(tmp_path: Path) -> None:
+    path, module = tmp_path / "several.pt", Several().eval()
+    torch.jit.script(module).save(str(path))
+    with pytest.raises(ModelError, match=r"several tensors \(coarse, fine\); say with --logits"):
+        importers.load(path, size=(SIZE, SIZE))
+    with pytest.raises(ModelError, match="no output 'other'; it has coarse, fine"):
+        importers.load(path, size=(SIZE, SIZE), logits="other")
+    model, x = importers.load(path, size=(SIZE, SIZE), logits="fine"), torch.rand(3, 3, SIZE, SIZE)
+    assert (model.classes, model.source.output) == (CLASSES + 1, "fine")
+    with torch.no_grad():
+        assert torch.allclose(model.logits(x), module(x)["fine"], atol=1e-5)
+    compared = importers.parity(model, x)
+    assert compared is not None
+    assert compared.rms < 1e-6
