@@ -1,9 +1,8 @@
 """Files that are not read, told by their first bytes, so that the refusal can say how to get a model out of them that is."""
 
-import zipfile
 from pathlib import Path
 
-from banscan.importers.pytorch import archive
+from banscan.importers.pytorch import archive, container
 
 PICKLE = (
     "a pickle of weights or of a Python object, without the graph; save the model with torch.onnx.export or "
@@ -28,8 +27,7 @@ def told(path: Path) -> str | None:
         return f"a TensorFlow Lite model; {TENSORFLOW.format(option='tflite', path=path)}"
     if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size:
         return "weights without the graph (safetensors); load them into their model and save that with torch.onnx.export"
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as opened:
-            keras = "model.weights.h5" in opened.namelist()
+    if (names := container.names(path)) is not None:
+        keras = "model.weights.h5" in names
         return f"a Keras archive; {KERAS}" if keras else "a zip archive; unpack it and give the model file in it"
     return None

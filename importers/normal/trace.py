@@ -4,7 +4,6 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import sympy
 import torch
 from torch import Tensor, fx, nn
 
@@ -30,7 +29,7 @@ def differing(exported: torch.export.ExportedProgram) -> int | None:
         return None
     symbol = batch.node.expr
     conditions = [g.expr for g in batch.node.shape_env.guards if g.expr.free_symbols == {symbol}]
-    return next((size for size in BATCHES if any(c.xreplace({symbol: sympy.Integer(size)}) == sympy.false for c in conditions)), None)
+    return next((size for size in BATCHES if any(str(c.subs(symbol, size)) == "False" for c in conditions)), None)
 
 
 def export(path: Path, module: nn.Module, example: Tensor) -> fx.GraphModule:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from banscan.errors import ModelError, UsageError
+from banscan.errors import ModelError
 from banscan.importers.pytorch import container
 
 
@@ -29,9 +29,3 @@ def kind(path: Path) -> str | None:
             f"{path}: a torch.export archive of an older PyTorch, whose weights are a pickle; load and save it with 2.8 or newer"
         )
     return "pickle" if any(n.endswith("data.pkl") for n in names) else None
-
-
-def check_unnamed(path: Path, logits: str | None) -> None:
-    """Raises UsageError where an output is asked for by name: those of PyTorch's files have none."""
-    if logits is not None:
-        raise UsageError(f"{path}: --logits names an output of an ONNX file; this is none")

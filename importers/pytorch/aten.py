@@ -1,36 +1,16 @@
 """TorchScript's operators as Python calls: arithmetic on sizes stays arithmetic, so that a free batch stays free; the rest is torch's."""
 
 import math
-from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from banscan.errors import ModelError
 from banscan.importers.pytorch import language, operators
+from banscan.importers.pytorch.dtypes import cast_to, typed
+from banscan.importers.pytorch.special import SPECIAL, aten
 
-Operation = Callable[..., Any]
-
-# in the order of TorchScript's numbering
-DTYPES = (
-    torch.uint8,
-    torch.int8,
-    torch.int16,
-    torch.int32,
-    torch.int64,
-    torch.float16,
-    torch.float32,
-    torch.float64,
-    torch.complex32,
-    torch.complex64,
-    torch.complex128,
-    torch.bool,
-    torch.qint8,
-    torch.quint8,
-    torch.qint32,
-    torch.bfloat16,
-)
 # of a tensor, images of all that a batch holds apart; and of one that no image has a part in
 ACTIVATION, CONSTANT = 1 << 28, 1 << 26
 # arguments that say where and how a result is stored, which is decided here
@@ -60,34 +40,20 @@ SAME = frozenset(
 # what asks for the values of a tensor
 VALUES = frozenset(
     f"aten::{name}"
-    for name in "Bool Int Float IntImplicit FloatImplicit ScalarImplicit item _local_scalar_dense is_nonzero equal allclose".split()
+    for name in [
+        "Bool",
+        "Int",
+        "Float",
+        "IntImplicit",
+        "FloatImplicit",
+        "ScalarImplicit",
+        "item",
+        "_local_scalar_dense",
+        "is_nonzero",
+        "equal",
+        "allclose",
+    ]
 ) | {"prim::tolist"}
-
-
-def reduced(dtype: torch.dtype) -> torch.dtype:
-    """The type that stands for one: all floating-point numbers are float32 here."""
-    if dtype.is_complex or dtype in (torch.qint8, torch.quint8, torch.qint32):
-        raise ModelError(f"its code computes with {str(dtype).removeprefix('torch.')}, which is not read")
-    return torch.float32 if dtype.is_floating_point else dtype
-
-
-def number(dtype: torch.dtype) -> int:
-    """TorchScript's number of a type."""
-    return DTYPES.index(dtype)
-
-
-def _typed(value: Any) -> torch.dtype:
-    return reduced(value if isinstance(value, torch.dtype) else DTYPES[value])
-
-
-def cast_to(x: Any, dtype: Any) -> Any:
-    """A tensor or number in another type; nothing where it has that already."""
-    wanted = _typed(dtype)
-    if isinstance(x, Tensor):
-        return x if x.dtype == wanted else x.to(wanted)
-    if not isinstance(x, bool | int | float) or wanted.is_floating_point:
-        return x
-    return bool(x) if wanted == torch.bool else math.trunc(x)
 
 
 def _to(given: dict[str, Any]) -> Any:
@@ -97,108 +63,6 @@ def _to(given: dict[str, Any]) -> Any:
         return cast_to(x, other.dtype)
     dtype = given.get("dtype")
     return x if dtype is None else cast_to(x, dtype)
-
-
-def _sizes(x: Tensor, dim: int | None = None) -> Any:
-    return list(x.shape) if dim is None else x.shape[dim]
-
-
-def _convolution(
-    x: Tensor, w: Tensor, b: Any, stride: Any, padding: Any, dilation: Any, transposed: bool, out: Any, groups: int, *_: Any
-) -> Any:
-    """As the plain operator of its dimension, which every later step knows."""
-    dims = w.dim() - 2
-    if transposed:
-        name = f"conv_transpose{dims}d" + (".input" if dims > 1 else "")
-        return _aten(name)(x, w, b, stride, padding, out, groups, dilation)
-    return _aten(f"conv{dims}d")(x, w, b, stride, padding, dilation, groups)
-
-
-def _batch_norm(x: Tensor, w: Any, b: Any, mean: Any, var: Any, training: bool, momentum: float, eps: float, *_: Any) -> Any:
-    return _aten("batch_norm")(x, w, b, mean, var, training or mean is None or var is None, momentum, eps, False)
-
-
-def _batch_norms(x: Tensor, w: Any, b: Any, mean: Any, var: Any, training: bool, momentum: float, eps: float, *_: Any) -> Any:
-    """With what only training reads behind it."""
-    return (_batch_norm(x, w, b, mean, var, training, momentum, eps), x.new_empty(0), x.new_empty(0), x.new_empty(0), 0)
-
-
-def _no_training(x: Tensor, w: Any, b: Any, mean: Any, var: Any, momentum: float, eps: float) -> Any:
-    return (_batch_norm(x, w, b, mean, var, False, momentum, eps), x.new_empty(0), x.new_empty(0))
-
-
-def _layer_norm(x: Tensor, shape: Any, w: Any, b: Any, eps: float) -> Any:
-    return (_aten("layer_norm")(x, shape, w, b, eps), x.new_empty(0), x.new_empty(0))
-
-
-def _group_norm(x: Tensor, w: Any, b: Any, n: Any, c: Any, area: Any, groups: int, eps: float) -> Any:
-    return (_aten("group_norm")(x, groups, w, b, eps), x.new_empty(0), x.new_empty(0))
-
-
-def _view(x: Tensor, shape: Any) -> Any:
-    """Copies where it must: the layout in memory is not what it was in the file's own runtime."""
-    return _aten("reshape")(x, shape) if isinstance(shape, list) else cast_to(x, shape)
-
-
-def _max_pool(x: Tensor, *arguments: Any) -> Any:
-    """With indices, which a classifier does not read."""
-    return (_aten("max_pool2d")(x, *arguments), x.new_empty(0, dtype=torch.int64))
-
-
-# by argument; whatever the arguments are
-SPECIAL: dict[str, Operation] = {
-    "aten::_convolution": _convolution,
-    "aten::convolution": _convolution,
-    "aten::mkldnn_convolution": lambda x, w, b, padding, stride, dilation, groups: _convolution(
-        x, w, b, stride, padding, dilation, False, None, groups
-    ),
-    "aten::batch_norm": _batch_norm,
-    "aten::_batch_norm_impl_index": _batch_norms,
-    "aten::native_batch_norm": _batch_norms,
-    "aten::_native_batch_norm_legit": _batch_norms,
-    "aten::_native_batch_norm_legit_no_training": _no_training,
-    "aten::native_layer_norm": _layer_norm,
-    "aten::native_group_norm": _group_norm,
-    "aten::max_pool2d_with_indices": _max_pool,
-    "aten::native_dropout": lambda x, *_: (x, x.new_empty(0, dtype=torch.bool)),
-    "aten::view": _view,
-    "aten::_unsafe_view": _view,
-    "aten::_reshape_alias": lambda x, shape, strides: _view(x, shape),
-    "aten::expand_copy": lambda x, shape, implicit=False: x.expand(shape),
-    "aten::_softmax": lambda x, dim, half: torch.softmax(x, dim),
-    "aten::_safe_softmax": lambda x, dim, dtype=None: torch.softmax(x, dim),
-    "aten::_log_softmax": lambda x, dim, half: torch.log_softmax(x, dim),
-    "aten::_prelu_kernel": lambda x, w: _aten("prelu")(x, w),
-    "aten::rrelu": lambda x, low=1 / 8, high=1 / 3, training=False, generator=None: torch.nn.functional.leaky_relu(x, (low + high) / 2),
-    "aten::size": _sizes,
-    "aten::sym_size": _sizes,
-    "aten::_shape_as_tensor": lambda x: list(x.shape),
-    "aten::dim": lambda x: x.dim(),
-    "aten::numel": lambda x: x.numel() if isinstance(x, Tensor) else 1,
-    "aten::sym_numel": lambda x: x.numel(),
-    "aten::is_floating_point": lambda x: x.is_floating_point() if isinstance(x, Tensor) else isinstance(x, float),
-    "aten::is_complex": lambda x: False,
-    "aten::is_contiguous": lambda x, *_: True,
-    "aten::is_scripting": lambda: True,
-    "aten::_get_tracing_state": lambda: False,
-    "aten::is_grad_enabled": lambda: False,
-    "aten::is_autocast_enabled": lambda *_: False,
-    "aten::is_autocast_cpu_enabled": lambda: False,
-    "aten::has_torch_function": lambda *_: False,
-    "aten::device": lambda text: text,
-    "aten::_list_to_tensor": lambda values: values,
-    "prim::ListConstruct": lambda *values: list(values),
-    "prim::TupleConstruct": lambda *values: tuple(values),
-    "prim::TupleIndex": lambda values, i: values[i],
-    "prim::DictConstruct": lambda *pairs: dict(zip(pairs[::2], pairs[1::2], strict=True)),
-    "prim::dtype": lambda x: number(x.dtype) if isinstance(x, Tensor) else number(torch.int64 if isinstance(x, int) else torch.float32),
-    "prim::device": lambda x: "cpu",
-    "prim::type": lambda x: "cpu",
-    "prim::layout": lambda x: 0,
-    "prim::is_cpu": lambda x: True,
-    "prim::Uninitialized": lambda: None,
-    **{f"prim::is_{kind}": lambda x: False for kind in ("cuda", "mps", "xpu", "xla", "meta", "mkldnn", "quantized", "sparse", "nested")},
-}
 
 
 def call(name: str, arguments: list[Any], names: list[str]) -> Any:
@@ -237,7 +101,26 @@ def call(name: str, arguments: list[Any], names: list[str]) -> Any:
 # what lists and dictionaries of tensors are asked
 LISTS = frozenset(
     f"aten::{name}"
-    for name in "len __getitem__ append extend insert slice list copy pop reverse clear keys values items get _set_item add mul".split()
+    for name in [
+        "len",
+        "__getitem__",
+        "append",
+        "extend",
+        "insert",
+        "slice",
+        "list",
+        "copy",
+        "pop",
+        "reverse",
+        "clear",
+        "keys",
+        "values",
+        "items",
+        "get",
+        "_set_item",
+        "add",
+        "mul",
+    ]
 ) | {"prim::min", "prim::max"}
 
 
@@ -270,7 +153,7 @@ def _torch(plain: str, overload: str, given: dict[str, Any]) -> Any:
         raise ModelError(f"its answers are random ({plain}); save it after model.eval()")
     if not plain.startswith("aten::") or not operators.computes(packet):
         raise ModelError(f"operator {plain} is not supported")
-    target = _aten(f"{packet}.{overload}", f"{packet}.default")
+    target = aten(f"{packet}.{overload}", f"{packet}.default")
     positional: list[Any] = []
     named: dict[str, Any] = {}
     for argument in target._schema.arguments:
@@ -278,7 +161,7 @@ def _torch(plain: str, overload: str, given: dict[str, Any]) -> Any:
             continue
         value = given[argument.name]
         if argument.name == "dtype" and value is not None:
-            value = _typed(value)
+            value = typed(value)
         elif "Tensor" in str(argument.type) and (isinstance(value, bool | int | float) or language.symbolic(value)):
             value = _tensors(value)
         named[argument.name] = value
@@ -314,12 +197,3 @@ def in_place(name: str) -> bool:
     plain = name.partition(".")[0]
     packet = plain.removeprefix("aten::")
     return plain.startswith("aten::") and packet.endswith("_") and not packet.endswith("__") and packet not in operators.ALLOWED
-
-
-def _aten(name: str, otherwise: str = "") -> Any:
-    for wanted in (name, otherwise):
-        packet, _, overload = wanted.partition(".")
-        found = getattr(getattr(torch.ops.aten, packet, None), overload or "default", None)
-        if found is not None:
-            return cast(Any, found)
-    raise ModelError(f"operator aten::{name} is not known to PyTorch {torch.__version__}")

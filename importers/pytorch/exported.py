@@ -9,7 +9,7 @@ from pathlib import Path
 from banscan.errors import BanscanError, ModelError
 from banscan.importers.digest import sha256
 from banscan.importers.format import Format
-from banscan.importers.model import Source, TracedModel
+from banscan.importers.model import Input, Source, TracedModel
 from banscan.importers.normal.normalise import normalise
 from banscan.importers.normal.trace import export
 from banscan.importers.pytorch import archive, program, trial
@@ -28,6 +28,14 @@ def read(path: Path, size: tuple[int, int] | None, logits: str | None) -> Traced
         UsageError: `logits` names an output of a file that has only one.
         ModelError: the archive is refused or damaged, or holds no image classifier that can be traced with any batch.
     """
+    module, spec, version = opened(path, size, logits)
+    traced = export(path, module, spec.example())
+    source = Source(path, NAME, f"PyTorch {version}", None, sha256(path), None, precision=module.precision, output=module.chosen)
+    return normalise(traced, spec, source)
+
+
+def opened(path: Path, size: tuple[int, int] | None, logits: str | None) -> tuple[Script, Input, str]:
+    """The program, what it takes, and the version of PyTorch that wrote it; errors as of `read`."""
     try:
         with Container(path) as container:
             steps, version = program.read(container)
@@ -39,9 +47,7 @@ def read(path: Path, size: tuple[int, int] | None, logits: str | None) -> Traced
     except DAMAGED as error:
         reason = str(error).strip().partition("\n")[0][:200]
         raise ModelError(f"{path}: a damaged torch.export archive ({type(error).__name__}: {reason}); export it again") from error
-    traced = export(path, module, spec.example())
-    source = Source(path, NAME, f"PyTorch {version}", None, sha256(path), None, precision=module.precision, output=module.chosen)
-    return normalise(traced, spec, source)
+    return module, spec, version
 
 
 EXPORTED = Format(name=NAME, suffixes=(".pt2",), recognises=lambda path: archive.kind(path) == NAME, read=read)

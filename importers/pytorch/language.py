@@ -22,7 +22,7 @@ BATCH = "its code asks for the number of images and decides by it what is comput
 PIXELS = "its code decides by the values of a tensor what is computed, which cannot be traced; write it without branches on values"
 
 
-class Raised(ModelError):
+class RaisedError(ModelError):
     """The file's own code raises an exception for what it was given."""
 
 
@@ -90,7 +90,7 @@ def _power(a: Any, b: Any) -> Any:
     return a**b
 
 
-def _shift(a: int, b: int) -> int:
+def _shift(a: int, b: int) -> Any:
     return _multiply(a, _power(2, b))
 
 
@@ -251,8 +251,6 @@ ARITHMETIC: dict[str, Operation] = {
     "aten::values": lambda x: list(x.values()),
     "aten::items": lambda x: list(x.items()),
     "aten::get": lambda x, key, default=None: x.get(key, default),
-    "aten::__is__": operator.is_,
-    "aten::__isnot__": operator.is_not,
     "aten::__derive_index": _derive,
     "aten::detach": lambda x: x,
     "aten::clone": lambda x, *_: x,
@@ -331,4 +329,4 @@ def calculate(name: str, arguments: list[Any]) -> Any:
     try:
         return bounded(function(*arguments))
     except (ArithmeticError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-        raise Raised(f"its code cannot be computed ({name}: {error})") from error
+        raise RaisedError(f"its code cannot be computed ({name}: {error})") from error

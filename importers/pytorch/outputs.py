@@ -12,8 +12,33 @@ Key = int | str
 # what may stand between logits and probabilities
 TAIL = frozenset(
     f"aten::{name}"
-    for name in "softmax _softmax log_softmax _log_softmax sigmoid log_sigmoid exp to clone contiguous detach clamp view reshape flatten "
-    "squeeze unsqueeze mul div float argmax max topk type_as round".split()
+    for name in [
+        "softmax",
+        "_softmax",
+        "log_softmax",
+        "_log_softmax",
+        "sigmoid",
+        "log_sigmoid",
+        "exp",
+        "to",
+        "clone",
+        "contiguous",
+        "detach",
+        "clamp",
+        "view",
+        "reshape",
+        "flatten",
+        "squeeze",
+        "unsqueeze",
+        "mul",
+        "div",
+        "float",
+        "argmax",
+        "max",
+        "topk",
+        "type_as",
+        "round",
+    ]
 )
 NAMES = ("logits", "logit", "class_logits", "cls_logits", "scores", "out", "output")
 
@@ -119,7 +144,7 @@ def makers(steps: list[Any]) -> Makers:
             found.update({name: ("loop", list(inputs)) for name in detail[1]})
             sources += detail[2]
         plain = detail[0].partition(".")[0] if kind == "call" else kind
-        found.update({name: (plain, sources) for name in results})
+        found.update(dict.fromkeys(results, (plain, sources)))
         if kind == "call" and plain.endswith("_") and not plain.endswith("__") and inputs:
             found.setdefault(inputs[0], (plain, sources))
     return found

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from banscan.errors import ModelError
-from banscan.importers.pytorch.container import Entry
+from banscan.importers.pytorch.table import Entry
 
 LARGEST, MOST, DEEPEST, MAX = 4 << 20, 1_000_000, 100, 1 << 62
 # names that TorchScript's own serialisation puts into its pickles; everything below __torch__ is the model's own classes
@@ -146,7 +146,7 @@ class Machine:
 
 
 def check(where: str, data: bytes, stored: Callable[[str], int | None]) -> None:
-    """Raises ModelError for a pickle, named by `where`, that is damaged or holds more than tensors, plain values and the model's objects."""
+    """Raises ModelError for a pickle, named by `where`, that is damaged or holds more than tensors, numbers and the model's objects."""
     if len(data) > LARGEST:
         raise ModelError(f"{where} has more than {LARGEST:,} bytes; the file is damaged or hostile")
     try:
@@ -161,7 +161,7 @@ def check_global(where: str, wanted: str) -> None:
     if module.startswith(NATIVE):
         raise ModelError(QUANTISED if ".quantized" in module else f"{where} asks for PyTorch's own {module}.{attribute}; refused")
     plain = module == "torch" and attribute.endswith("Storage")
-    if not (plain or wanted in GLOBALS or module == PICKLE_MODULE or module == OWN or module.startswith(f"{OWN}.")):
+    if not (plain or wanted in GLOBALS or module in (PICKLE_MODULE, OWN) or module.startswith(f"{OWN}.")):
         raise ModelError(f"{where} asks for {module}.{attribute}, which no classifier needs; refused")
 
 

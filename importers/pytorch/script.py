@@ -86,7 +86,7 @@ class Run:
             elif kind == "loop":
                 self._loop(detail, given, results)
             elif kind == "raise":
-                raise language.Raised(f"its code raises an exception for this input ({str(given[0])[:200] if given else ''})")
+                raise language.RaisedError(f"its code raises an exception for this input ({str(given[0])[:200] if given else ''})")
             else:
                 raise ModelError(detail)
 
@@ -107,10 +107,11 @@ class Run:
             if self.operators < 0:
                 raise ModelError(f"its code takes more than {OPERATORS:,} operators on tensors; the file is damaged or hostile")
         self.views.check(inputs)
+        result: Any
         try:
             result = False if plain == "prim::requires_grad" else call(name, given, names)
         except (ArithmeticError, ValueError, TypeError, LookupError, AttributeError, AssertionError) as error:
-            raise language.Raised(f"its code cannot be computed ({plain}: {str(error).strip().partition(chr(10))[0]})") from error
+            raise language.RaisedError(f"its code cannot be computed ({plain}: {str(error).strip().partition(chr(10))[0]})") from error
         if in_place(plain) and isinstance(given[0], Tensor):
             result = self.views.write(inputs[0], given[0], result)
         elif results:
@@ -127,7 +128,7 @@ class Run:
 
     def _unpack(self, parts: Any, results: list[str]) -> None:
         if not isinstance(parts, list | tuple) or len(parts) < len(results):
-            raise language.Raised("its code takes more values out of a list or tuple than are in it")
+            raise language.RaisedError("its code takes more values out of a list or tuple than are in it")
         self.values.update(zip(results, parts, strict=False))
 
     def _if(self, blocks: list[Any], condition: Any, results: list[str]) -> None:
@@ -167,10 +168,10 @@ def _isinstance(value: Any, declared: str, types: list[str] | None) -> bool:
         if plain is not None:
             if isinstance(value, plain | torch.SymInt if plain is int else plain) and not (plain is int and isinstance(value, bool)):
                 return True
-        elif kind.startswith(("Tuple", "(")) and isinstance(value, tuple):
-            return True
-        elif (kind.startswith("List") or kind.endswith("[]")) and isinstance(value, list):
-            return True
-        elif kind.startswith("Dict") and isinstance(value, dict):
+        elif (
+            (kind.startswith(("Tuple", "(")) and isinstance(value, tuple))
+            or ((kind.startswith("List") or kind.endswith("[]")) and isinstance(value, list))
+            or (kind.startswith("Dict") and isinstance(value, dict))
+        ):
             return True
     return False

@@ -14,7 +14,7 @@ from banscan.importers.pytorch.script import Script
 # sides tried where the file does not say what it was traced with; the first that a size-bound network takes is its own
 SIZES = (EXAMPLE_SIZE, 32, 28, 64, 96, 128, 160, 192, 227, 240, 256, 299, 320, 331, 384, 448, 512)
 # what torch raises for images that do not fit
-UNFIT = (RuntimeError, ValueError, IndexError, TypeError, NotImplementedError, language.Raised)
+UNFIT = (RuntimeError, ValueError, IndexError, TypeError, NotImplementedError, language.RaisedError)
 
 
 def image(path: Path, module: Script, size: tuple[int, int] | None) -> Input:
@@ -93,6 +93,6 @@ def choose(path: Path, module: Script, spec: Input, wanted: str | None) -> None:
     values = _run(module, spec, 2)
     found = outputs.leaves(values[module.output], values)
     if len(found) == 1 and wanted is not None and found[0].called != wanted:
-        raise UsageError(f"{path}: --logits names an output of an ONNX file; this is none")
+        raise UsageError(f"{path}: --logits names one of several outputs; this file has only one")
     leaf = outputs.choose(found, outputs.makers(module.steps), wanted)
     module.place, module.chosen = leaf.place, leaf.called if leaf.place else None

@@ -1,5 +1,6 @@
 """Tensors that are parts of others: what is written into a part stands in the whole as well, in a graph in which nothing is overwritten."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 from banscan.errors import ModelError
 
 # whole, part, arguments behind the whole → the whole with the part put back
-SCATTER = {
+SCATTER: dict[str, Callable[..., Tensor]] = {
     "aten::select": lambda whole, part, dim, index: torch.select_scatter(whole, part, dim, index),
     "aten::slice": lambda whole, part, dim=0, start=None, end=None, step=1: torch.slice_scatter(whole, part, dim, start, end, step),
     "aten::narrow": lambda whole, part, dim, start, length: torch.slice_scatter(whole, part, dim, start, start + length),
@@ -23,8 +24,29 @@ SCATTER = {
 # other operators whose result shares its memory
 SHARING = frozenset(
     f"aten::{name}"
-    for name in "permute expand expand_as view_as reshape_as unbind chunk split split_with_sizes diagonal unfold numpy_T movedim as_strided "
-    "moveaxis swapaxes tensor_split unflatten ravel broadcast_to unsafe_chunk".split()
+    for name in [
+        "permute",
+        "expand",
+        "expand_as",
+        "view_as",
+        "reshape_as",
+        "unbind",
+        "chunk",
+        "split",
+        "split_with_sizes",
+        "diagonal",
+        "unfold",
+        "numpy_T",
+        "movedim",
+        "as_strided",
+        "moveaxis",
+        "swapaxes",
+        "tensor_split",
+        "unflatten",
+        "ravel",
+        "broadcast_to",
+        "unsafe_chunk",
+    ]
 )
 
 

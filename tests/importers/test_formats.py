@@ -51,6 +51,6 @@ def test_a_file_is_of_one_format(files: dict[str, Path], name: str) -> None:
 
 @pytest.mark.parametrize("name", slow_except(WRITERS, "ONNX"))
 def test_an_output_that_the_file_does_not_name(files: dict[str, Path], name: str) -> None:
-    said = "no output 'scores'; it has logits" if name == "ONNX" else "names an output of an ONNX file"
+    said = "no output 'scores'; it has logits" if name == "ONNX" else "names one of several outputs"
     with pytest.raises(UsageError, match=said):
         importers.load(files[name], logits="scores")

@@ -91,7 +91,7 @@ class ToKeyword(Wrapped):
 
 class ToDouble(Wrapped):
     def forward(self, x: Tensor) -> Tensor:
-        return self.net(x.double().half().float() if False else x.double().float()).double()
+        return self.net(x.double().float()).double()
 
 
 class Pixels(Wrapped):

@@ -15,7 +15,7 @@ MODULES = (heads, scripts, tails)
 FORMS: dict[str, Form] = {f"{m.__name__.rpartition('.')[2]}-{name}": form for m in MODULES for name, form in m.FORMS.items()}
 
 
-@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n.startswith("scripts-") else ()) for n in FORMS])
 @torch.no_grad()
 def test_the_form_is_read_as_the_plain_file(name: str, tmp_path: Path) -> None:
     form = FORMS[name]

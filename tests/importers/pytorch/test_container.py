@@ -125,6 +125,15 @@ def read(path: Path) -> None:
             opened.read(name)
 
 
+def sentence(look: Callable[[Path], object], path: Path) -> str:
+    """What is said of a file; nothing where it is read."""
+    try:
+        look(path)
+    except ModelError as error:
+        return str(error)
+    return ""
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_refused(name: str, tmp_path: Path) -> None:
     data, said = REFUSED[name]
@@ -133,10 +142,7 @@ def test_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=said) as told:
         read(path)
     assert str(told.value).count("\n") == 0
-    try:
-        archive.kind(path)
-    except ModelError as error:
-        assert "model.pt" in str(error)
+    assert "\n" not in sentence(archive.kind, path)
 
 
 @pytest.mark.parametrize("data", [PLAIN, DEFLATED, zip64(lambda r: None)], ids=["stored", "deflated", "zip64"])
@@ -182,7 +188,4 @@ def test_whatever_byte_changes_nothing_but_one_sentence(tmp_path: Path) -> None:
         for data in (patched(PLAIN, place, bytes([PLAIN[place] ^ 0xFF])), PLAIN[:place]):
             path.write_bytes(data)
             for look in (read, archive.kind):
-                try:
-                    look(path)
-                except ModelError as error:
-                    assert "\n" not in str(error)
+                assert "\n" not in sentence(look, path)

@@ -12,7 +12,6 @@ from torch import nn
 
 from banscan import importers
 from banscan.errors import ModelError
-from banscan.importers.pytorch import archive
 from tests.conftest import CLASSES, SIZE, Net, random_norms
 from tests.scanner.cli.test_main import FAST, banscan, failed
 
@@ -125,48 +124,13 @@ def rewritten(path: Path, change: Callable[[str, bytes], bytes], extra: dict[str
     return out
 
 
-@pytest.mark.parametrize(
-    ("code", "message"),
-    [
-        ('    _0 = ops.aten.from_file("/etc/passwd", False, 10)\n', "ops.aten.from_file"),
-        ('    torch.save(x, "/tmp/leak")\n', "torch.save"),
-        ("    _0 = ops.evil.run(x)\n", "ops.evil.run"),
-    ],
-)
-def test_code_that_touches_the_outside_is_refused(script_file: Path, code: str, message: str) -> None:
-    def change(name: str, data: bytes) -> bytes:
-        if "/code/" not in name or b"x: Tensor) -> Tensor:" not in data:
-            return data
-        head, _, tail = data.decode().partition("x: Tensor) -> Tensor:\n")
-        return (head + "x: Tensor) -> Tensor:\n" + code + tail).encode()
-
-    with pytest.raises(ModelError, match=message):
-        archive.check_script(rewritten(script_file, change))
-
-
-def test_code_at_loading_is_refused(script_file: Path) -> None:
-    def change(name: str, data: bytes) -> bytes:
-        hook = b"  def __setstate__(self, state: int) -> NoneType:\n    return None\n"
-        return data + hook if "/code/" in name and b"class " in data else data
-
-    with pytest.raises(ModelError, match="while it is loaded"):
-        archive.check_script(rewritten(script_file, change))
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("protocol", [2, 4])
 def test_foreign_pickles_are_refused(script_file: Path, tmp_path: Path, protocol: int) -> None:
     evil = pickle.dumps(Touch(tmp_path / "touched"), protocol=protocol)
     path = rewritten(script_file, lambda name, data: evil if name.endswith("/data.pkl") else data)
-    failed(banscan("inspect", path), 3, "system, which no classifier needs; refused")
+    failed(banscan("inspect", path), 3, r"(system|FRAME), which no classifier needs; refused")
     assert not (tmp_path / "touched").exists()
-
-
-def test_names_outside_and_bombs_are_refused(script_file: Path) -> None:
-    with pytest.raises(ModelError, match="outside itself"):
-        archive.check_script(rewritten(script_file, lambda _, data: data, {"../../evil": b"x"}))
-    with pytest.raises(ModelError, match="unpacks to more"):
-        archive.check_script(rewritten(script_file, lambda _, data: data, {"model/bomb": bytes(50_000_000)}))
 
 
 @pytest.mark.slow
@@ -191,3 +155,32 @@ def test_two_inputs(tmp_path: Path) -> None:
 def test_onnx_under_any_name(model_file: Path, tmp_path: Path) -> None:
     shutil.copy(model_file, tmp_path / "model.pt")
     assert importers.load(tmp_path / "model.pt").source.format == "ONNX"
+
+
+class Several(nn.Module):
+    """Two answers of different sizes, of which neither follows from the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(3, CLASSES), nn.Linear(3, CLASSES + 1)
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        y = x.mean((2, 3))
+        return {"coarse": self.first(y), "fine": self.second(y)}
+
+
+@pytest.mark.slow
+def test_an_output_by_its_name(tmp_path: Path) -> None:
+    path, module = tmp_path / "several.pt", Several().eval()
+    torch.jit.script(module).save(str(path))
+    with pytest.raises(ModelError, match=r"several tensors \(coarse, fine\); say with --logits"):
+        importers.load(path, size=(SIZE, SIZE))
+    with pytest.raises(ModelError, match="no output 'other'; it has coarse, fine"):
+        importers.load(path, size=(SIZE, SIZE), logits="other")
+    model, x = importers.load(path, size=(SIZE, SIZE), logits="fine"), torch.rand(3, 3, SIZE, SIZE)
+    assert (model.classes, model.source.output) == (CLASSES + 1, "fine")
+    with torch.no_grad():
+        assert torch.allclose(model.logits(x), module(x)["fine"], atol=1e-5)
+    compared = importers.parity(model, x)
+    assert compared is not None
+    assert compared.rms < 1e-6
