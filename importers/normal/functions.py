@@ -47,6 +47,4 @@ def merged(outer: Tensor, inner: Tensor, own: Tensor | None) -> Tensor:
     return product if own is None else product + own
 
 
-FUNCTIONS: dict[str, Callable[..., Tensor]] = {
-    f"functions.{f.__name__}": f for f in (scaled, shifted, flattened, rows, laid_out, merged)
-}
+FUNCTIONS: dict[str, Callable[..., Tensor]] = {f"functions.{f.__name__}": f for f in (scaled, shifted, flattened, rows, laid_out, merged)}

@@ -29,7 +29,7 @@ def _merge(module: fx.GraphModule, foldings: dict[str, Folding], last: fx.Node) 
     if first.target is not aten.linear.default or len(first.users) != 1:
         return False
     inner, outer = (
-        {name: node for name, node in zip(("weight", "bias"), layer.args[1:], strict=False) if node is not None} for layer in (first, last)
+        {name: cast(fx.Node, node) for name, node in zip(("weight", "bias"), layer.args[1:], strict=False) if node is not None} for layer in (first, last)
     )
     if any(attribute(module, node) is None for node in (*inner.values(), *outer.values())):
         return False
@@ -58,7 +58,9 @@ def _pool_first(module: fx.GraphModule, conv: fx.Node) -> bool:
     x, pool = cast(fx.Node, conv.args[0]), next(iter(conv.users), None)
     if weight is None or pool is None or len(conv.users) != 1 or len(shape(x)) != 4 or tuple(weight.shape[2:]) != (1, 1):
         return False
-    stride, padding, _, groups = [*conv.args[3:], *([1, 1], [0, 0], [1, 1], 1)[len(conv.args) - 3 :]] if len(conv.args) > 3 else [1, 0, 1, 1]
+    stride, padding, _, groups = (
+        [*conv.args[3:], *([1, 1], [0, 0], [1, 1], 1)[len(conv.args) - 3 :]] if len(conv.args) > 3 else [1, 0, 1, 1]
+    )
     if stride not in (1, [1], [1, 1]) or padding not in (0, [0], [0, 0]) or groups != 1 or not _whole(pool, conv):
         return False
     graph, value = module.graph, x.meta["val"]

@@ -74,7 +74,23 @@ WITH_LABEL = (
     SAME
     | LAYOUT
     | {"add", "sub", "rsub", "mul", "div", "select", "slice", "index_select", "gather", "cat", "stack", "one_hot", "eq", "ne", "where"}
-    | {"getitem", "scatter", "narrow", "flip", "clamp", "round", "floor", "scalar_tensor", "ge", "gt", "le", "lt", "logical_not", "full_like", "zeros_like"}
+    | {
+        "getitem",
+        "scatter",
+        "narrow",
+        "flip",
+        "clamp",
+        "round",
+        "floor",
+        "scalar_tensor",
+        "ge",
+        "gt",
+        "le",
+        "lt",
+        "logical_not",
+        "full_like",
+        "zeros_like",
+    }
 )
 # an affine map, a cast or another layout: nothing that makes probabilities of logits
 NEUTRAL = (
@@ -134,7 +150,7 @@ def _follow(module: fx.GraphModule, node: fx.Node, known: dict[fx.Node, Any]) ->
     trends = [g for g in given if isinstance(g, Trend) and g.classes]
     trends += [t for a in node.args if isinstance(a, list | tuple) for t in (_given(module, e, known) for e in a) if isinstance(t, Trend)]
     if name == "getitem" and isinstance(given[0], tuple):
-        return given[0][cast(int, node.args[1])] if isinstance(node.args[1], int) else None
+        return given[0][node.args[1]] if isinstance(node.args[1], int) else None
     if not trends:
         return None
     if any(t.label for t in trends):
@@ -310,7 +326,11 @@ def _over_classes(name: str, node: fx.Node, own: Trend) -> Trend | None:
         return None
     if own.classes == 1 or axis not in axes:
         # along axes of size 1: a sum of one value is that value
-        return own if name in ("sum", "mean", "amax", "amin", "prod") and axis not in axes and class_axis(node, own.classes) is not None else None
+        return (
+            own
+            if name in ("sum", "mean", "amax", "amin", "prod") and axis not in axes and class_axis(node, own.classes) is not None
+            else None
+        )
     if name == "softmax":
         return replace(own, low=0.0, high=1.0)
     if name == "log_softmax":

@@ -1,7 +1,6 @@
 """The one normal form: what every importer's traced graph becomes, whatever the file was."""
 
 import math
-from dataclasses import replace
 from functools import partial
 from typing import cast
 
@@ -56,12 +55,6 @@ def _normalised(module: fx.GraphModule, spec: Input, source: Source) -> TracedMo
         raise ModelError(f"the output has shape {penultimate.pretty(shape)}; expected logits [batch, classes] of an image classifier")
     check_sizes(module)
     layers, anatomy = _anatomy(module, foldings)
-    outputs = checks.computed(module, spec)
-    if checks.are_labels(outputs):
-        raise ModelError("its output is a label for each image, and its logits were not found; export the model with its logits as output")
-    if checks.are_probabilities(outputs):
-        rest = checks.take_logarithm(module, rest)
-        stripped = (*stripped, checks.PROBABILITIES)
     model = TracedModel(
         module=module,
         input=spec,
@@ -77,7 +70,7 @@ def _normalised(module: fx.GraphModule, spec: Input, source: Source) -> TracedMo
         tail=rest,
         output_axis=axis,
     )
-    return replace(model, doubts=checks.doubts(model))
+    return checks.checked(model)
 
 
 def _anatomy(module: fx.GraphModule, foldings: dict[str, Folding]) -> tuple[tuple[Neuron, ...], penultimate.Anatomy]:

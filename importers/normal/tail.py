@@ -104,7 +104,13 @@ def _holds_floats(node: Any) -> bool:
 def _is_plain(node: fx.Node) -> bool:
     """Whether a tensor is [N, classes] already, in float32."""
     sizes = shape(node)
-    return node.meta["val"].dtype == torch.float32 and len(sizes) == 2 and not isinstance(sizes[0], int) and isinstance(sizes[1], int) and sizes[1] > 1
+    return (
+        node.meta["val"].dtype == torch.float32
+        and len(sizes) == 2
+        and not isinstance(sizes[0], int)
+        and isinstance(sizes[1], int)
+        and sizes[1] > 1
+    )
 
 
 def _count(node: fx.Node) -> int:

@@ -17,7 +17,9 @@ FLOATS = frozenset({onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.Tenso
 KEYS = ("names", "classes", "class_names", "labels", "label_names", "categories", "id2label")
 LONGEST = 1 << 20
 # operators with weights: of constant operands
-WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum", "FusedConv", "FusedGemm", "FusedMatMul", "MatMulNBits", "Attention"})
+WEIGHTED = frozenset(
+    {"Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum", "FusedConv", "FusedGemm", "FusedMatMul", "MatMulNBits", "Attention"}
+)
 # operators that change no value
 MOVES = frozenset({"Identity", "Squeeze", "Unsqueeze", "Reshape", "Flatten", "Cast"})
 

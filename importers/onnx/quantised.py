@@ -30,7 +30,21 @@ TWO = {"QLinearAdd": "Add", "QLinearMul": "Mul"}
 FOREIGN = frozenset({"channels_last", "opset"})
 # what moves values and changes none: integers or the numbers that they stand for
 MOVING = frozenset(
-    {"MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Concat", "Gather", "Slice", "Split", "Identity", "Expand", "Tile"}
+    {
+        "MaxPool",
+        "Reshape",
+        "Flatten",
+        "Transpose",
+        "Squeeze",
+        "Unsqueeze",
+        "Concat",
+        "Gather",
+        "Slice",
+        "Split",
+        "Identity",
+        "Expand",
+        "Tile",
+    }
     | {"DepthToSpace", "SpaceToDepth"}
 )
 # what has the same answer for integers and the numbers that they stand for

@@ -104,7 +104,14 @@ def nbits() -> Form:
         put(model, **few_bits(drop(model, "head.weight"), np.zeros(0)))
         model.graph.node.pop()
         product = node(
-            "MatMulNBits", ["features", "packed", "steps"], ["product"], domain="com.microsoft", K=FEATURES, N=CLASSES, bits=4, block_size=16
+            "MatMulNBits",
+            ["features", "packed", "steps"],
+            ["product"],
+            domain="com.microsoft",
+            K=FEATURES,
+            N=CLASSES,
+            bits=4,
+            block_size=16,
         )
         model.graph.node.extend([product, BIAS])
         model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
@@ -177,7 +184,9 @@ def in_branches(model: onnx.ModelProto) -> None:
     held = [numpy_helper.from_array(eight(w, scale), "q"), numpy_helper.from_array(np.asarray(scale), "s")]
     kept = helper.make_graph(inner, "then", [], [helper.make_tensor_value_info("inner", F, None)], held)
     other = helper.make_graph(
-        [node("Constant", [], ["zeros"], value=numpy_helper.from_array(np.zeros_like(w)))], "else", [],
+        [node("Constant", [], ["zeros"], value=numpy_helper.from_array(np.zeros_like(w)))],
+        "else",
+        [],
         [helper.make_tensor_value_info("zeros", F, None)],
     )
     put(model, yes=np.array(True))
@@ -202,9 +211,7 @@ def whole_map(model: onnx.ModelProto) -> None:
     w = drop(model, "head.weight")
     put(model, **{"head.kernel": np.broadcast_to(w[:, :, None, None] / 64, (*w.shape, 8, 8)).astype(np.float32)})
     del model.graph.node[-3:]
-    model.graph.node.extend(
-        [node("Conv", ["map", "head.kernel", "head.bias"], ["full"]), node("Flatten", ["full"], ["logits"], axis=1)]
-    )
+    model.graph.node.extend([node("Conv", ["map", "head.kernel", "head.bias"], ["full"]), node("Flatten", ["full"], ["logits"], axis=1)])
 
 
 def pooled_late(*nodes: onnx.NodeProto) -> Callable[[onnx.ModelProto], None]:
@@ -277,7 +284,9 @@ GRAPHS: dict[str, Form] = {
     "Reshape from a row": through(node("Reshape", ["v", "to"], ["w"]), weights=lambda w: {"v": w.T.ravel(), "to": ints(12, -1)}),
     "Squeeze": through(node("Squeeze", ["v", "axes"], ["w"]), weights=lambda w: {"v": w.T[None], "axes": ints(0)}),
     "Unsqueeze and Transpose": through(
-        node("Unsqueeze", ["v", "axes"], ["u"]), node("Transpose", ["u"], ["t"], perm=[0, 2, 1]), node("Squeeze", ["t", "axes"], ["w"]),
+        node("Unsqueeze", ["v", "axes"], ["u"]),
+        node("Transpose", ["u"], ["t"], perm=[0, 2, 1]),
+        node("Squeeze", ["t", "axes"], ["w"]),
         weights=lambda w: {"v": w, "axes": ints(0)},
     ),
     "Concat": through(node("Concat", ["v", "u"], ["w"], axis=1), weights=lambda w: {"v": w.T[:, :3], "u": w.T[:, 3:]}),
@@ -288,38 +297,48 @@ GRAPHS: dict[str, Form] = {
     "Gather": through(
         node("Gather", ["v", "order"], ["w"], axis=1), weights=lambda w: {"v": w.T[:, ::-1], "order": np.arange(7)[::-1].copy()}
     ),
-    "Split": through(
-        node("Split", ["v"], ["w", "rest"], axis=1), weights=lambda w: {"v": np.concatenate([w.T, w.T * 2], 1)}
-    ),
+    "Split": through(node("Split", ["v"], ["w", "rest"], axis=1), weights=lambda w: {"v": np.concatenate([w.T, w.T * 2], 1)}),
     "a scaled weight": through(
         node("Mul", ["v", "factor"], ["w"]), weights=lambda w: {"v": w.T * 4, "factor": np.full((1, 7), 0.25, np.float32)}
     ),
     "weight norm": through(
-        node("ReduceL2", ["v"], ["length"], axes=[0]), node("Div", ["v", "length"], ["unit"]), node("Mul", ["unit", "g"], ["w"]),
+        node("ReduceL2", ["v"], ["length"], axes=[0]),
+        node("Div", ["v", "length"], ["unit"]),
+        node("Mul", ["unit", "g"], ["w"]),
         weights=lambda w: {"v": 3 * w.T, "g": norm(w).T},
     ),
     "Q and DQ": through(
-        node("QuantizeLinear", ["v", "s", "z"], ["q"]), node("DequantizeLinear", ["q", "s", "z"], ["w"]),
-        weights=lambda w: {"v": w.T, "s": steps(w), "z": np.int8(0)}, exact=2e-2,
+        node("QuantizeLinear", ["v", "s", "z"], ["q"]),
+        node("DequantizeLinear", ["q", "s", "z"], ["w"]),
+        weights=lambda w: {"v": w.T, "s": steps(w), "z": np.int8(0)},
+        exact=2e-2,
     ),
     "Q and DQ by channel": through(
-        node("QuantizeLinear", ["v", "s", "z"], ["q"], axis=1), node("DequantizeLinear", ["q", "s", "z"], ["w"], axis=1),
-        weights=lambda w: {"v": w.T, "s": steps(w.T, 1), "z": np.zeros(7, np.int8)}, exact=2e-2,
+        node("QuantizeLinear", ["v", "s", "z"], ["q"], axis=1),
+        node("DequantizeLinear", ["q", "s", "z"], ["w"], axis=1),
+        weights=lambda w: {"v": w.T, "s": steps(w.T, 1), "z": np.zeros(7, np.int8)},
+        exact=2e-2,
     ),
-    "DQ": through(
-        node("DequantizeLinear", ["q", "s"], ["w"]), weights=lambda w: {"q": eight(w.T, steps(w)), "s": steps(w)}, exact=2e-2
-    ),
+    "DQ": through(node("DequantizeLinear", ["q", "s"], ["w"]), weights=lambda w: {"q": eight(w.T, steps(w)), "s": steps(w)}, exact=2e-2),
     "DQ behind a Transpose": through(
-        node("Transpose", ["q"], ["t"], perm=[1, 0]), node("DequantizeLinear", ["t", "s"], ["w"]),
-        weights=lambda w: {"q": eight(w, steps(w)), "s": steps(w)}, exact=2e-2,
+        node("Transpose", ["q"], ["t"], perm=[1, 0]),
+        node("DequantizeLinear", ["t", "s"], ["w"]),
+        weights=lambda w: {"q": eight(w, steps(w)), "s": steps(w)},
+        exact=2e-2,
     ),
     "DQ in front of a Transpose": through(
-        node("DequantizeLinear", ["q", "s", "z"], ["t"]), node("Transpose", ["t"], ["w"], perm=[1, 0]),
-        weights=lambda w: {"q": (eight(w, steps(w)).astype(np.int16) + 128).astype(np.uint8), "s": steps(w), "z": np.uint8(128)}, exact=2e-2,
+        node("DequantizeLinear", ["q", "s", "z"], ["t"]),
+        node("Transpose", ["t"], ["w"], perm=[1, 0]),
+        weights=lambda w: {"q": (eight(w, steps(w)).astype(np.int16) + 128).astype(np.uint8), "s": steps(w), "z": np.uint8(128)},
+        exact=2e-2,
     ),
     "DQ in blocks": head(
-        node("DequantizeLinear", ["q", "step"], ["w"], axis=0, block_size=4), MATMUL, BIAS,
-        weights=lambda w, b: blocked(w), version=21, exact=2e-2,
+        node("DequantizeLinear", ["q", "step"], ["w"], axis=0, block_size=4),
+        MATMUL,
+        BIAS,
+        weights=lambda w, b: blocked(w),
+        version=21,
+        exact=2e-2,
     ),
     "int4": low_bits(TensorProto.INT4, np.int8),
     "uint4": low_bits(TensorProto.UINT4, np.int8),
@@ -329,9 +348,7 @@ GRAPHS: dict[str, Form] = {
     "8 bits of the image's own scale": changed(dynamic, exact=2e-2),
     "8 bits in a branch": changed(in_branches, exact=2e-2),
     "DQ of the image": changed(integer_image, images=lambda p: np.ascontiguousarray(p.astype(np.float32).transpose(0, 3, 1, 2))),
-    "Einsum": head(
-        node("Einsum", ["features", "v"], ["product"], equation="bc,oc->bo"), BIAS, weights=lambda w, b: {"v": w}
-    ),
+    "Einsum": head(node("Einsum", ["features", "v"], ["product"], equation="bc,oc->bo"), BIAS, weights=lambda w, b: {"v": w}),
     "Einsum without an arrow": head(
         node("Einsum", ["features", "v"], ["product"], equation="ij,jk"), BIAS, weights=lambda w, b: {"v": w.T}
     ),
@@ -339,27 +356,43 @@ GRAPHS: dict[str, Form] = {
         node("Einsum", ["v", "features"], ["product"], equation="oc, bc -> bo"), BIAS, weights=lambda w, b: {"v": w}
     ),
     "Einsum, columns": head(
-        node("Einsum", ["v", "features"], ["columns"], equation="oc,bc->ob"), node("Transpose", ["columns"], ["product"], perm=[1, 0]), BIAS,
+        node("Einsum", ["v", "features"], ["columns"], equation="oc,bc->ob"),
+        node("Transpose", ["columns"], ["product"], perm=[1, 0]),
+        BIAS,
         weights=lambda w, b: {"v": w},
     ),
     "weight on the left": head(
-        node("Transpose", ["features"], ["x"]), node("MatMul", ["head.weight", "x"], ["y"]), node("Transpose", ["y"], ["product"]), BIAS,
+        node("Transpose", ["features"], ["x"]),
+        node("MatMul", ["head.weight", "x"], ["y"]),
+        node("Transpose", ["y"], ["product"]),
+        BIAS,
         weights=lambda w, b: {},
     ),
     "weight on the left, bias as a column": head(
-        node("Transpose", ["features"], ["x"]), node("MatMul", ["head.weight", "x"], ["y"]), node("Add", ["y", "column"], ["z"]),
-        node("Transpose", ["z"], ["logits"]), weights=lambda w, b: {"column": b[:, None]},
+        node("Transpose", ["features"], ["x"]),
+        node("MatMul", ["head.weight", "x"], ["y"]),
+        node("Add", ["y", "column"], ["z"]),
+        node("Transpose", ["z"], ["logits"]),
+        weights=lambda w, b: {"column": b[:, None]},
     ),
     "weight on the left of columns": head(
-        node("Unsqueeze", ["features", "last"], ["x"]), node("MatMul", ["head.weight", "x"], ["y"]), node("Squeeze", ["y", "last"], ["product"]),
-        BIAS, weights=lambda w, b: {"last": ints(2)},
+        node("Unsqueeze", ["features", "last"], ["x"]),
+        node("MatMul", ["head.weight", "x"], ["y"]),
+        node("Squeeze", ["y", "last"], ["product"]),
+        BIAS,
+        weights=lambda w, b: {"last": ints(2)},
     ),
     "weight of three axes": head(
-        node("MatMul", ["features", "v"], ["y"]), node("Squeeze", ["y", "front"], ["product"]), BIAS,
+        node("MatMul", ["features", "v"], ["y"]),
+        node("Squeeze", ["y", "front"], ["product"]),
+        BIAS,
         weights=lambda w, b: {"v": w.T[None], "front": ints(0)},
     ),
     "weight of three axes, features too": head(
-        node("Unsqueeze", ["features", "axis"], ["x"]), node("MatMul", ["x", "v"], ["y"]), node("Squeeze", ["y", "axis"], ["product"]), BIAS,
+        node("Unsqueeze", ["features", "axis"], ["x"]),
+        node("MatMul", ["x", "v"], ["y"]),
+        node("Squeeze", ["y", "axis"], ["product"]),
+        BIAS,
         weights=lambda w, b: {"v": w.T[None], "axis": ints(1)},
     ),
     "Gemm without transB": head(node("Gemm", ["features", "v", "head.bias"], ["logits"]), weights=lambda w, b: {"v": w.T}),
@@ -367,33 +400,39 @@ GRAPHS: dict[str, Form] = {
         node("Gemm", ["features", "v", "bias"], ["logits"], alpha=0.5, beta=2.0, transB=1), weights=lambda w, b: {"v": 2 * w, "bias": b / 2}
     ),
     "Gemm with transA": head(
-        node("Transpose", ["features"], ["x"]), node("Gemm", ["x", "head.weight", "head.bias"], ["logits"], transA=1, transB=1),
+        node("Transpose", ["features"], ["x"]),
+        node("Gemm", ["x", "head.weight", "head.bias"], ["logits"], transA=1, transB=1),
         weights=lambda w, b: {},
     ),
     "Gemm with a bias of two axes": head(
         node("Gemm", ["features", "head.weight", "bias"], ["logits"], transB=1), weights=lambda w, b: {"bias": b[None]}
     ),
     "Gemm without a bias, Add": head(
-        node("Gemm", ["features", "head.weight"], ["product"], transB=1), node("Add", ["bias", "product"], ["logits"]),
+        node("Gemm", ["features", "head.weight"], ["product"], transB=1),
+        node("Add", ["bias", "product"], ["logits"]),
         weights=lambda w, b: {"bias": b[None]},
     ),
-    "bias by Sub": head(
-        MATMUL, node("Sub", ["product", "bias"], ["logits"]), weights=lambda w, b: {"w": w.T, "bias": -b}
-    ),
+    "bias by Sub": head(MATMUL, node("Sub", ["product", "bias"], ["logits"]), weights=lambda w, b: {"w": w.T, "bias": -b}),
     "bias in two parts": head(
-        MATMUL, node("Add", ["product", "bias"], ["y"]), node("Add", ["y", "rest"], ["logits"]),
+        MATMUL,
+        node("Add", ["product", "bias"], ["y"]),
+        node("Add", ["y", "rest"], ["logits"]),
         weights=lambda w, b: {"w": w.T, "bias": b - 1, "rest": np.ones(1, np.float32)},
     ),
     "bias computed": head(
-        MATMUL, node("Mul", ["bias", "half"], ["c"]), node("Add", ["product", "c"], ["logits"]),
+        MATMUL,
+        node("Mul", ["bias", "half"], ["c"]),
+        node("Add", ["product", "c"], ["logits"]),
         weights=lambda w, b: {"w": w.T, "bias": 2 * b, "half": np.float32(0.5)},
     ),
     "scale behind": head(
-        node("Gemm", ["features", "v", "bias"], ["y"], transB=1), node("Mul", ["y", "scale"], ["logits"]),
+        node("Gemm", ["features", "v", "bias"], ["y"], transB=1),
+        node("Mul", ["y", "scale"], ["logits"]),
         weights=lambda w, b: {"v": w / 8, "bias": b / 8, "scale": np.float32(8)},
     ),
     "scale of each class behind": head(
-        node("Gemm", ["features", "v", "bias"], ["y"], transB=1), node("Div", ["y", "scale"], ["logits"]),
+        node("Gemm", ["features", "v", "bias"], ["y"], transB=1),
+        node("Div", ["y", "scale"], ["logits"]),
         weights=lambda w, b: {
             "v": (w * np.arange(1, 8)[:, None]).astype(np.float32),
             "bias": (b * np.arange(1, 8)).astype(np.float32),
@@ -401,15 +440,15 @@ GRAPHS: dict[str, Form] = {
         },
     ),
     "two factors": head(
-        node("MatMul", ["features", "u"], ["inner"]), node("MatMul", ["inner", "v"], ["product"]), BIAS,
+        node("MatMul", ["features", "u"], ["inner"]),
+        node("MatMul", ["inner", "v"], ["product"]),
+        BIAS,
         weights=lambda w, b: dict(zip("uv", factors(w), strict=True)),
     ),
     "two layers without an activation": head(
         node("Gemm", ["features", "u", "c"], ["inner"]), node("Gemm", ["inner", "v", "d"], ["logits"]), weights=lambda w, b: biased(w, b)
     ),
-    "two constant factors": through(
-        node("MatMul", ["u", "v"], ["w"]), weights=lambda w: dict(zip("uv", factors(w), strict=True))
-    ),
+    "two constant factors": through(node("MatMul", ["u", "v"], ["w"]), weights=lambda w: dict(zip("uv", factors(w), strict=True))),
     "convolution": changed(pooled_late(node("GlobalAveragePool", ["scores"], ["p"]), node("Flatten", ["p"], ["logits"], axis=1))),
     "convolution, mean": changed(pooled_late(node("ReduceMean", ["scores"], ["logits"], axes=[2, 3], keepdims=0))),
     "convolution, AveragePool": changed(

@@ -81,7 +81,7 @@ def several(*outputs: tuple[str, int, Sequence[str | int | None]], nodes: Sequen
 PROBABILITIES = node("Softmax", ["raw"], ["p"], axis=1)
 LABEL = node("ArgMax", ["raw"], ["label"], axis=1, keepdims=0)
 TOP = node("TopK", ["p", "k"], ["values", "places"], axis=1)
-F, I = TensorProto.FLOAT, TensorProto.INT64
+F, WHOLE = TensorProto.FLOAT, TensorProto.INT64
 
 
 def aux(model: onnx.ModelProto) -> None:
@@ -137,9 +137,7 @@ FORMS: dict[str, Form] = {
     "softmax divided": behind(SOFTMAX, ("Div", ["_", "part"]), constants={"part": np.array([0.01], np.float32)}, stripped=SOFT),
     "softmax to double": behind(SOFTMAX, cast(TensorProto.DOUBLE), kind=TensorProto.DOUBLE, stripped=SOFT),
     "softmax to half": behind(SOFTMAX, cast(TensorProto.FLOAT16), kind=TensorProto.FLOAT16, stripped=SOFT, exact=1e-3),
-    "softmax in double": behind(
-        cast(TensorProto.DOUBLE), SOFTMAX, cast(TensorProto.FLOAT), stripped=SOFT
-    ),
+    "softmax in double": behind(cast(TensorProto.DOUBLE), SOFTMAX, cast(TensorProto.FLOAT), stripped=SOFT),
     "softmax clipped": behind(
         SOFTMAX, ("Clip", ["_", "low", "high"]), constants={"low": np.float32(1e-7), "high": np.float32(1 - 1e-7)}, stripped=("Clip", *SOFT)
     ),
@@ -206,20 +204,38 @@ FORMS: dict[str, Form] = {
     "exp of log-softmax": behind(("LogSoftmax", ["_"], {"axis": 1}), ("Exp", ["_"]), stripped=("Exp", "LogSoftmax")),
     "sigmoid of each": behind(("Sigmoid", ["_"]), stripped=("Sigmoid",)),
     "sigmoid written out": behind(
-        ("Neg", ["_"]), ("Exp", ["_"]), ("Add", ["_", "one"]), ("Div", ["one", "_"]), constants={"one": np.float32(1)}, stripped=("Sigmoid",)
+        ("Neg", ["_"]),
+        ("Exp", ["_"]),
+        ("Add", ["_", "one"]),
+        ("Div", ["one", "_"]),
+        constants={"one": np.float32(1)},
+        stripped=("Sigmoid",),
     ),
     "sigmoid by Reciprocal": behind(
         ("Neg", ["_"]), ("Exp", ["_"]), ("Add", ["one", "_"]), ("Reciprocal", ["_"]), constants={"one": np.ones(1, np.float32)}
     ),
     "sigmoid by Tanh": behind(
-        ("Mul", ["_", "half"]), ("Tanh", ["_"]), ("Mul", ["_", "half"]), ("Add", ["_", "half"]),
-        constants={"half": np.float32(0.5)}, shifted=False, exact=0.6,
+        ("Mul", ["_", "half"]),
+        ("Tanh", ["_"]),
+        ("Mul", ["_", "half"]),
+        ("Add", ["_", "half"]),
+        constants={"half": np.float32(0.5)},
+        shifted=False,
+        exact=0.6,
     ),
     "written out": behind(
-        *WRITTEN_OUT, ("ReduceSum", ["s2", "axis"], {"keepdims": 1}), ("Div", ["s2", "_"]), constants={"axis": np.array([1], np.int64)}, stripped=SOFT
+        *WRITTEN_OUT,
+        ("ReduceSum", ["s2", "axis"], {"keepdims": 1}),
+        ("Div", ["s2", "_"]),
+        constants={"axis": np.array([1], np.int64)},
+        stripped=SOFT,
     ),
     "written out without the largest": behind(
-        ("Exp", ["_"]), ("ReduceSum", ["_", "axis"], {"keepdims": 1}), ("Div", ["s0", "_"]), constants={"axis": np.array([-1], np.int64)}, stripped=SOFT
+        ("Exp", ["_"]),
+        ("ReduceSum", ["_", "axis"], {"keepdims": 1}),
+        ("Div", ["s0", "_"]),
+        constants={"axis": np.array([-1], np.int64)},
+        stripped=SOFT,
     ),
     "written out with Reciprocal": behind(
         *WRITTEN_OUT,
@@ -281,27 +297,25 @@ FORMS: dict[str, Form] = {
     ),
     "columns": behind(("Transpose", ["_"], {"perm": [1, 0]}), sizes=[C, N], stripped=()),
     "logits in double": behind(cast(TensorProto.DOUBLE), kind=TensorProto.DOUBLE, stripped=()),
-    "argmax": behind(ARGMAX, sizes=[N], kind=I, stripped=("ArgMax",)),
-    "argmax kept": behind(("ArgMax", ["_"], {"axis": -1, "keepdims": 1}), sizes=[N, 1], kind=I, stripped=("ArgMax",)),
-    "argmax of softmax": behind(SOFTMAX, ARGMAX, sizes=[N], kind=I, stripped=("ArgMax", *SOFT)),
+    "argmax": behind(ARGMAX, sizes=[N], kind=WHOLE, stripped=("ArgMax",)),
+    "argmax kept": behind(("ArgMax", ["_"], {"axis": -1, "keepdims": 1}), sizes=[N, 1], kind=WHOLE, stripped=("ArgMax",)),
+    "argmax of softmax": behind(SOFTMAX, ARGMAX, sizes=[N], kind=WHOLE, stripped=("ArgMax", *SOFT)),
     "argmax to int32": behind(ARGMAX, cast(TensorProto.INT32), sizes=[N], kind=TensorProto.INT32, stripped=("ArgMax",)),
     "argmax to float": behind(ARGMAX, cast(F), sizes=[N], stripped=("ArgMax",)),
-    "argmax counted from 1": behind(ARGMAX, ("Add", ["_", "one"]), constants={"one": np.int64(1)}, sizes=[N], kind=I, stripped=("ArgMax",)),
-    "last argmax": behind(
-        ("ArgMax", ["_"], {"axis": 1, "keepdims": 0, "select_last_index": 1}), sizes=[N], kind=I, stripped=("ArgMax",)
+    "argmax counted from 1": behind(ARGMAX, ("Add", ["_", "one"]), constants={"one": np.int64(1)}, sizes=[N], kind=WHOLE, stripped=("ArgMax",)),
+    "last argmax": behind(("ArgMax", ["_"], {"axis": 1, "keepdims": 0, "select_last_index": 1}), sizes=[N], kind=WHOLE, stripped=("ArgMax",)),
+    "argmin of the negative": behind(
+        ("Neg", ["_"]), ("ArgMin", ["_"], {"axis": 1, "keepdims": 0}), sizes=[N], kind=WHOLE, stripped=("ArgMin",)
     ),
-    "argmin of the negative": behind(("Neg", ["_"]), ("ArgMin", ["_"], {"axis": 1, "keepdims": 0}), sizes=[N], kind=I, stripped=("ArgMin",)),
     "one-hot": behind(
         ARGMAX,
         ("OneHot", ["_", "depth", "values"], {"axis": -1}),
         constants={"depth": np.array([C], np.int64), "values": np.array([0, 1], np.float32)},
     ),
-    "first of TopK": several(
-        ("places", I, [N, 1]), nodes=[PROBABILITIES, node("TopK", ["p", "one"], ["values", "places"], axis=1)]
-    ),
-    "three of TopK": several(("values", F, [N, 3]), ("places", I, [N, 3]), nodes=[PROBABILITIES, TOP]),
-    "places of TopK": several(("places", I, [N, 3]), nodes=[PROBABILITIES, TOP]),
-    "label and probabilities": several(("label", I, [N]), ("p", F, [N, C]), nodes=[PROBABILITIES, LABEL], stripped=SOFT),
+    "first of TopK": several(("places", WHOLE, [N, 1]), nodes=[PROBABILITIES, node("TopK", ["p", "one"], ["values", "places"], axis=1)]),
+    "three of TopK": several(("values", F, [N, 3]), ("places", WHOLE, [N, 3]), nodes=[PROBABILITIES, TOP]),
+    "places of TopK": several(("places", WHOLE, [N, 3]), nodes=[PROBABILITIES, TOP]),
+    "label and probabilities": several(("label", WHOLE, [N]), ("p", F, [N, C]), nodes=[PROBABILITIES, LABEL], stripped=SOFT),
     "probabilities and logits": several(("p", F, [N, C]), ("raw", F, [N, C]), nodes=[PROBABILITIES], stripped=()),
     "features, probabilities, logits": several(
         ("features", F, [N, 12]), ("p", F, [N, C]), ("raw", F, [N, C]), nodes=[PROBABILITIES], stripped=()
@@ -315,12 +329,17 @@ FORMS: dict[str, Form] = {
         stripped=(),
     ),
     "confidence, label, probabilities": several(
-        ("best", F, [N]), ("label", I, [N]), ("p", F, [N, C]),
-        nodes=[PROBABILITIES, LABEL, node("ReduceMax", ["p"], ["best"], axes=[1], keepdims=0)], stripped=SOFT,
+        ("best", F, [N]),
+        ("label", WHOLE, [N]),
+        ("p", F, [N, C]),
+        nodes=[PROBABILITIES, LABEL, node("ReduceMax", ["p"], ["best"], axes=[1], keepdims=0)],
+        stripped=SOFT,
     ),
     "label and confidence": several(
-        ("label", I, [N]), ("best", F, [N, 1]),
-        nodes=[PROBABILITIES, LABEL, node("ReduceMax", ["p"], ["best"], axes=[1], keepdims=1)], stripped=("ArgMax",),
+        ("label", WHOLE, [N]),
+        ("best", F, [N, 1]),
+        nodes=[PROBABILITIES, LABEL, node("ReduceMax", ["p"], ["best"], axes=[1], keepdims=1)],
+        stripped=("ArgMax",),
     ),
     "probabilities twice": several(
         ("p", F, [N, C]), ("log_p", F, [N, C]), nodes=[PROBABILITIES, node("LogSoftmax", ["raw"], ["log_p"], axis=1)]
@@ -328,7 +347,10 @@ FORMS: dict[str, Form] = {
     "a second classifier for training": onnx_form(aux, stripped=()),
     "TorchScript, softmax clamped": written(lambda y: y.softmax(-1).clamp(1e-7, 1 - 1e-7), ".pt", stripped=("Clip", *SOFT)),
     "TorchScript, written out in double": written(
-        lambda y: ((y.double() - y.double().max(1, keepdim=True).values).exp() / (y.double() - y.double().max(1, keepdim=True).values).exp().sum(1, keepdim=True)).float(),
+        lambda y: (
+            (y.double() - y.double().max(1, keepdim=True).values).exp()
+            / (y.double() - y.double().max(1, keepdim=True).values).exp().sum(1, keepdim=True)
+        ).float(),
         ".pt",
     ),
     "TorchScript, label of topk": written(lambda y: y.softmax(1).topk(1).indices.squeeze(1), ".pt"),

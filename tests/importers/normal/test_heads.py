@@ -114,7 +114,16 @@ def test_among_several_outputs(outputs: Callable[[Tensor, Tensor], tuple[Tensor,
 
 
 # paths through which a weight goes back to the file
-WRITTEN = ("Transpose", "Reshape from a row", "Slice", "Gather", "Einsum, columns", "weight on the left", "Gemm with alpha and beta", "DQ in blocks")
+WRITTEN = (
+    "Transpose",
+    "Reshape from a row",
+    "Slice",
+    "Gather",
+    "Einsum, columns",
+    "weight on the left",
+    "Gemm with alpha and beta",
+    "DQ in blocks",
+)
 
 
 @pytest.mark.parametrize("name", WRITTEN)
