@@ -2,7 +2,7 @@
 
 import math
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import fx
@@ -19,6 +19,8 @@ LARGEST_ACTIVATION = 1 << 28
 IDENTITIES = frozenset(
     {aten.clone.default, aten.detach.default, aten.detach_.default, aten.alias.default, aten.contiguous.default, aten.dropout.default}
 )
+# where an operator is told that it is in training
+TRAINING: dict[Any, int] = {aten.batch_norm.default: 5, aten.dropout.default: 2}
 CASTS = frozenset({aten.to.dtype, aten.to.dtype_layout, aten.to.device, aten.to.other, aten._to_copy.default, aten.type_as.default})
 
 
@@ -40,6 +42,7 @@ def _normalised(module: fx.GraphModule, spec: Input, source: Source) -> TracedMo
         parameter.requires_grad_(False)
     # torch.export wraps inputs and outputs in pytrees; a plain function of one tensor is all that is needed
     module.graph.set_codegen(fx.graph.CodeGen())
+    check_mode(module)
     drop_identities(module)
     foldings: dict[str, Folding] = {}
     folding.fold_constants(module, foldings)
@@ -90,6 +93,18 @@ def cleaned(module: fx.GraphModule) -> None:
     module.graph.eliminate_dead_code()
     module.delete_all_unused_submodules()
     module.recompile()
+
+
+def check_mode(module: fx.GraphModule) -> None:
+    """Raises ModelError for a graph in which an image's answer depends on the others of its batch, or on chance."""
+    for node in module.graph.nodes:
+        place = TRAINING.get(node.target) if node.op == "call_function" else None
+        if place is not None and len(node.args) > place and node.args[place] is True and not _drops_nothing(node):
+            raise ModelError(f"{node.name} was exported in training mode; call model.eval() before export")
+
+
+def _drops_nothing(node: fx.Node) -> bool:
+    return node.target is aten.dropout.default and node.args[1] == 0
 
 
 def drop_identities(module: fx.GraphModule) -> None:
