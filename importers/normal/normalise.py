@@ -104,7 +104,7 @@ def check_mode(module: fx.GraphModule) -> None:
 
 
 def _drops_nothing(node: fx.Node) -> bool:
-    return node.target is aten.dropout.default and node.args[1] == 0
+    return node.target is aten.dropout.default and bool(node.args[1] == 0)
 
 
 def drop_identities(module: fx.GraphModule) -> None:

@@ -302,8 +302,12 @@ FORMS: dict[str, Form] = {
     "argmax of softmax": behind(SOFTMAX, ARGMAX, sizes=[N], kind=WHOLE, stripped=("ArgMax", *SOFT)),
     "argmax to int32": behind(ARGMAX, cast(TensorProto.INT32), sizes=[N], kind=TensorProto.INT32, stripped=("ArgMax",)),
     "argmax to float": behind(ARGMAX, cast(F), sizes=[N], stripped=("ArgMax",)),
-    "argmax counted from 1": behind(ARGMAX, ("Add", ["_", "one"]), constants={"one": np.int64(1)}, sizes=[N], kind=WHOLE, stripped=("ArgMax",)),
-    "last argmax": behind(("ArgMax", ["_"], {"axis": 1, "keepdims": 0, "select_last_index": 1}), sizes=[N], kind=WHOLE, stripped=("ArgMax",)),
+    "argmax counted from 1": behind(
+        ARGMAX, ("Add", ["_", "one"]), constants={"one": np.int64(1)}, sizes=[N], kind=WHOLE, stripped=("ArgMax",)
+    ),
+    "last argmax": behind(
+        ("ArgMax", ["_"], {"axis": 1, "keepdims": 0, "select_last_index": 1}), sizes=[N], kind=WHOLE, stripped=("ArgMax",)
+    ),
     "argmin of the negative": behind(
         ("Neg", ["_"]), ("ArgMin", ["_"], {"axis": 1, "keepdims": 0}), sizes=[N], kind=WHOLE, stripped=("ArgMin",)
     ),
