@@ -121,8 +121,9 @@ class TracedModel:
     `module` maps images [N, ...] in the input's layout to logits [N, classes], float32, N free, its parameters frozen attributes.
     `neurons` are in execution order, the classifier's own last ones included; `classifier` names those behind the features; `stripped`
     names what was taken off behind the logits, last first, and `tail` computes it: logits [N, classes] → what the file answers, on the CPU.
-    `doubts` says what is not sure of this reading, `output_axis` on which axis of the file's answer the images are. `foldings` holds the constants that were computed from others, in order, and
-    `statistics` the names of the running means and variances: with them `constants` follows changed weights to where the graph reads them.
+    `doubts` says what is not sure of this reading, `output_axis` on which axis of the file's answer the images are. `foldings` holds the
+    constants that were computed from others, in order, and `statistics` the names of the running means and variances: with them
+    `constants` follows changed weights to where the graph reads them.
     """
 
     module: fx.GraphModule

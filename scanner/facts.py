@@ -49,6 +49,8 @@ def notes(model: TracedModel) -> list[str]:
         told.append(f"took {', '.join(model.stripped)} off the output")
     if model.source.labels is not None and model.class_names is None:
         told.append(f"the file names {len(model.source.labels)} classes, the model has {model.classes}; the names are not used")
+    if model.doubts:
+        told.append(f"not sure of the features: {'; '.join(model.doubts)}")
     if model.source.precision == "8 bits":
         told.append("weights of 8 bits are read as the numbers they stand for; activations keep their range and lose their rounding")
     if model.source.unconfined is not None:

@@ -1,5 +1,6 @@
 """What was read, tried on a few images: whether the logits are logits, and the features penultimate ones."""
 
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -20,34 +21,42 @@ PROBABILITIES = "log of probabilities"
 
 
 def pictures(spec: Input) -> Tensor:
-    """Images [8, ...] in the input's layout: noise and smooth ones, from 0 to 1 and around 0, one from 0 to 255, one black."""
+    """Images [6, ...] in the input's layout: noise and smooth ones, from 0 to 1, around 0, from 0 to 255, and a black one."""
     example = spec.example()
     channels, height, width = example.shape[1:] if spec.layout == "NCHW" else example.permute(0, 3, 1, 2).shape[1:]
     generator = torch.Generator().manual_seed(0)
-    coarse = F.interpolate(torch.rand(5, channels, 4, 4, generator=generator), size=(height, width), mode="bilinear")
-    noise = torch.rand(2, channels, height, width, generator=generator)
-    x = torch.cat((noise, coarse[:2], coarse[2:3] * 4 - 2, coarse[3:4] * 255, coarse[4:] - 0.5, torch.zeros(1, channels, height, width)))
+    smooth = F.interpolate(torch.rand(4, channels, 4, 4, generator=generator), size=(height, width), mode="bilinear")
+    noise = torch.rand(1, channels, height, width, generator=generator)
+    x = torch.cat((noise, smooth[:1], smooth[1:2] * 255, smooth[2:3], smooth[3:] * 4 - 2, torch.zeros(1, channels, height, width)))
     return x if spec.layout == "NCHW" else x.permute(0, 2, 3, 1).contiguous()
 
 
 @torch.no_grad()
-def computed(module: fx.GraphModule, spec: Input) -> Tensor:
-    """What the graph gives for the pictures, [8, classes].
+def checked(model: TracedModel) -> TracedModel:
+    """The model with what is not sure of it, and with logits where its output was still probabilities.
 
     Raises:
-        ModelError: it cannot be computed.
+        ModelError: it cannot be computed, its features cannot be told from the rest, or its output holds labels.
     """
+    front, back = model.split(model.features)
     try:
-        result: Tensor = module(pictures(spec))
+        features = front(pictures(model.input))
+        outputs = back(features)
     except RuntimeError as error:
         raise ModelError(f"the graph cannot be computed ({str(error).strip().splitlines()[0]}); export it again") from error
-    return result
+    if are_labels(outputs):
+        raise ModelError("its output is a label for each image, and its logits were not found; export the model with its logits as output")
+    if are_probabilities(outputs):
+        tail = take_logarithm(model.module, model.tail)
+        model = replace(model, tail=tail, stripped=(*model.stripped, PROBABILITIES))
+        back = model.split(model.features)[1]
+    return replace(model, doubts=doubts(model, features, back))
 
 
 def are_probabilities(outputs: Tensor) -> bool:
     """Whether none is negative and those of each image sum to the same, 1 or 100."""
     total = outputs.sum(1)
-    return bool((outputs >= 0).all()) and bool(total[0] > 0) and torch.allclose(total, total[0].expand(len(total)), rtol=1e-2)
+    return bool((outputs >= 0).all()) and any(torch.allclose(total, torch.full_like(total, whole), rtol=1e-2) for whole in (1, 100))
 
 
 def are_labels(outputs: Tensor) -> bool:
@@ -79,20 +88,14 @@ def take_logarithm(module: fx.GraphModule, tail: fx.GraphModule | None) -> fx.Gr
     return tail
 
 
-@torch.no_grad()
-def doubts(model: TracedModel) -> tuple[str, ...]:
-    """What speaks against the features being the penultimate ones, and the classifier one linear layer.
-
-    Raises:
-        ModelError: the classifier cannot be told from the rest.
-    """
+def doubts(model: TracedModel, features: Tensor, back: fx.GraphModule) -> tuple[str, ...]:
+    """What speaks against these being the penultimate features, and what is `back` of them one linear layer."""
     node = next(n for n in model.module.graph.nodes if n.name == model.features)
     told = []
-    front, back = model.split(model.features)
-    features = front(pictures(model.input))
+    half = len(features) // 2
     logits = back(features)
-    middle = back((features[:4] + features[4:]) / 2)
-    straight = (logits[:4] + logits[4:]) / 2
+    middle = back((features[:half] + features[half:]) / 2)
+    straight = (logits[:half] + logits[half:]) / 2
     if not torch.allclose(middle, straight, rtol=1e-2, atol=1e-3 * float(straight.abs().max())):
         told.append("the logits are not linear in what was taken for the features")
     sizes = [s for s in shape(node)[2:] if s != 1]

@@ -29,7 +29,8 @@ def _merge(module: fx.GraphModule, foldings: dict[str, Folding], last: fx.Node) 
     if first.target is not aten.linear.default or len(first.users) != 1:
         return False
     inner, outer = (
-        {name: node for name, node in zip(("weight", "bias"), layer.args[1:], strict=False) if node is not None} for layer in (first, last)
+        {name: cast(fx.Node, node) for name, node in zip(("weight", "bias"), layer.args[1:], strict=False) if node is not None}
+        for layer in (first, last)
     )
     if any(attribute(module, node) is None for node in (*inner.values(), *outer.values())):
         return False

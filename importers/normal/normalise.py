@@ -1,9 +1,8 @@
 """The one normal form: what every importer's traced graph becomes, whatever the file was."""
 
 import math
-from dataclasses import replace
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import fx
@@ -20,6 +19,8 @@ LARGEST_ACTIVATION = 1 << 28
 IDENTITIES = frozenset(
     {aten.clone.default, aten.detach.default, aten.detach_.default, aten.alias.default, aten.contiguous.default, aten.dropout.default}
 )
+# where an operator is told that it is in training
+TRAINING: dict[Any, int] = {aten.batch_norm.default: 5, aten.dropout.default: 2}
 CASTS = frozenset({aten.to.dtype, aten.to.dtype_layout, aten.to.device, aten.to.other, aten._to_copy.default, aten.type_as.default})
 
 
@@ -41,6 +42,7 @@ def _normalised(module: fx.GraphModule, spec: Input, source: Source) -> TracedMo
         parameter.requires_grad_(False)
     # torch.export wraps inputs and outputs in pytrees; a plain function of one tensor is all that is needed
     module.graph.set_codegen(fx.graph.CodeGen())
+    check_mode(module)
     drop_identities(module)
     foldings: dict[str, Folding] = {}
     folding.fold_constants(module, foldings)
@@ -56,12 +58,6 @@ def _normalised(module: fx.GraphModule, spec: Input, source: Source) -> TracedMo
         raise ModelError(f"the output has shape {penultimate.pretty(shape)}; expected logits [batch, classes] of an image classifier")
     check_sizes(module)
     layers, anatomy = _anatomy(module, foldings)
-    outputs = checks.computed(module, spec)
-    if checks.are_labels(outputs):
-        raise ModelError("its output is a label for each image, and its logits were not found; export the model with its logits as output")
-    if checks.are_probabilities(outputs):
-        rest = checks.take_logarithm(module, rest)
-        stripped = (*stripped, checks.PROBABILITIES)
     model = TracedModel(
         module=module,
         input=spec,
@@ -77,7 +73,7 @@ def _normalised(module: fx.GraphModule, spec: Input, source: Source) -> TracedMo
         tail=rest,
         output_axis=axis,
     )
-    return replace(model, doubts=checks.doubts(model))
+    return checks.checked(model)
 
 
 def _anatomy(module: fx.GraphModule, foldings: dict[str, Folding]) -> tuple[tuple[Neuron, ...], penultimate.Anatomy]:
@@ -97,6 +93,18 @@ def cleaned(module: fx.GraphModule) -> None:
     module.graph.eliminate_dead_code()
     module.delete_all_unused_submodules()
     module.recompile()
+
+
+def check_mode(module: fx.GraphModule) -> None:
+    """Raises ModelError for a graph in which an image's answer depends on the others of its batch, or on chance."""
+    for node in module.graph.nodes:
+        place = TRAINING.get(node.target) if node.op == "call_function" else None
+        if place is not None and len(node.args) > place and node.args[place] is True and not _drops_nothing(node):
+            raise ModelError(f"{node.name} was exported in training mode; call model.eval() before export")
+
+
+def _drops_nothing(node: fx.Node) -> bool:
+    return node.target is aten.dropout.default and bool(node.args[1] == 0)
 
 
 def drop_identities(module: fx.GraphModule) -> None:

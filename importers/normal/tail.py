@@ -10,8 +10,9 @@ from banscan.errors import ModelError
 from banscan.importers.model import attribute_named, carried, output_node
 from banscan.importers.normal import penultimate
 from banscan.importers.normal.constants import constant
-from banscan.importers.normal.monotone import NEUTRAL, SAME, Trend, batch_axis, class_axis, name_of, trend
+from banscan.importers.normal.monotone import NEUTRAL, SAME, batch_axis, class_axis, name_of, trend
 from banscan.importers.normal.penultimate import shape
+from banscan.importers.normal.trend import Trend
 
 aten = torch.ops.aten
 

@@ -1,6 +1,7 @@
 """The arithmetic of quantised tensors: what their integers, or numbers of 8 bits, stand for."""
 
 import math
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -9,10 +10,10 @@ import numpy as np
 def limits_of(kind: np.dtype) -> tuple[float, float]:
     """The smallest and the largest number of a type of integers, or of floats of 8 bits."""
     if kind.kind in "iu" or "int" in kind.name:
-        info = ml_dtypes.iinfo(kind)
-        return float(info.min), float(info.max)
-    found = ml_dtypes.finfo(kind)
-    return float(found.min), float(found.max)
+        whole: Any = ml_dtypes.iinfo
+        return float(whole(kind).min), float(whole(kind).max)
+    found: Any = ml_dtypes.finfo
+    return float(found(kind).min), float(found(kind).max)
 
 
 def spread(parameter: np.ndarray, shape: tuple[int, ...], axis: int, block: int) -> np.ndarray:

@@ -5,7 +5,6 @@ range stands for, and lose its rounding.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,139 +14,7 @@ from onnx import helper, numpy_helper
 from banscan.errors import ModelError
 from banscan.importers.onnx import numbers
 from banscan.importers.onnx.constants import Constants
-
-# name in the graph → plain operator, for those with inputs x, its scale and zero point, and those of the result
-ONE = {
-    "QLinearSigmoid": "Sigmoid",
-    "QLinearLeakyRelu": "LeakyRelu",
-    "QLinearSoftmax": "Softmax",
-    "QLinearAveragePool": "AveragePool",
-    "QLinearGlobalAveragePool": "GlobalAveragePool",
-    "QLinearReduceMean": "ReduceMean",
-}
-TWO = {"QLinearAdd": "Add", "QLinearMul": "Mul"}
-# attributes of the quantised operators that the plain ones do not have
-FOREIGN = frozenset({"channels_last", "opset"})
-# what moves values and changes none: integers or the numbers that they stand for
-MOVING = frozenset(
-    {
-        "MaxPool",
-        "Reshape",
-        "Flatten",
-        "Transpose",
-        "Squeeze",
-        "Unsqueeze",
-        "Concat",
-        "Gather",
-        "Slice",
-        "Split",
-        "Identity",
-        "Expand",
-        "Tile",
-    }
-    | {"DepthToSpace", "SpaceToDepth"}
-)
-# what has the same answer for integers and the numbers that they stand for
-RANKING = frozenset({"ArgMax", "ArgMin"})
-
-
-@dataclass
-class _Rewriting:
-    """The graph being rewritten: its constants, the nodes that read each tensor, the nodes that take the place of the old ones.
-
-    `real` holds the tensors that are integers in the file and the numbers that they stand for here; `added` what is a float constant now.
-    """
-
-    constants: Constants
-    readers: dict[str, list[onnx.NodeProto]]
-    results: set[str]
-    nodes: list[onnx.NodeProto] = field(default_factory=list)
-    added: dict[str, np.ndarray] = field(default_factory=dict)
-    real: set[str] = field(default_factory=set)
-
-    def constant(self, node: onnx.NodeProto, index: int) -> np.ndarray | None:
-        """An input that is known, None where it is left out or computed."""
-        name = node.input[index] if index < len(node.input) else ""
-        return self.constants.value(name) if name else None
-
-    def number(self, name: str, value: np.ndarray) -> str:
-        """Adds a float constant; another of the same name gets a new one."""
-        value = np.asarray(value, np.float32)
-        plain, count = name, 0
-        while name in self.added and not np.array_equal(self.added[name], value):
-            count += 1
-            name = f"{plain}_{count}"
-        self.added[name] = value
-        return name
-
-    def put(self, op: str, inputs: list[str], output: str, **attributes: Any) -> str:
-        """A plain operator."""
-        self.nodes.append(helper.make_node(op, inputs, [output], f"{output}/{op}", **attributes))
-        return output
-
-    def weight(self, node: onnx.NodeProto, at: int, axis: int = 0) -> str:
-        """The input `at` as float, with scale and zero point behind it."""
-        value, scale, zero = (self.constant(node, at + k) for k in range(3))
-        if scale is None:
-            raise ModelError(f"operator {node.op_type} ({node.name}): a scale that is computed is not supported")
-        if value is None:
-            name = node.input[at]
-            return name if name in self.real else self.dequantised(name, f"{node.output[0]}_{at}", scale, zero, axis, 0)
-        return self.number(f"{node.input[at]}_float", numbers.dequantised(value, scale, zero, axis))
-
-    def dequantised(self, name: str, output: str, scale: np.ndarray, zero: np.ndarray | None, axis: int, rank: int) -> str:
-        """Computes (x - zero) * scale of integers that are no constant."""
-        if rank and scale.size > 1:
-            scale, zero = (None if p is None else numbers.spread(p, (1,) * rank, axis, 0) for p in (scale, zero))  # type: ignore[assignment]
-        source = self.put("Cast", [name], f"{output}_cast", to=onnx.TensorProto.FLOAT)
-        if zero is not None and np.any(zero.astype(np.float64)):
-            source = self.put("Sub", [source, self.number(f"{output}_zero", zero.astype(np.float32))], f"{output}_moved")
-        return self.put("Mul", [source, self.number(f"{output}_scale", scale)], output)
-
-    def emit(self, node: onnx.NodeProto, op: str, inputs: list[str], scale: int) -> None:
-        """A plain operator in place of `node`, held in the range that the inputs `scale` and the next one stand for."""
-        kept = {a.name: helper.get_attribute_value(a) for a in node.attribute if a.name not in FOREIGN}
-        output = node.output[0]
-        self.nodes.append(helper.make_node(op, inputs, [f"{output}_unbounded"], node.name or output, **kept))
-        self.quantised(f"{output}_unbounded", output, self.constant(node, scale), self.constant(node, scale + 1), np.dtype(np.uint8))
-
-    def quantised(self, name: str, output: str, scale: np.ndarray | None, zero: np.ndarray | None, kind: np.dtype) -> None:
-        """What stands for the integers of a tensor: its numbers in their range where nothing asks for more, else unrounded integers."""
-        kind = kind if zero is None else zero.dtype
-        if self.stays_real(output):
-            self.real.add(output)
-            bounds = numbers.limits(scale, zero, kind)
-            if bounds is None:
-                self.put("Identity", [name], output)
-            else:
-                self.bound(name, output, bounds)
-            return
-        if scale is None or scale.size != 1:
-            raise ModelError(f"the quantised tensor {output!r} is used as integers; only one scale for all of it is supported")
-        name = self.put("Div", [name, self.number(f"{output}_scale", scale.reshape(()))], f"{output}_ratio")
-        if zero is not None and np.any(zero.astype(np.float64)):
-            name = self.put("Add", [name, self.number(f"{output}_zero", zero.astype(np.float32).reshape(()))], f"{output}_moved")
-        low, high = numbers.limits_of(kind)
-        self.bound(name, output, (np.asarray(low, np.float32), np.asarray(high, np.float32)))
-
-    def bound(self, name: str, output: str, bounds: tuple[np.ndarray, np.ndarray]) -> None:
-        low, high = (self.number(f"{output}_{side}", b) for side, b in zip(("low", "high"), bounds, strict=True))
-        self.put("Clip", [name, low, high], output)
-
-    def stays_real(self, name: str) -> bool:
-        """Whether all that reads a quantised tensor makes numbers of it, moves its values, or only ranks them."""
-        waiting, seen = [name], {name}
-        while waiting:
-            tensor = waiting.pop()
-            if tensor in self.results:
-                return False
-            for node in self.readers.get(tensor, ()):
-                if (node.op_type in MOVING and node.input[0] == tensor) or node.op_type == "Concat":
-                    waiting += [o for o in node.output if o not in seen]
-                    seen.update(node.output)
-                elif node.op_type not in TAKES_QUANTISED and node.op_type not in RANKING:
-                    return False
-        return True
+from banscan.importers.onnx.rewriting import MOVING, ONE, TWO, Rewriting
 
 
 def dequantise(model: onnx.ModelProto) -> bool:
@@ -174,7 +41,7 @@ def _rewrite(graph: onnx.GraphProto, constants: Constants, real: set[str]) -> No
     for node in _nested(graph):
         for name in node.input:
             readers.setdefault(name, []).append(node)
-    work = _Rewriting(constants, readers, {o.name for o in graph.output}, real=set(real))
+    work = Rewriting(constants, readers, {o.name for o in graph.output}, real=set(real))
     for node in graph.node:
         rewrite = REWRITE.get(node.op_type)
         if rewrite is not None:
@@ -207,7 +74,7 @@ def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
     return {a.name: helper.get_attribute_value(a) for a in node.attribute}
 
 
-def _quantize(work: _Rewriting, node: onnx.NodeProto) -> None:
+def _quantize(work: Rewriting, node: onnx.NodeProto) -> None:
     value, scale, zero = (work.constant(node, at) for at in range(3))
     given = _attributes(node)
     wanted = given.get("output_dtype", 0)
@@ -219,7 +86,7 @@ def _quantize(work: _Rewriting, node: onnx.NodeProto) -> None:
         work.quantised(node.input[0], node.output[0], scale, zero, kind)
 
 
-def _dequantize(work: _Rewriting, node: onnx.NodeProto) -> None:
+def _dequantize(work: Rewriting, node: onnx.NodeProto) -> None:
     value, scale, zero = (work.constant(node, at) for at in range(3))
     if value is None and node.input[0] in work.real:
         work.put("Identity", [node.input[0]], node.output[0])
@@ -239,7 +106,7 @@ def _dequantize(work: _Rewriting, node: onnx.NodeProto) -> None:
     work.constants.made[node.output[0]] = made
 
 
-def _dynamic(work: _Rewriting, node: onnx.NodeProto) -> None:
+def _dynamic(work: Rewriting, node: onnx.NodeProto) -> None:
     """Its scale depends on the image: the values stay as they are, in units of one."""
     work.put("Identity", [node.input[0]], node.output[0])
     for output, value in zip(node.output[1:], (np.float32(1), np.uint8(0)), strict=False):
@@ -247,7 +114,7 @@ def _dynamic(work: _Rewriting, node: onnx.NodeProto) -> None:
         work.number(output, np.asarray(value, np.float32))
 
 
-def _integer(work: _Rewriting, node: onnx.NodeProto) -> None:
+def _integer(work: Rewriting, node: onnx.NodeProto) -> None:
     weight, zero = work.constant(node, 1), work.constant(node, 3)
     source, name = node.input[0], node.input[1]
     below = work.constant(node, 2)
@@ -263,7 +130,7 @@ def _integer(work: _Rewriting, node: onnx.NodeProto) -> None:
     work.nodes.append(helper.make_node(op, [source, name], [node.output[0]], node.name, **_attributes(node)))
 
 
-def _bias(work: _Rewriting, node: onnx.NodeProto, at: int, scales: tuple[int, int]) -> list[str]:
+def _bias(work: Rewriting, node: onnx.NodeProto, at: int, scales: tuple[int, int]) -> list[str]:
     """The integer bias of a convolution or Gemm, whose scale is that of the image times that of the weight."""
     value, first, second = work.constant(node, at), work.constant(node, scales[0]), work.constant(node, scales[1])
     if value is None or first is None or second is None:
@@ -273,15 +140,15 @@ def _bias(work: _Rewriting, node: onnx.NodeProto, at: int, scales: tuple[int, in
     ]
 
 
-def _conv(work: _Rewriting, node: onnx.NodeProto) -> None:
+def _conv(work: Rewriting, node: onnx.NodeProto) -> None:
     work.emit(node, "Conv", [work.weight(node, 0), work.weight(node, 3), *_bias(work, node, 8, (1, 4))], 6)
 
 
-def _matmul(work: _Rewriting, node: onnx.NodeProto) -> None:
+def _matmul(work: Rewriting, node: onnx.NodeProto) -> None:
     work.emit(node, "MatMul", [work.weight(node, 0), work.weight(node, 3, axis=-1)], 6)
 
 
-def _gemm(work: _Rewriting, node: onnx.NodeProto) -> None:
+def _gemm(work: Rewriting, node: onnx.NodeProto) -> None:
     transposed = any(a.name == "transB" and a.i for a in node.attribute)
     inputs = [work.weight(node, 0), work.weight(node, 3, axis=0 if transposed else 1), *_bias(work, node, 6, (1, 4))]
     if len(node.input) > 7 and node.input[7]:
@@ -290,19 +157,19 @@ def _gemm(work: _Rewriting, node: onnx.NodeProto) -> None:
         work.nodes.append(helper.make_node("Gemm", inputs, [node.output[0]], node.name, **_attributes(node)))
 
 
-def _one(work: _Rewriting, node: onnx.NodeProto) -> None:
+def _one(work: Rewriting, node: onnx.NodeProto) -> None:
     work.emit(node, ONE[node.op_type], [work.weight(node, 0)], 3)
 
 
-def _two(work: _Rewriting, node: onnx.NodeProto) -> None:
+def _two(work: Rewriting, node: onnx.NodeProto) -> None:
     work.emit(node, TWO[node.op_type], [work.weight(node, 0), work.weight(node, 3)], 6)
 
 
-def _concat(work: _Rewriting, node: onnx.NodeProto) -> None:
+def _concat(work: Rewriting, node: onnx.NodeProto) -> None:
     work.emit(node, "Concat", [work.weight(node, at) for at in range(2, len(node.input), 3)], 0)
 
 
-def _dynamic_matmul(work: _Rewriting, node: onnx.NodeProto) -> None:
+def _dynamic_matmul(work: Rewriting, node: onnx.NodeProto) -> None:
     """x, the weight, its scale, zero point and, behind all, a bias; or two more of x between them."""
     apart = node.op_type == "MatMulIntegerToFloat"
     scale, zero, bias = (3, 5, 6) if apart else (2, 3, 4)
@@ -322,7 +189,7 @@ def _dynamic_matmul(work: _Rewriting, node: onnx.NodeProto) -> None:
         work.put("Add", [f"{output}_product", added], output)
 
 
-def _few_bits(work: _Rewriting, node: onnx.NodeProto) -> None:
+def _few_bits(work: Rewriting, node: onnx.NodeProto) -> None:
     packed, scale, zero = (work.constant(node, at) for at in (1, 2, 3))
     given = _attributes(node)
     if packed is None or scale is None or given.get("bits", 4) not in (1, 2, 4, 8) or (len(node.input) > 4 and node.input[4]):
@@ -335,7 +202,7 @@ def _few_bits(work: _Rewriting, node: onnx.NodeProto) -> None:
         work.put("Add", [f"{output}_product", added], output)
 
 
-Rewrite = Callable[[_Rewriting, onnx.NodeProto], None]
+Rewrite = Callable[[Rewriting, onnx.NodeProto], None]
 REWRITE: dict[str, Rewrite] = {
     "QuantizeLinear": _quantize,
     "DequantizeLinear": _dequantize,
@@ -352,7 +219,3 @@ REWRITE: dict[str, Rewrite] = {
     **dict.fromkeys(ONE, _one),
     **dict.fromkeys(TWO, _two),
 }
-# operators that are told the scale of what they read
-TAKES_QUANTISED = frozenset(
-    {"DequantizeLinear", "QLinearConv", "QLinearMatMul", "QGemm", "QLinearConcat", "MatMulIntegerToFloat", *ONE, *TWO}
-)

@@ -182,7 +182,8 @@ def identity(call: Call, x: Any) -> Any:
 @operator("Dropout")
 def dropout(call: Call, x: Any, *_: Any) -> Any:
     """onnxruntime drops nothing, in training mode neither; its mask keeps everything."""
-    call.get("ratio")
+    for key in ("ratio", "is_test", "seed"):
+        call.get(key)
     return x if call.outputs == 1 else (x, torch.ones_like(tensor(x), dtype=torch.bool))
 
 

@@ -81,7 +81,7 @@ def several(*outputs: tuple[str, int, Sequence[str | int | None]], nodes: Sequen
 PROBABILITIES = node("Softmax", ["raw"], ["p"], axis=1)
 LABEL = node("ArgMax", ["raw"], ["label"], axis=1, keepdims=0)
 TOP = node("TopK", ["p", "k"], ["values", "places"], axis=1)
-F, I = TensorProto.FLOAT, TensorProto.INT64
+F, WHOLE = TensorProto.FLOAT, TensorProto.INT64
 
 
 def aux(model: onnx.ModelProto) -> None:
@@ -297,25 +297,29 @@ FORMS: dict[str, Form] = {
     ),
     "columns": behind(("Transpose", ["_"], {"perm": [1, 0]}), sizes=[C, N], stripped=()),
     "logits in double": behind(cast(TensorProto.DOUBLE), kind=TensorProto.DOUBLE, stripped=()),
-    "argmax": behind(ARGMAX, sizes=[N], kind=I, stripped=("ArgMax",)),
-    "argmax kept": behind(("ArgMax", ["_"], {"axis": -1, "keepdims": 1}), sizes=[N, 1], kind=I, stripped=("ArgMax",)),
-    "argmax of softmax": behind(SOFTMAX, ARGMAX, sizes=[N], kind=I, stripped=("ArgMax", *SOFT)),
+    "argmax": behind(ARGMAX, sizes=[N], kind=WHOLE, stripped=("ArgMax",)),
+    "argmax kept": behind(("ArgMax", ["_"], {"axis": -1, "keepdims": 1}), sizes=[N, 1], kind=WHOLE, stripped=("ArgMax",)),
+    "argmax of softmax": behind(SOFTMAX, ARGMAX, sizes=[N], kind=WHOLE, stripped=("ArgMax", *SOFT)),
     "argmax to int32": behind(ARGMAX, cast(TensorProto.INT32), sizes=[N], kind=TensorProto.INT32, stripped=("ArgMax",)),
     "argmax to float": behind(ARGMAX, cast(F), sizes=[N], stripped=("ArgMax",)),
-    "argmax counted from 1": behind(ARGMAX, ("Add", ["_", "one"]), constants={"one": np.int64(1)}, sizes=[N], kind=I, stripped=("ArgMax",)),
-    "last argmax": behind(("ArgMax", ["_"], {"axis": 1, "keepdims": 0, "select_last_index": 1}), sizes=[N], kind=I, stripped=("ArgMax",)),
+    "argmax counted from 1": behind(
+        ARGMAX, ("Add", ["_", "one"]), constants={"one": np.int64(1)}, sizes=[N], kind=WHOLE, stripped=("ArgMax",)
+    ),
+    "last argmax": behind(
+        ("ArgMax", ["_"], {"axis": 1, "keepdims": 0, "select_last_index": 1}), sizes=[N], kind=WHOLE, stripped=("ArgMax",)
+    ),
     "argmin of the negative": behind(
-        ("Neg", ["_"]), ("ArgMin", ["_"], {"axis": 1, "keepdims": 0}), sizes=[N], kind=I, stripped=("ArgMin",)
+        ("Neg", ["_"]), ("ArgMin", ["_"], {"axis": 1, "keepdims": 0}), sizes=[N], kind=WHOLE, stripped=("ArgMin",)
     ),
     "one-hot": behind(
         ARGMAX,
         ("OneHot", ["_", "depth", "values"], {"axis": -1}),
         constants={"depth": np.array([C], np.int64), "values": np.array([0, 1], np.float32)},
     ),
-    "first of TopK": several(("places", I, [N, 1]), nodes=[PROBABILITIES, node("TopK", ["p", "one"], ["values", "places"], axis=1)]),
-    "three of TopK": several(("values", F, [N, 3]), ("places", I, [N, 3]), nodes=[PROBABILITIES, TOP]),
-    "places of TopK": several(("places", I, [N, 3]), nodes=[PROBABILITIES, TOP]),
-    "label and probabilities": several(("label", I, [N]), ("p", F, [N, C]), nodes=[PROBABILITIES, LABEL], stripped=SOFT),
+    "first of TopK": several(("places", WHOLE, [N, 1]), nodes=[PROBABILITIES, node("TopK", ["p", "one"], ["values", "places"], axis=1)]),
+    "three of TopK": several(("values", F, [N, 3]), ("places", WHOLE, [N, 3]), nodes=[PROBABILITIES, TOP]),
+    "places of TopK": several(("places", WHOLE, [N, 3]), nodes=[PROBABILITIES, TOP]),
+    "label and probabilities": several(("label", WHOLE, [N]), ("p", F, [N, C]), nodes=[PROBABILITIES, LABEL], stripped=SOFT),
     "probabilities and logits": several(("p", F, [N, C]), ("raw", F, [N, C]), nodes=[PROBABILITIES], stripped=()),
     "features, probabilities, logits": several(
         ("features", F, [N, 12]), ("p", F, [N, C]), ("raw", F, [N, C]), nodes=[PROBABILITIES], stripped=()
@@ -330,13 +334,13 @@ FORMS: dict[str, Form] = {
     ),
     "confidence, label, probabilities": several(
         ("best", F, [N]),
-        ("label", I, [N]),
+        ("label", WHOLE, [N]),
         ("p", F, [N, C]),
         nodes=[PROBABILITIES, LABEL, node("ReduceMax", ["p"], ["best"], axes=[1], keepdims=0)],
         stripped=SOFT,
     ),
     "label and confidence": several(
-        ("label", I, [N]),
+        ("label", WHOLE, [N]),
         ("best", F, [N, 1]),
         nodes=[PROBABILITIES, LABEL, node("ReduceMax", ["p"], ["best"], axes=[1], keepdims=1)],
         stripped=("ArgMax",),

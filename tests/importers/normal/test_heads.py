@@ -149,3 +149,14 @@ def test_weights_go_back_to_the_file(name: str, tmp_path: Path) -> None:
 def test_two_layers_in_one_do_not_go_back(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="computed from others"):
         weights.check_invertible(importers.load(GRAPHS["two factors"].write(tmp_path / "model")))
+
+
+@pytest.mark.parametrize("layer", [nn.BatchNorm1d(12), nn.Dropout(0.5)])
+def test_training_mode(layer: nn.Module) -> None:
+    class Training(Headed):
+        def train(self, mode: bool = True) -> "Training":
+            return self  # stays as it is, whoever calls eval()
+
+    module = Training(lambda net, m: net.head(net.layer(m.mean((2, 3)))), layer=layer)
+    with pytest.raises(ModelError, match=r"exported in training mode; call model.eval\(\) before export"):
+        read(module)
