@@ -9,7 +9,6 @@ from torch import Tensor
 from banscan.errors import BanscanError
 from banscan.importers import carried, formats, reading
 from banscan.importers.model import Input, TracedModel
-from banscan.importers.normal import tail
 from banscan.scanner.inputs import checks, images
 from banscan.scanner.settings import Options
 from bench.fuzz.files import CLASSES, SIZE
@@ -61,7 +60,7 @@ def _model(path: Path) -> tuple[str, str]:
 
 def _difference(model: TracedModel, logits: Tensor, theirs: np.ndarray) -> float:
     """Relative RMS difference from the runtime's answers; 0 where both are NaN."""
-    ours = tail.restore(logits, model.stripped).double().numpy().reshape(theirs.shape)
+    ours = model.outputs(logits).double().numpy().reshape(theirs.shape)
     same = np.isnan(ours) & np.isnan(theirs)
     typical = max(float(np.sqrt(np.mean(np.square(np.where(same, 0, theirs), dtype=np.float64)))), 1e-12)
     return float(np.sqrt(np.mean(np.where(same, 0, ours - theirs) ** 2))) / typical

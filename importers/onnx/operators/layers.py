@@ -86,7 +86,7 @@ def einsum(call: Call, *values: Tensor) -> Any:
 
 @operator("BatchNormalization")
 def batch_norm(call: Call, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, var: Tensor) -> Tensor:
-    if call.get("training_mode", 0) or (call.version < 14 and call.outputs > 1):
+    if call.get("training_mode", 0) or (call.version < 14 and call.declared > 1):
         # the runtime takes the statistics of the batch then, so that an image's answer depends on the others
         raise ModelError(f"operator {call.op} ({call.name}): exported in training mode; call model.eval() before export")
     if call.version < 9 and call.get("spatial", 1) == 0:
