@@ -20,8 +20,23 @@ from banscan.importers.onnx.operators.registry import compute
 LISTS = (onnx.AttributeProto.INTS, onnx.AttributeProto.FLOATS, onnx.AttributeProto.STRINGS)
 # by onnxruntime's names too
 WEIGHTED = frozenset(
-    """Attention BatchNormalization Conv ConvTranspose FusedConv FusedGemm FusedMatMul GRU Gemm GroupNormalization InstanceNormalization
-    LSTM LayerNormalization MatMul RNN""".split()
+    [
+        "Attention",
+        "BatchNormalization",
+        "Conv",
+        "ConvTranspose",
+        "FusedConv",
+        "FusedGemm",
+        "FusedMatMul",
+        "GRU",
+        "Gemm",
+        "GroupNormalization",
+        "InstanceNormalization",
+        "LSTM",
+        "LayerNormalization",
+        "MatMul",
+        "RNN",
+    ]
 )
 # what is asked of integers, and answered by something else than integers of the same kind
 ANSWERS = frozenset({"Shape", "Size", "Equal", "Greater", "Less", "GreaterOrEqual", "LessOrEqual", "ArgMax", "ArgMin", "QuantizeLinear"})
@@ -55,7 +70,7 @@ class Interpreter(nn.Module):
         self.reduced: set[str] = set()
         self.counter = itertools.count()  # of inner graphs
         self.versions = {o.domain: o.version for o in model.opset_import}
-        nodes = _needed(model, output)
+        nodes = needed(model, output)
         everywhere = list(_nested(nodes))
         self.read = read_by(model, output)
         # factors of sizes are arithmetic on shapes, although they are no integers; a weight of one value is a weight all the same
@@ -169,7 +184,9 @@ class _Run:
                 raise ModelError(f"operator {call.op} ({call.name}): {reason}") from error
             self.values.update((name, r) for name, r in zip(names, results, strict=False) if name)
             if isinstance(self.images, torch.SymInt) and self.images.node.maybe_as_int() is not None:
-                raise FixedBatch(f"operator {call.op} ({call.name}) takes a fixed number of images only; export it with a dynamic batch axis")
+                raise FixedBatch(
+                    f"operator {call.op} ({call.name}) takes a fixed number of images only; export it with a dynamic batch axis"
+                )
 
     def step(self, call: Call, inputs: list[str], names: list[str]) -> tuple[Any, ...]:
         if call.op not in OPERATORS:
@@ -184,7 +201,7 @@ class _Run:
         if call.op == "Loop":
             return tuple(OPERATORS["Loop"](call, self.inner, *given))
         whole = any(i in self.whole for i in inputs)
-        changed = whole and not (call.op in ANSWERS or (call.op == "Cast" and not _integer(call.get("to"))))
+        changed = whole and not (call.op in ANSWERS or _floats(call, given))
         if whole or call.batch is not None:
             call = replace(call, whole=whole, images=self.images)
         off = taken_off(call, given)
@@ -210,15 +227,19 @@ class _Run:
         return tuple(self.value(o) for o in graph.outputs)
 
 
-def _integer(kind: Any) -> bool:
-    """Whether a Cast's type is one of integers."""
+def _floats(call: Call, given: list[Any]) -> bool:
+    """Whether a node makes floats of its input."""
+    if call.op == "CastLike":
+        like = given[1]
+        return like.is_floating_point() if isinstance(like, Tensor) else bool(like.dtype.kind == "f")
+    kind = call.get("to") if call.op == "Cast" else onnx.TensorProto.INT64
     number = onnx.TensorProto.DataType.Value(kind) if isinstance(kind, str) else kind
-    return bool(onnx.helper.tensor_dtype_to_np_dtype(number).kind in "iu")
+    return bool(onnx.helper.tensor_dtype_to_np_dtype(number).kind not in "iu")
 
 
 def read_by(model: onnx.ModelProto, output: str) -> set[str]:
     """The tensors that are read for an output, itself included."""
-    nodes = list(_nested(_needed(model, output)))
+    nodes = list(_nested(needed(model, output)))
     return {i for node in nodes for i in node.input} | {o.name for node in nodes for a in node.attribute for o in a.g.output} | {output}
 
 
@@ -259,7 +280,7 @@ def _attribute(attribute: onnx.AttributeProto, node: onnx.NodeProto) -> Any:
     return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
-def _needed(model: onnx.ModelProto, output: str) -> list[onnx.NodeProto]:
+def needed(model: onnx.ModelProto, output: str) -> list[onnx.NodeProto]:
     """The nodes that an output is computed from, in order."""
     needed, kept = {output}, []
     for node in reversed(model.graph.node):

@@ -8,7 +8,8 @@ import torch
 
 from banscan.errors import EvidenceError
 from banscan.importers.model import Source
-from banscan.importers.onnx import bfloat16, file
+from banscan.importers.onnx import bfloat16, file, older
+from banscan.importers.onnx.interpreter import needed
 
 TYPES = {
     "tensor(float16)": np.float16,
@@ -21,6 +22,9 @@ TYPES = {
     "tensor(int64)": np.int64,
     "tensor(bool)": np.bool_,
 }
+# the oldest opset whose operators onnxruntime has all of
+FIRST = 7
+LOOPS = frozenset({"Loop", "Scan"})
 # images at a time where the file leaves it free
 STEP = 64
 
@@ -56,23 +60,46 @@ def run(source: Source, images: np.ndarray) -> np.ndarray:
 
 
 def _session(onnxruntime: Any, source: Source, options: Any) -> Any:
-    """A session of the file, or of a copy without faults that stop onnxruntime and mean nothing."""
+    """A session of the file, or of a copy without what stops onnxruntime and means nothing."""
     providers = ["CPUExecutionProvider"]
     if source.precision == "bfloat16":
         return onnxruntime.InferenceSession(bfloat16.widened(source), options, providers=providers)
-    faults = file.read(source.path, outside=False)
-    named = [n.name for n in faults.graph.node if n.name]
-    empty = [i for i in faults.graph.input if any(d.HasField("dim_value") and d.dim_value == 0 for d in i.type.tensor_type.shape.dim)]
-    if len(named) == len(set(named)) and not empty:
+    if not _stops(file.read(source.path, outside=False)):
         return onnxruntime.InferenceSession(str(source.path), options, providers=providers)
+    return onnxruntime.InferenceSession(_runnable(source), options, providers=providers)
+
+
+def _stops(model: onnx.ModelProto) -> bool:
+    """Names that are there twice, sizes of 0, loops, and operators as they were before onnxruntime."""
+    names = [n.name for n in model.graph.node if n.name]
+    sizes = [d for i in model.graph.input for d in i.type.tensor_type.shape.dim if d.HasField("dim_value") and d.dim_value == 0]
+    return bool(sizes) or len(names) != len(set(names)) or _opset(model) < FIRST or any(n.op_type in LOOPS for n in model.graph.node)
+
+
+def _opset(model: onnx.ModelProto) -> int:
+    return max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=FIRST)
+
+
+def _runnable(source: Source) -> bytes:
+    """The file without names of nodes, without what its answer does not need, with free sizes, in an opset that onnxruntime has."""
     model = file.read(source.path)
+    file.mended(source.path, model)
+    if source.output is not None:
+        kept = [onnx.NodeProto.FromString(n.SerializeToString()) for n in needed(model, source.output)]
+        outputs = [onnx.ValueInfoProto.FromString(o.SerializeToString()) for o in model.graph.output if o.name == source.output]
+        for entries, rest in ((model.graph.node, kept), (model.graph.output, outputs)):
+            del entries[:]
+            entries.extend(rest)
     for node in model.graph.node:
         node.name = ""
     for value in (*model.graph.input, *model.graph.output):
         for dim in value.type.tensor_type.shape.dim:
             if dim.HasField("dim_value") and dim.dim_value == 0:
                 dim.Clear()
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=providers)
+    if _opset(model) < FIRST:
+        model = older.converted(model)
+    data: bytes = model.SerializeToString()
+    return data
 
 
 def _placed(entry: Any, images: np.ndarray) -> np.ndarray:

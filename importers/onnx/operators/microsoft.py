@@ -97,7 +97,9 @@ def skip_rms_norm(call: Call, x: Tensor, skip: Tensor, gamma: Tensor, bias: Tens
 
 
 @operator("com.microsoft::Attention")
-def attention(call: Call, x: Tensor, weight: Tensor, bias: Tensor | None = None, mask: Any = None, past: Any = None, given: Any = None) -> Any:
+def attention(
+    call: Call, x: Tensor, weight: Tensor, bias: Tensor | None = None, mask: Any = None, past: Any = None, given: Any = None
+) -> Any:
     """Tokens [N, length, size], one weight for queries, keys and values."""
     heads, sizes, scale = call.get("num_heads"), call.get("qkv_hidden_sizes"), call.get("scale")
     if mask is not None or past is not None or call.get("unidirectional", 0) or call.get("do_rotary", 0):

@@ -7,7 +7,7 @@ has dtype object where it holds symbolic integers, so that chains like Shape, Ga
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,8 @@ OPERATORS: dict[str, Operator] = {}
 SYMBOLIC: dict[str, Operator] = {}
 # known numbers; no arithmetic on shapes needs more
 LARGEST_TABLE = 1 << 24
+# whose result may have the size of the batch that is traced, where the file fixes another
+SIZED = frozenset({"ConstantOfShape", "Expand", "Tile"})
 # attributes that change nothing in a network that is run: where memory was shared, how statistics were followed, drawn numbers
 WITHOUT_EFFECT = frozenset({"consumed_inputs", "is_test", "momentum", "seed"})
 
@@ -99,8 +101,8 @@ def compute(call: Call, given: list[Any]) -> tuple[Any, ...]:
     symbols = known and any(value.dtype == object for value in arrays)
     if symbols and call.op in SYMBOLIC:
         result = SYMBOLIC[call.op](call, *given)
-    elif known and not symbols:
-        with _disable_current_modes(), torch.no_grad():
+    elif known and not symbols and not (call.op in SIZED and call.batch not in (None, 1)):
+        with _disable_current_modes():
             result = function(call, *_converted(given, tensors))
             result = tuple(_known(call, r) for r in result) if isinstance(result, tuple) else _known(call, result)
     else:
@@ -129,7 +131,7 @@ def _converted(given: list[Any], tensors: tuple[bool, ...]) -> list[Any]:
     return [tensor(value) if want and isinstance(value, np.ndarray) else value for value, want in zip(given, wanted, strict=False)]
 
 
-@lru_cache(maxsize=None)
+@cache
 def _signature(function: Operator) -> tuple[int, float, tuple[bool, ...]]:
     """The least and the most inputs that a function takes, and which of them it wants as tensors."""
     parameters = list(inspect.signature(function).parameters.values())[1:]

@@ -98,9 +98,7 @@ def _kept_ratio(policy: str, before: list[Any], given: list[Any]) -> tuple[list[
     return [math.floor(factor * old + 0.5) for old in before], [factor] * len(before)
 
 
-def _resized(
-    call: Call, x: Tensor, sizes: list[Any] | None, factors: list[float] | None, roi: list[tuple[float, float]] | None
-) -> Tensor:
+def _resized(call: Call, x: Tensor, sizes: list[Any] | None, factors: list[float] | None, roi: list[tuple[float, float]] | None) -> Tensor:
     form, before = _form(call), list(x.shape)
     if sizes is None and factors is not None:
         # in float32, as runtimes compute it

@@ -60,7 +60,7 @@ def choices(**options: list[Any]) -> Iterator[dict[str, Any]]:
 
 
 MAP = normal(2, 4, 7, 6)
-UNARY_1 = "Abs Ceil Exp Floor Log Neg Reciprocal Sigmoid Sqrt Tanh Relu Softplus Softsign".split()
+UNARY_1 = ["Abs", "Ceil", "Exp", "Floor", "Log", "Neg", "Reciprocal", "Sigmoid", "Sqrt", "Tanh", "Relu", "Softplus", "Softsign"]
 
 
 def unary() -> Iterator[Row]:
@@ -148,7 +148,9 @@ def binary() -> Iterator[Row]:
         yield Row(op=op, opset=18, x=np.array([[12, 10, 7]], np.float32), rest=(np.array(6, np.int32),), kind="int32")
     for direction in ("LEFT", "RIGHT"):
         given = {"direction": direction}
-        yield Row(op="BitShift", opset=11, x=np.array([[16, 4, 1]], np.float32), rest=(np.array(2, np.uint8),), kind="uint8", attributes=given)
+        yield Row(
+            op="BitShift", opset=11, x=np.array([[16, 4, 1]], np.float32), rest=(np.array(2, np.uint8),), kind="uint8", attributes=given
+        )
     for op in ("Sum", "Max", "Min", "Mean"):
         for opset in (8, 13):
             yield Row(op=op, opset=opset, x=x)
@@ -176,9 +178,7 @@ def old_broadcast() -> Iterator[Row]:
                 given = {"broadcast": 1} | ({} if axis is None else {"axis": axis})
                 aligned = b if axis is None else b.reshape(*shape, *(1,) * (4 - axis - len(shape)))
                 yield Row(op=op, opset=opset, x=x, rest=(b,), attributes=given, expected=function(x, aligned), static=False)
-    yield Row(
-        op="Add", opset=1, x=x, rest=(x.copy(),), attributes={"consumed_inputs": [0, 0]}, expected=2 * x, static=False
-    )
+    yield Row(op="Add", opset=1, x=x, rest=(x.copy(),), attributes={"consumed_inputs": [0, 0]}, expected=2 * x, static=False)
     yield Row(op="Relu", opset=1, x=x, attributes={"consumed_inputs": [0]}, expected=x, static=False)
     yield Row(op="Selu", opset=1, x=x, expected=(1.0507 * x).astype(np.float32), static=False)
     slope = normal(3)
@@ -186,11 +186,13 @@ def old_broadcast() -> Iterator[Row]:
     yield Row(op="PRelu", opset=6, x=-x, rest=(number(0.5),), expected=-x / 2, static=False)
     yield Row(op="Cast", opset=1, x=x, attributes={"to": "FLOAT"}, expected=x, static=False)
     rows_ = normal(2, 3)
-    yield Row(op="Gemm", opset=6, x=rows_, rest=(np.eye(3, dtype=np.float32), normal(1)[:1] * 0), attributes={"broadcast": 1}, expected=rows_)
+    yield Row(
+        op="Gemm", opset=6, x=rows_, rest=(np.eye(3, dtype=np.float32), normal(1)[:1] * 0), attributes={"broadcast": 1}, expected=rows_
+    )
 
 
 def reductions() -> Iterator[Row]:
-    ops = "L1 L2 LogSum LogSumExp Max Mean Min Prod Sum SumSquare".split()
+    ops = ["L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "Sum", "SumSquare"]
     x = np.abs(normal(2, 3, 4, 5)) + 0.1
     for short in ops:
         op = f"Reduce{short}"
@@ -280,7 +282,9 @@ def convolutions() -> Iterator[Row]:
         ):
             if "output_padding" in given and ("strides" not in given or "dilations" in given):
                 continue
-            yield Row(op="ConvTranspose", opset=opset, x=MAP, rest=(normal(4, 3, 3, 3), normal(3)), attributes=given, static=False, close=1e-4)
+            yield Row(
+                op="ConvTranspose", opset=opset, x=MAP, rest=(normal(4, 3, 3, 3), normal(3)), attributes=given, static=False, close=1e-4
+            )
         for given in choices(auto_pad=["SAME_UPPER", "SAME_LOWER", "VALID"], strides=[[1, 1], [2, 2], [3, 2]]):
             yield Row(op="ConvTranspose", opset=opset, x=MAP, rest=(normal(4, 3, 3, 3),), attributes=given, static=False, close=1e-4)
         for shape, auto in product(([14, 12], [15, 13], [16, 12]), (None, "SAME_UPPER", "SAME_LOWER")):
@@ -415,18 +419,34 @@ def shapes() -> Iterator[Row]:
     ):
         for output in (0, 1):
             yield Row(op="Split", opset=opset, x=x, rest=rest, attributes=given, output=output, outputs=2)
-    for given in ({"starts": [1], "ends": [3]}, {"starts": [0, 1], "ends": [2, -1], "axes": [1, 3]}, {"starts": [-3], "ends": [1000], "axes": [2]}):
+    for given in (
+        {"starts": [1], "ends": [3]},
+        {"starts": [0, 1], "ends": [2, -1], "axes": [1, 3]},
+        {"starts": [-3], "ends": [1000], "axes": [2]},
+    ):
         yield Row(op="Slice", opset=1, x=x, attributes=given if "axes" in given else given | {"axes": [2]})
     big, small = 2**63 - 1, -(2**63) + 1
     for start, end, step in (
-        (0, big, 1), (1, 4, 2), (-1, small, -1), (4, 0, -1), (3, -5, -2), (-1, -(2**31), -1), (-2, 1, -1), (0, 3, 1), (10, -10, -1), (1, -1, 1), (4, 1, 1),
-    ):  # fmt: skip
+        (0, big, 1),
+        (1, 4, 2),
+        (-1, small, -1),
+        (4, 0, -1),
+        (3, -5, -2),
+        (-1, -(2**31), -1),
+        (-2, 1, -1),
+        (0, 3, 1),
+        (10, -10, -1),
+        (1, -1, 1),
+        (4, 1, 1),
+    ):
         for opset in (10, 13):
             yield Row(op="Slice", opset=opset, x=x, rest=(whole(start), whole(end), whole(3), whole(step)))
     yield Row(op="Slice", opset=10, x=x, rest=(whole(1, 0), whole(3, 2), whole(-2, 3)))
     for axis, index in ((1, [2, 0]), (-1, [-1, 1]), (2, [[0, 1], [2, 3]]), (3, 1), (3, -1)):
         yield Row(op="Gather", opset=13, x=x, rest=(np.array(index, np.int64),), attributes={"axis": axis})
-    yield Row(op="GatherElements", opset=13, x=normal(2, 3), rest=(np.array([[0, 2], [-1, 1]], np.int64),), attributes={"axis": 1}, static=True)
+    yield Row(
+        op="GatherElements", opset=13, x=normal(2, 3), rest=(np.array([[0, 2], [-1, 1]], np.int64),), attributes={"axis": 1}, static=True
+    )
     yield Row(op="GatherND", opset=12, x=normal(2, 3, 4), rest=(np.array([[0, 1], [1, -1]], np.int64),))
     yield Row(op="GatherND", opset=12, x=normal(2, 3, 4), rest=(np.array([[[1]], [[2]]], np.int64),), attributes={"batch_dims": 1})
     for opset, reductions_ in ((11, [None]), (16, [None, "none", "add", "mul"]), (18, ["max", "min"])):
@@ -520,9 +540,16 @@ def recurrent() -> Iterator[Row]:
                 rest = (normal(count, gates * 4, 3), normal(count, gates * 4, 4), normal(count, 8 * gates) if given_bias else None)
                 for output in range(3 if op == "LSTM" else 2):
                     yield Row(
-                        op=op, opset=opset, x=x, rest=rest, attributes=given, output=output, outputs=3 if op == "LSTM" else 2, static=False,
+                        op=op,
+                        opset=opset,
+                        x=x,
+                        rest=rest,
+                        attributes=given,
+                        output=output,
+                        outputs=3 if op == "LSTM" else 2,
+                        static=False,
                         close=1e-4,
-                    )  # fmt: skip
+                    )
 
 
 def attention() -> Iterator[Row]:
@@ -530,7 +557,9 @@ def attention() -> Iterator[Row]:
     for given in choices(is_causal=[None, 1], scale=[None, 0.3]):
         yield Row(op="Attention", opset=23, x=q, rest=(normal(2, 2, 5, 4), normal(2, 2, 5, 4)), attributes=given, close=1e-4, static=False)
     given = {"q_num_heads": 2, "kv_num_heads": 2}
-    yield Row(op="Attention", opset=23, x=normal(2, 5, 8), rest=(normal(2, 6, 8), normal(2, 6, 8)), attributes=given, close=1e-4, static=False)
+    yield Row(
+        op="Attention", opset=23, x=normal(2, 5, 8), rest=(normal(2, 6, 8), normal(2, 6, 8)), attributes=given, close=1e-4, static=False
+    )
     mask = np.array(normal(5, 6) > 0)
     mask[:, 0] = True
     yield Row(op="Attention", opset=23, x=normal(2, 2, 5, 4), rest=(normal(2, 2, 6, 4), normal(2, 2, 6, 4), mask), close=1e-4, static=False)
@@ -540,7 +569,14 @@ def microsoft() -> Iterator[Row]:
     """What onnxruntime's optimiser makes."""
     ms = {"domain": "com.microsoft", "opset": 1, "static": False, "close": 1e-4}
     wide = 2 * normal(2, 3, 8)
-    for activation, parameters in (("Relu", None), ("Sigmoid", None), ("Tanh", None), ("LeakyRelu", [0.2]), ("Clip", [0.0, 1.0]), ("HardSigmoid", [0.3, 0.4])):
+    for activation, parameters in (
+        ("Relu", None),
+        ("Sigmoid", None),
+        ("Tanh", None),
+        ("LeakyRelu", [0.2]),
+        ("Clip", [0.0, 1.0]),
+        ("HardSigmoid", [0.3, 0.4]),
+    ):
         given = {"activation": activation, "pads": [1, 1, 1, 1]} | ({} if parameters is None else {"activation_params": parameters})
         yield Row(op="FusedConv", x=MAP, rest=(normal(5, 4, 3, 3), normal(5)), attributes=given, **ms)
     given = {"activation": "Relu", "pads": [1, 1, 1, 1]}
@@ -548,9 +584,17 @@ def microsoft() -> Iterator[Row]:
     for activation in ("Relu", "Tanh"):
         given = {"activation": activation, "transB": 1}
         yield Row(op="FusedGemm", x=normal(2, 3), rest=(normal(4, 3), normal(4)), attributes=given, **ms)
-    yield Row(op="FusedGemm", x=normal(2, 3), rest=(normal(3, 4), normal(4)), attributes={"activation": "LeakyRelu", "activation_alpha": 0.2}, **ms)
+    yield Row(
+        op="FusedGemm",
+        x=normal(2, 3),
+        rest=(normal(3, 4), normal(4)),
+        attributes={"activation": "LeakyRelu", "activation_alpha": 0.2},
+        **ms,
+    )
     for given in choices(alpha=[None, 0.5], transB=[None, 1]):
-        yield Row(op="FusedMatMul", x=normal(2, 3, 4), rest=(normal(5, 4) if given.get("transB") else normal(4, 5),), attributes=given, **ms)
+        yield Row(
+            op="FusedMatMul", x=normal(2, 3, 4), rest=(normal(5, 4) if given.get("transB") else normal(4, 5),), attributes=given, **ms
+        )
         b = normal(2, 5, 4) if given.get("transB") else normal(2, 4, 5)
         yield Row(op="FusedMatMul", x=normal(2, 3, 4), rest=(b,), attributes=given, **ms)
     yield Row(op="Gelu", x=wide, **ms)
@@ -571,7 +615,18 @@ def microsoft() -> Iterator[Row]:
 def rows() -> list[Row]:
     """All of them."""
     groups = (
-        unary, binary, old_broadcast, reductions, pooling, convolutions, normalisations, resizing, shapes, indices, recurrent, attention,
+        unary,
+        binary,
+        old_broadcast,
+        reductions,
+        pooling,
+        convolutions,
+        normalisations,
+        resizing,
+        shapes,
+        indices,
+        recurrent,
+        attention,
         microsoft,
-    )  # fmt: skip
+    )
     return [row for group in groups for row in group()]
