@@ -13,7 +13,8 @@ from banscan.importers.model import Source, TracedModel
 from banscan.importers.normal.normalise import normalise
 from banscan.importers.normal.trace import export
 from banscan.importers.onnx import file, inputs, nchwc, outputs, quantised
-from banscan.importers.onnx.interpreter import Interpreter, read_by
+from banscan.importers.onnx.interpreter import Interpreter
+from banscan.importers.onnx.nodes import read_by
 from banscan.importers.onnx.outputs import FLOATS
 
 NAME = "ONNX"

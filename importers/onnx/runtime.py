@@ -9,7 +9,7 @@ import torch
 from banscan.errors import EvidenceError
 from banscan.importers.model import Source
 from banscan.importers.onnx import bfloat16, file, older
-from banscan.importers.onnx.interpreter import needed
+from banscan.importers.onnx.nodes import needed
 
 TYPES = {
     "tensor(float16)": np.float16,
@@ -87,9 +87,10 @@ def _runnable(source: Source) -> bytes:
     if source.output is not None:
         kept = [onnx.NodeProto.FromString(n.SerializeToString()) for n in needed(model, source.output)]
         outputs = [onnx.ValueInfoProto.FromString(o.SerializeToString()) for o in model.graph.output if o.name == source.output]
-        for entries, rest in ((model.graph.node, kept), (model.graph.output, outputs)):
-            del entries[:]
-            entries.extend(rest)
+        del model.graph.node[:]
+        model.graph.node.extend(kept)
+        del model.graph.output[:]
+        model.graph.output.extend(outputs)
     for node in model.graph.node:
         node.name = ""
     for value in (*model.graph.input, *model.graph.output):
@@ -104,7 +105,7 @@ def _runnable(source: Source) -> bytes:
 
 def _placed(entry: Any, images: np.ndarray) -> np.ndarray:
     """float32 images as an input takes them."""
-    dtype = np.dtype(TYPES.get(entry.type, np.float32))
+    dtype: Any = np.dtype(TYPES.get(entry.type, np.float32))
     if dtype.kind in "iu":
         bounds = np.iinfo(dtype)
         images = np.rint(images).clip(bounds.min, bounds.max)

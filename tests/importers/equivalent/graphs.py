@@ -1,4 +1,4 @@
-"""Forms that differ within the graph: constants, names, order, opsets, what onnxruntime's optimiser makes, operators that change nothing."""
+"""Forms that differ within the graph: constants, names, order, opsets, onnxruntime's optimiser, operators that change nothing."""
 
 from collections.abc import Callable
 from pathlib import Path

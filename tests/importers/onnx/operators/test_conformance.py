@@ -18,24 +18,22 @@ for _row in rows():
 # answers that depend on no image: known while tracing
 KNOWN = frozenset({"Shape", "Size", "EyeLike"})
 # those that take their number of images from a constant, or mix the images of a batch; a recurrent layer has them on its second axis
-NOT_FREE = KNOWN | set(
-    [
-        "AffineGrid",
-        "Attention",
-        "Concat",
-        "GRU",
-        "GatherElements",
-        "GatherND",
-        "GridSample",
-        "LSTM",
-        "MultiHeadAttention",
-        "RNN",
-        "ScatterElements",
-        "ScatterND",
-        "SkipLayerNormalization",
-        "SkipSimplifiedLayerNormalization",
-    ]
-)
+NOT_FREE = KNOWN | {
+    "AffineGrid",
+    "Attention",
+    "Concat",
+    "GRU",
+    "GatherElements",
+    "GatherND",
+    "GridSample",
+    "LSTM",
+    "MultiHeadAttention",
+    "RNN",
+    "ScatterElements",
+    "ScatterND",
+    "SkipLayerNormalization",
+    "SkipSimplifiedLayerNormalization",
+}
 # tried elsewhere: control flow, sequences, what is rewritten before it is read
 ELSEWHERE = frozenset(
     [
