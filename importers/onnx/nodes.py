@@ -27,7 +27,7 @@ def nested(nodes: Sequence[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
 
 def array_of(tensor: onnx.TensorProto, name: str) -> np.ndarray:
     try:
-        array: np.ndarray = onnx.numpy_helper.toarray_of(tensor)
+        array: np.ndarray = onnx.numpy_helper.to_array(tensor)
     except (ValueError, TypeError, KeyError, OverflowError) as error:
         raise ModelError(f"the weight {name!r} has other values than its shape and type say; the file is damaged") from error
     return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
