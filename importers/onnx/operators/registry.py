@@ -6,7 +6,7 @@ has dtype object where it holds symbolic integers, so that chains like Shape, Ga
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -24,6 +24,8 @@ OPERATORS: dict[str, Operator] = {}
 SYMBOLIC: dict[str, Operator] = {}
 # known numbers; no arithmetic on shapes needs more
 LARGEST_TABLE = 1 << 24
+# values per image, as in the normal form
+LARGEST_ACTIVATION = 1 << 28
 # whose result may have the size of the batch that is traced, where the file fixes another
 SIZED = frozenset({"ConstantOfShape", "Expand", "Tile"})
 # attributes that change nothing in a network that is run: where memory was shared, how statistics were followed, drawn numbers
@@ -44,6 +46,7 @@ class Call:
     declared: int = 1
     whole: bool = False  # whether its numbers are integers, though they are held as floats: pixels, before they are cast
     images: Any = None  # the batch that is traced with, where the file fixes another
+    known: bool = False  # whether it is computed here and now, because no pixel goes into it
     asked: set[str] = field(default_factory=set)
 
     def get(self, key: str, default: Any = None) -> Any:
@@ -103,6 +106,7 @@ def compute(call: Call, given: list[Any]) -> tuple[Any, ...]:
         result = SYMBOLIC[call.op](call, *given)
     elif known and not symbols and not (call.op in SIZED and call.batch not in (None, 1)):
         with _disable_current_modes():
+            call = replace(call, known=True)
             result = function(call, *_converted(given, tensors))
             result = tuple(_known(call, r) for r in result) if isinstance(result, tuple) else _known(call, result)
     else:
@@ -193,11 +197,14 @@ def check_table(call: Call, count: float) -> None:
 
 
 def check_sizes(call: Call, sizes: list[Any]) -> None:
-    """The same for a tensor of these sizes, where none of them is the batch."""
+    """Raises ModelError for a tensor of these sizes where it is larger than any classifier needs; the batch does not count."""
     count = 1.0
     for size in sizes:
         count *= 1 if isinstance(size, torch.SymInt) else max(0, size)
-    check_table(call, count)
+    if call.known:
+        check_table(call, count)
+    if count > LARGEST_ACTIVATION:
+        raise ModelError(f"operator {call.op} ({call.name}) makes {count:,.0f} values for an image; the file is damaged or hostile")
 
 
 def axes_of(call: Call, given: Any) -> list[int] | None:

@@ -61,6 +61,31 @@ def cast(kind: int, *, nhwc: bool = False, scale: bool = True) -> Change:
     return change
 
 
+def dequantised(*, zero: int, kind: int = TensorProto.UINT8) -> Change:
+    """Integers that stand for pixels by a scale and a zero point."""
+
+    def change(m: onnx.ModelProto) -> None:
+        put(m, step=np.float32(1 / 255), zp=np.array(zero, helper.tensor_dtype_to_np_dtype(kind)))
+        front(m, node("DequantizeLinear", ["image", "step", "zp"], ["image_"]), sizes=MAP, kind=kind)
+
+    return change
+
+
+def divided(m: onnx.ModelProto) -> None:
+    """(2 p + 1) // 2 of whole numbers is p."""
+    put(m, two=np.array(2, np.int32), more=np.array(1, np.int32), k=np.float32(255))
+    front(
+        m,
+        node("Mul", ["image", "two"], ["doubled"]),
+        node("Add", ["doubled", "more"], ["odd"]),
+        node("Div", ["odd", "two"], ["whole"]),
+        node("Cast", ["whole"], ["f"], to=TensorProto.FLOAT),
+        node("Div", ["f", "k"], ["image_"]),
+        sizes=MAP,
+        kind=TensorProto.INT32,
+    )
+
+
 def flipped(start: int, end: int) -> Change:
     def change(m: onnx.ModelProto) -> None:
         put(m, st=[start], en=np.array([end], np.int64), ax=[1], sp=[-1])
@@ -193,6 +218,10 @@ FORMS: dict[str, Form] = {
         )[1],
         images=raw,
     ),
+    "uint8, dequantised": onnx_form(dequantised(zero=0), images=raw),
+    "int8, dequantised": onnx_form(dequantised(zero=-128, kind=TensorProto.INT8), images=lambda p: raw(p) - 128),
+    "uint16": onnx_form(cast(TensorProto.UINT16), images=raw),
+    "uint8, doubled and divided": onnx_form(divided, images=raw),
     "flipped": onnx_form(flipped(-1, SMALLEST + 1), images=bgr),
     "flipped to the smallest": onnx_form(flipped(-1, SMALLEST), images=bgr),
     "flipped to -4": onnx_form(flipped(2, -4), images=bgr),
