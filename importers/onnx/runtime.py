@@ -70,10 +70,11 @@ def _session(onnxruntime: Any, source: Source, options: Any) -> Any:
 
 
 def _stops(model: onnx.ModelProto) -> bool:
-    """Names that are there twice, sizes of 0, loops, and operators as they were before onnxruntime."""
+    """Names that are there twice, sizes of 0, loops, dropout in training mode, and operators as they were before onnxruntime."""
     names = [n.name for n in model.graph.node if n.name]
     sizes = [d for i in model.graph.input for d in i.type.tensor_type.shape.dim if d.HasField("dim_value") and d.dim_value == 0]
-    return bool(sizes) or len(names) != len(set(names)) or _opset(model) < FIRST or any(n.op_type in LOOPS for n in model.graph.node)
+    odd = any(n.op_type in LOOPS or (n.op_type == "Dropout" and len(n.input) > 2) for n in model.graph.node)
+    return bool(sizes) or odd or len(names) != len(set(names)) or _opset(model) < FIRST
 
 
 def _opset(model: onnx.ModelProto) -> int:
@@ -81,7 +82,7 @@ def _opset(model: onnx.ModelProto) -> int:
 
 
 def _runnable(source: Source) -> bytes:
-    """The file without names of nodes, without what its answer does not need, with free sizes, in an opset that onnxruntime has."""
+    """The file without names of nodes and what its answer does not need, nothing dropped, in an opset that onnxruntime has."""
     model = file.read(source.path)
     file.mended(source.path, model)
     if source.output is not None:
@@ -93,6 +94,8 @@ def _runnable(source: Source) -> bytes:
         model.graph.output.extend(outputs)
     for node in model.graph.node:
         node.name = ""
+        if node.op_type == "Dropout":
+            del node.input[1:]
     for value in (*model.graph.input, *model.graph.output):
         for dim in value.type.tensor_type.shape.dim:
             if dim.HasField("dim_value") and dim.dim_value == 0:
