@@ -10,13 +10,14 @@ from banscan.errors import BanscanError, EvidenceError, ModelError, UsageError
 from banscan.version import __version__
 
 if TYPE_CHECKING:
-    from banscan.importers import TracedModel, load
+    from banscan.importers.load import load
+    from banscan.importers.model import TracedModel
     from banscan.scanner.findings import Finding, Report, Verdict
     from banscan.scanner.inputs.preprocess import Preprocess
     from banscan.scanner.repair.repair import repair
     from banscan.scanner.repair.result import Repair
     from banscan.scanner.repair.settings import RepairSettings
-    from banscan.scanner.scan import scan
+    from banscan.scanner.scan import dry_run, scan
     from banscan.scanner.settings import Options, Settings
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "UsageError",
     "Verdict",
     "__version__",
+    "dry_run",
     "load",
     "repair",
     "scan",
@@ -49,6 +51,7 @@ _HOMES = {
     "Settings": "banscan.scanner.settings",
     "TracedModel": "banscan.importers",
     "Verdict": "banscan.scanner.findings",
+    "dry_run": "banscan.scanner.scan",
     "load": "banscan.importers",
     "repair": "banscan.scanner.repair.repair",
     "scan": "banscan.scanner.scan",

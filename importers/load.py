@@ -1,30 +1,37 @@
-"""Model file → TracedModel, by what is in the file."""
+"""Model file → TracedModel, read in a confined process."""
 
+from dataclasses import replace
 from pathlib import Path
 
-from banscan.errors import ModelError, UsageError
-from banscan.importers import unsupported
-from banscan.importers.formats import FORMATS
+from banscan.errors import UsageError
+from banscan.importers import carried, sandbox
 from banscan.importers.model import TracedModel
+from banscan.importers.sandbox.budget import reading
 
 
 def load(path: str | Path, size: tuple[int, int] | None = None, logits: str | None = None) -> TracedModel:
     """Reads a model file of any of the formats into the normal form; what it is tells its content, not its name.
 
+    Nothing of the file is executed here: a child process reads it, limited in time and memory and, where the system can do that, without
+    any file but those of the model's folder; the traced graph comes back as plain values.
+
     Args:
         size: height and width of the images, for a model that leaves them free; the graph then takes this size only.
-        logits: the output that holds them, for an ONNX file with several.
+        logits: the output that holds them, for a file with several that are named.
 
     Raises:
-        UsageError: there is no such file, or it names no outputs.
+        UsageError: there is no such file, or it has no such output.
         ModelError: the file is damaged, is refused, or holds no image classifier that can be traced.
     """
     path = Path(path)
     if not path.exists():
         raise UsageError(f"{path}: no such file; expected the path of a model")
-    found = next((f for f in FORMATS if f.recognises(path)), None) if path.is_file() else None
-    if found is not None:
-        return found.read(path, size, logits)
-    if other := unsupported.told(path):
-        raise ModelError(f"{path}: {other}")
-    raise UsageError(f"{path}: not a file; expected the path of a model")
+    if path.is_file():
+        try:
+            path.open("rb").close()
+        except OSError as error:
+            raise UsageError(f"{path}: cannot be read ({error.strerror}); expected the path of a model") from error
+    arguments = {"path": str(path), "size": size, "logits": logits}
+    answer, unconfined = sandbox.call("read", arguments, None, path=path, budget=reading(path))
+    model = carried.restored(answer, path)
+    return replace(model, source=replace(model.source, unconfined=unconfined))

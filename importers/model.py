@@ -1,10 +1,10 @@
 """The contract: an image classifier as a traced torch.fx graph with its neurons, its penultimate features and where it came from."""
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx
@@ -29,6 +29,7 @@ class Source:
         output: the name of the output that was read, in a file that names them.
         labels: the file's own names of the classes.
         weights: what the file calls the constants of the graph that it holds, and that can be written back.
+        unconfined: why the process that read the file could not be kept from other files; None where it was.
     """
 
     path: Path
@@ -42,6 +43,7 @@ class Source:
     output: str | None = None
     labels: tuple[str, ...] | None = None
     weights: dict[str, str] = field(default_factory=dict)
+    unconfined: str | None = None
 
 
 @dataclass(frozen=True)
@@ -82,11 +84,34 @@ class Neuron:
 
 
 @dataclass(frozen=True)
-class Folding:
-    """How a constant of the graph follows from others: `compute` of the `parts`, given by their names in this order."""
+class Part:
+    """In the arguments of a `Folding`: the constant at this place of its parts."""
 
-    compute: Callable[..., Tensor]
+    index: int
+
+
+@dataclass(frozen=True)
+class Folding:
+    """How a constant of the graph follows from others, its `parts`, given by name: by `function`, with each where a `Part` stands."""
+
+    function: Callable[..., Tensor]
     parts: tuple[str, ...]
+    args: tuple[Any, ...] = (Part(0),)
+    kwargs: dict[str, Any] = field(default_factory=dict)
+
+    def compute(self, values: Sequence[Tensor]) -> Tensor:
+        """The constant, from those that it follows from."""
+        args, kwargs = (_placed(given, values) for given in (self.args, self.kwargs))
+        return self.function(*args, **kwargs)
+
+
+def _placed(given: Any, values: Sequence[Tensor]) -> Any:
+    """Arguments with the values in place of the parts."""
+    if isinstance(given, Part):
+        return values[given.index]
+    if isinstance(given, list | tuple):
+        return type(given)(_placed(v, values) for v in given)
+    return {k: _placed(v, values) for k, v in given.items()} if isinstance(given, dict) else given
 
 
 @dataclass(frozen=True)
@@ -116,8 +141,8 @@ class TracedModel:
         known = dict(weights)
         for name, folding in self.foldings.items():
             if any(part in known for part in folding.parts):
-                parts = (known[p] if p in known else attribute_named(self.module, p) for p in folding.parts)
-                known[name] = folding.compute(*parts).to(self.device)  # the file may name a device
+                parts = [known[p] if p in known else attribute_named(self.module, p) for p in folding.parts]
+                known[name] = folding.compute(parts).to(self.device)  # the file may name a device
         return known
 
     @property

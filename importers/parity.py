@@ -1,15 +1,18 @@
 """Does the traced graph compute what the file computes? Checked on the user's own images at every scan."""
 
-from dataclasses import dataclass
+import math
+import time
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from banscan.errors import BanscanError, EvidenceError
-from banscan.importers import formats
+from banscan.importers import formats, sandbox
 from banscan.importers.model import TracedModel
-from banscan.importers.normal import tail
+from banscan.importers.normal import penultimate, tail
+from banscan.importers.sandbox.budget import running
 
 # outputs below this are nothing to compare with
 SMALLEST = 1e-12
@@ -33,19 +36,20 @@ def parity(model: TracedModel, images: Tensor) -> Parity | None:
     Raises:
         EvidenceError: that runtime cannot run the file.
     """
-    run = formats.of(model.source).run
-    if run is None:
+    source = model.source
+    if formats.of(source).run is None:
         return None
+    begin = time.perf_counter()
+    logits = model.logits(images).cpu()
+    budget = running(source.path, time.perf_counter() - begin, len(images) * _largest(model), torch.get_num_threads())
+    arguments = {"source": asdict(source) | {"path": str(source.path)}}
     try:
-        theirs = run(model.source, images.numpy())
-    except Exception as error:  # onnxruntime's own errors have no base of their own
-        if isinstance(error, BanscanError):
-            raise
-        reason = str(error).strip().partition("\n")[0]
-        raise EvidenceError(
-            f"{model.source.format}'s own runtime cannot run the file ({reason}); what was read cannot be checked"
-        ) from error
-    ours = tail.restore(model.logits(images[: len(theirs)]).cpu(), model.stripped)
+        answer, _ = sandbox.call("run", arguments, {"images": images}, path=source.path, budget=budget)
+    except BanscanError as error:
+        reason = str(error).removeprefix(f"{source.path}: ")
+        raise EvidenceError(f"{source.format}'s own runtime cannot run the file ({reason}); what was read cannot be checked") from error
+    theirs = answer.numpy()
+    ours = tail.restore(logits[: len(theirs)], model.stripped)
     if theirs.size == 0:
         return Parity(float("nan"), float("nan"), 0)
     difference = ours.double().numpy().reshape(theirs.shape) - theirs
@@ -53,3 +57,9 @@ def parity(model: TracedModel, images: Tensor) -> Parity | None:
     largest = max(float(np.abs(theirs).max()), SMALLEST)
     rms = float(np.sqrt(np.mean(difference**2))) / typical
     return Parity(rms, float(np.abs(difference).max()) / largest, len(theirs))
+
+
+def _largest(model: TracedModel) -> int:
+    """Bytes of the largest tensor that the graph makes of an image."""
+    sizes = (penultimate.shape(node) for node in model.module.graph.nodes if node.op == "call_function")
+    return 4 * max((math.prod(s for s in shape if isinstance(s, int)) for shape in sizes), default=0)

@@ -51,12 +51,14 @@ def notes(model: TracedModel) -> list[str]:
         told.append(f"the file names {len(model.source.labels)} classes, the model has {model.classes}; the names are not used")
     if model.source.precision == "8 bits":
         told.append("weights of 8 bits are read as the numbers they stand for; activations keep their range and lose their rounding")
+    if model.source.unconfined is not None:
+        told.append(f"the process that read the file could not be kept from other files: {model.source.unconfined}")
     return told
 
 
 def of_images(clean: CleanSet) -> ImageFacts:
     """What was read from the folder of images."""
-    return ImageFacts(len(clean.images), clean.found, clean.labelled_by, clean.unreadable)
+    return ImageFacts(len(clean.images), clean.found, clean.labelled_by, clean.unreadable, clean.understood, clean.left_out)
 
 
 def environment(precision: torch.dtype, device: torch.device) -> dict[str, Any]:

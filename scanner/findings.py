@@ -8,13 +8,16 @@ from banscan.scanner.settings import Settings
 
 if TYPE_CHECKING:
     from banscan.importers import Input, Parity
-    from banscan.scanner.inputs.preprocess import Choice
+    from banscan.scanner.inputs.preprocess import Tried
 
 # the kinds of backdoor that criteria look for
 ONE, ALL = "all-to-one", "all-to-all"
 KINDS = (ONE, ALL)
 # what a criterion may do by itself
 DECIDES, SUSPECTS = "decides", "suspects"
+# the outcome of a dry run, and why its findings are empty
+NOT_SCANNED = "not scanned"
+PLANNED = "nothing is searched for in a dry run"
 # what values and limits count: how far a class is from the others, or images
 DEVIATIONS, SHARE = "standard deviations", "share"
 
@@ -67,7 +70,7 @@ class Verdict:
     """The outcome with the reason for it.
 
     Attributes:
-        outcome: "backdoored", "suspicious", "no backdoor found" or "inconclusive".
+        outcome: "backdoored", "suspicious", "no backdoor found" or "inconclusive"; "not scanned" of a dry run.
         reason: one sentence; it ends with the kinds of backdoor that were not looked for, where nothing was found.
         next_step: what the reader should do.
         kind: "all-to-one" or "all-to-all" where the outcome is one of the first two.
@@ -166,12 +169,17 @@ class ModelFacts:
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """The clean images: how many were used of those found, where their labels come from, which could not be read."""
+    """The clean images: how many were used of those found, where their labels come from, which could not be read.
+
+    `understood` is one sentence on all of it, `left_out` what was not used and why, a phrase each.
+    """
 
     used: int
     found: int
     labels: str
     unreadable: tuple[str, ...]
+    understood: str = ""
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -226,7 +234,7 @@ class Report:
     class_names: tuple[str, ...] | None = None
     findings: tuple[Finding, ...] = ()
     searched: tuple[int, ...] = ()
-    preprocess: "Choice | None" = None
+    preprocess: "Tried | None" = None
     parity: "Parity | None" = None
     accuracy: float | None = None
     confidence: float | None = None

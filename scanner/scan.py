@@ -14,23 +14,25 @@ from banscan import importers
 from banscan.errors import EvidenceError
 from banscan.importers import TracedModel
 from banscan.kernels import backend
-from banscan.scanner import calibration, facts, verdict
+from banscan.scanner import calibration, facts, plan, verdict
 from banscan.scanner.aside import aside, shares, untargeted
 from banscan.scanner.calibration import Calibration
 from banscan.scanner.criteria import registry
 from banscan.scanner.criteria.base import NotDone
 from banscan.scanner.criteria.noise import Moved
 from banscan.scanner.findings import Reach, Report
-from banscan.scanner.inputs import checks, images, preprocess
+from banscan.scanner.inputs import checks, images, order, preprocess
 from banscan.scanner.inputs.images import CleanSet
-from banscan.scanner.inputs.preprocess import Choice, Preprocess
+from banscan.scanner.inputs.preprocess import Choice, Preprocess, UndecidedError
+from banscan.scanner.machine import memory
 from banscan.scanner.machine.device import find, repeatable
 from banscan.scanner.machine.precision import search_dtype
 from banscan.scanner.machine.progress import Progress, silent
 from banscan.scanner.settings import Options, Settings
 from banscan.scanner.subject import Subject, prepare
 
-PARITY_IMAGES = 64
+# images that the file's own runtime answers; fewer of large ones, which it takes all at once
+PARITY_IMAGES, PARITY_LEAST = 64, 8
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,23 @@ def scan(
     return examine(path, clean_dir, settings=settings, options=options, against=against, progress=progress).report
 
 
+def dry_run(
+    path: str | Path,
+    clean_dir: str | Path,
+    *,
+    settings: Settings | None = None,
+    options: Options | None = None,
+    against: Calibration | None = None,
+    progress: Progress = silent,
+) -> Report:
+    """Everything that `scan` does before it searches: what was read and understood, and whether a scan could come to a verdict.
+
+    Arguments and errors are those of `scan`. The outcome is "not scanned" where a scan could go on, and "inconclusive" where it would end
+    without a verdict; every finding says in `not_done` why it is empty.
+    """
+    return examine(path, clean_dir, settings=settings, options=options, against=against, progress=progress, dry=True).report
+
+
 def examine(
     path: str | Path,
     clean_dir: str | Path,
@@ -81,8 +100,9 @@ def examine(
     options: Options | None = None,
     against: Calibration | None = None,
     progress: Progress = silent,
+    dry: bool = False,
 ) -> Examined:
-    """`scan`, for those who go on with the model."""
+    """`scan`, or with `dry` `dry_run`, for those who go on with the model."""
     settings, options = settings or Settings(), options or Options()
     if against is not None:
         against.check(settings)
@@ -113,7 +133,9 @@ def examine(
             chosen = choice.preprocess
             draft.add(preprocess=choice)
             subject = _subject(model, clean, chosen, settings, precision, draft, stages)
-            _judge(subject, against or calibration.shipped(), clean, draft, stages, progress)
+            (_plan if dry else _judge)(subject, against or calibration.shipped(), clean, draft, stages, progress)
+    except UndecidedError as error:
+        draft.add(verdict=verdict.inconclusive(str(error)), preprocess=error.tried)
     except EvidenceError as error:
         draft.add(verdict=verdict.inconclusive(str(error)))
     draft.add(seconds=stages.seconds)
@@ -181,10 +203,10 @@ def _subject(
     """The model made ready for the searches, after everything that must hold before a verdict can be trusted."""
     with stages("preprocess"):
         x = chosen(clean.images, model.input.layout)
-        with torch.no_grad():
-            logits = torch.cat([model.logits(part).cpu() for part in x.split(250)])
+        logits = preprocess.answers(model, chosen, clean.images)
     with stages("parity"):
-        parity = importers.parity(model, x[:: max(1, len(x) // PARITY_IMAGES)][:PARITY_IMAGES])
+        compared = min(PARITY_IMAGES, max(PARITY_LEAST, memory.answered_at_once(model.module.graph.nodes, torch.device("cpu"))))
+        parity = importers.parity(model, x[:: max(1, len(x) // compared)][:compared])
         draft.add(parity=parity)
         if parity is not None:
             checks.check_parity(parity, model.source.precision)
@@ -195,9 +217,21 @@ def _subject(
     accuracy = None if clean.labels is None else float((predictions == labels).float().mean())
     draft.add(confidence=confidence, accuracy=accuracy)
     checks.check_images(clean.different, len(labels.unique()), settings.min_images)
-    checks.check_accuracy(accuracy, confidence, settings.min_accuracy, model.classes)
+    other = None
+    if accuracy is not None:
+        floor = checks.least_accuracy(settings.min_accuracy, model.classes)
+        other = order.other(predictions, labels, model.classes, floor) if accuracy < floor else None
+    checks.check_accuracy(accuracy, confidence, settings.min_accuracy, model.classes, other)
     with stages("statistics"):
         return prepare(model, chosen, x, labels, logits, settings, precision)
+
+
+def _plan(subject: Subject, known: Calibration, clean: CleanSet, draft: _Draft, stages: _Stages, progress: Progress) -> None:
+    """What a scan would look for, in place of looking."""
+    kind = calibration.kind_of(subject.model, clean)
+    levels = known.levels(kind)
+    found = plan.findings(subject, levels)
+    draft.add(searched=tuple(subject.searched.tolist()), kind=kind, findings=found, verdict=plan.verdict_of(found, levels))
 
 
 def _judge(subject: Subject, known: Calibration, clean: CleanSet, draft: _Draft, stages: _Stages, progress: Progress) -> None:

@@ -10,6 +10,7 @@ from banscan.errors import EvidenceError
 from banscan.importers import TracedModel
 from banscan.scanner.inputs.preprocess import Preprocess
 from banscan.scanner.search.changes import Changes, of_pixels, softened
+from banscan.scanner.search.gradient import astray
 from banscan.scanner.search.neurons import Neurons
 from banscan.scanner.search.noisy_model import attach, layers, measure
 from banscan.scanner.search.pixel_model import PixelModel, pixel_model
@@ -56,6 +57,11 @@ class Subject:
     def pixels(self) -> Tensor:
         """The images as pixels in [0, 1], [N, ...]."""
         return self.pixel_model.pixels(self.x.to(self.model.device))
+
+    @cached_property
+    def astray(self) -> str | None:
+        """Why searches by the gradient towards the pixels see nothing; None where they do."""
+        return astray(self.pixel_model, self.pixels)
 
     def pixel_changes(self, radius: float) -> Changes:
         """What is added to the pixels of all images, within this root mean square."""

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from banscan.scanner.findings import ALL, DECIDES, KINDS, Finding, Verdict
+from banscan.scanner.findings import ALL, DECIDES, KINDS, NOT_SCANNED, Finding, Verdict
 from banscan.scanner.levels import Levels
 
 TAKE_IT_OUT = "`banscan repair` takes most backdoors out of a file; a scan that finds nothing afterwards is no proof either"
@@ -14,6 +14,7 @@ STEPS = {
     "no backdoor found": "Nothing more can be asked of these images. It is no proof: docs/limits.md says what a scan does not see.",
     "gaps": "Scan again with what was left out, as the sentence above says. It is no proof: docs/limits.md says what a scan does not see.",
     "inconclusive": "This is no verdict: do what the sentence above asks for, then scan again.",
+    NOT_SCANNED: "This is no verdict: scan without --dry-run.",
     "uncovered": "Scan 19 or more clean models of this kind with `banscan calibrate`, then scan again with --calibration.",
 }
 
@@ -81,6 +82,12 @@ def missing(findings: Sequence[Finding]) -> tuple[str, ...]:
 def inconclusive(reason: str) -> Verdict:
     """No verdict, before any test."""
     return Verdict(outcome="inconclusive", reason=reason, next_step=STEPS["inconclusive"])
+
+
+def unmeasured(why: str) -> Verdict:
+    """No verdict is possible, known before any test: no clean model measured is of this kind."""
+    reason = f"what clean models like this one show was not measured: {why}; give your own with --calibration"
+    return Verdict(outcome="inconclusive", reason=reason, next_step=STEPS["uncovered"])
 
 
 def _called(outcome: str, finding: Finding, found: dict[str, Any]) -> Verdict:

@@ -4,9 +4,10 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import torch
+import torch.utils._pytree as pytree
 from torch import Tensor, fx
 
-from banscan.importers.model import Folding
+from banscan.importers.model import Folding, Part
 from banscan.importers.normal.constants import attribute, constant
 from banscan.importers.normal.neurons import KINDS
 
@@ -19,22 +20,23 @@ def fold_constants(module: fx.GraphModule, foldings: dict[str, Folding]) -> None
         inputs = node.all_input_nodes
         if node.op != "call_function" or not inputs or not all(attribute(module, i) is not None for i in inputs):
             continue
-        compute = _call(cast(Callable[..., Any], node.target), node.args, node.kwargs, inputs)
-        result = compute(*(cast(Tensor, attribute(module, i)) for i in inputs))
+        args, kwargs = _with_parts(node, inputs)
+        found = Folding(cast(Callable[..., Any], node.target), tuple(str(i.target) for i in inputs), args, kwargs)
+        result = found.compute([cast(Tensor, attribute(module, i)) for i in inputs])
         if isinstance(result, Tensor):
             folded = constant(module, node, result, node.name)
-            foldings[str(folded.target)] = Folding(compute, tuple(str(i.target) for i in inputs))
+            foldings[str(folded.target)] = found
             node.replace_all_uses_with(folded)
             module.graph.erase_node(node)
 
 
-def _call(function: Callable[..., Any], args: Any, kwargs: Any, inputs: list[fx.Node]) -> Callable[..., Any]:
-    def compute(*values: Tensor) -> Any:
-        given = dict(zip(inputs, values, strict=True))
-        placed = fx.map_arg((args, kwargs), lambda n: given[n])
-        return function(*placed[0], **placed[1])
+def _with_parts(node: fx.Node, inputs: list[fx.Node]) -> Any:
+    """Arguments with a `Part` for every constant; fx has lists of its own, in which only its nodes can stand."""
 
-    return compute
+    def part(value: Any) -> Any:
+        return Part(inputs.index(value)) if isinstance(value, fx.Node) else value
+
+    return pytree.tree_map(part, (tuple(node.args), dict(node.kwargs)))
 
 
 def fuse_bias(module: fx.GraphModule, foldings: dict[str, Folding]) -> None:
@@ -48,7 +50,7 @@ def fuse_bias(module: fx.GraphModule, foldings: dict[str, Folding]) -> None:
                 continue
             bias = constant(module, layer, value, node.name)
             if isinstance(other, fx.Node):
-                foldings[str(bias.target)] = Folding(torch.flatten, (str(other.target),))
+                foldings[str(bias.target)] = Folding(flattened, (str(other.target),))
             layer.args = (*layer.args[:2], bias, *layer.args[3:])
             node.replace_all_uses_with(layer)
             module.graph.erase_node(node)
@@ -90,13 +92,14 @@ def fold_batch_norm(module: fx.GraphModule, foldings: dict[str, Folding]) -> fro
         values = [attribute(module, a) for a in parts]
         if values[0] is None or values[4] is None or values[5] is None:
             continue
-        there = tuple(i for i, value in enumerate(values) if value is not None)
+        there = [i for i, value in enumerate(values) if value is not None]
+        given: list[Part | None] = [Part(there.index(i)) if i in there else None for i in range(len(values))]
         names = tuple(str(cast(fx.Node, parts[i]).target) for i in there)
         new = []
-        for what, function in (("weight", _scaled), ("bias", _shifted)):
-            compute = _given(function, there, cast(float, node.args[7]))
-            folded = constant(module, layer, compute(*(v for v in values if v is not None)), f"{layer.name}_{what}")
-            foldings[str(folded.target)] = Folding(compute, names)
+        for what, function in (("weight", scaled), ("bias", shifted)):
+            found = Folding(function, names, (*given, cast(float, node.args[7])))
+            folded = constant(module, layer, found.compute([v for v in values if v is not None]), f"{layer.name}_{what}")
+            foldings[str(folded.target)] = found
             new.append(folded)
         layer.args = (layer.args[0], *new, *layer.args[3:])
         node.replace_all_uses_with(layer)
@@ -104,30 +107,27 @@ def fold_batch_norm(module: fx.GraphModule, foldings: dict[str, Folding]) -> fro
     return frozenset(statistics)
 
 
-def _given(function: Callable[..., Tensor], there: tuple[int, ...], eps: float) -> Callable[..., Tensor]:
-    """`function` of the six tensors of a layer and its batch norm, of which only those at the places `there` exist."""
-
-    def compute(*values: Tensor) -> Tensor:
-        every: list[Tensor | None] = [None] * 6
-        for i, value in zip(there, values, strict=True):
-            every[i] = value
-        return function(*every, eps)
-
-    return compute
-
-
-def _scaled(
-    weight: Tensor, bias: Tensor | None, gamma: Tensor | None, beta: Tensor | None, mean: Tensor, var: Tensor, eps: float
-) -> Tensor:
+def scaled(weight: Tensor, bias: Tensor | None, gamma: Tensor | None, beta: Tensor | None, mean: Tensor, var: Tensor, eps: float) -> Tensor:
+    """The weight of a layer with its batch norm in it."""
     scale = (var + eps).rsqrt()
     scale = scale if gamma is None else scale * gamma
     return weight * scale.reshape(-1, *(1,) * (weight.dim() - 1))
 
 
-def _shifted(
+def shifted(
     weight: Tensor, bias: Tensor | None, gamma: Tensor | None, beta: Tensor | None, mean: Tensor, var: Tensor, eps: float
 ) -> Tensor:
+    """The bias of a layer with its batch norm in it; the weight does not count."""
     scale = (var + eps).rsqrt()
     scale = scale if gamma is None else scale * gamma
     shift = -mean * scale if bias is None else (bias - mean) * scale
     return shift if beta is None else shift + beta
+
+
+def flattened(value: Tensor) -> Tensor:
+    """A bias written with axes of one for the places of a map."""
+    return value.flatten()
+
+
+# what a folding may call beside torch's operators
+FUNCTIONS: dict[str, Callable[..., Tensor]] = {f"folding.{f.__name__}": f for f in (scaled, shifted, flattened)}

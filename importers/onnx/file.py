@@ -11,6 +11,7 @@ import onnx.inliner
 from google.protobuf.message import DecodeError
 
 from banscan.errors import ModelError
+from banscan.importers.sandbox import confinement
 
 # beyond this no image classifier has weights, but a hostile shape may
 LARGEST_TENSOR = 1 << 33
@@ -39,6 +40,7 @@ def read(path: Path, *, outside: bool = True) -> onnx.ModelProto:
 
 
 def _check_weights(path: Path, model: onnx.ModelProto) -> None:
+    outside: set[Path] = set()
     if not model.HasField("graph") or not model.graph.node:
         raise ModelError(f"{path}: not an ONNX model, or an empty one; expected a graph with nodes")
     for tensor in tensors(model.graph):
@@ -47,14 +49,15 @@ def _check_weights(path: Path, model: onnx.ModelProto) -> None:
             count *= max(size, 0)
         if count > LARGEST_TENSOR:
             raise ModelError(f"{path}: the weight {tensor.name!r} claims {count // 4:,} values; the file is damaged or hostile")
-        outside = tensor.data_location == onnx.TensorProto.EXTERNAL
-        if sum(bool(len(getattr(tensor, name))) for name in FIELDS) + outside > 1:
+        external = tensor.data_location == onnx.TensorProto.EXTERNAL
+        if sum(bool(len(getattr(tensor, name))) for name in FIELDS) + external > 1:
             raise ModelError(f"{path}: the weight {tensor.name!r} is there twice, in two readings; the file is damaged or hostile")
-        if outside:
-            _check_external(path, tensor)
+        if external:
+            outside.add(_check_external(path, tensor))
     for sparse in _sparse(model.graph):
         if math.prod(float(max(size, 0)) for size in sparse.dims) > LARGEST_SPARSE:
             raise ModelError(f"{path}: the sparse weight {sparse.values.name!r} claims more than {LARGEST_SPARSE:,} values; refused")
+    confinement.grant(sum(file.stat().st_size for file in outside))
 
 
 def tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
@@ -203,7 +206,7 @@ def inline(path: Path, model: onnx.ModelProto) -> onnx.ModelProto:
     return onnx.inliner.inline_local_functions(model)
 
 
-def _check_external(path: Path, tensor: onnx.TensorProto) -> None:
+def _check_external(path: Path, tensor: onnx.TensorProto) -> Path:
     """The file that holds a tensor's data must lie in the model's folder, links resolved."""
     location = next((e.value for e in tensor.external_data if e.key == "location"), "")
     folder = path.parent.resolve()
@@ -215,3 +218,4 @@ def _check_external(path: Path, tensor: onnx.TensorProto) -> None:
         raise ModelError(f"{path}: the weight {tensor.name!r} points outside the model's folder ({location!r}); refused")
     if not resolved.is_file():
         raise ModelError(f"{path}: the weights file {location!r} is missing; expected it beside the model")
+    return resolved

@@ -1,15 +1,6 @@
-"""The child process that opens a TorchScript file, under limits on memory, time and file size.
+"""What PyTorch itself knows of a TorchScript file, in a confined process: its graph, its answers, and the file with other weights."""
 
-python -m banscan.importers.pytorch.script_reader read MODEL OUT     the graph as plain lists and tensors
-python -m banscan.importers.pytorch.script_reader run MODEL IMAGES   its own answers; IMAGES is replaced by them
-python -m banscan.importers.pytorch.script_reader write MODEL OUT    OUT, values by name, is replaced by the model with these in its weights
-
-Nothing of the file's code runs while it is read or written. Running it, to compare, happens here only.
-"""
-
-import contextlib
-import resource
-import sys
+import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -17,9 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-SECONDS = 300
-# beside twice the file: torch itself maps a few GB
-MEMORY = 16 << 30
 # what a graph may hold as numbers; anything else is an object that only TorchScript itself can run
 PLAIN = (type(None), bool, int, float, str)
 
@@ -28,23 +16,26 @@ class UnreadableError(Exception):
     """A part of the graph that cannot be carried over; the message says which."""
 
 
-def main(mode: str, model: Path, other: Path) -> None:
-    """Reads, runs or writes one model."""
-    limit(model.stat().st_size)
-    script = torch.jit.load(str(model), map_location="cpu", _restore_shapes=True)
-    if mode == "write":
-        replace(script, torch.load(other, weights_only=True))
-        script.save(str(other))
-        carry(model, other)
-        return
-    script = script.eval()
-    if mode == "run":
-        images = torch.load(other, weights_only=True)
-        with torch.no_grad():
-            answers = [_first(script(part)) for part in images.split(64)]
-        torch.save(torch.cat(answers), other)
-    else:
-        torch.save(read(script), other)
+def opened(path: Path) -> Any:
+    """The model; nothing of its code runs."""
+    return torch.jit.load(str(path), map_location="cpu", _restore_shapes=True)
+
+
+def run(path: Path, images: Tensor) -> Tensor:
+    """Its own answers for images [N, ...]."""
+    script = opened(path).eval()
+    with torch.no_grad():
+        return torch.cat([_first(script(part)) for part in images.split(64)])
+
+
+def write(path: Path, weights: dict[str, Tensor]) -> bytes:
+    """The file with these values in its weights."""
+    script = opened(path)
+    replace(script, weights)
+    with tempfile.NamedTemporaryFile(suffix=".pt") as file:
+        script.save(file.name)
+        carry(path, Path(file.name))
+        return Path(file.name).read_bytes()
 
 
 def replace(script: Any, values: dict[str, Tensor]) -> None:
@@ -66,18 +57,6 @@ def carry(before: Path, after: Path) -> None:
             own = name.partition("/")[2]
             if own not in present and own.startswith(("traced_inputs", "extra/")):
                 new.writestr(f"{root}/{own}", old.read(name))
-
-
-def limit(size: int) -> None:
-    """Sets what this process may use at most."""
-    for kind, most in (
-        (resource.RLIMIT_CPU, SECONDS),
-        (resource.RLIMIT_AS, MEMORY + 4 * size),
-        (resource.RLIMIT_FSIZE, 2 * size + (1 << 30)),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        with contextlib.suppress(ValueError, OSError):  # a stricter limit of the system's stays
-            resource.setrlimit(kind, (most, most))
 
 
 def _first(value: Any) -> Tensor:
@@ -171,11 +150,3 @@ def _constant(value: Any, name: str, tensors: dict[str, Tensor], outputs: list[s
     if isinstance(value, PLAIN) or (isinstance(value, list | tuple) and all(isinstance(v, PLAIN) for v in value)):
         return ["value", list(value) if isinstance(value, tuple) else value, [], outputs]
     raise UnreadableError(f"{name} is a {type(value).__name__}, which cannot be read")
-
-
-if __name__ == "__main__":
-    try:
-        main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))
-    except (UnreadableError, RuntimeError, MemoryError, ValueError, OSError) as error:
-        lines = [line for line in str(error).strip().splitlines() if line.strip()]
-        sys.exit(lines[-1] if lines else type(error).__name__)

@@ -1,28 +1,25 @@
-"""TorchScript file → TracedModel: a child process reads the graph, which is then recorded as an ATen graph with a free batch."""
+"""TorchScript file → TracedModel: PyTorch loads the graph, which is then recorded as an ATen graph with a free batch."""
 
-import inspect
-import subprocess
-import sys
-import tempfile
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from banscan.errors import BanscanError, ModelError
+from banscan.errors import ModelError
+from banscan.importers import sandbox
 from banscan.importers.digest import sha256
 from banscan.importers.format import Format
 from banscan.importers.model import EXAMPLE_SIZE, Input, Source, TracedModel
 from banscan.importers.normal.normalise import normalise
 from banscan.importers.normal.trace import export
-from banscan.importers.pytorch import archive
+from banscan.importers.pytorch import archive, script_reader
 from banscan.importers.pytorch.script import Script
+from banscan.importers.pytorch.script_reader import UnreadableError
+from banscan.importers.sandbox.budget import reading
 
 NAME = "TorchScript"
-# seconds
-TIMEOUT = 300
 # sides tried where the file does not say what it was traced with; the first that a size-bound network takes is its own
 SIZES = (EXAMPLE_SIZE, 32, 28, 64, 96, 128, 160, 192, 227, 240, 256, 299, 320, 331, 384, 448, 512)
 
@@ -37,9 +34,11 @@ def read(path: Path, size: tuple[int, int] | None, logits: str | None) -> Traced
     archive.check_unnamed(path, logits)
     archive.check_script(path)
     try:
-        module = Script(_child("read", path, None))
-    except BanscanError as error:
-        raise ModelError(f"{path}: {error}") from error
+        module = Script(script_reader.read(script_reader.opened(path)))
+    except (UnreadableError, RuntimeError, ValueError) as error:
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        reason = lines[-1].strip() if lines else type(error).__name__
+        raise ModelError(f"{path}: not a TorchScript model that can be read ({reason}); export it again with torch.jit.trace") from error
     spec = _input(path, module).sized(size)
     traced = export(path, module, spec.example())
     names = {attribute: name for name, attribute in module.attributes.items()}
@@ -48,9 +47,9 @@ def read(path: Path, size: tuple[int, int] | None, logits: str | None) -> Traced
 
 
 def run(source: Source, images: np.ndarray) -> np.ndarray:
-    """The file's own answer under TorchScript, in a process of its own, for float32 images [N, ...]."""
-    answers: Tensor = _child("run", source.path, torch.from_numpy(images))
-    return answers.numpy()
+    """The file's own answer under TorchScript for float32 images [N, ...]."""
+    answers: np.ndarray = script_reader.run(source.path, torch.from_numpy(images)).numpy()
+    return answers
 
 
 def write(source: Source, weights: dict[str, Tensor], path: Path) -> None:
@@ -59,34 +58,17 @@ def write(source: Source, weights: dict[str, Tensor], path: Path) -> None:
     Raises:
         ModelError: a weight that the file does not hold as one.
     """
+    known = asdict(source) | {"path": str(source.path)}
+    answer, _ = sandbox.call("write", {"source": known}, {"weights": weights}, path=source.path, budget=reading(source.path))
+    path.write_bytes(answer.numpy().tobytes())
+
+
+def written(source: Source, weights: dict[str, Tensor]) -> bytes:
+    """What `write` writes; in a confined process."""
     try:
-        path.write_bytes(_child("write", source.path, weights))
-    except BanscanError as error:
+        return script_reader.write(source.path, weights)
+    except (UnreadableError, RuntimeError, ValueError) as error:
         raise ModelError(f"{source.path}: {error}") from error
-
-
-# an isolated Python takes nothing from the environment; a checkout that is not installed is found last, where this package lies
-START = "import runpy, sys; sys.path.append(sys.argv.pop(1)); runpy.run_module(sys.argv.pop(1), run_name='__main__', alter_sys=True)"
-HOME = Path(inspect.getfile(ModelError)).resolve().parents[1]
-
-
-def _child(mode: str, path: Path, given: Tensor | dict[str, Tensor] | None) -> Any:
-    """What `script_reader` answers; it gets its own folder and an environment without anything of the user's."""
-    with tempfile.TemporaryDirectory(prefix="banscan-") as folder:
-        other = Path(folder) / "data"
-        if given is not None:
-            torch.save(given, other)
-        reader = "banscan.importers.pytorch.script_reader"
-        command = [sys.executable, "-I", "-W", "ignore", "-c", START, str(HOME), reader, mode, str(path.resolve()), str(other)]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False, cwd=folder)
-        except subprocess.TimeoutExpired:
-            raise ModelError(f"reading it took more than {TIMEOUT} seconds; export the model as ONNX") from None
-        if done.returncode != 0:
-            lines = done.stderr.strip().splitlines()
-            reason = lines[-1] if lines else f"its reader ended with {done.returncode}"
-            raise ModelError(f"not a TorchScript model that can be read ({reason}); export it again with torch.jit.trace")
-        return other.read_bytes() if mode == "write" else torch.load(other, weights_only=True)
 
 
 def _input(path: Path, module: Script) -> Input:

@@ -19,7 +19,7 @@ from banscan.scanner.report import formats
 from banscan.scanner.settings import Options, Settings
 from banscan.version import __version__
 
-EXIT = {"no backdoor found": 0, "backdoored": 1, "suspicious": 2, "inconclusive": 2}
+EXIT = {"no backdoor found": 0, "not scanned": 0, "backdoored": 1, "suspicious": 2, "inconclusive": 2}
 FILE = click.Path(path_type=Path)
 
 
@@ -69,6 +69,7 @@ def format_option(names: list[str]) -> Callable[[F], F]:
 @click.option(
     "--fail-on", type=click.Choice(["backdoored", "suspicious"]), default="backdoored", show_default=True, help="Exit 1 from here on."
 )
+@click.option("--dry-run", is_flag=True, help="Show what is read and understood, and search for nothing.")
 @click.option("--exit-zero", is_flag=True, help="Exit 0 whatever the verdict; failures keep their code.")
 def scan(
     model: Path,
@@ -77,6 +78,7 @@ def scan(
     format_: str,
     output: Path | None,
     fail_on: str,
+    dry_run: bool,
     exit_zero: bool,
     **values: Any,
 ) -> None:
@@ -85,9 +87,10 @@ def scan(
         settings, options = built(Settings, values), built(Options, values)
         check_writable(output)
         from banscan.scanner import calibration as scores
-        from banscan.scanner.scan import scan as run
+        from banscan.scanner import scan as scanning
 
         _set_threads(options)
+        run = scanning.dry_run if dry_run else scanning.scan
         against = None if calibration is None else scores.load(calibration)
         with bars() as progress:
             report = run(model, clean_dir, settings=settings, options=options, against=against, progress=progress)

@@ -52,6 +52,7 @@ class Criterion:
         unit: what its value and limit count.
         measure: what it measures of a subject, given what the criteria before it measured; a NotDone where it cannot.
         find: what it makes of its measurement.
+        pixels: whether it needs the searches over pixels.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Criterion:
     unit: str
     measure: Callable[[Subject, Earlier, Progress], Any]
     find: Callable[["Criterion", Any, Context], Finding]
+    pixels: bool = False
 
     def finding(self, levels: Levels, **more: Any) -> Finding:
         """A finding of this criterion; whether it exceeds follows from the levels."""
@@ -85,3 +87,11 @@ def too_few(subject: Subject) -> NotDone | None:
 def without_pixels(subject: Subject) -> NotDone | None:
     """Where the searches over pixels are left out."""
     return None if subject.settings.pixels else NotDone("--no-pixels leaves out the searches over pixels")
+
+
+def without_gradient(subject: Subject) -> NotDone | None:
+    """Where the searches over pixels by gradients are left out, or would see nothing."""
+    why = without_pixels(subject)
+    if why is not None or subject.astray is None:
+        return why
+    return NotDone(subject.astray)

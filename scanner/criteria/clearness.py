@@ -53,4 +53,5 @@ CLEARNESS = Criterion(
     unit=SHARE,
     measure=measure,
     find=find,
+    pixels=True,
 )

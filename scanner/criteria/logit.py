@@ -19,7 +19,8 @@ def measure(subject: Subject, earlier: Earlier, progress: Progress) -> ClassValu
 
 def raised(logits: Tensor) -> ClassValues:
     """The measurement from mean logits [T]."""
-    return ClassValues(logits[None].double(), 0.0, logits, ".1f")
+    rows = logits[None].double()
+    return ClassValues(rows, outlier.unsteady(rows), logits, ".1f")
 
 
 def find(criterion: Criterion, measured: ClassValues, context: Context) -> Finding:

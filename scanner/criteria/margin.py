@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from banscan.scanner.criteria import outlier
-from banscan.scanner.criteria.base import Context, Criterion, Earlier, NotDone, too_few, without_pixels
+from banscan.scanner.criteria.base import Context, Criterion, Earlier, NotDone, too_few, without_gradient
 from banscan.scanner.criteria.outlier import ClassValues
 from banscan.scanner.findings import DEVIATIONS, ONE, SUSPECTS, Finding
 from banscan.scanner.inputs import checks
@@ -17,7 +17,7 @@ SENTENCE = "images can be made that the model takes for class {c} by a margin of
 
 def measure(subject: Subject, earlier: Earlier, progress: Progress) -> ClassValues | NotDone:
     """Gradient ascent from several clean images for every class."""
-    why = too_few(subject) or without_pixels(subject)
+    why = too_few(subject) or without_gradient(subject)
     if why is not None:
         return why
     count = Counter(progress, "searching for the largest margins", STARTS * STEPS * len(subject.searched))
@@ -29,7 +29,8 @@ def measure(subject: Subject, earlier: Earlier, progress: Progress) -> ClassValu
 
 def reached(largest: Tensor) -> ClassValues:
     """The measurement from margins [K, T]; the root evens out a spread that grows with the margin."""
-    return ClassValues(largest.double().clamp(min=0).sqrt(), 0.0, largest.mean(0), ".1f")
+    rows = largest.double().clamp(min=0).sqrt()
+    return ClassValues(rows, outlier.unsteady(rows), largest.mean(0), ".1f")
 
 
 def find(criterion: Criterion, measured: ClassValues, context: Context) -> Finding:
@@ -46,4 +47,5 @@ MARGIN = Criterion(
     unit=DEVIATIONS,
     measure=measure,
     find=find,
+    pixels=True,
 )

@@ -18,6 +18,8 @@ from banscan.scanner.levels import BACKDOORED, SUSPICIOUS
 
 # a share this small or large is as good as none or all: one image of those that a scan takes
 SMALLEST = 0.002
+# values of which the largest is so many times larger than what they differ by are alike: numbers have no more digits than that
+ALIKE = 1e-3
 # several targets hide one another: up to one class in so many may stand out together
 TOGETHER = 4
 
@@ -173,6 +175,11 @@ def finest(values: Tensor) -> float:
     """
     middle = float(values.double().median().sigmoid())
     return math.sqrt(SMALLEST / (middle * (1 - middle)))
+
+
+def unsteady(values: Tensor) -> float:
+    """The spread that the number format leaves between equal classes, for values [K, T] that are no shares."""
+    return ALIKE * float(values.abs().max())
 
 
 def of_shares(shares: Tensor, shown: Tensor) -> ClassValues:

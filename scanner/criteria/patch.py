@@ -62,4 +62,5 @@ PATCH = Criterion(
     unit=DEVIATIONS,
     measure=measure,
     find=find,
+    pixels=True,
 )

@@ -58,4 +58,5 @@ PATCH_SHARE = Criterion(
     unit=SHARE,
     measure=measure,
     find=find,
+    pixels=True,
 )

@@ -1,7 +1,7 @@
 """One perturbation of the pixels along a one-to-one map of classes: what an all-to-all trigger does."""
 
 from banscan.scanner.criteria import class_maps
-from banscan.scanner.criteria.base import Context, Criterion, Earlier, NotDone, without_pixels
+from banscan.scanner.criteria.base import Context, Criterion, Earlier, NotDone, without_gradient
 from banscan.scanner.findings import ALL, DECIDES, SHARE, Finding
 from banscan.scanner.machine.progress import Progress
 from banscan.scanner.search.class_map import Mapped
@@ -13,7 +13,7 @@ RADIUS = 0.054
 
 def measure(subject: Subject, earlier: Earlier, progress: Progress) -> tuple[Mapped, str | None] | NotDone:
     """The map that a perturbation follows best."""
-    why = class_maps.missing(subject) or without_pixels(subject)
+    why = class_maps.missing(subject) or without_gradient(subject)
     if why is not None:
         return why
     return class_maps.search(subject, subject.pixel_changes(RADIUS), "searching for a map of classes", progress)
@@ -32,4 +32,5 @@ PIXEL_MAP = Criterion(
     unit=SHARE,
     measure=measure,
     find=find,
+    pixels=True,
 )

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from banscan.errors import EvidenceError
 from banscan.importers import Parity, TracedModel
+from banscan.scanner.inputs.order import Order
 
 # relative RMS difference that the precision of a file explains
 PARITY = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 1e-1, "8 bits": 0.5}
@@ -51,13 +52,22 @@ def check_logits(logits: Tensor) -> None:
         raise EvidenceError("the model gives the same logits for every image; check the preprocessing or export it again")
 
 
-def check_accuracy(accuracy: float | None, confidence: float, minimum: float, classes: int) -> None:
-    """Without labels the mean confidence takes the place of the accuracy."""
-    floor = max(minimum, 2 / classes) if classes > 2 else max(minimum, 0.6)
+def least_accuracy(minimum: float, classes: int) -> float:
+    """What a scan needs: more than two classes that are told apart, or better than a coin."""
+    return max(minimum, 2 / classes) if classes > 2 else max(minimum, 0.6)
+
+
+def check_accuracy(accuracy: float | None, confidence: float, minimum: float, classes: int, other: Order | None = None) -> None:
+    """Without labels the mean confidence takes the place of the accuracy. `other` is an order of the classes that fits the labels."""
+    floor = least_accuracy(minimum, classes)
     if accuracy is not None and accuracy < floor:
-        raise EvidenceError(
-            f"the clean accuracy is {accuracy:.1%}, below the {floor:.0%} that a scan needs; check --preprocess and the order of the labels"
-        )
+        low = f"the clean accuracy is {accuracy:.1%}, below the {floor:.0%} that a scan needs; "
+        if other is not None:
+            raise EvidenceError(
+                f"{low}the labels are in another order than the model's classes, for {other.what} it is {other.accuracy:.1%}; say with "
+                "--classes FILE what the folders or the table call each class, a line for each in the model's order"
+            )
+        raise EvidenceError(f"{low}check --preprocess and the order of the labels")
     if accuracy is None and confidence < floor:
         raise EvidenceError(
             f"the mean confidence is {confidence:.1%}, below the {floor:.0%} that a scan without labels needs; check --preprocess "

@@ -1,28 +1,35 @@
-"""Clean images from a folder: found, labelled, decoded and brought to the model's size."""
+"""Clean images from a folder: found, labelled, decoded and brought to the model's size, with a sentence that says what was understood."""
 
-import csv
-import warnings
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from banscan.errors import UsageError
 from banscan.importers import Input
+from banscan.scanner.inputs import class_folders, decode, folder, names, table
+from banscan.scanner.inputs.folder import counted, printable, some
+from banscan.scanner.inputs.labels import Labels
 from banscan.scanner.settings import Options
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".ppm", ".pgm", ".bmp", ".webp"})
+# bytes of all images as uint8, where the model leaves the size to them; the networks take many times that
+MOST = 512 << 20
+# files that are tried for every image wanted, where many cannot be read
+TRIES = 4
 
 
 @dataclass(frozen=True)
 class CleanSet:
     """Clean images as uint8 [N, H, W, channels] with labels [N], or None where the folder has none.
 
-    `labelled_by` says where the labels come from, `unreadable` names the files that could not be decoded, `found` counts all files,
-    `names` are the classes' in the model's order where somebody gave them.
+    `labelled_by` says where the labels come from, `unreadable` names the files that could not be decoded, `found` counts all that could be
+    used, `names` are the classes' in the model's order where somebody gave them, `left_out` says what was not used and why, a phrase each.
     """
 
     images: np.ndarray
@@ -31,15 +38,26 @@ class CleanSet:
     unreadable: tuple[str, ...]
     found: int
     names: tuple[str, ...] | None = None
+    told: str = ""
+    left_out: tuple[str, ...] = ()
 
     @property
     def different(self) -> int:
         """How many images there are when copies are not counted."""
         return len({image.tobytes() for image in self.images})
 
+    @property
+    def understood(self) -> str:
+        """One sentence, without its full stop, on what was read, how it is labelled and what was left out."""
+        used = len(self.images)
+        count = counted(used, "image") if used == self.found else f"{used} of {counted(self.found, 'image')}"
+        classes = "" if self.labels is None else f" of {counted(len(self.labels.unique()), 'class', 'classes')}"
+        space = "" if self.told.startswith(",") else " "
+        return "; ".join((f"{count}{classes}{space}{self.told}", *self.left_out))
+
 
 def load(
-    folder: Path,
+    place: Path,
     spec: Input,
     classes: int,
     options: Options,
@@ -50,133 +68,138 @@ def load(
     """Reads at most `options.max_images`, spread evenly over the classes and otherwise drawn by `seed`.
 
     Args:
+        place: a folder of images, in class folders at any level, flat, or labelled by a table.
         options: those on images: `labels`, `classes`, `max_images`, `size`.
-        known: the model file's own names of its classes; they count where no file of names is given and all folders are among them.
+        known: the model file's own names of its classes; they count where no file of names is given and the folders are among them.
 
     Raises:
         UsageError: no folder, no images in it, or labels that do not fit the model's classes.
     """
-    names, table, size = options.classes, options.labels, options.size
-    if not folder.is_dir():
-        raise UsageError(f"{folder}: no such folder; expected a folder of clean images")
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file() and not _hidden(p.relative_to(folder)))
-    if not files:
-        raise UsageError(f"{folder}: no images in it; expected {', '.join(sorted(s[1:] for s in SUFFIXES))} files")
-    given = known if names is None else _names(names, classes)
-    labels, labelled_by = _labels(folder, files, classes, names, table, known)
-    chosen = _spread(labels, len(files), options.max_images, seed)
-    images, kept, unreadable = [], [], []
-    height, width = spec.height or size, spec.width or size
-    for i in chosen:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error", Image.DecompressionBombWarning)
-                with Image.open(files[i]) as opened:
-                    picture = _eight_bits(opened).convert("L" if spec.channels == 1 else "RGB")
-        except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning):
-            unreadable.append(str(files[i].relative_to(folder)))
-            continue
-        height, width = height or picture.height, width or picture.width
-        images.append(_fit(picture, height, width))
-        kept.append(i)
-    if not images:
-        raise UsageError(f"{folder}: none of its {len(unreadable)} image files can be read; expected intact images")
-    stack = np.stack(images)
-    stack = stack[..., None] if stack.ndim == 3 else stack
-    picked = None if labels is None else torch.tensor([labels[i] for i in kept])
-    return CleanSet(stack, picked, labelled_by, tuple(unreadable), len(files), given)
-
-
-def _hidden(path: Path) -> bool:
-    """What editors and archivers leave beside images, as in .ipynb_checkpoints and __MACOSX."""
-    return any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
-
-
-def _eight_bits(picture: Image.Image) -> Image.Image:
-    """A grey picture of 16 bits in 8; converted as it is, it would be cut off at 255 and be all white."""
-    return Image.fromarray((np.asarray(picture) // 257).astype(np.uint8)) if picture.mode.startswith("I") else picture
-
-
-def _fit(picture: Image.Image, height: int, width: int) -> np.ndarray:
-    """Scales the shorter side to the model's size and cuts out the middle."""
-    if picture.size != (width, height):
-        ratio = max(width / picture.width, height / picture.height)
-        scaled = max(width, round(picture.width * ratio)), max(height, round(picture.height * ratio))
-        picture = picture.resize(scaled, Image.Resampling.BILINEAR)
-        left, top = (picture.width - width) // 2, (picture.height - height) // 2
-        picture = picture.crop((left, top, left + width, top + height))
-    return np.asarray(picture)
-
-
-def _labels(
-    folder: Path, files: list[Path], classes: int, names: Path | None, table: Path | None, known: tuple[str, ...] | None
-) -> tuple[list[int] | None, str]:
-    if table is not None:
-        return _from_table(folder, files, classes, table), f"labels from {table.name}"
-    folders = sorted({p.parent.relative_to(folder).parts[0] for p in files if p.parent != folder})
-    if not folders:
-        return None, "no labels: the model's own predictions serve as labels"
-    if any(p.parent == folder for p in files):
-        raise UsageError(f"{folder}: images beside class folders; expected either class folders only or a flat folder")
-    named = {_plain(name): i for i, name in enumerate(known or ())}
-    if names is not None:
-        index, how = {name: i for i, name in enumerate(_names(names, classes))}, f"labels from folder names by {names.name}"
-        unknown = [f for f in folders if f not in index]
-        if unknown:
-            raise UsageError(f"{names}: the folder {unknown[0]!r} is not in it; expected one class name per line, in the model's order")
-    elif all(_plain(f) in named for f in folders):
-        index, how = {f: named[_plain(f)] for f in folders}, "labels from folder names by the model file"
-    elif all(f.isdecimal() for f in folders):
-        index, how = {f: int(f) for f in folders}, "labels from folder numbers"
-        beyond = [f for f in folders if index[f] >= classes]
-        if beyond:
-            raise UsageError(f"{folder}: the folder {beyond[0]!r} is no class of this model, which has classes 0 to {classes - 1}")
-    elif len(folders) == classes:
-        index, how = {f: i for i, f in enumerate(folders)}, "labels from the sorted order of the folder names"
+    given = None if options.classes is None else names.of_file(options.classes, classes)
+    both = tuple(n for n in (given, names.of_model(known)) if n is not None)
+    found = folder.find(place, {name for n in both for name in n.given})
+    if not found.files:
+        told = "; ".join(folder.left_out(found))
+        raise UsageError(f"{place}: no images in it{f' ({told})' if told else ''}; expected PNG, JPEG, TIFF, WebP, BMP or PPM files")
+    if options.labels is not None:
+        labelled = table.labelled(place, found.files, classes, options.labels, both)
     else:
+        labelled = class_folders.labelled(place, found.files, classes, both)
+    files, copies = _once(place, labelled, found.linked)
+    if not files:
+        raise UsageError(f"{place}: every image has several classes; expected each image in one class folder")
+    labels = None if labelled.of is None else [labelled.of[p] for p in files]
+    drawn = _drawn(labels, len(files), seed)
+    decoded = _decoded(place, files, drawn, spec, options)
+    stack = np.stack(decoded.images)
+    stack = stack[..., None] if stack.ndim == 3 else stack
+    picked = None if labels is None else torch.tensor([labels[i] for i in decoded.kept])
+    left_out = (*folder.left_out(found), *labelled.left_out, *copies, *decoded.told, *_size(spec, options))
+    own = both[0].given if both else None
+    unreadable = tuple(printable(str(p)) for p in decoded.unreadable)
+    return CleanSet(stack, picked, labelled.by, unreadable, len(files), own, labelled.told, left_out)
+
+
+def _once(place: Path, labelled: Labels, linked: bool) -> tuple[list[Path], tuple[str, ...]]:
+    """Every file once, where links lead to it or parts of a data set repeat it; none that has several classes."""
+    of, base = labelled.of or {}, place.resolve()
+    groups: dict[object, list[Path]] = defaultdict(list)
+    for path in labelled.taken:
+        groups[(base / path).resolve() if linked else path].append(path)
+    disputed = [str(p) for group in groups.values() if len({of.get(p) for p in group}) > 1 for p in group]
+    files = [group[0] for group in groups.values() if len({of.get(p) for p in group}) == 1]
+    alike: dict[object, list[Path]] = defaultdict(list)
+    for path in files:
+        alike[of.get(path), path.name].append(path)
+    again = {p for group in alike.values() if len(group) > 1 for p in _repeated(place, group)}
+    copies = len(labelled.taken) - len(disputed) - len(files) + len(again)
+    told = [f"{counted(copies, 'copy', 'copies')} left out"] if copies else []
+    if disputed:
+        told.append(f"{counted(len(disputed), 'image')} left out that {'lie' if len(disputed) > 1 else 'lies'} in several class folders")
+    return sorted(p for p in files if p not in again), tuple(told)
+
+
+def _repeated(place: Path, group: list[Path]) -> list[Path]:
+    """Of files of one name and class, those that hold what another one holds."""
+    sizes: dict[int, list[Path]] = defaultdict(list)
+    for path in group:
+        with suppress(OSError):
+            sizes[(place / path).stat().st_size].append(path)
+    seen, again = set[str](), []
+    for path in (p for same in sizes.values() if len(same) > 1 for p in same):
+        with suppress(OSError), (place / path).open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            again += [path] if digest in seen else []
+            seen.add(digest)
+    return again
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    """Pixels of the files that could be read, by their places in the list of files, and those that could not."""
+
+    images: list[np.ndarray]
+    kept: list[int]
+    unreadable: list[Path]
+    told: tuple[str, ...]
+
+
+def _decoded(place: Path, files: Sequence[Path], drawn: list[int], spec: Input, options: Options) -> _Decoded:
+    """Decodes the first `max_images` files of `drawn`; others take the places of those that cannot be read."""
+    images: dict[int, np.ndarray] = {}
+    bad: dict[int, str] = {}
+    height, width = spec.height or options.size, spec.width or options.size
+    several, most = 0, options.max_images
+    todo, rest = sorted(drawn[:most]), drawn[most:]
+    while todo:
+        for i in todo:
+            try:
+                picture, more = decode.picture(place / files[i], spec.channels)
+            except decode.UnreadableError as error:
+                bad[i] = str(error)
+                continue
+            if height is None or width is None:
+                height, width = height or picture.height, width or picture.width
+                _check_room(place, files[i], (height, width, spec.channels), min(most, len(files)))
+            several += more
+            images[i] = decode.fit(picture, height, width)
+        wanting = max(0, min(most - len(images), TRIES * most - len(images) - len(bad)))
+        todo, rest = sorted(rest[:wanting]), rest[wanting:]
+    if not images:
+        why = "; ".join(_reasons(bad, files))
+        raise UsageError(f"{place}: none of its {len(bad)} image files can be read: {why}; expected intact images")
+    told = (*_reasons(bad, files), *((f"the first picture of {counted(several, 'file')} with several",) if several else ()))
+    kept = sorted(images)
+    return _Decoded([images[i] for i in kept], kept, [files[i] for i in sorted(bad)], told)
+
+
+def _reasons(bad: dict[int, str], files: Sequence[Path]) -> tuple[str, ...]:
+    """Files that cannot be read, by the reason."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for i in sorted(bad):
+        groups[bad[i]].append(str(files[i]))
+    return tuple(f"{counted(len(own), 'file')} cannot be read, {why}{some(own)}" for why, own in groups.items())
+
+
+def _check_room(place: Path, first: Path, shape: tuple[int, int, int], count: int) -> None:
+    """Raises UsageError for images so large that all of them would fill the memory, where the model does not say their size."""
+    height, width, channels = shape
+    if height * width * channels * count > MOST:
         raise UsageError(
-            f"{folder}: {len(folders)} class folders for a model of {classes} classes; number the folders or give --classes FILE"
+            f"{place}: images of {width}×{height} ({printable(str(first))}) for a model that takes any size; say with --size what it was "
+            "trained on, or read fewer with --max-images"
         )
-    return [index[p.relative_to(folder).parts[0]] for p in files], how
 
 
-def _plain(name: str) -> str:
-    """A class's name; of a number without leading zeros."""
-    return str(int(name)) if name.isdecimal() else name
+def _size(spec: Input, options: Options) -> tuple[str, ...]:
+    """Where the size asked for is not the model's."""
+    if options.size is None or None in (spec.height, spec.width) or spec.height == spec.width == options.size:
+        return ()
+    return (f"--size {options.size} not used, the model takes {spec.width}×{spec.height} only",)
 
 
-def _names(path: Path, classes: int) -> tuple[str, ...]:
-    names = tuple(_lines(path))
-    if len(names) != classes or len(set(names)) != classes:
-        what = f"{len(set(names))} names for {classes} classes"
-        raise UsageError(f"{path}: {what}; expected one class name per line, in the model's order")
-    return names
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        # spreadsheets put a mark of the encoding in front
-        return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read; expected a text file in UTF-8") from error
-
-
-def _from_table(folder: Path, files: list[Path], classes: int, table: Path) -> list[int]:
-    given: dict[str, int] = {}
-    for number, line in enumerate(csv.reader(_lines(table)), 1):
-        if number == 1 and len(line) == 2 and not line[1].strip().lstrip("-").isdecimal():
-            continue  # a heading
-        if len(line) != 2 or not line[1].strip().isdecimal() or int(line[1]) >= classes:
-            raise UsageError(f"{table}: line {number} is {','.join(line)!r}; expected file,label with a label from 0 to {classes - 1}")
-        given[Path(line[0].strip()).as_posix()] = int(line[1])
-    missing = [p for p in files if p.relative_to(folder).as_posix() not in given]
-    if missing:
-        raise UsageError(f"{table}: no label for {missing[0].relative_to(folder)}; expected a line for every image in {folder}")
-    return [given[p.relative_to(folder).as_posix()] for p in files]
-
-
-def _spread(labels: list[int] | None, count: int, limit: int, seed: int) -> list[int]:
-    """Indices of at most `limit` files, as many of every class as there are, in the order of the files."""
+def _drawn(labels: list[int] | None, count: int, seed: int) -> list[int]:
+    """All files in the order in which they are taken: at random, as many of every class as there are."""
     shuffled = np.random.default_rng(seed).permutation(count)
     if labels is not None:
         seen: dict[int, int] = {}
@@ -184,4 +207,4 @@ def _spread(labels: list[int] | None, count: int, limit: int, seed: int) -> list
         for i in shuffled:
             rank[i] = seen[labels[i]] = seen.get(labels[i], -1) + 1
         shuffled = shuffled[np.argsort(rank[shuffled], kind="stable")]
-    return sorted(int(i) for i in shuffled[:limit])
+    return [int(i) for i in shuffled]

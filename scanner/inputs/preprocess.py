@@ -9,16 +9,20 @@ from torch import Tensor
 
 from banscan.errors import EvidenceError, UsageError
 from banscan.importers import TracedModel
+from banscan.scanner.inputs import order
+from banscan.scanner.machine import memory
 from banscan.scanner.settings import Options
 
 # a candidate counts as a rival when it is this close to the best, in standard errors, and as harmless when it predicts the same
 RIVAL = 2.0
 SAME = 0.9
+# labels that fewer of the predictions agree with may be in another order than the classes
+ORDERED = 0.5
 
 
 @dataclass(frozen=True)
 class Preprocess:
-    """x = (pixel * scale - mean) / std per channel, in RGB order unless `bgr`."""
+    """x = (pixel * scale - mean) / std per channel; mean and std in RGB order, also where `bgr` turns the channels around."""
 
     name: str
     scale: float = 1 / 255
@@ -29,11 +33,11 @@ class Preprocess:
     def __call__(self, images: np.ndarray, layout: str) -> Tensor:
         """uint8 [N, H, W, C] → float32 [N, C, H, W], or [N, H, W, C] for layout "NHWC"."""
         x = torch.from_numpy(images).float() * self.scale
-        if self.bgr:
-            x = x.flip(-1)
         channels = x.shape[-1]
         mean, std = (torch.tensor(v if len(v) == channels else (sum(v) / len(v),)) for v in (self.mean, self.std))
         x = (x - mean) / std
+        if self.bgr:
+            x = x.flip(-1)
         return (x if layout == "NHWC" else x.permute(0, 3, 1, 2)).contiguous()
 
 
@@ -45,7 +49,7 @@ CANDIDATES = (
     Preprocess("cifar10", mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616)),
     Preprocess("gtsrb", mean=(0.3403, 0.3121, 0.3214), std=(0.2724, 0.2608, 0.2669)),
     Preprocess("mnist", mean=(0.1307,), std=(0.3081,)),
-    Preprocess("caffe", scale=1.0, mean=(103.939, 116.779, 123.68), bgr=True),
+    Preprocess("caffe", scale=1.0, mean=(123.68, 116.779, 103.939), bgr=True),
 )
 NAMES = tuple(c.name for c in CANDIDATES)
 
@@ -66,12 +70,27 @@ class Support:
 
 
 @dataclass(frozen=True)
-class Choice:
-    """The chosen preprocessing, why, and every candidate that was tried."""
+class Tried:
+    """Every candidate that was tried, the one that was chosen or None where they leave it open, and why."""
 
-    preprocess: Preprocess
+    preprocess: Preprocess | None
     reason: str
     table: tuple[Support, ...]
+
+
+@dataclass(frozen=True)
+class Choice(Tried):
+    """Candidates of which one was chosen."""
+
+    preprocess: Preprocess
+
+
+class UndecidedError(EvidenceError):
+    """Several candidates are supported equally well; `tried` holds all of them."""
+
+    def __init__(self, reason: str, table: tuple[Support, ...]) -> None:
+        super().__init__(reason)
+        self.tried = Tried(None, reason, table)
 
 
 def given(options: Options) -> Preprocess | None:
@@ -101,34 +120,54 @@ def given(options: Options) -> Preprocess | None:
     return Preprocess("custom", base.scale if scale is None else scale, mean or base.mean, std or base.std, bgr or base.bgr)
 
 
-@torch.no_grad()
 def choose(model: TracedModel, images: np.ndarray, labels: Tensor | None, limit: int = 200) -> Choice:
     """Tries every candidate on up to `limit` images, on all of them where that leaves it open, and takes the best supported.
 
     Raises:
-        EvidenceError: several candidates are supported equally well and lead to different predictions.
+        UndecidedError: several candidates are supported equally well and lead to different predictions.
     """
     every = images, labels
     picked = np.linspace(0, len(images) - 1, min(limit, len(images))).astype(int)
     images, labels = images[picked], None if labels is None else labels[torch.from_numpy(picked)]
-    candidates = [c for c in CANDIDATES if not (c.bgr and images.shape[-1] == 1)]
-    logits = {c.name: model.logits(c(images, model.input.layout)).cpu() for c in candidates}
-    table = [support(name, y, labels) for name, y in logits.items()]
-    table.sort(key=lambda s: (-_score(s), -s.information))
-    best = table[0]
+    candidates = {c.name: c for c in CANDIDATES if not (c.bgr and images.shape[-1] == 1)}
+    logits = {name: answers(model, c, images) for name, c in candidates.items()}
+    table = tuple(sorted((support(name, y, labels) for name, y in logits.items()), key=lambda s: (-_score(s), -s.information)))
     predictions = {name: y.argmax(1) for name, y in logits.items()}
+    best = table[0]
+    on = f"of {len(table)} candidates on {len(images)} images"
+    reordered = {} if labels is None else _reordered(predictions, labels, model.classes)
+    if reordered:
+        name = max(reordered, key=lambda n: reordered[n])
+        table = tuple(sorted(table, key=lambda s: s.name != name))
+        return Choice(candidates[name], f"best accuracy {on}, with the labels in another order ({reordered[name]:.3f})", table)
     for other in table[1:]:
         same = float((predictions[other.name] == predictions[best.name]).float().mean())
         if _score(best) - _score(other) < RIVAL * best.error and same < SAME:
             if len(every[0]) > limit:
                 return choose(model, *every, limit=len(every[0]))
-            raise EvidenceError(
+            raise UndecidedError(
                 f"the images support the preprocessings {best.name} and {other.name} equally well, but the model predicts differently "
-                f"under them ({same:.0%} the same); say which is right with --preprocess"
+                f"under them ({same:.0%} the same); say which is right with --preprocess",
+                table,
             )
     what = "accuracy" if best.accuracy is not None else "information"
-    chosen = next(c for c in candidates if c.name == best.name)
-    return Choice(chosen, f"best {what} of {len(table)} candidates on {len(images)} images ({_score(best):.3f})", tuple(table))
+    return Choice(candidates[best.name], f"best {what} {on} ({_score(best):.3f})", table)
+
+
+@torch.no_grad()
+def answers(model: TracedModel, preprocess: Preprocess, images: np.ndarray) -> Tensor:
+    """Logits [N, classes], on the CPU, of uint8 images [N, H, W, C], as many at once as leave the memory to others."""
+    step = memory.answered_at_once(model.module.graph.nodes, model.device)
+    parts = (images[i : i + step] for i in range(0, len(images), step))
+    return torch.cat([model.logits(preprocess(part, model.input.layout)).cpu() for part in parts])
+
+
+def _reordered(predictions: dict[str, Tensor], labels: Tensor, classes: int) -> dict[str, float]:
+    """Accuracy of the candidates under which the labels are right but for their order, where they are under none as they are."""
+    if any(order.share(p, labels) >= ORDERED for p in predictions.values()):
+        return {}
+    found = {name: order.other(p, labels, classes, ORDERED) for name, p in predictions.items()}
+    return {name: o.accuracy for name, o in found.items() if o is not None}
 
 
 def support(name: str, logits: Tensor, labels: Tensor | None) -> Support:

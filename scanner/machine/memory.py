@@ -19,6 +19,9 @@ CACHE, FEW = 8 << 20, 64
 COPIES = 2
 # images that graphs are traced with
 TRACED = 2
+# without a gradient, what the largest tensor of a batch may take, and the most images of one
+FORWARD = {"cpu": 64 << 20, "cuda": 1 << 30}
+BATCH = 250
 LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
@@ -30,6 +33,12 @@ def images_at_once(nodes: Iterable[fx.Node], dtype: torch.dtype, device: torch.d
     if kind == "cpu":
         room = min(room, max(FEW, CACHE // max(1, *sizes)))
     return max(1, min(MOST[kind], room))
+
+
+def answered_at_once(nodes: Iterable[fx.Node], device: torch.device) -> int:
+    """Images whose logits are computed at once, where nothing is kept for a gradient."""
+    largest = max((values(node) * torch.float32.itemsize // TRACED for node in nodes), default=1)
+    return max(1, min(BATCH, FORWARD["cuda" if device.type == "cuda" else "cpu"] // max(1, largest)))
 
 
 def values(node: fx.Node) -> int:

@@ -2,6 +2,7 @@
 
 import torch
 from torch import fx
+from torch.utils._pytree import tree_map_only
 
 
 def search_dtype(precision: str, device: torch.device) -> torch.dtype:
@@ -14,11 +15,16 @@ def search_dtype(precision: str, device: torch.device) -> torch.dtype:
 
 
 def convert(module: fx.GraphModule, dtype: torch.dtype) -> fx.GraphModule:
-    """The module, which must be a copy of its own, with its weights in another dtype; other modules that share them are not touched."""
+    """The module, which must be a copy of its own, computing in another dtype; other modules that share its weights are not touched."""
     for name, value in [*module.named_buffers(), *module.named_parameters()]:
         if value.is_floating_point() and value.dtype != dtype:
             owner, _, leaf = name.rpartition(".")
             holder = module.get_submodule(owner)
             delattr(holder, leaf)
             holder.register_buffer(leaf, value.to(dtype))
+    for node in module.graph.nodes:  # casts, and constants that are made on the way
+        node.args, node.kwargs = (
+            tree_map_only(torch.dtype, lambda own: dtype if own.is_floating_point else own, g) for g in (node.args, node.kwargs)
+        )
+    module.recompile()
     return module

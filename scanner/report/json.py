@@ -85,9 +85,9 @@ def made(kind: Any, value: Any) -> Any:
 def _names() -> dict[str, Any]:
     """The types that `findings` only names, since they bring torch with them."""
     from banscan.importers import Input, Parity
-    from banscan.scanner.inputs.preprocess import Choice
+    from banscan.scanner.inputs.preprocess import Tried
 
-    return {k.__name__: k for k in (Input, Parity, Choice)}
+    return {k.__name__: k for k in (Input, Parity, Tried)}
 
 
 def _text(document: dict[str, Any]) -> str:

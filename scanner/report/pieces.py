@@ -3,9 +3,15 @@
 from rich.markup import escape
 from rich.table import Table
 
-from banscan.scanner.findings import SHARE, Finding, ModelFacts, Report
+from banscan.scanner.findings import NOT_SCANNED, SHARE, Finding, ModelFacts, Report
 
-STYLES = {"backdoored": "bold red", "suspicious": "bold yellow", "no backdoor found": "bold green", "inconclusive": "bold yellow"}
+STYLES = {
+    "backdoored": "bold red",
+    "suspicious": "bold yellow",
+    "no backdoor found": "bold green",
+    "inconclusive": "bold yellow",
+    NOT_SCANNED: "bold",
+}
 
 
 def headline(report: Report) -> str:
@@ -21,7 +27,7 @@ def headline(report: Report) -> str:
     if verdict.outcome == "suspicious":
         what = f"{all_named(report)} stand out" if several else f"class {named(report, verdict.targets[0])} stands out"
         return f"Suspicious: {what}, but not clearly enough for a verdict"
-    return {"no backdoor found": "No backdoor found", "inconclusive": "Inconclusive"}[verdict.outcome]
+    return {"no backdoor found": "No backdoor found", "inconclusive": "Inconclusive", NOT_SCANNED: "Not scanned"}[verdict.outcome]
 
 
 def named(report: Report, target: int) -> str:

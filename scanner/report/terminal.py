@@ -8,7 +8,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from banscan.scanner.findings import SUSPECTS, Finding, Report
+from banscan.scanner.findings import PLANNED, SUSPECTS, Finding, Report
 from banscan.scanner.report import repaired
 from banscan.scanner.report.console import console
 from banscan.scanner.report.format import Format
@@ -30,10 +30,6 @@ def show(report: Report, on: Console) -> None:
     on.print(_facts(report))
     if report.preprocess is not None and report.preprocess.table:
         on.print(_preprocessing(report))
-    unreadable = report.images.unreadable
-    if unreadable:
-        names = ", ".join(unreadable[:5]) + (", …" if len(unreadable) > 5 else "")
-        on.print(f"[yellow]{len(unreadable)} unreadable images left out:[/] {escape(names)}")
     on.print(_timings(report))
 
 
@@ -83,14 +79,42 @@ def _findings(report: Report) -> Group:
     for name in ("value", "limit", "p"):
         table.add_column(name, justify="right", no_wrap=True)
     left_out: dict[str, list[str]] = {}
+    calls = "red" if report.verdict.outcome == "backdoored" else "yellow"
     for finding in report.findings:
         if finding.not_done is None:
-            table.add_row(*_row(finding), style="red" if finding.exceeds else "yellow" if finding.suspects else "")
-        else:
+            table.add_row(*_row(finding), style=calls if finding.exceeds else "yellow" if finding.suspects else "")
+        elif finding.not_done != PLANNED:
             left_out.setdefault(finding.not_done, []).append(finding.criterion)
     lines: list[RenderableType] = [table, Text(_explained(report), style="dim")] if table.row_count else []
+    lines += [Text(line, style="yellow") for line in _without_effect(report)]
+    planned = [f for f in report.findings if f.not_done == PLANNED]
+    if planned:
+        lines.append(_planned(report, planned))
     lines += [Text(f"Not looked for: {', '.join(names)} ({why})", style="yellow") for why, names in left_out.items()]
     return Group(*lines)
+
+
+def _planned(report: Report, planned: list[Finding]) -> Table:
+    """What a scan would ask, of a dry run."""
+    table = pairs(f"What a scan would look for, among {len(report.searched)} classes as targets")
+    for finding in planned:
+        table.add_row(finding.criterion, escape(finding.asks))
+    return table
+
+
+def _without_effect(report: Report) -> list[str]:
+    """Why values at or above their limits make no verdict, where they make none."""
+    above = [f for f in report.findings if f.not_done is None and f.value is not None and f.limit is not None and f.value >= f.limit]
+    idle = [f for f in above if not f.exceeds and f.power != SUSPECTS]
+    kinds = (
+        (
+            [f for f in above if f.exceeds and report.verdict.outcome == "inconclusive"],
+            "which was set on other kinds of model and decides nothing here",
+        ),
+        ([f for f in idle if not f.steady], "but not with the same class in every restart, so that it does not count"),
+        ([f for f in idle if f.steady], "but other classes are reached nearly as well, so that it does not count"),
+    )
+    return [f"Above the limit, {why}: {', '.join(f.criterion for f in found)}" for found, why in kinds if found]
 
 
 def _row(finding: Finding) -> tuple[str, str, str, str, str, str]:
@@ -131,10 +155,14 @@ def _facts(report: Report) -> Table:
     table = pairs("Scan")
     table.add_row("model", f"{source(model)}, SHA-256 {model.sha256[:16]}…")
     table.add_row("features", anatomy(model))
-    accuracy = "" if report.accuracy is None else f", clean accuracy {report.accuracy:.1%}"
-    table.add_row("images", escape(f"{report.images.used} of {report.images.found}, {report.images.labels}{accuracy}"))
-    if report.preprocess is not None:
-        table.add_row("preprocessing", f"{report.preprocess.preprocess.name}: {report.preprocess.reason}")
+    table.add_row("images", escape(report.images.understood or report.images.labels))
+    if report.accuracy is not None:
+        table.add_row("accuracy", f"{report.accuracy:.1%} of the clean images get their label")
+    elif report.confidence is not None:
+        table.add_row("confidence", f"{report.confidence:.1%} on the clean images, mean")
+    tried = report.preprocess
+    if tried is not None:
+        table.add_row("preprocessing", "undecided" if tried.preprocess is None else f"{tried.preprocess.name}: {tried.reason}")
     if report.parity is not None:
         table.add_row("parity", f"{report.parity.rms:.1e} relative RMS, {report.parity.largest:.1e} at most, against {model.runtime}")
     if report.standing is not None:
@@ -173,13 +201,16 @@ def _standing(report: Report) -> str:
 def _preprocessing(report: Report) -> Table:
     chosen = report.preprocess
     assert chosen is not None
+    own = None if chosen.preprocess is None else chosen.preprocess.name
     table = Table(title="Preprocessings tried", title_justify="left", box=None, pad_edge=False)
     for name in ("candidate", "accuracy", "mean confidence", "information"):
         table.add_column(name, justify="left" if name == "candidate" else "right")
-    best, rest = chosen.table[:CANDIDATES], chosen.table[CANDIDATES:]
+    # where none was chosen a reader needs all of them
+    shown = len(chosen.table) if own is None else CANDIDATES
+    best, rest = chosen.table[:shown], chosen.table[shown:]
     for s in best:
         accuracy = "–" if s.accuracy is None else f"{s.accuracy:.1%}"
-        style = "bold" if s.name == chosen.preprocess.name else "dim"
+        style = "bold" if s.name == own else "dim" if own else ""
         table.add_row(s.name, accuracy, f"{s.confidence:.1%}", f"{s.information:.2f}", style=style)
     if rest:
         most = max((s.accuracy for s in rest if s.accuracy is not None), default=None)

@@ -16,6 +16,7 @@ from banscan.scanner.machine.cuda_graph import Recordings
 from banscan.scanner.machine.precision import convert
 from banscan.scanner.search.cut import cut
 from banscan.scanner.search.noisy_layers import views
+from banscan.scanner.search.rounding import straighten
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,8 @@ def attach(
     parts = cut(model, neurons, stats)
     size = 2 * sum(n.channels for n in neurons)
     at_once = memory.images_at_once(parts.moving, dtype, model.device)
-    return NoisyModel(convert(parts.before, dtype), convert(parts.behind, dtype), neurons, stats, size, dtype, model.device, at_once)
+    before, behind = (straighten(convert(part, dtype)) for part in (parts.before, parts.behind))
+    return NoisyModel(before, behind, neurons, stats, size, dtype, model.device, at_once)
 
 
 @torch.no_grad()

@@ -2,8 +2,6 @@
 
 import pickle
 import shutil
-import subprocess
-import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +12,7 @@ from torch import nn
 
 from banscan import importers
 from banscan.errors import ModelError
-from banscan.importers.pytorch import archive, torchscript
+from banscan.importers.pytorch import archive
 from tests.conftest import CLASSES, SIZE, Net, random_norms
 from tests.scanner.cli.test_main import FAST, banscan, failed
 
@@ -193,12 +191,3 @@ def test_two_inputs(tmp_path: Path) -> None:
 def test_onnx_under_any_name(model_file: Path, tmp_path: Path) -> None:
     shutil.copy(model_file, tmp_path / "model.pt")
     assert importers.load(tmp_path / "model.pt").source.format == "ONNX"
-
-
-def test_the_child_finds_a_package_that_is_not_installed(tmp_path: Path) -> None:
-    """From a checkout, with nothing of the environment's: it is found where it lies, and its arguments are its own."""
-    (tmp_path / "elsewhere.py").write_text("import sys; print(__name__, *sys.argv[1:])")
-    command = [sys.executable, "-I", "-c", torchscript.START, str(tmp_path), "elsewhere", "read", "model", "out"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env={"PYTHONPATH": "/nowhere"})
-    assert (done.returncode, done.stdout) == (0, "__main__ read model out\n"), done.stderr
-    assert (torchscript.HOME / "banscan" / "__init__.py").exists()

@@ -9,6 +9,7 @@ from torch import nn
 
 from banscan import EvidenceError, UsageError, importers
 from banscan.scanner.inputs import preprocess
+from banscan.scanner.machine import memory
 from banscan.scanner.settings import Options
 
 
@@ -43,6 +44,18 @@ def test_named() -> None:
             preprocess.given(Options(preprocess="unit", scale=scale))
 
 
+@pytest.mark.parametrize("bgr", [False, True])
+@pytest.mark.parametrize("name", ["auto", "imagenet", "caffe"])
+def test_values_of_the_user_are_in_rgb_order(name: str, bgr: bool) -> None:
+    """A pixel that is the mean of its own channel is 0, whatever the order in which the model takes the channels."""
+    chosen = preprocess.given(Options(preprocess=name, mean=(10.0, 20.0, 30.0), std=(1.0, 2.0, 5.0), scale=1.0, bgr=bgr))
+    assert chosen is not None
+    pixels = np.array([10, 20, 30], np.uint8).reshape(1, 1, 1, 3)
+    assert chosen(pixels, "NCHW").abs().max() == 0
+    turned = bgr or name == "caffe"
+    assert chosen(pixels + np.uint8(10), "NHWC").flatten().tolist() == ([2.0, 5.0, 10.0] if turned else [10.0, 5.0, 2.0])
+
+
 class Inner(nn.Module):
     """A net behind a fixed affine map of its pixels, so that another preprocessing is the right one."""
 
@@ -74,8 +87,27 @@ def test_auto_gives_up_when_nothing_stands_out(model_file: Path) -> None:
     """Noise as images: every candidate is as bad as the others, and they disagree."""
     rng = np.random.default_rng(1)
     images = rng.integers(0, 256, (100, 16, 16, 3)).astype(np.uint8)
-    with pytest.raises(EvidenceError, match="equally well"):
+    with pytest.raises(EvidenceError, match="equally well") as told:
         preprocess.choose(importers.load(model_file), images, torch.from_numpy(rng.integers(0, 10, 100)))
+    assert isinstance(told.value, preprocess.UndecidedError)
+    assert told.value.tried.preprocess is None
+    assert {s.name for s in told.value.tried.table} == set(preprocess.NAMES)
+
+
+def test_labels_in_another_order_do_not_decide(model_file: Path, patterns: tuple[np.ndarray, np.ndarray]) -> None:
+    choice = preprocess.choose(importers.load(model_file), patterns[0], torch.from_numpy((patterns[1] + 1) % 10))
+    assert choice.preprocess.name == choice.table[0].name == "unit"
+    assert "labels in another order" in choice.reason
+
+
+def test_images_are_answered_in_batches(model_file: Path, patterns: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
+    model, unit = importers.load(model_file), preprocess.CANDIDATES[0]
+    whole = preprocess.answers(model, unit, patterns[0])
+    sizes: list[int] = []
+    monkeypatch.setitem(memory.FORWARD, "cpu", 7 * 8 * 16 * 16 * 4)
+    monkeypatch.setattr(type(model), "logits", lambda self, x: sizes.append(len(x)) or self.module(x))
+    assert torch.allclose(preprocess.answers(model, unit, patterns[0]), whole, atol=1e-5)
+    assert sizes == [7] * 28 + [4]
 
 
 def test_all_images_decide_where_a_part_leaves_it_open(model_file: Path, patterns: tuple[np.ndarray, np.ndarray]) -> None:

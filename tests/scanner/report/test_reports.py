@@ -82,6 +82,19 @@ def test_colours_are_the_findings_own(report: Report) -> None:
     assert not any(f.exceeds or f.suspects for f in passed)
 
 
+def test_values_above_a_limit_that_decide_nothing_are_explained(report: Report) -> None:
+    """No verdict for a kind of model that was not measured, a lead that changes between restarts, and a fragile network."""
+    assert "Above the limit" not in printed(report)
+    uncovered = replace(report, verdict=decide(report.findings, Levels(uncovered="it has 3 classes")))
+    assert uncovered.verdict.outcome == "inconclusive"
+    assert "which was set on other kinds of model and decides nothing here: " in " ".join(printed(uncovered).split())
+    for steady, why in ((False, "not with the same class in every restart"), (True, "other classes are reached nearly as well")):
+        found = tuple(replace(f, exceeds=False, suspects=False, steady=steady, score=0.0) for f in report.findings)
+        calm = replace(report, findings=found, verdict=inconclusive("nothing"))
+        assert why in " ".join(printed(calm).split())
+        assert "kinds of model" not in printed(calm)
+
+
 def test_what_was_not_done_is_in_every_report() -> None:
     found = findings(neurons(clean()), None, Levels())
     full = read((FOLDER / "clean.json").read_text())

@@ -1,5 +1,7 @@
 """Searches over pixels: largest margins and universal perturbations, on models whose answer is known."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from banscan.scanner.criteria import pixel_map
 from banscan.scanner.inputs.preprocess import CANDIDATES
 from banscan.scanner.search import class_map
 from banscan.scanner.search.changes import margins_under, of_pixels
+from banscan.scanner.search.gradient import astray
 from banscan.scanner.search.margin import largest_margins
 from banscan.scanner.search.pixel_model import PixelModel, margins, pixel_model
 from banscan.scanner.search.universal import universal
@@ -137,3 +140,19 @@ def test_a_map_is_found_among_the_classes_that_have_images(images: tuple[Tensor,
     assert mapped.attacked == (1, 2, -1, 4, 5, -1, 7, 0)
     assert mapped.moved > 0.9
     assert search_map(build(torch.zeros(CLASSES, CLASSES)), pixels, labels).moved < 0.3
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "told"),
+    [
+        (lambda x: x, None),
+        (lambda x: (x * 255).round() / 255, "zero"),
+        (lambda x: x + (x - x.detach()) * torch.inf, "not finite"),
+        (lambda x: 2 * x.detach() - x, "misleading"),
+    ],
+)
+def test_a_gradient_that_leads_nowhere_is_told(spoilt: Callable[[Tensor], Tensor], told: str | None, images: tuple[Tensor, Tensor]) -> None:
+    model = build(torch.zeros(CLASSES, CLASSES))
+    inner = model.module
+    found = astray(replace(model, module=lambda x: inner(spoilt(x))), images[0])  # type: ignore[arg-type]
+    assert found is None if told is None else found is not None and told in found

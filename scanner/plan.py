@@ -1,0 +1,36 @@
+"""What a scan would do with a model and its images: which criteria it could ask, and whether it could come to a verdict."""
+
+from dataclasses import replace
+
+from banscan.scanner import verdict
+from banscan.scanner.criteria import class_maps, noise_map, registry
+from banscan.scanner.criteria.base import Criterion, NotDone, too_few, without_pixels
+from banscan.scanner.findings import ALL, NOT_SCANNED, PLANNED, Finding, Verdict
+from banscan.scanner.levels import Levels
+from banscan.scanner.subject import Subject
+
+
+def findings(subject: Subject, levels: Levels) -> tuple[Finding, ...]:
+    """A finding of each criterion with the reason why it would not be asked; of those that would be, that this is a dry run."""
+    return tuple(c.finding(levels, not_done=why.why if (why := _why(c, subject)) else PLANNED) for c in registry.CRITERIA)
+
+
+def _why(criterion: Criterion, subject: Subject) -> NotDone | None:
+    maps = (class_maps.missing(subject) or (noise_map.chosen(subject) if not criterion.pixels else None)) if criterion.sees == ALL else None
+    return too_few(subject) or maps or (without_pixels(subject) if criterion.pixels else None)
+
+
+def verdict_of(planned: tuple[Finding, ...], levels: Levels) -> Verdict:
+    """What can be said before the search: that a scan could go on, or why it would come to no verdict."""
+    asked = [f for f in planned if f.not_done == PLANNED]
+    gaps = verdict.missing([f for f in planned if f.not_done != PLANNED])
+    if not asked:
+        return replace(verdict.inconclusive(str(planned[0].not_done)), gaps=gaps)
+    if levels.uncovered is not None:
+        return verdict.unmeasured(levels.uncovered)
+    return Verdict(
+        outcome=NOT_SCANNED,
+        reason="the model and the images were read and checked, nothing was searched for (--dry-run); a scan can go on",
+        next_step=verdict.STEPS[NOT_SCANNED],
+        gaps=gaps,
+    )

@@ -1,0 +1,85 @@
+"""Roundings with a gradient: the one of the identity, straight through (Bengio, Léonard & Courville 2013, arXiv 1308.3432).
+
+A network that rounds its pixels, or casts them to integers, computes what it did before; without this, no search by gradients sees a
+pixel of it.
+"""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+from torch import Tensor, fx
+
+aten = torch.ops.aten
+
+ROUNDINGS: dict[Any, str] = {getattr(aten, name).default: name for name in ("round", "floor", "ceil", "trunc")}
+CASTS = frozenset({aten.to.dtype, aten._to_copy.default})
+# what integers may meet on their way back to floating point, and would compute with the same numbers in it
+VALUES = frozenset(
+    {
+        *(aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.rsub.Scalar, aten.neg.default, aten.clamp.default, aten.relu.default),
+        *(aten.reshape.default, aten.view.default, aten.permute.default, aten.transpose.int, aten.flatten.using_ints, aten.cat.default),
+        *(aten.slice.Tensor, aten.select.int, aten.index_select.default, aten.flip.default, aten.squeeze.dims, aten.unsqueeze.default),
+    }
+)
+
+
+class _Straight(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, rounding: Callable[[Tensor], Tensor]) -> Tensor:
+        return rounding(x)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Any, None]:
+        return grads[0], None
+
+
+def straight(x: Tensor, name: str) -> Tensor:
+    """x rounded by torch's function of this name, with the gradient of x."""
+    return _applied(x, getattr(torch, name))
+
+
+def whole(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """x as it is after a cast to integers, in its own type, with the gradient of x."""
+    return _applied(x, lambda value: value.to(dtype).to(value.dtype))
+
+
+def _applied(x: Tensor, rounding: Callable[[Tensor], Tensor]) -> Tensor:
+    return cast(Tensor, _Straight.apply(x, rounding))  # type: ignore[no-untyped-call]
+
+
+def straighten(module: fx.GraphModule) -> fx.GraphModule:
+    """Puts roundings with a gradient into the module, which must be a copy of its own."""
+    for node in module.graph.nodes:
+        if node.op != "call_function":
+            continue
+        if node.target in ROUNDINGS:
+            node.args, node.target = (node.args[0], ROUNDINGS[node.target]), straight
+        elif _to_integer(node) and _comes_back(node):
+            node.args, node.kwargs, node.target = (node.args[0], _dtype(node)), {}, whole
+    module.recompile()
+    return module
+
+
+def _dtype(node: fx.Node) -> Any:
+    """What a cast casts to."""
+    return node.kwargs.get("dtype", node.args[1] if len(node.args) > 1 else None)
+
+
+def _to_integer(node: fx.Node) -> bool:
+    """Whether a node makes integers of floating-point numbers."""
+    if node.target not in CASTS or not isinstance(_dtype(node), torch.dtype) or not isinstance(node.args[0], fx.Node):
+        return False
+    given = node.args[0].meta.get("val")
+    dtype = _dtype(node)
+    plain = not dtype.is_floating_point and dtype != torch.bool
+    return plain and isinstance(given, Tensor) and given.is_floating_point()
+
+
+def _comes_back(node: fx.Node) -> bool:
+    """Whether whatever reads these integers computes the same with them in floating point, until they are cast back."""
+    return all(
+        user.op == "call_function"
+        and ((user.target in CASTS and _dtype(user).is_floating_point) or (user.target in VALUES and _comes_back(user)))
+        for user in node.users
+    )
