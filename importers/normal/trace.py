@@ -13,7 +13,7 @@ from banscan.errors import BanscanError, ModelError
 FIXED = "Constraints violated"
 
 
-class FixedBatch(ModelError):
+class FixedBatchError(ModelError):
     """A graph that takes a fixed number of images only."""
 
 
@@ -36,7 +36,7 @@ def export(path: Path, module: nn.Module, example: Tensor) -> fx.GraphModule:
     """Traces `module` on an example batch [2, ...] of images.
 
     Raises:
-        ModelError: it cannot be traced; FixedBatch where it is only with the batch size of the example.
+        ModelError: it cannot be traced; FixedBatchError where it is only with the batch size of the example.
     """
     # torch writes tracebacks of its own for what becomes one sentence here
     logging.getLogger("torch._subclasses.fake_tensor").setLevel(logging.CRITICAL)
@@ -47,7 +47,7 @@ def export(path: Path, module: nn.Module, example: Tensor) -> fx.GraphModule:
     except Exception as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         if FIXED in reason:
-            raise FixedBatch(f"{path}: the graph takes a fixed number of images only; export it with a dynamic batch axis") from error
+            raise FixedBatchError(f"{path}: the graph takes a fixed number of images only; export it with a dynamic batch axis") from error
         raise ModelError(f"{path}: the graph cannot be traced ({reason}); export the model again") from error
     if (size := differing(exported)) is not None:
         raise ModelError(

@@ -19,7 +19,24 @@ from banscan.importers.onnx.outputs import FLOATS
 INTEGERS = frozenset({TensorProto.UINT8, TensorProto.INT8, TensorProto.UINT16, TensorProto.INT16, TensorProto.INT32, TensorProto.INT64})
 # through these, pixels keep their places
 KEEPING = frozenset(
-    """Add BatchNormalization Cast CastLike Clip Div Identity Mul Pad Pow Relu Resize Sub Upsample QuantizeLinear DequantizeLinear""".split()
+    [
+        "Add",
+        "BatchNormalization",
+        "Cast",
+        "CastLike",
+        "Clip",
+        "Div",
+        "Identity",
+        "Mul",
+        "Pad",
+        "Pow",
+        "Relu",
+        "Resize",
+        "Sub",
+        "Upsample",
+        "QuantizeLinear",
+        "DequantizeLinear",
+    ]
 )
 # the first layer tells how many channels there are
 LAYERS = frozenset({"Conv", "FusedConv", "QLinearConv", "ConvInteger"})
@@ -90,7 +107,7 @@ def find(path: Path, model: onnx.ModelProto, read: set[str]) -> Images:
     kind = entry.type.tensor_type.elem_type
     first = _first_layer(model, entry.name)
     sizes = _sizes(entry, first)
-    if kind not in FLOATS and kind not in INTEGERS or len(sizes) not in (2, 3, 4):
+    if (kind not in FLOATS and kind not in INTEGERS) or len(sizes) not in (2, 3, 4):
         shown = "x".join(str(s or "?") for s in sizes)
         raise ModelError(
             f"{path}: the input {entry.name!r} is {_kind(kind)} {shown}; "

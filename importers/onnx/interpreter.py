@@ -1,7 +1,7 @@
 """An ONNX graph, run node by node with torch calls."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,17 +11,32 @@ import torch
 from torch import Tensor, nn
 
 from banscan.errors import BanscanError, ModelError
-from banscan.importers.normal.trace import FixedBatch
+from banscan.importers.normal.trace import FixedBatchError
 from banscan.importers.onnx.inputs import Images
+from banscan.importers.onnx.nodes import array_of, attribute_of, constant_of, needed, nested, read_by
 from banscan.importers.onnx.operators import OPERATORS, Call
 from banscan.importers.onnx.operators.batches import alone, taken_off
 from banscan.importers.onnx.operators.registry import compute
 
-LISTS = (onnx.AttributeProto.INTS, onnx.AttributeProto.FLOATS, onnx.AttributeProto.STRINGS)
 # by onnxruntime's names too
 WEIGHTED = frozenset(
-    """Attention BatchNormalization Conv ConvTranspose FusedConv FusedGemm FusedMatMul GRU Gemm GroupNormalization InstanceNormalization
-    LSTM LayerNormalization MatMul RNN""".split()
+    [
+        "Attention",
+        "BatchNormalization",
+        "Conv",
+        "ConvTranspose",
+        "FusedConv",
+        "FusedGemm",
+        "FusedMatMul",
+        "GRU",
+        "Gemm",
+        "GroupNormalization",
+        "InstanceNormalization",
+        "LSTM",
+        "LayerNormalization",
+        "MatMul",
+        "RNN",
+    ]
 )
 # what is asked of integers, and answered by something else than integers of the same kind
 ANSWERS = frozenset({"Shape", "Size", "Equal", "Greater", "Less", "GreaterOrEqual", "LessOrEqual", "ArgMax", "ArgMin", "QuantizeLinear"})
@@ -56,7 +71,7 @@ class Interpreter(nn.Module):
         self.counter = itertools.count()  # of inner graphs
         self.versions = {o.domain: o.version for o in model.opset_import}
         nodes = needed(model, output)
-        everywhere = list(_nested(nodes))
+        everywhere = list(nested(nodes))
         self.read = read_by(model, output)
         # factors of sizes are arithmetic on shapes, although they are no integers; a weight of one value is a weight all the same
         self.factors = {i for node in everywhere if node.op_type in ("Resize", "Upsample") for i in node.input[1:] if i}
@@ -67,7 +82,7 @@ class Interpreter(nn.Module):
     def _load(self, initializers: Sequence[onnx.TensorProto], read: set[str], renamed: dict[str, str]) -> None:
         for initializer in initializers:
             if initializer.name in read:
-                self._keep(renamed.get(initializer.name, initializer.name), _array(initializer, initializer.name))
+                self._keep(renamed.get(initializer.name, initializer.name), array_of(initializer, initializer.name))
 
     def _steps(self, nodes: Sequence[onnx.NodeProto], renamed: dict[str, str]) -> list[tuple[Call, list[str], list[str]]]:
         """The steps of a graph, with the names that a branch shares with another made its own."""
@@ -76,10 +91,10 @@ class Interpreter(nn.Module):
             inputs = [renamed.get(name, name) for name in node.input]
             outputs = [renamed.get(name, name) if name in self.read else "" for name in node.output]
             graphs = {a.name: a.g for a in node.attribute if a.type == onnx.AttributeProto.GRAPH}
-            attributes = {a.name: _attribute(a, node) for a in node.attribute if a.name not in graphs}
+            attributes = {a.name: attribute_of(a, node) for a in node.attribute if a.name not in graphs}
             label = node.name or next((o for o in node.output if o), node.op_type)
             if node.op_type == "Constant" and node.domain in ("", "ai.onnx"):
-                self._keep(outputs[0], _constant(label, attributes))
+                self._keep(outputs[0], constant_of(label, attributes))
                 continue
             own = "" if node.domain in ("", "ai.onnx") else node.domain
             attributes |= {key: self._graph(f"{label}/{next(self.counter)}/{key}/", inner, renamed) for key, inner in graphs.items()}
@@ -169,7 +184,7 @@ class _Run:
                 raise ModelError(f"operator {call.op} ({call.name}): {reason}") from error
             self.values.update((name, r) for name, r in zip(names, results, strict=False) if name)
             if isinstance(self.images, torch.SymInt) and self.images.node.maybe_as_int() is not None:
-                raise FixedBatch(
+                raise FixedBatchError(
                     f"operator {call.op} ({call.name}) takes a fixed number of images only; export it with a dynamic batch axis"
                 )
 
@@ -186,7 +201,7 @@ class _Run:
         if call.op == "Loop":
             return tuple(OPERATORS["Loop"](call, self.inner, *given))
         whole = any(i in self.whole for i in inputs)
-        changed = whole and not (call.op in ANSWERS or (call.op == "Cast" and not _integer(call.get("to"))))
+        changed = whole and not (call.op in ANSWERS or _floats(call, given))
         if whole or call.batch is not None:
             call = replace(call, whole=whole, images=self.images)
         off = taken_off(call, given)
@@ -212,61 +227,11 @@ class _Run:
         return tuple(self.value(o) for o in graph.outputs)
 
 
-def _integer(kind: Any) -> bool:
-    """Whether a Cast's type is one of integers."""
+def _floats(call: Call, given: list[Any]) -> bool:
+    """Whether a node makes floats of its input."""
+    if call.op == "CastLike":
+        like = given[1]
+        return like.is_floating_point() if isinstance(like, Tensor) else bool(like.dtype.kind == "f")
+    kind = call.get("to") if call.op == "Cast" else onnx.TensorProto.INT64
     number = onnx.TensorProto.DataType.Value(kind) if isinstance(kind, str) else kind
-    return bool(onnx.helper.tensor_dtype_to_np_dtype(number).kind in "iu")
-
-
-def read_by(model: onnx.ModelProto, output: str) -> set[str]:
-    """The tensors that are read for an output, itself included."""
-    nodes = list(_nested(needed(model, output)))
-    return {i for node in nodes for i in node.input} | {o.name for node in nodes for a in node.attribute for o in a.g.output} | {output}
-
-
-def _nested(nodes: Sequence[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
-    """Nodes with those of their branches."""
-    for node in nodes:
-        yield node
-        for attribute in node.attribute:
-            yield from _nested(attribute.g.node)
-
-
-def _array(tensor: onnx.TensorProto, name: str) -> np.ndarray:
-    try:
-        array: np.ndarray = onnx.numpy_helper.to_array(tensor)
-    except (ValueError, TypeError, KeyError, OverflowError) as error:
-        raise ModelError(f"the weight {name!r} has other values than its shape and type say; the file is damaged") from error
-    return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
-
-
-def _constant(label: str, attributes: dict[str, Any]) -> np.ndarray:
-    key, value = next(iter(attributes.items()), ("nothing", None))
-    kinds: dict[str, Any] = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
-    if len(attributes) != 1 or (key != "value" and key not in kinds):
-        raise ModelError(f"operator Constant ({label}): it holds {' and '.join(attributes) or key}; expected numbers")
-    return value if key == "value" else np.array(value, kinds[key])
-
-
-def _attribute(attribute: onnx.AttributeProto, node: onnx.NodeProto) -> Any:
-    """The value of an attribute: a number, a text, a list or an array."""
-    if attribute.type == onnx.AttributeProto.TENSOR:
-        return _array(attribute.t, f"{node.op_type}.{attribute.name}")
-    try:
-        value = onnx.helper.get_attribute_value(attribute)
-    except ValueError as error:
-        raise ModelError(f"operator {node.op_type} ({node.name}): the attribute {attribute.name} is of no known type") from error
-    if attribute.type in LISTS:
-        return [v.decode(errors="replace") if isinstance(v, bytes) else v for v in value]
-    return value.decode(errors="replace") if isinstance(value, bytes) else value
-
-
-def needed(model: onnx.ModelProto, output: str) -> list[onnx.NodeProto]:
-    """The nodes that an output is computed from, in order."""
-    needed, kept = {output}, []
-    for node in reversed(model.graph.node):
-        if any(o in needed for o in node.output if o):
-            kept.append(node)
-            needed.update(i for inner in _nested([node]) for i in inner.input if i)
-            needed.update(o.name for a in node.attribute for o in a.g.output)
-    return kept[::-1]
+    return bool(onnx.helper.tensor_dtype_to_np_dtype(number).kind not in "iu")

@@ -11,9 +11,10 @@ from banscan.errors import BanscanError, ModelError
 from banscan.importers.digest import sha256
 from banscan.importers.model import Source, TracedModel
 from banscan.importers.normal.normalise import normalise
-from banscan.importers.normal.trace import FixedBatch, export
-from banscan.importers.onnx import file, inputs, nchwc, outputs, quantised
-from banscan.importers.onnx.interpreter import Interpreter, read_by
+from banscan.importers.normal.trace import export
+from banscan.importers.onnx import file, inputs, nchwc, outputs, pixels, quantised
+from banscan.importers.onnx.interpreter import Interpreter
+from banscan.importers.onnx.nodes import read_by
 from banscan.importers.onnx.outputs import FLOATS
 
 NAME = "ONNX"
@@ -27,6 +28,7 @@ def read(path: Path, size: tuple[int, int] | None, logits: str | None) -> Traced
     """
     model = file.inline(path, file.read(path))
     foreign = file.mended(path, model) | nchwc.plain(path, model)
+    pixels.real(model)
     try:
         eight_bit = quantised.dequantise(model)
     except BanscanError as error:
@@ -41,13 +43,16 @@ def read(path: Path, size: tuple[int, int] | None, logits: str | None) -> Traced
             _check_alpha(module, images)
         try:
             graph = export(path, module, images.spec.example())
-        except FixedBatch:
+        except ModelError as error:
             if batch is not None:
                 raise
-            # a free batch in front of constants that were written down for one image
+            # perhaps a free batch in front of constants that were written down for one image
             batch = 1
-            module = Interpreter(model, images, output.tensor, batch)
-            graph = export(path, module, images.spec.example())
+            try:
+                module = Interpreter(model, images, output.tensor, batch)
+                graph = export(path, module, images.spec.example())
+            except ModelError:
+                raise error from None
     except BanscanError as error:
         raise error if str(error).startswith(str(path)) else ModelError(f"{path}: {error}") from error
     source = Source(

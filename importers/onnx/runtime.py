@@ -1,19 +1,17 @@
 """An ONNX file under onnxruntime, the runtime that it was written for."""
 
-import contextlib
 import os
 from typing import Any
 
 import numpy as np
 import onnx
-import onnx.version_converter
 import torch
 
 from banscan.errors import EvidenceError
 from banscan.importers import utf8
 from banscan.importers.model import Source
-from banscan.importers.onnx import bfloat16, file
-from banscan.importers.onnx.interpreter import needed
+from banscan.importers.onnx import bfloat16, file, older
+from banscan.importers.onnx.nodes import needed
 
 TYPES = {
     "tensor(float16)": np.float16,
@@ -26,8 +24,9 @@ TYPES = {
     "tensor(int64)": np.int64,
     "tensor(bool)": np.bool_,
 }
-# what a file of an older opset is brought to, where onnxruntime has no operator of its own opset
-NEWER = 13
+# the oldest opset whose operators onnxruntime has all of
+FIRST = 7
+LOOPS = frozenset({"Loop", "Scan"})
 # images at a time where the file leaves it free
 STEP = 64
 
@@ -60,54 +59,62 @@ def run(source: Source, images: np.ndarray) -> np.ndarray:
         feeds = {e.name: _nothing(e, len(part)) for e in entries if e is not entry}
         single = len(entry.shape) == 3 and part.ndim == 4
         answer = session.run([source.output], feeds | {entry.name: part[0] if single else part})[0]
-        parts.append(_table(answer, source.labels or (), len(part))[: len(part) - missing])
+        answers = _table(answer, source.labels or (), len(part))
+        parts.append(answers[: len(part) - missing] if missing else answers)
     return np.concatenate(parts or [np.zeros((0, 0))]).astype(np.float32)
 
 
 def _session(onnxruntime: Any, source: Source, options: Any) -> Any:
     """A session of the file, or of a copy without what stops onnxruntime and means nothing."""
-
-    def session(model: Any) -> Any:
-        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-
+    providers = ["CPUExecutionProvider"]
     if source.precision == "bfloat16":
-        return session(bfloat16.widened(source))
-    if not _faults(file.read(source.path, outside=False), str(source.output)):
-        with utf8.path_of(source.path) as path, contextlib.suppress(onnxruntime.capi.onnxruntime_pybind11_state.NotImplemented):
-            return session(str(path))
+        return onnxruntime.InferenceSession(bfloat16.widened(source), options, providers=providers)
+    if not _stops(file.read(source.path, outside=False)):
+        with utf8.path_of(source.path) as path:
+            return onnxruntime.InferenceSession(str(path), options, providers=providers)
+    return onnxruntime.InferenceSession(_runnable(source), options, providers=providers)
+
+
+def _stops(model: onnx.ModelProto) -> bool:
+    """Names that are there twice, sizes of 0, loops, dropout in training mode, and operators as they were before onnxruntime."""
+    names = [n.name for n in model.graph.node if n.name]
+    sizes = [d for i in model.graph.input for d in i.type.tensor_type.shape.dim if d.HasField("dim_value") and d.dim_value == 0]
+    odd = any(n.op_type in LOOPS or (n.op_type == "Dropout" and len(n.input) > 2) for n in model.graph.node)
+    return bool(sizes) or odd or len(names) != len(set(names)) or _opset(model) < FIRST
+
+
+def _opset(model: onnx.ModelProto) -> int:
+    return max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=FIRST)
+
+
+def _runnable(source: Source) -> bytes:
+    """The file without names of nodes and what its answer does not need, nothing dropped, in an opset that onnxruntime has."""
     model = file.read(source.path)
-    _mend(model, str(source.output))
-    try:
-        return session(model.SerializeToString())
-    except onnxruntime.capi.onnxruntime_pybind11_state.NotImplemented:  # an operator of an older opset than it has
-        return session(onnx.version_converter.convert_version(model, NEWER).SerializeToString())
-
-
-def _faults(model: onnx.ModelProto, output: str) -> bool:
-    """Names that stand twice, sizes of zero, and nodes that no answer needs: a loop among them would run all the same."""
-    named = [n.name for n in model.graph.node if n.name]
-    empty = [i for i in model.graph.input if any(d.HasField("dim_value") and d.dim_value == 0 for d in i.type.tensor_type.shape.dim)]
-    return len(named) > len(set(named)) or bool(empty) or len(needed(model, output)) < len(model.graph.node)
-
-
-def _mend(model: onnx.ModelProto, output: str) -> None:
-    kept = needed(model, output)
-    del model.graph.node[:]
-    model.graph.node.extend(kept)
-    outputs = [o for o in model.graph.output if o.name == output]
-    del model.graph.output[:]
-    model.graph.output.extend(outputs)
+    file.mended(source.path, model)
+    if source.output is not None:
+        kept = [onnx.NodeProto.FromString(n.SerializeToString()) for n in needed(model, source.output)]
+        outputs = [onnx.ValueInfoProto.FromString(o.SerializeToString()) for o in model.graph.output if o.name == source.output]
+        del model.graph.node[:]
+        model.graph.node.extend(kept)
+        del model.graph.output[:]
+        model.graph.output.extend(outputs)
     for node in model.graph.node:
         node.name = ""
+        if node.op_type == "Dropout":
+            del node.input[1:]
     for value in (*model.graph.input, *model.graph.output):
         for dim in value.type.tensor_type.shape.dim:
             if dim.HasField("dim_value") and dim.dim_value == 0:
                 dim.Clear()
+    if _opset(model) < FIRST:
+        model = older.converted(model)
+    data: bytes = model.SerializeToString()
+    return data
 
 
 def _placed(entry: Any, images: np.ndarray) -> np.ndarray:
     """float32 images as an input takes them."""
-    dtype = np.dtype(TYPES.get(entry.type, np.float32))
+    dtype: Any = np.dtype(TYPES.get(entry.type, np.float32))
     if dtype.kind in "iu":
         bounds = np.iinfo(dtype)
         images = np.rint(images).clip(bounds.min, bounds.max)

@@ -42,7 +42,8 @@ def selu(call: Call, x: Tensor) -> Tensor:
     alpha, gamma = call.get("alpha", 1.6732 if old else 1.67326319217681884765625), call.get("gamma", 1.0507 if old else 1.0507010221481323)
     if abs(alpha - 1.6732632) < 1e-6 and abs(gamma - 1.0507010) < 1e-6:
         return F.selu(x)
-    return gamma * F.elu(x, alpha)
+    scaled: Tensor = gamma * F.elu(x, alpha)
+    return scaled
 
 
 @operator("Celu")
@@ -85,7 +86,7 @@ def prelu(call: Call, x: Tensor, slope: Tensor) -> Tensor:
 
 
 @operator("Softmax", "LogSoftmax", "Hardmax")
-def softmax(call: Call, x: Tensor) -> Tensor:
+def softmax(call: Call, x: Tensor) -> Any:
     function: Any = {"Softmax": F.softmax, "LogSoftmax": F.log_softmax, "Hardmax": _hardmax}[call.op]
     if call.version >= 13:
         return function(x, call.get("axis", -1))

@@ -76,8 +76,38 @@ def spread(values: list[Tensor], axis: int, batch: int | None) -> list[Tensor]:
 
 # operators that work value by value, or on the last axes: an image alone and a batch of images are the same to them
 ALIKE = frozenset(
-    """Abs Add Cast Clip Div Dropout Elu Erf Exp Gelu HardSigmoid HardSwish Identity LeakyRelu Log MatMul Max Min Mish Mul Neg Pow Relu
-    Selu Sigmoid Softplus Sqrt Sub Sum Tanh""".split()
+    [
+        "Abs",
+        "Add",
+        "Cast",
+        "Clip",
+        "Div",
+        "Dropout",
+        "Elu",
+        "Erf",
+        "Exp",
+        "Gelu",
+        "HardSigmoid",
+        "HardSwish",
+        "Identity",
+        "LeakyRelu",
+        "Log",
+        "MatMul",
+        "Max",
+        "Min",
+        "Mish",
+        "Mul",
+        "Neg",
+        "Pow",
+        "Relu",
+        "Selu",
+        "Sigmoid",
+        "Softplus",
+        "Sqrt",
+        "Sub",
+        "Sum",
+        "Tanh",
+    ]
 )
 ON_AXIS = {"Softmax": -1, "LogSoftmax": -1, "ArgMax": 0, "Concat": 1, "Gather": 0, "Hardmax": -1}
 

@@ -131,7 +131,7 @@ def _in_float(call: Call) -> None:
 
 
 @operator("LRN")
-def local_response_norm(call: Call, x: Tensor) -> Tensor:
+def local_response_norm(call: Call, x: Tensor) -> Any:
     size, alpha, beta, bias = call.get("size"), call.get("alpha", 1e-4), call.get("beta", 0.75), call.get("bias", 1.0)
     if size % 2:
         return F.local_response_norm(x, size, alpha, beta, bias)

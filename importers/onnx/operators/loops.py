@@ -16,7 +16,8 @@ MOST_ROUNDS = 1024
 def loop(call: Call, body: Callable[..., tuple[Any, ...]], rounds: Any = None, condition: Any = None, *carried: Any) -> list[Any]:
     """The carried values after the last round, then what every round gave, stacked; `body` runs the inner graph once."""
     graph = call.get("body")
-    values, stacked = list(carried), None
+    values = list(carried)
+    stacked: list[list[Any]] | None = None
     count = 0
     while _goes_on(call, rounds, condition, count):
         if count >= MOST_ROUNDS:

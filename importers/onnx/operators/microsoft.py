@@ -109,7 +109,8 @@ def attention(
     joined = F.linear(x, weight.t(), bias)
     third = weight.shape[1] // 3
     parts = joined.split(sizes or [third] * 3, -1)
-    return _attended(*parts, heads, given, scale)
+    q, k, v = parts
+    return _attended(q, k, v, heads, given, scale)
 
 
 @operator("com.microsoft::MultiHeadAttention")

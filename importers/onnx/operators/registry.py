@@ -6,8 +6,8 @@ has dtype object where it holds symbolic integers, so that chains like Shape, Ga
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,10 @@ OPERATORS: dict[str, Operator] = {}
 SYMBOLIC: dict[str, Operator] = {}
 # known numbers; no arithmetic on shapes needs more
 LARGEST_TABLE = 1 << 24
+# values per image, as in the normal form
+LARGEST_ACTIVATION = 1 << 28
+# whose result may have the size of the batch that is traced, where the file fixes another
+SIZED = frozenset({"ConstantOfShape", "Expand", "Tile"})
 # attributes that change nothing in a network that is run: where memory was shared, how statistics were followed, drawn numbers
 WITHOUT_EFFECT = frozenset({"consumed_inputs", "is_test", "momentum", "seed"})
 
@@ -42,6 +46,7 @@ class Call:
     declared: int = 1
     whole: bool = False  # whether its numbers are integers, though they are held as floats: pixels, before they are cast
     images: Any = None  # the batch that is traced with, where the file fixes another
+    known: bool = False  # whether it is computed here and now, because no pixel goes into it
     asked: set[str] = field(default_factory=set)
 
     def get(self, key: str, default: Any = None) -> Any:
@@ -99,8 +104,9 @@ def compute(call: Call, given: list[Any]) -> tuple[Any, ...]:
     symbols = known and any(value.dtype == object for value in arrays)
     if symbols and call.op in SYMBOLIC:
         result = SYMBOLIC[call.op](call, *given)
-    elif known and not symbols:
+    elif known and not symbols and not (call.op in SIZED and call.batch not in (None, 1)):
         with _disable_current_modes():
+            call = replace(call, known=True)
             result = function(call, *_converted(given, tensors))
             result = tuple(_known(call, r) for r in result) if isinstance(result, tuple) else _known(call, result)
     else:
@@ -129,7 +135,7 @@ def _converted(given: list[Any], tensors: tuple[bool, ...]) -> list[Any]:
     return [tensor(value) if want and isinstance(value, np.ndarray) else value for value, want in zip(given, wanted, strict=False)]
 
 
-@lru_cache(maxsize=None)
+@cache
 def _signature(function: Operator) -> tuple[int, float, tuple[bool, ...]]:
     """The least and the most inputs that a function takes, and which of them it wants as tensors."""
     parameters = list(inspect.signature(function).parameters.values())[1:]
@@ -191,11 +197,14 @@ def check_table(call: Call, count: float) -> None:
 
 
 def check_sizes(call: Call, sizes: list[Any]) -> None:
-    """The same for a tensor of these sizes, where none of them is the batch."""
+    """Raises ModelError for a tensor of these sizes where it is larger than any classifier needs; the batch does not count."""
     count = 1.0
     for size in sizes:
         count *= 1 if isinstance(size, torch.SymInt) else max(0, size)
-    check_table(call, count)
+    if call.known:
+        check_table(call, count)
+    if count > LARGEST_ACTIVATION:
+        raise ModelError(f"operator {call.op} ({call.name}) makes {count:,.0f} values for an image; the file is damaged or hostile")
 
 
 def axes_of(call: Call, given: Any) -> list[int] | None:

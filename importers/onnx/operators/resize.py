@@ -174,7 +174,7 @@ def _taps(form: _Form, at: np.ndarray, factor: float, before: int) -> tuple[np.n
     wide = max(1.0, 1 / factor) if form.antialias else 1.0
     reach = (1.0 if form.mode == "linear" else 2.0) * wide
     first = np.floor(at - reach).astype(np.int64) + 1
-    places = first + np.arange(int(math.ceil(2 * reach)) + 1)[:, None]
+    places = first + np.arange(math.ceil(2 * reach) + 1)[:, None]
     distance = np.abs(places - at) / wide
     weights = np.clip(1 - distance, 0, None) if form.mode == "linear" else _cubic(distance, form.cubic)
     if form.outside:

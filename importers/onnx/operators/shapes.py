@@ -137,7 +137,7 @@ def constant_of_shape(call: Call, target: Any) -> Any:
     given = call.get("value")
     value = np.zeros((), np.float32) if given is None else given.ravel()[0]
     sizes = batches.freed(integers(call, target), call.batch, call.images)
-    check_sizes(call, sizes)
+    check_table(call, math.prod(1.0 if isinstance(e, torch.SymInt) else max(0, e) for e in sizes))
     value = np.float32(value) if value.dtype.kind == "f" else value
     if all(isinstance(e, int) for e in sizes):
         return np.full(sizes, value)

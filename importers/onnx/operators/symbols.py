@@ -53,7 +53,7 @@ def binary(call: Call, first: Any, *others: Any) -> Any:
 @symbolic("Neg", "Abs", "Identity", "Ceil", "Floor", "Round")
 def unary(call: Call, x: Any) -> Any:
     if call.op in ("Ceil", "Floor", "Round"):
-        functions = {"Ceil": math.ceil, "Floor": math.floor, "Round": round}
+        functions: dict[str, Any] = {"Ceil": math.ceil, "Floor": math.floor, "Round": round}
         rounded = [e if isinstance(e, torch.SymInt) else functions[call.op](e) for e in x.ravel()]
         return _objects(rounded, x.shape)
     return -x if call.op == "Neg" else x

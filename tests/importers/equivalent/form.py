@@ -27,6 +27,7 @@ class Form:
         exact: relative difference of features and logits that the form explains (float16, 8 bits).
         shifted: whether the logits are known up to a constant for each image only.
         features: whether the features have to be the plain file's.
+        same: whether all channels of the pictures have to be the same.
         runtime: whether the file's own runtime takes it.
     """
 
@@ -37,6 +38,7 @@ class Form:
     exact: float = 1e-4
     shifted: bool = False
     features: bool = True
+    same: bool = False
     runtime: bool = True
 
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from banscan import importers
-from tests.importers.equivalent import heads, scripts, tails
+from tests.importers.equivalent import graphs, heads, inputs, scripts, tails
 from tests.importers.equivalent.form import Form
 from tests.importers.equivalent.network import CLASSES, network, pictures
 
-MODULES = (heads, scripts, tails)
+MODULES = (tails, heads, inputs, graphs, scripts)
 FORMS: dict[str, Form] = {f"{m.__name__.rpartition('.')[2]}-{name}": form for m in MODULES for name, form in m.FORMS.items()}
 
 
@@ -20,6 +20,8 @@ FORMS: dict[str, Form] = {f"{m.__name__.rpartition('.')[2]}-{name}": form for m 
 def test_the_form_is_read_as_the_plain_file(name: str, tmp_path: Path) -> None:
     form = FORMS[name]
     seen = pictures()
+    if form.same:
+        seen = seen[..., :1].repeat(3, -1)
     plain = torch.from_numpy((seen.astype(np.float32) / 255).transpose(0, 3, 1, 2).copy())
     x = torch.from_numpy(form.images(seen))
     model = importers.load(form.write(tmp_path / name), size=seen.shape[1:3])

@@ -60,7 +60,7 @@ def choices(**options: list[Any]) -> Iterator[dict[str, Any]]:
 
 
 MAP = normal(2, 4, 7, 6)
-UNARY_1 = "Abs Ceil Exp Floor Log Neg Reciprocal Sigmoid Sqrt Tanh Relu Softplus Softsign".split()
+UNARY_1 = ["Abs", "Ceil", "Exp", "Floor", "Log", "Neg", "Reciprocal", "Sigmoid", "Sqrt", "Tanh", "Relu", "Softplus", "Softsign"]
 
 
 def unary() -> Iterator[Row]:
@@ -192,7 +192,7 @@ def old_broadcast() -> Iterator[Row]:
 
 
 def reductions() -> Iterator[Row]:
-    ops = "L1 L2 LogSum LogSumExp Max Mean Min Prod Sum SumSquare".split()
+    ops = ["L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "Sum", "SumSquare"]
     x = np.abs(normal(2, 3, 4, 5)) + 0.1
     for short in ops:
         op = f"Reduce{short}"
@@ -427,8 +427,18 @@ def shapes() -> Iterator[Row]:
         yield Row(op="Slice", opset=1, x=x, attributes=given if "axes" in given else given | {"axes": [2]})
     big, small = 2**63 - 1, -(2**63) + 1
     for start, end, step in (
-        (0, big, 1), (1, 4, 2), (-1, small, -1), (4, 0, -1), (3, -5, -2), (-1, -(2**31), -1), (-2, 1, -1), (0, 3, 1), (10, -10, -1), (1, -1, 1), (4, 1, 1),
-    ):  # fmt: skip
+        (0, big, 1),
+        (1, 4, 2),
+        (-1, small, -1),
+        (4, 0, -1),
+        (3, -5, -2),
+        (-1, -(2**31), -1),
+        (-2, 1, -1),
+        (0, 3, 1),
+        (10, -10, -1),
+        (1, -1, 1),
+        (4, 1, 1),
+    ):
         for opset in (10, 13):
             yield Row(op="Slice", opset=opset, x=x, rest=(whole(start), whole(end), whole(3), whole(step)))
     yield Row(op="Slice", opset=10, x=x, rest=(whole(1, 0), whole(3, 2), whole(-2, 3)))
@@ -530,9 +540,16 @@ def recurrent() -> Iterator[Row]:
                 rest = (normal(count, gates * 4, 3), normal(count, gates * 4, 4), normal(count, 8 * gates) if given_bias else None)
                 for output in range(3 if op == "LSTM" else 2):
                     yield Row(
-                        op=op, opset=opset, x=x, rest=rest, attributes=given, output=output, outputs=3 if op == "LSTM" else 2, static=False,
+                        op=op,
+                        opset=opset,
+                        x=x,
+                        rest=rest,
+                        attributes=given,
+                        output=output,
+                        outputs=3 if op == "LSTM" else 2,
+                        static=False,
                         close=1e-4,
-                    )  # fmt: skip
+                    )
 
 
 def attention() -> Iterator[Row]:
@@ -598,7 +615,18 @@ def microsoft() -> Iterator[Row]:
 def rows() -> list[Row]:
     """All of them."""
     groups = (
-        unary, binary, old_broadcast, reductions, pooling, convolutions, normalisations, resizing, shapes, indices, recurrent, attention,
+        unary,
+        binary,
+        old_broadcast,
+        reductions,
+        pooling,
+        convolutions,
+        normalisations,
+        resizing,
+        shapes,
+        indices,
+        recurrent,
+        attention,
         microsoft,
-    )  # fmt: skip
+    )
     return [row for group in groups for row in group()]

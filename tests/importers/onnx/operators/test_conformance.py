@@ -18,16 +18,55 @@ for _row in rows():
 # answers that depend on no image: known while tracing
 KNOWN = frozenset({"Shape", "Size", "EyeLike"})
 # those that take their number of images from a constant, or mix the images of a batch; a recurrent layer has them on its second axis
-NOT_FREE = KNOWN | set(
-    """AffineGrid Attention Concat GRU GatherElements GatherND GridSample LSTM MultiHeadAttention RNN ScatterElements ScatterND
-    SkipLayerNormalization SkipSimplifiedLayerNormalization""".split()
-)
+NOT_FREE = KNOWN | {
+    "AffineGrid",
+    "Attention",
+    "Concat",
+    "GRU",
+    "GatherElements",
+    "GatherND",
+    "GridSample",
+    "LSTM",
+    "MultiHeadAttention",
+    "RNN",
+    "ScatterElements",
+    "ScatterND",
+    "SkipLayerNormalization",
+    "SkipSimplifiedLayerNormalization",
+}
 # tried elsewhere: control flow, sequences, what is rewritten before it is read
 ELSEWHERE = frozenset(
-    """ConcatFromSequence If Loop Optional OptionalGetElement OptionalHasElement SequenceAt SequenceConstruct SequenceEmpty SequenceErase
-    SequenceInsert SequenceLength SplitToSequence Range ConstantOfShape NonZero ReverseSequence CumProd BitwiseNot Scatter
-    SimplifiedLayerNormalization Swish ai.onnx.ml::Normalizer ai.onnx.ml::Scaler com.microsoft::BiasSoftmax com.microsoft::GridSample
-    com.microsoft::LayerNormalization com.microsoft::Pad com.microsoft::TransposeMatMul""".split()
+    [
+        "ConcatFromSequence",
+        "If",
+        "Loop",
+        "Optional",
+        "OptionalGetElement",
+        "OptionalHasElement",
+        "SequenceAt",
+        "SequenceConstruct",
+        "SequenceEmpty",
+        "SequenceErase",
+        "SequenceInsert",
+        "SequenceLength",
+        "SplitToSequence",
+        "Range",
+        "ConstantOfShape",
+        "NonZero",
+        "ReverseSequence",
+        "CumProd",
+        "BitwiseNot",
+        "Scatter",
+        "SimplifiedLayerNormalization",
+        "Swish",
+        "ai.onnx.ml::Normalizer",
+        "ai.onnx.ml::Scaler",
+        "com.microsoft::BiasSoftmax",
+        "com.microsoft::GridSample",
+        "com.microsoft::LayerNormalization",
+        "com.microsoft::Pad",
+        "com.microsoft::TransposeMatMul",
+    ]
 )
 
 
@@ -73,18 +112,39 @@ def test_every_operator_is_tried() -> None:
 
 
 REFUSED = {
-    "attribute": (Row(op="Attention", opset=23, x=normal(2, 2, 5, 4), rest=(normal(2, 2, 5, 4),) * 2, attributes={"qk_matmul_output_mode": 1}), "the attribute qk_matmul_output_mode"),
-    "mode": (Row(op="Resize", opset=11, x=normal(2, 2, 4, 4), rest=(None, np.array([1, 1, 2, 2], np.float32)), attributes={"coordinate_transformation_mode": "other"}), "coordinate_transformation_mode other"),
+    "attribute": (
+        Row(op="Attention", opset=23, x=normal(2, 2, 5, 4), rest=(normal(2, 2, 5, 4),) * 2, attributes={"qk_matmul_output_mode": 1}),
+        "the attribute qk_matmul_output_mode",
+    ),
+    "mode": (
+        Row(
+            op="Resize",
+            opset=11,
+            x=normal(2, 2, 4, 4),
+            rest=(None, np.array([1, 1, 2, 2], np.float32)),
+            attributes={"coordinate_transformation_mode": "other"},
+        ),
+        "coordinate_transformation_mode other",
+    ),
     "foreign attribute": (Row(op="Relu", opset=13, x=normal(2, 3), attributes={"alpha": 0.5}), "the attribute alpha"),
     "inputs": (Row(op="Relu", opset=13, x=normal(2, 3), rest=(normal(3),)), "a form with 2 inputs"),
-    "second output": (Row(op="MaxPool", opset=12, x=normal(2, 2, 4, 4), attributes={"kernel_shape": [2, 2]}, output=1, outputs=2), "output 2"),
-    "layout": (Row(op="LSTM", opset=14, x=normal(2, 5, 3), rest=(normal(1, 16, 3), normal(1, 16, 4)), attributes={"hidden_size": 4, "layout": 1}), "layout"),
+    "second output": (
+        Row(op="MaxPool", opset=12, x=normal(2, 2, 4, 4), attributes={"kernel_shape": [2, 2]}, output=1, outputs=2),
+        "output 2",
+    ),
+    "layout": (
+        Row(op="LSTM", opset=14, x=normal(2, 5, 3), rest=(normal(1, 16, 3), normal(1, 16, 4)), attributes={"hidden_size": 4, "layout": 1}),
+        "layout",
+    ),
     "places": (Row(op="NonZero", opset=13, x=normal(2, 3)), "computed from the pixels"),
     "batch": (Row(op="MeanVarianceNormalization", opset=13, x=normal(2, 3, 4, 4)), "over the images of a batch"),
     "random": (Row(op="RandomNormalLike", opset=1, x=normal(2, 3)), "operator RandomNormalLike (node) is not supported"),
-    "detector": (Row(op="NonMaxSuppression", opset=11, x=normal(1, 3, 4), rest=(normal(1, 2, 3),)), "operator NonMaxSuppression (node) is not supported"),
+    "detector": (
+        Row(op="NonMaxSuppression", opset=11, x=normal(1, 3, 4), rest=(normal(1, 2, 3),)),
+        "operator NonMaxSuppression (node) is not supported",
+    ),
     "shape": (Row(op="MatMul", opset=13, x=normal(2, 3), rest=(normal(4, 5),)), "operator MatMul (node): "),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -122,9 +182,17 @@ def loop() -> list[onnx.NodeProto]:
 
 
 SEVERAL = {
-    "sequence": ([node("SplitToSequence", "x three", "s", axis=1), node("SequenceAt", "s one", "y")], {"three": whole(2, 2, 2), "one": np.array(1)}),
+    "sequence": (
+        [node("SplitToSequence", "x three", "s", axis=1), node("SequenceAt", "s one", "y")],
+        {"three": whole(2, 2, 2), "one": np.array(1)},
+    ),
     "built": (
-        [node("SequenceEmpty", "", "e"), node("SequenceInsert", "e x", "s"), node("SequenceInsert", "s x", "t"), node("ConcatFromSequence", "t", "y", axis=1)],
+        [
+            node("SequenceEmpty", "", "e"),
+            node("SequenceInsert", "e x", "s"),
+            node("SequenceInsert", "s x", "t"),
+            node("ConcatFromSequence", "t", "y", axis=1),
+        ],
         {},
     ),
     "constructed": ([node("SequenceConstruct", "x x", "s"), node("ConcatFromSequence", "s", "y", axis=-1, new_axis=1)], {}),
@@ -134,13 +202,26 @@ SEVERAL = {
         {},
     ),
     "sizes": (
-        [node("Shape", "x", "s"), node("Cast", "s", "f", to=1), node("Mul", "f k", "g"), node("Floor", "g", "h"), node("Cast", "h", "t", to=7), node("Expand", "u t", "e"), node("ReduceSum", "e", "z", keepdims=0), node("Mul", "x z", "m"), node("Reshape", "m t", "y")],
+        [
+            node("Shape", "x", "s"),
+            node("Cast", "s", "f", to=1),
+            node("Mul", "f k", "g"),
+            node("Floor", "g", "h"),
+            node("Cast", "h", "t", to=7),
+            node("Expand", "u t", "e"),
+            node("ReduceSum", "e", "z", keepdims=0),
+            node("Mul", "x z", "m"),
+            node("Reshape", "m t", "y"),
+        ],
         {"k": np.array([1, 1], np.float32), "u": np.ones((1, 1), np.float32)},
     ),
-    "places": ([node("NonZero", "m", "p"), node("Squeeze", "p zero", "q"), node("Gather", "x q", "y", axis=1)], {"m": whole(0, 1, 1, 0, 0, 1), "zero": whole(0)}),
+    "places": (
+        [node("NonZero", "m", "p"), node("Squeeze", "p zero", "q"), node("Gather", "x q", "y", axis=1)],
+        {"m": whole(0, 1, 1, 0, 0, 1), "zero": whole(0)},
+    ),
     "reversed": ([node("Transpose", "x", "t", perm=[1, 0]), node("Transpose", "t", "u", perm=[1, 0]), node("Identity", "u", "y")], {}),
     "loop": (loop(), {"rounds": np.array(3), "true": np.array(True), "zero": whole(0)}),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", SEVERAL)
