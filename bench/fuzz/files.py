@@ -4,6 +4,7 @@ import io
 import warnings
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -26,7 +27,8 @@ class Plain(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = torch.relu(self.norm(self.stem(x)))
         x = torch.relu(self.body(x) + x)
-        return self.head(nn.functional.max_pool2d(x, 2).mean((2, 3)))
+        logits: Tensor = self.head(nn.functional.max_pool2d(x, 2).mean((2, 3)))
+        return logits
 
 
 class Tokens(nn.Module):
@@ -59,7 +61,8 @@ class Branching(nn.Module):
             x = torch.relu(layer(x))
         for axis in [3, 2]:
             x = x.mean(axis)
-        return self.head(x)
+        logits: Tensor = self.head(x)
+        return logits
 
 
 def models(folder: Path) -> list[Path]:
@@ -96,7 +99,7 @@ def _quantised(model: onnx.ModelProto) -> onnx.ModelProto:
     for tensor in [t for t in graph.initializer if len(t.dims) > 1]:
         values = numpy_helper.to_array(tensor)
         scale = np.float32(np.abs(values).max() / 127)
-        graph.initializer.append(numpy_helper.from_array(scale, f"{tensor.name}_scale"))
+        graph.initializer.append(numpy_helper.from_array(np.array(scale), f"{tensor.name}_scale"))
         inputs = [f"{tensor.name}_8", f"{tensor.name}_scale"]
         graph.node.insert(0, helper.make_node("DequantizeLinear", inputs, [tensor.name]))
         tensor.CopyFrom(numpy_helper.from_array(np.round(values / scale).astype(np.int8), f"{tensor.name}_8"))
@@ -109,7 +112,7 @@ def _branched(model: onnx.ModelProto) -> onnx.ModelProto:
     head = graph.node[-1]
     source, head.input[0] = head.input[0], "chosen"
     graph.node.pop()
-    branches = {
+    branches: dict[str, Any] = {
         f"{name}_branch": helper.make_graph(
             [helper.make_node(op, [source], [name])], name, [], [helper.make_tensor_value_info(name, TensorProto.FLOAT, None)]
         )

@@ -80,6 +80,7 @@ def of_protobuf(data: bytes, draw: random.Random) -> bytes:
 
 def _messages(message: Message) -> list[Message]:
     found = [message]
+    field: Any
     for field, value in message.ListFields():
         if field.type == FieldDescriptor.TYPE_MESSAGE:
             for inner in value if field.is_repeated else [value]:
@@ -92,7 +93,7 @@ def _change(message: Message, model: onnx.ModelProto, draw: random.Random) -> No
     if isinstance(message, onnx.NodeProto) and draw.random() < 0.4:
         _change_node(message, model, draw)
         return
-    field = draw.choice(message.DESCRIPTOR.fields)
+    field: Any = draw.choice(list(message.DESCRIPTOR.fields))
     value = getattr(message, field.name)
     if field.is_repeated:
         kind = draw.randrange(4)
@@ -130,7 +131,7 @@ def _change_node(node: onnx.NodeProto, model: onnx.ModelProto, draw: random.Rand
         node.attribute.append(onnx.helper.make_attribute(name, given))
 
 
-def _scalar(field: FieldDescriptor, draw: random.Random) -> Any:
+def _scalar(field: Any, draw: random.Random) -> Any:
     if field.type == FieldDescriptor.TYPE_STRING:
         return draw.choice([t for t in TEXTS if t.isprintable() or "\ud800" not in t])
     if field.type == FieldDescriptor.TYPE_BYTES:

@@ -12,7 +12,7 @@ from banscan.importers.digest import sha256
 from banscan.importers.model import Source, TracedModel
 from banscan.importers.normal.normalise import normalise
 from banscan.importers.normal.trace import export
-from banscan.importers.onnx import file, inputs, nchwc, outputs, pixels, quantised
+from banscan.importers.onnx import file, inputs, nchwc, outputs, quantised
 from banscan.importers.onnx.interpreter import Interpreter
 from banscan.importers.onnx.nodes import read_by
 from banscan.importers.onnx.outputs import FLOATS
@@ -28,7 +28,6 @@ def read(path: Path, size: tuple[int, int] | None, logits: str | None) -> Traced
     """
     model = file.inline(path, file.read(path))
     foreign = file.mended(path, model) | nchwc.plain(path, model)
-    pixels.real(model)
     try:
         eight_bit = quantised.dequantise(model)
     except BanscanError as error:

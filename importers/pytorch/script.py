@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from banscan.errors import ModelError
 from banscan.importers.pytorch import language, outputs, views
 from banscan.importers.pytorch.aten import VALUES, call, in_place
+from banscan.importers.sandbox import confinement
 
 # of one run: steps, with the work that long lists are; and operators on tensors
 STEPS, OPERATORS = 300_000, 20_000
@@ -19,6 +20,7 @@ class Script(nn.Module):
     def __init__(self, program: dict[str, Any]) -> None:
         super().__init__()
         self.steps, self.image, self.output = program["steps"], program["image"], program["outputs"][0]
+        confinement.grant(nodes=len(self.steps))
         self.sizes: list[int | None] | None = program["sizes"]
         # where the logits are in what it returns, and what that place is called; set when that is known
         self.place: tuple[outputs.Key, ...] = ()

@@ -1,13 +1,16 @@
 """A form: one way to write the network into a file."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx
+import torch
+from torch import nn
 
-from tests.importers.equivalent.network import LAYERS, graph
+from tests.importers.equivalent.network import CHANNELS, LAYERS, SIZE, graph
 
 
 def unit(pictures: np.ndarray) -> np.ndarray:
@@ -50,6 +53,23 @@ def onnx_form(change: Callable[[onnx.ModelProto], onnx.ModelProto | None], **how
         changed = change(model)
         path = path.with_suffix(".onnx")
         onnx.save(model if changed is None else changed, path)
+        return path
+
+    return Form(write=write, **how)  # type: ignore[arg-type]
+
+
+def torch_form(make: Callable[[], nn.Module], suffix: str, **how: object) -> Form:
+    """A form of a module, traced (".pt") or exported (".pt2")."""
+
+    def write(path: Path) -> Path:
+        module, example = make().eval(), torch.rand(2, CHANNELS, SIZE, SIZE)
+        path = path.with_suffix(suffix)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if suffix == ".pt":
+                torch.jit.trace(module, example).save(str(path))
+            else:
+                torch.export.save(torch.export.export(module, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},)), path)
         return path
 
     return Form(write=write, **how)  # type: ignore[arg-type]

@@ -1,7 +1,6 @@
 """Forms that differ in how the classifier, or the weights of a layer, are written."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import ml_dtypes
 import numpy as np
@@ -10,8 +9,8 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from tests.importers.equivalent.form import Form, onnx_form
-from tests.importers.equivalent.network import CHANNELS, CLASSES, FEATURES, SIZE, Network, network
+from tests.importers.equivalent.form import Form, onnx_form, torch_form
+from tests.importers.equivalent.network import CLASSES, FEATURES, Network, network
 from tests.importers.equivalent.surgery import before_head, drop, node, put, value
 
 F = TensorProto.FLOAT
@@ -226,16 +225,7 @@ def pooled_late(*nodes: onnx.NodeProto) -> Callable[[onnx.ModelProto], None]:
 
 
 def scripted(make: Callable[[Network], nn.Module], suffix: str, **how: object) -> Form:
-    def write(path: Path) -> Path:
-        module, example = make(network()).eval(), torch.rand(2, CHANNELS, SIZE, SIZE)
-        path = path.with_suffix(suffix)
-        if suffix == ".pt":
-            torch.jit.trace(module, example).save(str(path))
-        else:
-            torch.export.save(torch.export.export(module, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},)), path)
-        return path
-
-    return Form(write=write, **how)  # type: ignore[arg-type]
+    return torch_form(lambda: make(network()), suffix, **how)
 
 
 class Other(nn.Module):

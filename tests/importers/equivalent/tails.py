@@ -1,16 +1,14 @@
 """Forms that differ behind the logits."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 import onnx
-import torch
 from onnx import TensorProto
 from torch import Tensor, nn
 
-from tests.importers.equivalent.form import Form, onnx_form
-from tests.importers.equivalent.network import CHANNELS, SIZE, network
+from tests.importers.equivalent.form import Form, onnx_form, torch_form
+from tests.importers.equivalent.network import network
 from tests.importers.equivalent.surgery import declare, drop, node, put, rename, tail
 
 SOFT = ("Softmax",)
@@ -110,16 +108,7 @@ class Behind(nn.Module):
 
 
 def written(function: Callable[[Tensor], Tensor], suffix: str, **how: object) -> Form:
-    def write(path: Path) -> Path:
-        module, example = Behind(function).eval(), torch.rand(2, CHANNELS, SIZE, SIZE)
-        path = path.with_suffix(suffix)
-        if suffix == ".pt":
-            torch.jit.trace(module, example).save(str(path))
-        else:
-            torch.export.save(torch.export.export(module, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},)), path)
-        return path
-
-    return Form(write=write, **how)  # type: ignore[arg-type]
+    return torch_form(lambda: Behind(function), suffix, **how)
 
 
 WRITTEN_OUT = (
