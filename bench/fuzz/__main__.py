@@ -145,8 +145,8 @@ def _made(folder: Path) -> Path:
 @click.option("--minutes", type=float, default=10, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="Rows; a run goes on where they end.")
 @click.option("--keep", type=click.Path(path_type=Path, file_okay=False), help="Mutants with an outcome that must not be go there.")
-@click.option("--only", type=click.Choice(sorted(KINDS)), help="Mutants of this kind.")
-def main(minutes: float, out: Path, keep: Path | None, only: str | None) -> None:
+@click.option("--only", type=click.Choice(sorted(KINDS)), multiple=True, help="Mutants of this kind; may be given several times.")
+def main(minutes: float, out: Path, keep: Path | None, only: tuple[str, ...]) -> None:
     """Read mutants for some minutes."""
     from banscan.importers.sandbox.server import warm
 
@@ -157,7 +157,7 @@ def main(minutes: float, out: Path, keep: Path | None, only: str | None) -> None
         intact = [p for make in (files.models, files.beside) for p in make(_made(Path(folder) / make.__name__))]
         warm()
         while True:
-            for kind in ORDER if only is None else (only,):
+            for kind in (k for k in ORDER if not only or k in only):
                 if time.monotonic() > last:
                     return
                 row = batch(kind, known[kind], intact, Path(folder), keep)

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 SIZE, CLASSES = 8, 4
+SUFFIXES = ("png", "jpg", "webp", "bmp", "ppm", "gif", "tif")
 
 
 class Plain(nn.Module):
@@ -128,9 +129,9 @@ def _branched(model: onnx.ModelProto) -> onnx.ModelProto:
 def beside(folder: Path) -> list[Path]:
     """Writes what else a scan reads: images, a table of labels, a calibration."""
     pixels = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
-    for suffix in ("png", "jpg", "webp", "bmp", "ppm", "gif", "tif"):
+    for suffix in SUFFIXES:
         Image.fromarray(pixels).save(folder / f"image-{suffix}.{suffix}")
-    (folder / "table-labels.csv").write_text("file,label\n" + "".join(f"{i}.png,{i % CLASSES}\n" for i in range(8)))
+    (folder / "table-labels.csv").write_text("file,label\n" + "".join(f"image-{s}.{s},{i % CLASSES}\n" for i, s in enumerate(SUFFIXES)))
     (folder / "names-labels.txt").write_text("".join(f"class {i}\n" for i in range(CLASSES)))
     return sorted(folder.iterdir())
 
