@@ -53,15 +53,29 @@ def parity(model: TracedModel, images: Tensor) -> Parity | None:
     except BanscanError as error:
         reason = str(error).removeprefix(f"{source.path}: ")
         raise EvidenceError(f"{source.format}'s own runtime cannot run the file ({reason}); what was read cannot be checked") from error
-    theirs = np.concatenate([np.moveaxis(answer, model.output_axis, 0) for answer in answers])
-    ours = model.outputs(logits[: len(theirs)]).movedim(model.output_axis, 0)
+    return compared(model, logits, np.concatenate([np.moveaxis(answer, model.output_axis, 0) for answer in answers]))
+
+
+def compared(model: TracedModel, logits: Tensor, theirs: np.ndarray) -> Parity:
+    """Logits [N, classes] against the runtime's answers [M, ...] for the first of these images, its output's own axis of images in front.
+
+    Raises:
+        EvidenceError: the answers have another shape.
+    """
+    ours = model.outputs(logits[: len(theirs)]).movedim(model.output_axis, 0).double().numpy()
     if theirs.size == 0:
         return Parity(float("nan"), float("nan"), 0)
-    difference = ours.double().numpy().reshape(theirs.shape) - theirs
-    typical = max(float(np.sqrt(np.mean(np.square(theirs, dtype=np.float64)))), SMALLEST)
-    largest = max(float(np.abs(theirs).max()), SMALLEST)
-    rms = float(np.sqrt(np.mean(difference**2))) / typical
-    return Parity(rms, float(np.abs(difference).max()) / largest, len(theirs))
+    if ours.size != theirs.size:
+        raise EvidenceError(
+            f"{model.source.format}'s own runtime answers {theirs.size // len(theirs)} numbers for an image, the traced graph "
+            f"{ours.size // len(theirs)}; the model was not read right"
+        )
+    with np.errstate(all="ignore"):  # infinite answers
+        difference = ours.reshape(theirs.shape) - theirs
+        typical = max(float(np.sqrt(np.mean(np.square(theirs, dtype=np.float64)))), SMALLEST)
+        largest = max(float(np.abs(theirs).max()), SMALLEST)
+        rms = float(np.sqrt(np.mean(difference**2))) / typical
+        return Parity(rms, float(np.abs(difference).max()) / largest, len(theirs))
 
 
 def _largest(model: TracedModel) -> int:

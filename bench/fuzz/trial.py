@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from banscan.errors import BanscanError
 from banscan.importers import carried, formats, reading
-from banscan.importers.model import Input, TracedModel
+from banscan.importers.model import Input
+from banscan.importers.parity import compared
 from banscan.scanner.inputs import checks, images
 from banscan.scanner.settings import Options
 from bench.fuzz.files import CLASSES, SIZE
@@ -48,22 +48,16 @@ def _model(path: Path) -> tuple[str, str]:
     differences = []
     for x, logits in zip((seen, other), answers, strict=True):
         try:
-            theirs = run(model.source, x.numpy())
+            theirs = np.moveaxis(run(model.source, x.numpy()), model.output_axis, 0)
         except Exception as error:  # runtimes have errors of their own
             return UNCOMPARED, str(error)[:200]
-        differences.append(_difference(model, logits[: len(theirs)], theirs))
+        known = torch.isfinite(logits).all() and np.isfinite(theirs).all()
+        differences.append(compared(model, logits, theirs).rms if known else np.nan)
     limit = checks.PARITY[model.source.precision]
+    # what is not finite, a scan refuses, too
     if not differences[0] <= limit:
         return TOLD, f"{differences[0]:.1e}"
-    return (READ, "") if differences[1] <= 10 * limit else (UNNOTICED, f"{differences}")
-
-
-def _difference(model: TracedModel, logits: Tensor, theirs: np.ndarray) -> float:
-    """Relative RMS difference from the runtime's answers; 0 where both are NaN."""
-    ours = model.outputs(logits).double().numpy().reshape(theirs.shape)
-    same = np.isnan(ours) & np.isnan(theirs)
-    typical = max(float(np.sqrt(np.mean(np.square(np.where(same, 0, theirs), dtype=np.float64)))), 1e-12)
-    return float(np.sqrt(np.mean(np.where(same, 0, ours - theirs) ** 2))) / typical
+    return (UNNOTICED, f"{differences}") if differences[1] > 10 * limit else (READ, "")
 
 
 def _beside(path: Path) -> tuple[str, str]:
