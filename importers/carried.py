@@ -18,7 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
 
 from banscan.errors import ModelError
-from banscan.importers.model import Folding, Input, Neuron, Part, Source, TracedModel
+from banscan.importers.model import Folding, Input, Neuron, Part, Source, TracedModel, attribute_named
 from banscan.importers.normal.functions import FUNCTIONS
 
 # arithmetic on sizes, beside torch's own operators
@@ -51,8 +51,8 @@ def plain(model: TracedModel) -> dict[str, Any]:
         if field.name not in ("module", "tail", "input", "neurons", "source", "foldings", "statistics")
     }
     return {
-        "module": _graph(model.module),
-        "tail": None if model.tail is None else _graph(model.tail),
+        "module": _graph(model.module, {part for folding in model.foldings.values() for part in folding.parts}),
+        "tail": None if model.tail is None else _graph(model.tail, set()),
         "input": dataclasses.asdict(model.input),
         "neurons": [dataclasses.asdict(n) for n in model.neurons],
         "source": dataclasses.asdict(model.source) | {"path": str(model.source.path)},
@@ -62,8 +62,11 @@ def plain(model: TracedModel) -> dict[str, Any]:
     }
 
 
-def _graph(module: fx.GraphModule) -> dict[str, Any]:
+def _graph(module: fx.GraphModule, parts: set[str]) -> dict[str, Any]:
+    """Nodes and constants, those included that only other constants follow from; some of them are plain attributes."""
     tensors: dict[str, Tensor] = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    held = {str(n.target) for n in module.graph.nodes if n.op == "get_attr"} | parts
+    tensors |= {name: attribute_named(module, name) for name in held - tensors.keys()}
     nodes = [
         (n.op, n.name, _named(n.target) if n.op == "call_function" else n.target, _plain(n.args), _plain(dict(n.kwargs)))
         for n in module.graph.nodes
