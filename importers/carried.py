@@ -4,6 +4,7 @@ Plain values are those that `torch.load(weights_only=True)` takes: numbers, text
 else is a tuple that begins with a tag. Operators are known by their names; those that touch files have none.
 """
 
+import contextlib
 import dataclasses
 import math
 import operator
@@ -66,7 +67,9 @@ def _graph(module: fx.GraphModule, parts: set[str]) -> dict[str, Any]:
     """Nodes and constants, those included that only other constants follow from; some of them are plain attributes."""
     tensors: dict[str, Tensor] = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     held = {str(n.target) for n in module.graph.nodes if n.op == "get_attr"} | parts
-    tensors |= {name: attribute_named(module, name) for name in held - tensors.keys()}
+    for name in held - tensors.keys():
+        with contextlib.suppress(AttributeError):  # it went with a module that nothing else reads
+            tensors[name] = attribute_named(module, name)
     nodes = [
         (n.op, n.name, _named(n.target) if n.op == "call_function" else n.target, _plain(n.args), _plain(dict(n.kwargs)))
         for n in module.graph.nodes
