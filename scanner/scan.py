@@ -129,6 +129,8 @@ def examine(
     try:
         with repeatable(where):
             checks.check_weights(model)
+            # before anything else is asked of too few images
+            checks.check_images(clean.different, 2 if clean.labels is None else len(clean.labels.unique()), settings.min_images)
             choice = _preprocessing(model, clean, given, stages)
             chosen = choice.preprocess
             draft.add(preprocess=choice)

@@ -18,6 +18,8 @@ from banscan.importers.sandbox import confinement
 LARGEST_TENSOR = 1 << 33
 LARGEST_SPARSE = 1 << 26
 MOST_NODES = 1_000_000
+# domains whose operators runtimes bring with them
+BUILT_IN = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc"})
 # where a tensor may hold its values
 FIELDS = ("raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data", "string_data")
 
@@ -188,6 +190,9 @@ def inline(path: Path, model: onnx.ModelProto) -> onnx.ModelProto:
     """
     if not model.functions:
         return model
+    taken = next((f for f in model.functions if f.domain in BUILT_IN), None)
+    if taken is not None:  # its own runtime keeps to its own operator
+        raise ModelError(f"{path}: the function {taken.name!r} takes the name of an operator of ONNX or onnxruntime; refused")
     bodies = {(f.domain, f.name): f for f in model.functions}
     lengths: dict[tuple[str, str], int] = {}
 

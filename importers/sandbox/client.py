@@ -13,7 +13,7 @@ import tempfile
 import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
@@ -38,6 +38,7 @@ class _Server:
 
     process: subprocess.Popen[bytes]
     owner: int
+    errors: IO[bytes]
 
 
 _lock = threading.Lock()
@@ -112,8 +113,19 @@ def _asked(request: dict[str, Any]) -> dict[str, Any]:
     except BaseException:
         _stop()
         raise
+    said = _last_words()
     _stop()
-    return {"status": None, "timed_out": False}
+    return {"status": None, "timed_out": False, "said": said}
+
+
+def _last_words() -> str:
+    """The last line that the process wrote where nobody reads it."""
+    if _server is None:
+        return ""
+    _server.errors.seek(0, os.SEEK_END)
+    _server.errors.seek(max(0, _server.errors.tell() - 2000))
+    lines = _server.errors.read().decode(errors="replace").strip().splitlines()
+    return lines[-1].strip()[:200] if lines else ""
 
 
 def _outcome(path: Path) -> dict[str, Any] | None:
@@ -136,7 +148,8 @@ def _failure(path: Path, budget: Budget, ended: dict[str, Any], outcome: dict[st
         return error
     status = ended["status"]
     if status is None:
-        return BanscanError(f"{path}: the process that opens model files ended; run again with more memory")
+        why = f" ({ended['said']})" if ended.get("said") else ", perhaps for want of memory"
+        return BanscanError(f"{path}: the process that opens model files ended{why}; run again, or install banscan again")
     hint = "the file is damaged or hostile, or larger than this machine can take"
     if ended["timed_out"] or status == -signal.SIGXCPU:
         return ModelError(f"{path}: opening it takes more than {budget.seconds} seconds; {hint}")
@@ -155,10 +168,11 @@ def _running() -> _Server:
     if _server is None or _server.owner != os.getpid():
         environment = {name: os.environ[name] for name in KEPT if name in os.environ} | FIXED
         command = [sys.executable, "-I", "-W", "ignore", inspect.getfile(server), str(PACKAGE)]
-        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        said = tempfile.TemporaryFile()  # noqa: SIM115 it is open as long as the process
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": said}
         # Ctrl-C is for the scan, which then ends this process itself
         process = subprocess.Popen(command, env=environment, cwd="/", start_new_session=True, **pipes)
-        _server = _Server(process, os.getpid())
+        _server = _Server(process, os.getpid(), said)
     return _server
 
 
@@ -168,7 +182,7 @@ def _stop() -> None:
     global _server
     if _server is not None and _server.owner == os.getpid():
         process = _server.process
-        for pipe in (process.stdin, process.stdout):
+        for pipe in (process.stdin, process.stdout, _server.errors):
             with contextlib.suppress(OSError):
                 pipe.close()  # type: ignore[union-attr]
         try:

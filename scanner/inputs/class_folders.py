@@ -108,6 +108,8 @@ def _readings(counts: Counter[str], level: int, classes: int, names: tuple[Names
     found += [r for r in numbered if r is not None]
     if found or any(n.strict for n in names):
         return found
+    if sum(map(is_number, counts)) > len(counts) / 2:  # numbers that fit no class are a mistake, not names
+        return found
     rest = {f: n for f, n in counts.items() if f.lower() not in words.WRAPPERS}
     for folders in (rest, {f: n for f, n in rest.items() if f.lower() not in words.BESIDE}):
         if len(folders) == classes and classes > 1:

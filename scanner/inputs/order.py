@@ -67,6 +67,6 @@ def _free(predictions: Tensor, labels: Tensor, classes: int) -> Order | None:
     votes = np.zeros((classes, classes))
     np.add.at(votes, (labels[first].numpy(), predictions[first].numpy()), 1)
     new = linear_sum_assignment(votes, maximize=True)[1]
-    moved = [f"{c} as {new[c]}" for c in labels.unique().tolist() if new[c] != c]
+    moved = [f"label {c} as class {new[c]}" for c in labels.unique().tolist() if new[c] != c]
     shown = f"{', '.join(moved[:SHOWN])}{', …' if len(moved) > SHOWN else ''}"
     return Order(f"with {shown}", share(predictions[~first], torch.as_tensor(new)[labels[~first]]))

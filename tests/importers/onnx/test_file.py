@@ -10,6 +10,8 @@ import torch
 from onnx import helper
 
 from banscan import ModelError, importers
+from tests.importers.equivalent.network import graph
+from tests.importers.equivalent.surgery import before_head
 from tests.importers.onnx.test_reader import write
 from tests.importers.test_load import refused
 
@@ -183,6 +185,20 @@ def test_functions_are_written_out(tmp_path: Path) -> None:
     parity = importers.parity(importers.load(path), torch.rand(3, 3, 8, 8))
     assert parity is not None
     assert parity.rms < 1e-6
+
+
+@pytest.mark.parametrize(("domain", "name"), [("", "Relu"), ("com.microsoft", "Gelu")])
+def test_a_function_in_place_of_an_operator(tmp_path: Path, domain: str, name: str) -> None:
+    """Another network than the one that runs: runtimes keep to their own operator."""
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    model = graph()
+    body = [helper.make_node("Sub", ["x", "x"], ["y"])]
+    model.functions.append(helper.make_function(domain, name, ["x"], ["y"], body, opsets[:1]))
+    before_head(model, helper.make_node(name, ["features"], ["shadowed"], domain=domain))
+    del model.opset_import[:]
+    model.opset_import.extend(opsets)
+    onnx.save(model, tmp_path / "shadow.onnx")
+    refused(tmp_path / "shadow.onnx", f"the function '{name}' takes the name of an operator|not a valid")
 
 
 def test_functions_that_grow_beyond_memory(tmp_path: Path) -> None:
