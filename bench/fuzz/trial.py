@@ -51,10 +51,12 @@ def _model(path: Path) -> tuple[str, str]:
             theirs = np.moveaxis(run(model.source, x.numpy()), model.output_axis, 0)
         except Exception as error:  # runtimes have errors of their own
             return UNCOMPARED, str(error)[:200]
-        known = torch.isfinite(logits).all() and np.isfinite(theirs).all()
-        differences.append(compared(model, logits, theirs).rms if known else np.nan)
+        ours = model.outputs(logits[: len(theirs)]).movedim(model.output_axis, 0).numpy().reshape(theirs.shape)
+        if not np.array_equal(np.isfinite(ours), np.isfinite(theirs)):
+            differences.append(np.inf)
+        else:  # what is not finite in both, a scan refuses
+            differences.append(compared(model, logits, theirs).rms if np.isfinite(theirs).all() else 0.0)
     limit = checks.PARITY[model.source.precision]
-    # what is not finite, a scan refuses, too
     if not differences[0] <= limit:
         return TOLD, f"{differences[0]:.1e}"
     return (UNNOTICED, f"{differences}") if differences[1] > 10 * limit else (READ, "")

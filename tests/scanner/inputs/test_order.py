@@ -22,7 +22,7 @@ SHUFFLED = torch.randperm(CLASSES, generator=GENERATOR)
         (TRUE[10:] - 1, "with 1 added to every label"),
         (TEXT[TRUE], "sorted as numbers"),
         (TEXT.argsort()[TRUE], r"sorted as text \(0, 1, 10, 11, …\)"),
-        (SHUFFLED[TRUE], f"with {SHUFFLED[0]} as 0|with 0 as {SHUFFLED.argsort()[0]}"),
+        (SHUFFLED[TRUE], f"with label {SHUFFLED[0]} as class 0|with label 0 as class {SHUFFLED.argsort()[0]}"),
     ],
 )
 def test_orders_are_told(labels: torch.Tensor, what: str) -> None:
