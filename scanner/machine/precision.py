@@ -22,9 +22,9 @@ def convert(module: fx.GraphModule, dtype: torch.dtype) -> fx.GraphModule:
             holder = module.get_submodule(owner)
             delattr(holder, leaf)
             holder.register_buffer(leaf, value.to(dtype))
-    for node in module.graph.nodes:  # casts, and constants that are made on the way
+    for node in module.graph.nodes:  # casts back, and constants that are made on the way; other types are asked for on purpose
         node.args, node.kwargs = (
-            tree_map_only(torch.dtype, lambda own: dtype if own.is_floating_point else own, g) for g in (node.args, node.kwargs)
+            tree_map_only(torch.dtype, lambda own: dtype if own == torch.float32 else own, g) for g in (node.args, node.kwargs)
         )
     module.recompile()
     return module

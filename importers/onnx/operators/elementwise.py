@@ -164,13 +164,19 @@ def cast_like(call: Call, x: Tensor, like: Tensor) -> Tensor:
 
 
 def as_type(call: Call, x: Tensor, to: np.dtype) -> Tensor:
-    """The whole graph is computed in float32; pixels that are integers in the file are floats here."""
+    """The graph is computed in float32, but a cast to a narrower type rounds, and what is cast to a wider one is computed in that.
+
+    Pixels that are integers in the file are floats here.
+    """
     if to.kind == "f" or to.name == "bfloat16":
-        return x if x.dtype == torch.float32 else x.float()
+        kind = getattr(torch, to.name)
+        return x.to(kind) if kind.itemsize >= 4 else x.to(kind).float()
     if to.kind not in "iub":
         raise call.unsupported(f"the type {to}")
     if call.whole and to.kind in "iu":
         return x
+    if to.kind == "u" and to.itemsize > 1 and x.is_floating_point():
+        raise call.unsupported(f"a cast to {to}, whose arithmetic wraps around,")
     return x.to(tensor(np.zeros(0, to)).dtype)
 
 

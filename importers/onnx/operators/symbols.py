@@ -42,10 +42,23 @@ BINARY: dict[str, Any] = {
 }
 
 
+COMPARISONS = frozenset({"Equal", "Greater", "Less", "GreaterOrEqual", "LessOrEqual"})
+
+
+def _check(call: Call, first: Any, second: Any) -> None:
+    """Raises ModelError where a number of images would decide; that it is not -1 or 0, which stand for free sizes, is known."""
+    for a, b in np.broadcast(first, second):
+        for one, other in ((a, b), (b, a)):
+            if isinstance(one, torch.SymInt) and not isinstance(other, torch.SymInt) and other >= 1:
+                raise call.unsupported("a comparison with the number of images")
+
+
 @symbolic(*BINARY)
 def binary(call: Call, first: Any, *others: Any) -> Any:
     call.get("fmod")
     for other in others:
+        if call.op in COMPARISONS:
+            _check(call, first, other)
         first = np.asarray(BINARY[call.op](first, other))
     return first
 
