@@ -57,7 +57,7 @@ def truth(value: Any) -> bool:
 
 def bounded(value: Any) -> Any:
     """The value, if it is not larger than a classifier needs."""
-    if isinstance(value, int) and value.bit_length() > BITS:
+    if isinstance(value, int) and not -(1 << (BITS - 1)) <= value < 1 << (BITS - 1):
         raise ModelError(f"its code computes an integer of more than {BITS} bits; the file is damaged or hostile")
     if isinstance(value, str | list | tuple | dict) and len(value) > LONGEST:
         raise ModelError(f"its code makes a text or list of more than {LONGEST:,} parts; the file is damaged or hostile")
@@ -304,8 +304,8 @@ KNOWN: dict[str, Operation] = {
     "aten::all": _flat(all),
     "aten::__range_length": _range_length,
     "aten::str": _text,
-    "aten::startswith": lambda text, part, start=0, end=-1: text.startswith(part),
-    "aten::endswith": lambda text, part, start=0, end=-1: text.endswith(part),
+    "aten::startswith": lambda text, part, start=0, end=-1: _between(text, start, end).startswith(part),
+    "aten::endswith": lambda text, part, start=0, end=-1: _between(text, start, end).endswith(part),
     "aten::lower": lambda text: text.lower(),
     "aten::upper": lambda text: text.upper(),
     "aten::strip": lambda text, chars=None: text.strip(chars),
@@ -313,6 +313,18 @@ KNOWN: dict[str, Operation] = {
     "prim::rangelist": lambda n: list(range(min(n, LONGEST))),
     "aten::range": lambda n: list(range(min(n, LONGEST))),
 }
+
+
+def _between(text: str, start: int, end: int) -> str:
+    """A part of a text; -1 is its end."""
+    return text[start:] if end == -1 else text[start:end]
+
+
+def _otherwise(value: Any) -> bool:
+    """Whether TorchScript has other rules for a value than Python: it counts the bytes of a text, and ranks NaN in its own way."""
+    if isinstance(value, list | tuple):
+        return any(_otherwise(v) for v in value)
+    return (isinstance(value, str) and not value.isascii()) or (isinstance(value, float) and math.isnan(value))
 
 
 def calculate(name: str, arguments: list[Any]) -> Any:
@@ -324,6 +336,8 @@ def calculate(name: str, arguments: list[Any]) -> Any:
     if name in KNOWN and any(symbolic(a) for a in arguments):
         raise ModelError(BATCH)
     function = KNOWN.get(name) or ARITHMETIC.get(name)
+    if any(_otherwise(a) for a in arguments):
+        raise ModelError(f"its code computes with text that is not ASCII, or with numbers that are none ({name}), which is not read")
     if function is None:
         raise ModelError(f"operator {name} is not supported on values that are no tensors")
     try:

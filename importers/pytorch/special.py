@@ -70,6 +70,15 @@ def _max_pool(x: Tensor, *arguments: Any) -> Any:
 
 
 # by argument; whatever the arguments are
+def _refused(what: str) -> Callable[..., Any]:
+    """For what cannot be answered as the file's own runtime does."""
+
+    def refuse(*_: Any) -> Any:
+        raise ModelError(f"its code {what}, which is not read")
+
+    return refuse
+
+
 SPECIAL: dict[str, Operation] = {
     "aten::_convolution": _convolution,
     "aten::convolution": _convolution,
@@ -106,7 +115,8 @@ SPECIAL: dict[str, Operation] = {
     "aten::__is__": operator.is_,
     "aten::__isnot__": operator.is_not,
     "aten::is_complex": lambda x: False,
-    "aten::is_contiguous": lambda x, *_: True,
+    "aten::is_contiguous": _refused("asks how a tensor lies in memory"),
+    "aten::as_strided": _refused("takes a tensor apart as it lies in memory"),
     "aten::is_scripting": lambda: True,
     "aten::_get_tracing_state": lambda: False,
     "aten::is_grad_enabled": lambda: False,
