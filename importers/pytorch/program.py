@@ -74,6 +74,8 @@ class Writer:
         if len(images) != 1:
             raise ModelError(f"{len(images)} inputs; expected an image classifier with one image input")
         self.nodes(self.graph["nodes"], "", 0)
+        if any("buffer_mutation" in entry for entry in self.signature["output_specs"]):
+            raise ModelError("it changes values of its own whenever it runs, as in training mode; call model.eval() before export")
         outputs = [entry["user_output"]["arg"] for entry in self.signature["output_specs"] if "user_output" in entry]
         names = [self.argument(argument, "") for argument in outputs]
         sizes = [s.get("as_int") for s in self.graph["tensor_values"][images[0]]["sizes"]]

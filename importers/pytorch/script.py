@@ -115,6 +115,8 @@ class Run:
         except (ArithmeticError, ValueError, TypeError, LookupError, AttributeError, AssertionError) as error:
             raise language.RaisedError(f"its code cannot be computed ({plain}: {str(error).strip().partition(chr(10))[0]})") from error
         if in_place(plain) and isinstance(given[0], Tensor):
+            if any(given[0] is own for own in self.script.buffers()):
+                raise ModelError("its code changes values of its own whenever it runs; a classifier must answer as it did before")
             result = self.views.write(inputs[0], given[0], result)
         elif results:
             self.views.note(plain, inputs, given, results[0])

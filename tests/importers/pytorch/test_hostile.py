@@ -102,6 +102,10 @@ BODIES = {
         "number of images",
     ),
     "pixels": ("    if bool(torch.gt(torch.mean(x), 0.5)):\n      x = torch.mul(x, 0)\n    else:\n      x = x\n", "values of a tensor"),
+    "layout": ("    if torch.is_contiguous(x):\n      x = torch.mul(x, 0)\n    else:\n      x = x\n", "lies in memory"),
+    "strides": ("    x = torch.add(x, torch.mean(torch.as_strided(x, [1], [1], 0)))\n", "lies in memory"),
+    "bytes of a text": ('    s = torch.format("{}\u00e9", torch.size(x, 1))\n    x = torch.mul(x, torch.len(s))\n', "not ASCII"),
+    "smallest integer": ("    n = torch.add(9223372036854775807, torch.size(x, 1))\n    x = torch.mul(x, n)\n", "more than 64 bits"),
     "raises": ('    ops.prim.RaiseException("no", "builtins.ValueError")\n', "raises an exception"),
     "random": ("    x = torch.add(x, torch.rand_like(x))\n", "answers are random"),
     "nested calls": ("    x = " + "torch.neg(" * 150 + "x" + ")" * 150 + "\n", "nested or joined"),
@@ -235,3 +239,24 @@ def test_a_batch_that_the_code_fixes(tmp_path: Path) -> None:
 
     torch.jit.trace(Constant().eval(), torch.rand(2, 3, SIZE, SIZE)).save(str(path))
     refused(path, "takes 2 images at once and no other number")
+
+
+class Counting(nn.Module):
+    """Answers otherwise from the hundredth call on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.small = Small()
+        self.register_buffer("calls", torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls.add_(1)
+        return self.small(x) + (self.calls > 100).float()
+
+
+def test_a_counter_is_refused(tmp_path: Path) -> None:
+    torch.jit.script(Counting().eval()).save(str(tmp_path / "counting.pt"))
+    refused(tmp_path / "counting.pt", "changes values of its own whenever it runs")
+    exported = torch.export.export(Counting().eval(), (torch.rand(2, 3, SIZE, SIZE),), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
+    torch.export.save(exported, str(tmp_path / "counting.pt2"))
+    refused(tmp_path / "counting.pt2", "changes values of its own whenever it runs")
