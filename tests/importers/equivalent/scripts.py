@@ -422,7 +422,9 @@ class Shared(Wrapped):
 
 def saved_by_buffer(path: Path) -> Path:
     buffer = io.BytesIO()
-    torch.jit.save(torch.jit.trace(network(), EXAMPLE), buffer, _extra_files={"labels.txt": "a\nb"})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.save(torch.jit.trace(network(), EXAMPLE), buffer, _extra_files={"labels.txt": "a\nb"})
     path = path.with_suffix(".pt")
     path.write_bytes(buffer.getvalue())
     return path

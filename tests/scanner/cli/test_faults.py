@@ -64,8 +64,9 @@ def reading(script: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str
 
 
 def heard() -> None:
-    """A shell's background jobs ignore SIGINT."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    """A shell's background jobs ignore SIGINT, those of nohup SIGHUP."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
