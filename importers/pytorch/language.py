@@ -7,6 +7,7 @@ the network that is read must be the one that runs, however many images it gets.
 import math
 import operator
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -158,20 +159,17 @@ def _real(value: Any) -> Any:
     return torch.sym_float(value) if symbolic(value) else float(value)
 
 
-def _least(*values: Any) -> Any:
+def _extreme(of_two: Callable[[Any, Any], Any], of_symbols: Callable[[Any, Any], Any], *values: Any) -> Any:
+    """The least or the largest of several values, or of those in one list."""
     given = values[0] if len(values) == 1 else values
     result = given[0]
     for value in given[1:]:
-        result = torch.sym_min(result, value) if symbolic([result, value]) else min(result, value)
+        result = of_symbols(result, value) if symbolic([result, value]) else of_two(result, value)
     return result
 
 
-def _largest(*values: Any) -> Any:
-    given = values[0] if len(values) == 1 else values
-    result = given[0]
-    for value in given[1:]:
-        result = torch.sym_max(result, value) if symbolic([result, value]) else max(result, value)
-    return result
+_least = partial(_extreme, min, torch.sym_min)
+_largest = partial(_extreme, max, torch.sym_max)
 
 
 def _appended(values: list[Any], value: Any) -> list[Any]:

@@ -1,5 +1,5 @@
 """Model files are opened in a child process that is limited in time and memory and sees no files but theirs."""
 
-from banscan.importers.sandbox.client import call, start
+from banscan.importers.sandbox.client import call
 
-__all__ = ["call", "start"]
+__all__ = ["call"]

@@ -45,12 +45,6 @@ _lock = threading.Lock()
 _server: _Server | None = None
 
 
-def start() -> None:
-    """Starts the process without waiting for it, so that it loads its libraries while the caller does something else."""
-    with _lock:
-        _running()
-
-
 def call(task: str, arguments: dict[str, Any], given: dict[str, Any] | None, *, path: Path, budget: Budget) -> tuple[Any, str | None]:
     """What a task of `tasks` answers for a model file, and why it could not be confined, if so.
 

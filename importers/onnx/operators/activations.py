@@ -1,6 +1,5 @@
 """Activations and softmax."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -8,22 +7,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from banscan.importers.onnx.operators.registry import Call, operator
-
-_PLAIN: dict[str, Callable[[Tensor], Tensor]] = {
-    "Relu": F.relu,
-    "Sigmoid": torch.sigmoid,
-    "Tanh": torch.tanh,
-    "Erf": torch.erf,
-    "Softplus": F.softplus,
-    "Softsign": F.softsign,
-    "Mish": F.mish,
-    "HardSwish": F.hardswish,
-}
-
-
-@operator(*_PLAIN)
-def plain(call: Call, x: Tensor) -> Tensor:
-    return _PLAIN[call.op](x)
 
 
 @operator("LeakyRelu")

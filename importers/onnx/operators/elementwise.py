@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from banscan.importers.onnx.operators.registry import Call, is_static, numbers, operator, tensor
 
@@ -37,6 +38,14 @@ _UNARY: dict[str, Callable[[Tensor], Tensor]] = {
     "BitwiseNot": torch.bitwise_not,
     "IsNaN": torch.isnan,
     "Det": torch.det,
+    "Relu": F.relu,
+    "Sigmoid": torch.sigmoid,
+    "Tanh": torch.tanh,
+    "Erf": torch.erf,
+    "Softplus": F.softplus,
+    "Softsign": F.softsign,
+    "Mish": F.mish,
+    "HardSwish": F.hardswish,
 }
 
 
