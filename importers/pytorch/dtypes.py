@@ -1,6 +1,7 @@
 """Types of numbers: TorchScript's numbering, and what stands for each in a graph that is float32."""
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -29,27 +30,50 @@ DTYPES = (
 )
 
 
-def reduced(dtype: torch.dtype) -> torch.dtype:
-    """The type that stands for one: all floating-point numbers are float32 here."""
-    if dtype.is_complex or dtype in (torch.qint8, torch.quint8, torch.qint32):
-        raise ModelError(f"its code computes with {str(dtype).removeprefix('torch.')}, which is not read")
-    return torch.float32 if dtype.is_floating_point else dtype
+@dataclass(frozen=True)
+class Types:
+    """How types of floating-point numbers are held.
 
+    Args:
+        own: of the file's weights, which float32 stands for.
+        exact: whether every tensor has the type that it has in the file instead.
+    """
 
-def number(dtype: torch.dtype) -> int:
-    """TorchScript's number of a type."""
-    return DTYPES.index(dtype)
+    own: torch.dtype = torch.float32
+    exact: bool = False
 
+    def held(self, dtype: Any) -> torch.dtype:
+        """The type of a tensor that has this type, or that of this number, in the file; wider ones than the file's own stay.
 
-def typed(value: Any) -> torch.dtype:
-    return reduced(value if isinstance(value, torch.dtype) else DTYPES[value])
+        Raises:
+            ModelError: complex or quantised numbers.
+        """
+        kind: torch.dtype = dtype if isinstance(dtype, torch.dtype) else DTYPES[dtype]
+        if kind.is_complex or kind in (torch.qint8, torch.quint8, torch.qint32):
+            raise ModelError(f"its code computes with {str(kind).removeprefix('torch.')}, which is not read")
+        narrow = kind.is_floating_point and (kind == self.own or kind.itemsize < torch.float32.itemsize)
+        return torch.float32 if narrow and not self.exact else kind
 
+    def rounded(self, x: Tensor, dtype: Any) -> Tensor:
+        """A tensor as it is held, with the values of a narrower type than the file's own."""
+        kind: torch.dtype = dtype if isinstance(dtype, torch.dtype) else DTYPES[dtype]
+        if self.exact or not kind.is_floating_point or kind == self.own or kind.itemsize >= torch.float32.itemsize:
+            return x
+        return x.to(kind).float()
 
-def cast_to(x: Any, dtype: Any) -> Any:
-    """A tensor or number in another type; nothing where it has that already."""
-    wanted = typed(dtype)
-    if isinstance(x, Tensor):
-        return x if x.dtype == wanted else x.to(wanted)
-    if not isinstance(x, bool | int | float) or wanted.is_floating_point:
-        return x
-    return bool(x) if wanted == torch.bool else math.trunc(x)
+    def cast(self, x: Any, dtype: Any) -> Any:
+        """A tensor or number in another type; the same where it has that already."""
+        wanted = self.held(dtype)
+        if isinstance(x, Tensor):
+            return self.rounded(x if x.dtype == wanted else x.to(wanted), dtype)
+        if not isinstance(x, bool | int | float):
+            return x
+        if wanted.is_floating_point:
+            return torch.tensor(x, dtype=dtype if isinstance(dtype, torch.dtype) else DTYPES[dtype]).item()
+        return bool(x) if wanted == torch.bool else math.trunc(x)
+
+    def number(self, x: Any) -> int:
+        """TorchScript's number of the type that a tensor or number has in the file."""
+        if not isinstance(x, Tensor):
+            return DTYPES.index(torch.int64 if isinstance(x, int) else torch.float32)
+        return DTYPES.index(self.own if x.dtype == torch.float32 and not self.exact else x.dtype)

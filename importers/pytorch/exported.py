@@ -42,6 +42,7 @@ def opened(path: Path, size: tuple[int, int] | None, logits: str | None) -> tupl
         module = Script(steps)
         spec = trial.image(path, module, size)
         trial.choose(path, module, spec, logits)
+        trial.check_types(module, spec)
     except BanscanError as error:
         raise type(error)(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error
     except DAMAGED as error:

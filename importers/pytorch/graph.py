@@ -115,6 +115,7 @@ def read(module: Any) -> dict[str, Any]:
         "steps": steps,
         "tensors": writer.tensors,
         "image": inputs[1],
+        "image_type": image_type(module),
         "outputs": [o.debugName() for o in graph.outputs()],
         "sizes": None if sizes is None else list(sizes),
     }
@@ -208,6 +209,7 @@ class Writer:
         if isinstance(value, list | tuple | dict):
             parts = [part for pair in value.items() for part in pair] if isinstance(value, dict) else list(value)
             kind = "Dict" if isinstance(value, dict) else "List" if isinstance(value, list) else "Tuple"
+            kind = kind if anonymous or kind == "Tuple" else f"Held{kind}"
             names = [f"{output}.{i}" for i in range(len(parts))]
             steps = [s for i, part in enumerate(parts) for s in self.constant(part, f"{name}.{i}", names[i], anonymous=anonymous)]
             return [*steps, ["call", [f"prim::{kind}Construct", []], names, [output]]]

@@ -27,6 +27,44 @@ class RaisedError(ModelError):
     """The file's own code raises an exception for what it was given."""
 
 
+class Unread:
+    """A value that is not computed here, since no classifier reads it; whatever does is refused. An error message may have it as a text."""
+
+    def __init__(self, what: str, text: str = "") -> None:
+        self._what, self._text = what, text
+
+    def __str__(self) -> str:
+        return self._text
+
+    def refuse(self, *_: Any) -> Any:
+        raise ModelError(f"its code {self._what}, which is not read")
+
+    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __bool__ = __len__ = __iter__ = __getitem__ = __contains__ = __hash__ = refuse
+
+
+def check_read(values: list[Any]) -> None:
+    """Raises ModelError where one of the values, or a part of one, is not computed here."""
+    for value in values:
+        for part in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(part, Unread):
+                part.refuse()
+
+
+class Held(list[Any]):
+    """A list that belongs to the model: it is the same one wherever its code reads it, so nothing may change it."""
+
+    def _refuse(self, *_: Any, **__: Any) -> Any:
+        raise ModelError("its code changes a list or dictionary of its own, which is not read")
+
+    append = extend = insert = pop = remove = reverse = sort = clear = __setitem__ = __delitem__ = __iadd__ = __imul__ = _refuse
+
+
+class HeldDict(dict[Any, Any]):
+    """As `Held`, a dictionary."""
+
+    pop = popitem = clear = update = setdefault = __setitem__ = __delitem__ = Held._refuse
+
+
 def symbolic(value: Any, depth: int = DEEPEST) -> bool:
     """Does a value, or one in a list, depend on the number of images?"""
     if isinstance(value, list | tuple):
@@ -66,7 +104,17 @@ def bounded(value: Any) -> Any:
 
 
 def _add(a: Any, b: Any, alpha: Any = 1) -> Any:
+    if isinstance(a, Unread) or isinstance(b, Unread):
+        return _message(str(a) + str(b))
     return a + b if isinstance(a, list | str | tuple) else a + alpha * b
+
+
+def _added_in_place(a: Any, b: Any, alpha: Any = 1) -> Any:
+    """A list stays the same one, whoever has it."""
+    if not isinstance(a, list):
+        return _add(a, b, alpha)
+    a.extend(b)
+    return a
 
 
 def _multiply(a: Any, b: Any) -> Any:
@@ -79,7 +127,13 @@ def _multiply(a: Any, b: Any) -> Any:
 def _divide(a: Any, b: Any, mode: str | None = None) -> Any:
     if mode == "floor":
         return a // b
-    return a / b if mode is None else a // b if symbolic(a) or symbolic(b) else math.trunc(a / b)
+    return a / b if mode is None else a // b if symbolic(a) or symbolic(b) else _toward_zero(a, b)
+
+
+def _toward_zero(a: Any, b: Any) -> Any:
+    if isinstance(a, float) or isinstance(b, float):
+        return float(math.trunc(a / b))
+    return abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1)
 
 
 def _power(a: Any, b: Any) -> Any:
@@ -92,12 +146,18 @@ def _power(a: Any, b: Any) -> Any:
 
 
 def _shift(a: int, b: int) -> Any:
-    return _multiply(a, _power(2, b))
+    return _multiply(a, 2 ** _shiftable(b))
+
+
+def _shiftable(b: int) -> int:
+    if not 0 <= b < BITS:
+        raise ModelError(f"its code shifts an integer by {b} bits, which has no one answer")
+    return b
 
 
 def _equal(a: Any, b: Any, depth: int = DEEPEST) -> Any:
     if not isinstance(a, list | tuple) or not isinstance(b, list | tuple):
-        return a == b
+        return operator.eq(*_alike(a, b))
     if depth == 0:
         raise ModelError("its code compares lists of lists of lists, which no classifier needs")
     pairs = [_equal(x, y, depth - 1) for x, y in zip(a, b, strict=False)] if len(a) == len(b) else [False]
@@ -109,6 +169,16 @@ def _equal(a: Any, b: Any, depth: int = DEEPEST) -> Any:
     return True
 
 
+def _alike(a: Any, b: Any) -> tuple[Any, Any]:
+    """Two numbers to be compared: an integer beside a real one is rounded to one first, which Python does not do."""
+    mixed = {type(a), type(b)} == {int, float}
+    return (float(a), float(b)) if mixed else (a, b)
+
+
+def _compared(operation: Operation) -> Operation:
+    return lambda a, b: operation(*_alike(a, b))
+
+
 def weight(value: Any) -> int:
     """How much work a value is to an operator: the parts of a list and of the lists in it, a hundred characters each."""
     if isinstance(value, str):
@@ -118,17 +188,28 @@ def weight(value: Any) -> int:
     return len(value) + sum(len(v) for v in value if isinstance(v, list | tuple | dict))
 
 
-def _text(value: Any) -> str:
+def _message(text: str) -> Unread:
+    return Unread("makes a text of numbers or lists and reads it", text)
+
+
+def _text(value: Any) -> Any:
+    """A text of a value; only of texts and integers it is the same as TorchScript's for certain."""
     if isinstance(value, str):
         return value
-    return "batch" if symbolic(value) else str(value) if isinstance(value, int | float | None) else f"a {type(value).__name__}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return _message(
+        "batch" if symbolic(value) else str(value) if isinstance(value, int | float | None | Unread) else f"a {type(value).__name__}"
+    )
 
 
-def _format(text: str, *values: Any) -> str:
+def _format(text: Any, *values: Any) -> Any:
     """Only "{}" is replaced; a text with anything else between braces stays as it is."""
-    parts = text.split("{}")
-    filled = [*map(_text, values), *[""] * len(parts)]
-    return "".join(part + (filled[i] if i < len(parts) - 1 else "") for i, part in enumerate(parts))
+    parts = str(text).split("{}")
+    texts = [_text(value) for value in values]
+    filled = [*map(str, texts), *[""] * len(parts)]
+    made = "".join(part + (filled[i] if i < len(parts) - 1 else "") for i, part in enumerate(parts))
+    return _message(made) if any(isinstance(t, Unread) for t in (text, *texts)) else made
 
 
 def _range_length(start: Any, end: Any, step: Any) -> Any:
@@ -192,6 +273,10 @@ def _inserted(values: list[Any], place: int, value: Any) -> None:
     values.insert(place, value)
 
 
+def _sort(values: list[Any], reverse: bool = False) -> None:
+    values.sort(reverse=reverse)
+
+
 def _set(values: Any, key: Any, value: Any) -> Any:
     values[key] = value
     return values
@@ -211,6 +296,7 @@ def _product(values: Any) -> Any:
 # operators on values that are no tensors and may depend on the number of images
 ARITHMETIC: dict[str, Operation] = {
     "aten::add": _add,
+    "aten::add_": _added_in_place,
     "aten::sub": lambda a, b, alpha=1: a - alpha * b,
     "aten::rsub": lambda a, b, alpha=1: b - alpha * a,
     "aten::mul": _multiply,
@@ -221,10 +307,10 @@ ARITHMETIC: dict[str, Operation] = {
     "aten::neg": operator.neg,
     "aten::eq": _equal,
     "aten::ne": lambda a, b: _not(_equal(a, b)),
-    "aten::lt": operator.lt,
-    "aten::le": operator.le,
-    "aten::gt": operator.gt,
-    "aten::ge": operator.ge,
+    "aten::lt": _compared(operator.lt),
+    "aten::le": _compared(operator.le),
+    "aten::gt": _compared(operator.gt),
+    "aten::ge": _compared(operator.ge),
     "aten::__not__": _not,
     "aten::Int": _whole,
     "aten::Float": _real,
@@ -275,7 +361,7 @@ KNOWN: dict[str, Operation] = {
     "aten::round": _round,
     "aten::trunc": math.trunc,
     "aten::gcd": math.gcd,
-    "aten::__round_to_zero_floordiv": lambda a, b: math.trunc(a / b),
+    "aten::__round_to_zero_floordiv": _toward_zero,
     "aten::divmod": divmod,
     "aten::minimum": min,
     "aten::maximum": max,
@@ -288,7 +374,7 @@ KNOWN: dict[str, Operation] = {
     "aten::logical_or": lambda a, b: bool(a) or bool(b),
     "aten::logical_not": operator.not_,
     "aten::__lshift__": _shift,
-    "aten::__rshift__": lambda a, b: a >> min(b, BITS),
+    "aten::__rshift__": lambda a, b: a >> _shiftable(b),
     "aten::Bool": bool,
     "aten::is_nonzero": bool,
     "aten::__contains__": _contains,
@@ -298,6 +384,7 @@ KNOWN: dict[str, Operation] = {
     "aten::reverse": lambda values: values.reverse(),
     "aten::clear": lambda values: values.clear(),
     "aten::sorted": _flat(sorted),
+    "aten::sort": _flat(_sort),
     "aten::any": _flat(any),
     "aten::all": _flat(all),
     "aten::__range_length": _range_length,

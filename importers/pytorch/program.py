@@ -78,8 +78,15 @@ class Writer:
             raise ModelError("it changes values of its own whenever it runs, as in training mode; call model.eval() before export")
         outputs = [entry["user_output"]["arg"] for entry in self.signature["output_specs"] if "user_output" in entry]
         names = [self.argument(argument, "") for argument in outputs]
-        sizes = [s.get("as_int") for s in self.graph["tensor_values"][images[0]]["sizes"]]
-        return {"steps": self.steps, "tensors": self.tensors, "image": images[0], "outputs": [self.returned(names)], "sizes": sizes}
+        given = self.graph["tensor_values"][images[0]]
+        return {
+            "steps": self.steps,
+            "tensors": self.tensors,
+            "image": images[0],
+            "image_type": stored.DTYPES[given["dtype"]],
+            "outputs": [self.returned(names)],
+            "sizes": [s.get("as_int") for s in given["sizes"]],
+        }
 
     def inputs(self) -> list[str]:
         """The tensors that the user gives; weights and constants become steps."""

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from banscan.errors import ModelError
 from banscan.importers.pytorch import language, outputs, views
-from banscan.importers.pytorch.aten import VALUES, call, in_place
+from banscan.importers.pytorch.aten import ASKING, CASTING, SAME, VALUES, any_tensor, call, in_place
+from banscan.importers.pytorch.dtypes import Types
 from banscan.importers.sandbox import confinement
 
 # of one run: steps, with the work that long lists are; and operators on tensors
@@ -27,8 +28,15 @@ class Script(nn.Module):
         self.chosen: str | None = None
         # whether it takes the values of an image in one row
         self.flat = False
-        floats = (str(v.dtype).removeprefix("torch.") for v in program["tensors"].values() if v.is_floating_point())
-        self.precision = next(floats, "float32")
+        floats = (v.dtype for v in program["tensors"].values() if v.is_floating_point())
+        own = next(floats, torch.float32)
+        self.precision = str(own).removeprefix("torch.")
+        self.types = Types(own)
+        self.image_type: torch.dtype = program["image_type"]
+        # whether anything in its code depends on the types of its numbers
+        self.typed = own != torch.float32 or self.image_type != torch.float32 or _typed(self.steps)
+        # of each weight, as it is in the file
+        self.stored = {name: value.dtype for name, value in program["tensors"].items()}
         self.attributes: dict[str, str] = {}
         self.numbers: dict[str, float] = {}
         shared: dict[tuple[Any, ...], str] = {}
@@ -47,22 +55,37 @@ class Script(nn.Module):
             raise ModelError(f"the output is a {type(result).__name__}; expected one tensor of logits")
         return result
 
-    def run(self, image: Tensor) -> dict[str, Any]:
-        """All values by their names in the graph."""
-        run = Run(self, {self.image: image.flatten(1) if self.flat else image})
+    def run(self, image: Tensor, types: Types | None = None, notes: list[Any] | None = None) -> dict[str, Any]:
+        """All values by their names in the graph; `notes` gets, in order, what was computed that is no tensor, and decided."""
+        run = Run(self, {self.image: image.flatten(1) if self.flat else image}, types or self.types, notes)
         run.block(self.steps)
+        run.views.check([self.output])
         return run.values
+
+
+def _typed(steps: list[Any]) -> bool:
+    """Whether steps cast, or ask for types."""
+    for kind, detail, *_ in steps:
+        if kind == "call" and (detail[0].partition(".")[0] in CASTING | ASKING or "dtype" in detail[1]):
+            return True
+        if (kind == "if" and any(_typed(block) for block, _ in detail)) or (kind == "loop" and _typed(detail[0])):
+            return True
+    return False
 
 
 class Run:
     """One run of a script, with what it may still spend."""
 
-    def __init__(self, script: Script, values: dict[str, Any]) -> None:
-        self.script, self.values = script, values
+    def __init__(self, script: Script, values: dict[str, Any], types: Types, notes: list[Any] | None) -> None:
+        self.script, self.values, self.types, self.notes = script, values, types, notes
+        # weights in the types of the file, where these are asked for
+        self.exact: dict[str, Tensor] = {}
         self.left, self.operators = STEPS, OPERATORS
         # the numbers in tensors of one value, by the names of these
         self.known: dict[str, float] = {}
         self.views = views.Views(values)
+        # whether all floating-point tensors so far have the type that they have in the file
+        self.faithful = types.exact or types.own == torch.float32
 
     def block(self, steps: list[Any]) -> None:
         values = self.values
@@ -72,7 +95,7 @@ class Run:
             if kind == "value":
                 values[results[0]] = detail
             elif kind == "tensor":
-                values[results[0]] = getattr(self.script, self.script.attributes[detail])
+                values[results[0]] = self._weight(detail)
                 if self.script.attributes[detail] in self.script.numbers:
                     self.known[results[0]] = self.script.numbers[self.script.attributes[detail]]
             elif kind == "call":
@@ -91,6 +114,13 @@ class Run:
                 raise language.RaisedError(f"its code raises an exception for this input ({str(given[0])[:200] if given else ''})")
             else:
                 raise ModelError(detail)
+
+    def _weight(self, name: str) -> Tensor:
+        attribute = self.script.attributes[name]
+        held: Tensor = getattr(self.script, attribute)
+        if not self.types.exact:
+            return held
+        return self.exact.setdefault(attribute, held.to(self.script.stored[name]))
 
     def spend(self, work: int) -> None:
         self.left -= work
@@ -111,7 +141,7 @@ class Run:
         self.views.check(inputs)
         result: Any
         try:
-            result = False if plain == "prim::requires_grad" else call(name, given, names)
+            result = False if plain == "prim::requires_grad" else call(name, given, names, self.types)
         except (ArithmeticError, ValueError, TypeError, LookupError, AttributeError, AssertionError) as error:
             raise language.RaisedError(f"its code cannot be computed ({plain}: {str(error).strip().partition(chr(10))[0]})") from error
         if in_place(plain) and isinstance(given[0], Tensor):
@@ -120,10 +150,23 @@ class Run:
             result = self.views.write(inputs[0], given[0], result)
         elif results:
             self.views.note(plain, inputs, given, results[0])
+            self._note_copy(plain, given, result, results[0])
+        if self.notes is not None:
+            self.notes += noted(plain, names, given, result)
         if len(results) == 1:
             self.values[results[0]] = result
         elif results:
             self._unpack(result, results)
+
+    def _note_copy(self, plain: str, given: list[Any], result: Any, name: str) -> None:
+        """A cast gives a copy, or the tensor itself, by types that are not all held here; a Dropout that is off as its runtime likes."""
+        if plain in CASTING and isinstance(result, Tensor) and isinstance(given[0], Tensor):
+            if result is not given[0]:
+                self.faithful = self.faithful and result.dtype != given[0].dtype
+            elif not self.faithful:
+                self.views.copies.add(name)
+        elif plain.endswith("dropout"):
+            self.views.copies.add(name)
 
     def _check_trained(self, value: Any) -> None:
         """Whatever is computed answers no at inference; a weight's answer is not the network's affair."""
@@ -142,8 +185,11 @@ class Run:
             if raises.count(True) != 1:
                 raise ModelError(language.BATCH)
             taken = raises[1]
+        if self.notes is not None:
+            self.notes.append(taken)
         block, names = blocks[0 if taken else 1]
         self.block(block)
+        self.views.check(names)
         self.values.update([(o, self.values[n]) for o, n in zip(results, names, strict=True)])
 
     def _loop(self, detail: list[Any], given: list[Any], results: list[str]) -> None:
@@ -154,9 +200,18 @@ class Run:
             self.spend(1)
             self.values.update(zip(names, [round_, *state], strict=True))
             self.block(block)
+            self.views.check(ends)
             going, *state = (self.values[e] for e in ends)
             round_ += 1
         self.values.update(zip(results, state, strict=True))
+
+
+def noted(plain: str, names: list[str], given: list[Any], result: Any) -> list[Any]:
+    """What a step computes that is no tensor, and the numbers that it computes tensors with; types of numbers apart."""
+    if plain == "prim::dtype" or plain in SAME:
+        return []
+    values = [result] if not isinstance(result, Tensor) else [g for n, g in zip(names, given, strict=False) if n != "dtype"]
+    return [str(v) for v in values if isinstance(v, bool | int | float | str) or (isinstance(v, list | tuple) and not any_tensor(v))]
 
 
 # how TorchScript names the types of values

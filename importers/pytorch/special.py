@@ -9,9 +9,11 @@ from torch import Tensor
 
 from banscan.errors import ModelError
 from banscan.importers.pytorch import transformer
-from banscan.importers.pytorch.dtypes import cast_to, number
+from banscan.importers.pytorch.language import Held, HeldDict, Unread
 
 Operation = Callable[..., Any]
+# what normalisations give beside their result
+STATISTICS = Unread("reads the statistics of a normalisation")
 
 
 def aten(name: str, otherwise: str = "") -> Any:
@@ -44,32 +46,33 @@ def _batch_norm(x: Tensor, w: Any, b: Any, mean: Any, var: Any, training: bool, 
 
 def _batch_norms(x: Tensor, w: Any, b: Any, mean: Any, var: Any, training: bool, momentum: float, eps: float, *_: Any) -> Any:
     """With what only training reads behind it."""
-    return (_batch_norm(x, w, b, mean, var, training, momentum, eps), x.new_empty(0), x.new_empty(0), x.new_empty(0), 0)
+    return (_batch_norm(x, w, b, mean, var, training, momentum, eps), *[STATISTICS] * 4)
 
 
 def _no_training(x: Tensor, w: Any, b: Any, mean: Any, var: Any, momentum: float, eps: float) -> Any:
-    return (_batch_norm(x, w, b, mean, var, False, momentum, eps), x.new_empty(0), x.new_empty(0))
+    return (_batch_norm(x, w, b, mean, var, False, momentum, eps), STATISTICS, STATISTICS)
 
 
 def _layer_norm(x: Tensor, shape: Any, w: Any, b: Any, eps: float) -> Any:
-    return (aten("layer_norm")(x, shape, w, b, eps), x.new_empty(0), x.new_empty(0))
+    return (aten("layer_norm")(x, shape, w, b, eps), STATISTICS, STATISTICS)
 
 
 def _group_norm(x: Tensor, w: Any, b: Any, n: Any, c: Any, area: Any, groups: int, eps: float) -> Any:
-    return (aten("group_norm")(x, groups, w, b, eps), x.new_empty(0), x.new_empty(0))
+    return (aten("group_norm")(x, groups, w, b, eps), STATISTICS, STATISTICS)
 
 
 def _view(x: Tensor, shape: Any) -> Any:
     """Copies where it must: the layout in memory is not what it was in the file's own runtime."""
-    return aten("reshape")(x, shape) if isinstance(shape, list) else cast_to(x, shape)
+    if not isinstance(shape, list):
+        raise ModelError("its code reads the bits of numbers as numbers of another type, which is not read")
+    return aten("reshape")(x, shape)
 
 
 def _max_pool(x: Tensor, *arguments: Any) -> Any:
     """With indices, which a classifier does not read."""
-    return (aten("max_pool2d")(x, *arguments), x.new_empty(0, dtype=torch.int64))
+    return (aten("max_pool2d")(x, *arguments), Unread("reads where in a window a maximum lies"))
 
 
-# by argument; whatever the arguments are
 def _refused(what: str) -> Callable[..., Any]:
     """For what cannot be answered as the file's own runtime does."""
 
@@ -95,7 +98,7 @@ SPECIAL: dict[str, Operation] = {
     "aten::max_pool2d_with_indices": _max_pool,
     "aten::_native_multi_head_attention": transformer.attention,
     "aten::_transformer_encoder_layer_fwd": transformer.layer,
-    "aten::native_dropout": lambda x, *_: (x, x.new_empty(0, dtype=torch.bool)),
+    "aten::native_dropout": lambda x, *_: (x, Unread("reads what a Dropout drops")),
     "aten::view": _view,
     "aten::_unsafe_view": _view,
     "aten::_reshape_alias": lambda x, shape, strides: _view(x, shape),
@@ -117,6 +120,7 @@ SPECIAL: dict[str, Operation] = {
     "aten::is_complex": lambda x: False,
     "aten::is_contiguous": _refused("asks how a tensor lies in memory"),
     "aten::as_strided": _refused("takes a tensor apart as it lies in memory"),
+    **{f"aten::{name}": _refused("makes a tensor without setting its values") for name in ("empty", "empty_like", "new_empty")},
     "aten::is_scripting": lambda: True,
     "aten::_get_tracing_state": lambda: False,
     "aten::is_grad_enabled": lambda: False,
@@ -126,10 +130,11 @@ SPECIAL: dict[str, Operation] = {
     "aten::device": lambda text: text,
     "aten::_list_to_tensor": lambda values: values,
     "prim::ListConstruct": lambda *values: list(values),
+    "prim::HeldListConstruct": lambda *values: Held(values),
+    "prim::HeldDictConstruct": lambda *pairs: HeldDict(zip(pairs[::2], pairs[1::2], strict=True)),
     "prim::TupleConstruct": lambda *values: tuple(values),
     "prim::TupleIndex": lambda values, i: values[i],
     "prim::DictConstruct": lambda *pairs: dict(zip(pairs[::2], pairs[1::2], strict=True)),
-    "prim::dtype": lambda x: number(x.dtype) if isinstance(x, Tensor) else number(torch.int64 if isinstance(x, int) else torch.float32),
     "prim::device": lambda x: "cpu",
     "prim::type": lambda x: "cpu",
     "prim::layout": lambda x: 0,

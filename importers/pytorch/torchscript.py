@@ -35,6 +35,7 @@ def read(path: Path, size: tuple[int, int] | None, logits: str | None) -> Traced
         module = Script(script_reader.read(path))
         spec = trial.image(path, module, size)
         trial.choose(path, module, spec, logits)
+        trial.check_types(module, spec)
     traced = export(path, module, spec.example())
     names = {attribute: name for name, attribute in module.attributes.items()}
     source = Source(path, NAME, "PyTorch", None, sha256(path), None, precision=module.precision, output=module.chosen, weights=names)

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from banscan.errors import ModelError
+from banscan.importers.pytorch.language import Unread
 
 
 def attention(
@@ -21,8 +22,8 @@ def attention(
     bias: Tensor,
     mask: Tensor | None = None,
     *_: Any,
-) -> tuple[Tensor, Tensor]:
-    """`_native_multi_head_attention` of a sequence [N, L, E] with itself; the weights of its mixing, which nothing reads, are empty."""
+) -> tuple[Tensor, Unread]:
+    """`_native_multi_head_attention` of a sequence [N, L, E] with itself; nothing reads the weights of its mixing."""
     if mask is not None or query is not key or key is not value:
         raise ModelError(
             "its attention has a mask, or is between two sequences, in a form that is not read; trace it without torch.no_grad()"
@@ -32,7 +33,7 @@ def attention(
     q, k, v = (torch.select(parts, 0, i) for i in range(3))
     mixed = torch.softmax(torch.matmul(q * (embedding // heads) ** -0.5, k.transpose(-2, -1)), -1)
     joined = torch.matmul(mixed, v).transpose(1, 2).reshape(n, length, embedding)
-    return F.linear(joined, weight, bias), query.new_empty(0)
+    return F.linear(joined, weight, bias), Unread("reads the weights of an attention")
 
 
 def layer(

@@ -1,6 +1,8 @@
 """What a network takes and gives, found by running it on tensors without values: no memory is taken, whatever its code asks for."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -59,14 +61,38 @@ def failure(module: Script, spec: Input, batch: int) -> str | None:
     try:
         _run(module, spec, batch)
     except UNFIT as error:
-        lines = str(error).strip().splitlines()
-        return lines[0] if lines else type(error).__name__
+        return _line(error)
     return None
 
 
-def _run(module: Script, spec: Input, batch: int) -> dict[str, object]:
+def _line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def _run(module: Script, spec: Input, batch: int, notes: list[Any] | None = None, *, exact: bool = False) -> dict[str, object]:
     with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True):
-        return module.run(torch.empty(batch, *spec.example().shape[1:]))
+        images = torch.empty(batch, *spec.example().shape[1:], dtype=module.image_type if exact else torch.float32)
+        return module.run(images, replace(module.types, exact=exact), notes)
+
+
+def check_types(module: Script, spec: Input) -> None:
+    """The network is read in float32; with the types that the file has, its code must decide the same.
+
+    Raises:
+        ModelError: it does not, or it cannot be computed in these types.
+    """
+    if not module.typed:
+        return
+    held: list[Any] = []
+    exact: list[Any] = []
+    _run(module, spec, 2, held)
+    try:
+        _run(module, spec, 2, exact, exact=True)
+    except UNFIT as error:
+        raise ModelError(f"its code cannot be computed in the types of numbers that it has ({_line(error)}); save it in float32") from error
+    if held != exact:
+        raise ModelError("its code decides by the types of its numbers what is computed, which is not read; save it in float32")
 
 
 def _check_batch(module: Script, spec: Input, traced: int | None) -> None:

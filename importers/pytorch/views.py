@@ -57,6 +57,8 @@ class Views:
         self.values = values
         self.wholes: dict[str, tuple[str, str, list[Any]]] = {}
         self.stale: set[str] = set()
+        # results that may be the same tensor in the file and a copy here, or the other way round
+        self.copies: set[str] = set()
 
     def note(self, plain: str, inputs: list[str], given: list[Any], result: str) -> None:
         """An operator that may have made a part of its first input."""
@@ -74,7 +76,7 @@ class Views:
         """A tensor was written into: whatever is the same, or what it is a part of, has the new values; the tensor with these."""
         new = new.expand_as(old) if new.shape != old.shape else new
         written = new = new if new.dtype == old.dtype else new.to(old.dtype)
-        known = self._replace(old, new)
+        first, known = name, self._replace(old, new)
         while name in self.wholes:
             plain, name, arguments = self.wholes[name]
             if plain not in SCATTER:
@@ -82,6 +84,8 @@ class Views:
             old = self.values[name]
             new = SCATTER[plain](old, new, *arguments)
             known |= self._replace(old, new)
+        if not self.copies.isdisjoint(known):
+            self.stale |= known - {first}
         self.stale |= {part for part, (_, whole, _) in self.wholes.items() if whole in known and part not in known}
         return written
 
