@@ -42,7 +42,7 @@ def checked(model: TracedModel) -> TracedModel:
     try:
         features = front(pictures(model.input))
         outputs = back(features)
-    except RuntimeError as error:
+    except (RuntimeError, IndexError, ValueError, TypeError) as error:  # what tracing lets pass, as an axis that a tensor does not have
         raise ModelError(f"the graph cannot be computed ({str(error).strip().splitlines()[0]}); export it again") from error
     if are_labels(outputs):
         raise ModelError("its output is a label for each image, and its logits were not found; export the model with its logits as output")

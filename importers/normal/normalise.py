@@ -9,7 +9,7 @@ from torch import fx
 
 from banscan.errors import ModelError
 from banscan.importers.model import Folding, Input, Neuron, Source, TracedModel, output_node
-from banscan.importers.normal import checks, folding, fusing, gelu, heads, neurons, penultimate, products, tail
+from banscan.importers.normal import batch, checks, folding, fusing, gelu, heads, neurons, penultimate, products, tail
 from banscan.importers.normal.constants import scalar
 
 aten = torch.ops.aten
@@ -44,6 +44,8 @@ def _normalised(module: fx.GraphModule, spec: Input, source: Source) -> TracedMo
     module.graph.set_codegen(fx.graph.CodeGen())
     check_mode(module)
     drop_identities(module)
+    module.graph.eliminate_dead_code()
+    batch.check_apart(module)
     foldings: dict[str, Folding] = {}
     folding.fold_constants(module, foldings)
     products.to_linear(module, foldings)
