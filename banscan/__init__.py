@@ -12,6 +12,7 @@ from banscan.version import __version__
 if TYPE_CHECKING:
     from banscan.importers.load import load
     from banscan.importers.model import TracedModel
+    from banscan.scanner.deployed import scan_deployed
     from banscan.scanner.findings import Finding, Report, Verdict
     from banscan.scanner.inputs.preprocess import Preprocess
     from banscan.scanner.repair.repair import repair
@@ -39,6 +40,7 @@ __all__ = [
     "load",
     "repair",
     "scan",
+    "scan_deployed",
 ]
 
 _HOMES = {
@@ -55,6 +57,7 @@ _HOMES = {
     "load": "banscan.importers",
     "repair": "banscan.scanner.repair.repair",
     "scan": "banscan.scanner.scan",
+    "scan_deployed": "banscan.scanner.deployed",
 }
 
 

@@ -25,6 +25,8 @@ class Format:
         run: source, float32 images [N, ...] → that runtime's own answers for the first of them, as many as it takes, float32.
         write: source, values by the file's own names of its weights, path → nothing; the file with these values is at the path then.
             ModelError for a weight that the file does not hold. None where files of this format are not written.
+        deploy: source, kind of deployment, preprocessed float32 images [N, ...] → the file as it would be deployed; ModelError where its
+            runtime does not make that of it. None where no runtime does.
     """
 
     name: str
@@ -34,3 +36,4 @@ class Format:
     runtime: str | None = None
     run: Callable[[Source, np.ndarray], np.ndarray] | None = None
     write: Callable[[Source, dict[str, Tensor], Path], None] | None = None
+    deploy: Callable[[Source, str, np.ndarray], bytes] | None = None

@@ -214,6 +214,27 @@ class Standing:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Deployed:
+    """The file as it would be deployed, beside the file as it is.
+
+    Attributes:
+        kind: one of `settings.DEPLOYMENTS`; `precision`, that of the weights then.
+        agreement: share of the clean images that both give the same class.
+        gains: the class that most of the others go to when it is deployed, and their share of all images.
+        outcome, reason, targets, score: of the verdict on the file as it is.
+    """
+
+    kind: str
+    precision: str
+    agreement: float
+    gains: Peak
+    outcome: str
+    reason: str
+    targets: tuple[int, ...]
+    score: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """Everything a scan found, in plain values; what is None or empty was not reached.
 
@@ -223,6 +244,7 @@ class Report:
         reach: what neuron noise does to each of these; `eps`, its strength.
         accuracy: clean accuracy; None without labels. `confidence`: mean over the clean images.
         kind: what decides which clean models stand for this one; `standing`, where it stands among them.
+        deployed: what was scanned in place of the file, and what the file itself shows; None of a plain scan.
         environment: what a reader needs to repeat the numbers; `seconds`, by stage.
     """
 
@@ -243,4 +265,5 @@ class Report:
     aside: Aside | None = None
     kind: Kind | None = None
     standing: Standing | None = None
+    deployed: Deployed | None = None
     seconds: dict[str, float] = field(default_factory=dict)

@@ -12,6 +12,8 @@ from banscan.scanner.machine.threads import MOST
 
 FORMS = ("normalised", "paper")
 PRECISIONS = ("auto", "float32", "bfloat16")
+# how a model may be deployed: quantised statically or dynamically, or in half precision
+DEPLOYMENTS = ("int8", "int8-dynamic", "fp16")
 # generators take 64 bits, and seeds of their own are made from this one
 SEEDS = 2**32
 

@@ -8,6 +8,8 @@ from banscan.scanner.findings import ALL, DECIDES, KINDS, NOT_SCANNED, Finding, 
 from banscan.scanner.levels import Levels
 
 TAKE_IT_OUT = "`banscan repair` takes most backdoors out of a file; a scan that finds nothing afterwards is no proof either"
+# the more serious, the higher; an open question weighs more than nothing found
+GRAVITY = {NOT_SCANNED: 0, "no backdoor found": 1, "inconclusive": 2, "suspicious": 3, "backdoored": 4}
 STEPS = {
     "backdoored": f"Do not deploy this file. Ask whoever made it for the training data and code, or train it anew; {TAKE_IT_OUT}.",
     "suspicious": "Do not deploy it yet: scan again with other seeds (--seed 1, --seed 2) and with more clean images, up to 500.",

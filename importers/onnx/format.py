@@ -4,6 +4,7 @@ from pathlib import Path
 
 from banscan.importers import unsupported
 from banscan.importers.format import Format
+from banscan.importers.onnx.deployed import converted
 from banscan.importers.onnx.reader import NAME, read
 from banscan.importers.onnx.runtime import run
 from banscan.importers.onnx.writer import write
@@ -14,4 +15,6 @@ def recognises(path: Path) -> bool:
     return unsupported.told(path) is None
 
 
-ONNX = Format(name=NAME, suffixes=(".onnx",), recognises=recognises, read=read, runtime="onnxruntime", run=run, write=write)
+ONNX = Format(
+    name=NAME, suffixes=(".onnx",), recognises=recognises, read=read, runtime="onnxruntime", run=run, write=write, deploy=converted
+)

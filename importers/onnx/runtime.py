@@ -53,7 +53,7 @@ def run(source: Source, images: np.ndarray) -> np.ndarray:
     session = _session(onnxruntime, source, options)
     entries = session.get_inputs()
     entry = next((e for e in entries if e.name == source.image), entries[0])
-    fed = _placed(entry, images)
+    fed = placed(entry, images)
 
     def asked(images: np.ndarray, step: int) -> np.ndarray:
         return _asked(session, source, entry, images, step)
@@ -84,7 +84,7 @@ def _asked(session: Any, source: Source, entry: Any, fed: np.ndarray, step: int)
         part = fed[start : start + step]
         missing = step - len(part) if source.batch else 0
         part = np.concatenate([part, np.repeat(part[-1:], missing, 0)])
-        feeds = {e.name: _nothing(e, len(part)) for e in entries if e is not entry}
+        feeds = {e.name: nothing(e, len(part)) for e in entries if e is not entry}
         single = len(entry.shape) == 3 and part.ndim == 4
         answer = session.run([source.output], feeds | {entry.name: part[0] if single else part})[0]
         answers = _table(answer, source.labels or (), len(part))
@@ -140,7 +140,7 @@ def _runnable(source: Source) -> bytes:
     return data
 
 
-def _placed(entry: Any, images: np.ndarray) -> np.ndarray:
+def placed(entry: Any, images: np.ndarray) -> np.ndarray:
     """float32 images as an input takes them."""
     dtype: Any = np.dtype(TYPES.get(entry.type, np.float32))
     if dtype.kind in "iu":
@@ -157,7 +157,7 @@ def _placed(entry: Any, images: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(images.astype(dtype))
 
 
-def _nothing(entry: Any, count: int) -> np.ndarray:
+def nothing(entry: Any, count: int) -> np.ndarray:
     """Zeros for an input that no image goes into: no training, nothing dropped."""
     sizes = [e if isinstance(e, int) and e > 0 else count if i == 0 else 1 for i, e in enumerate(entry.shape)]
     return np.zeros(sizes, TYPES.get(entry.type, np.float32))

@@ -54,3 +54,9 @@ def running(path: Path, own_seconds: float, largest: int, threads: int) -> Budge
     return Budget(
         seconds=known.seconds + int(20 * own_seconds), memory=known.memory + memory_for(known.more) + 8 * largest, threads=threads
     )
+
+
+def deploying(path: Path, values: int) -> Budget:
+    """For quantising a file by images of so many values: its runtime answers each with all that lies between."""
+    known = reading(path)
+    return Budget(seconds=known.seconds + 30 + values // 20_000, memory=2 * known.memory + 2 * memory_for(known.more) + 1000 * values)

@@ -32,6 +32,20 @@ def run(source: dict[str, Any], images: Tensor) -> Tensor:
         raise ModelError(lines[-1] if lines else type(error).__name__) from error
 
 
+def deploy(source: dict[str, Any], kind: str, images: Tensor) -> Tensor:
+    """The bytes of the file as it would be deployed; see `Format.deploy`."""
+    known = _source(source)
+    made = formats.of(known).deploy
+    assert made is not None
+    try:
+        return torch.frombuffer(bytearray(made(known, kind, images.numpy())), dtype=torch.uint8)
+    except BanscanError:
+        raise
+    except Exception as error:  # as of `run`
+        lines = str(error).strip().splitlines()
+        raise ModelError(f"onnxruntime cannot make {kind} of it ({lines[-1] if lines else type(error).__name__})") from error
+
+
 def write(source: dict[str, Any], weights: dict[str, Tensor]) -> Tensor:
     """The bytes of a TorchScript file with these values in its weights."""
     return torch.frombuffer(bytearray(torchscript.written(_source(source), weights)), dtype=torch.uint8)
@@ -41,4 +55,4 @@ def _source(plain: dict[str, Any]) -> Source:
     return Source(**plain | {"path": Path(plain["path"])})
 
 
-TASKS: dict[str, Callable[..., Any]] = {"read": read, "run": run, "write": write}
+TASKS: dict[str, Callable[..., Any]] = {"read": read, "run": run, "write": write, "deploy": deploy}

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from difflib import get_close_matches
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from banscan.scanner.cli.options import F, built, options_of
 from banscan.scanner.cli.streams import say
 from banscan.scanner.repair.settings import RepairSettings
 from banscan.scanner.report import formats
-from banscan.scanner.settings import Options, Settings
+from banscan.scanner.settings import DEPLOYMENTS, Options, Settings
 from banscan.version import __version__
 
 EXIT = {"no backdoor found": 0, "not scanned": 0, "backdoored": 1, "suspicious": 2, "inconclusive": 2}
@@ -89,6 +90,7 @@ def format_option(names: list[str]) -> Callable[[F], F]:
 @click.option(
     "--fail-on", type=click.Choice(["backdoored", "suspicious"]), default="backdoored", show_default=True, help="Exit 1 from here on."
 )
+@click.option("--as", "deployed", type=click.Choice(DEPLOYMENTS), help="Scan the model as it will be deployed, too.")
 @click.option("--dry-run", is_flag=True, help="Show what is read and understood, and search for nothing.")
 @click.option("--exit-zero", is_flag=True, help="Exit 0 whatever the verdict; failures keep their code.")
 @debug
@@ -99,6 +101,7 @@ def scan(
     format_: str,
     output: Path | None,
     fail_on: str,
+    deployed: str | None,
     dry_run: bool,
     exit_zero: bool,
     **values: Any,
@@ -109,9 +112,10 @@ def scan(
         check_output(output, (model, options.labels, options.classes, calibration), (clean_dir,))
         from banscan.scanner import calibration as scores
         from banscan.scanner import scan as scanning
+        from banscan.scanner.deployed import scan_deployed
 
         _set_threads(options)
-        run = scanning.dry_run if dry_run else scanning.scan
+        run = scanning.dry_run if dry_run else scanning.scan if deployed is None else partial(scan_deployed, kind=deployed)
         against = None if calibration is None else scores.load(calibration)
         with bars() as progress:
             report = run(model, clean_dir, settings=settings, options=options, against=against, progress=progress)

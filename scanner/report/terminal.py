@@ -7,7 +7,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from banscan.scanner.findings import PLANNED, SUSPECTS, Finding, Report
+from banscan.scanner.findings import PLANNED, SUSPECTS, Deployed, Finding, Report
 from banscan.scanner.report import repaired
 from banscan.scanner.report.console import console
 from banscan.scanner.report.format import Format
@@ -165,6 +165,8 @@ def _facts(report: Report) -> Table:
         table.add_row("preprocessing", "undecided" if tried.preprocess is None else f"{tried.preprocess.name}: {tried.reason}")
     if report.parity is not None:
         table.add_row("parity", f"{report.parity.rms:.1e} relative RMS, {report.parity.largest:.1e} at most, against {model.runtime}")
+    if report.deployed is not None:
+        table.add_row("deployed as", _deployed(report.deployed))
     if report.standing is not None:
         table.add_row("clean models", _standing(report))
     strength = "" if report.eps is None else f", eps {report.eps:.2g}{'' if settings.eps else ' (found by itself)'}"
@@ -177,6 +179,16 @@ def _facts(report: Report) -> Table:
     table.add_row("machine", f"{env['processor']}, {env['threads']} threads, kernels {env['kernels']}, search in {env['search precision']}")
     add_notes(table, model)
     return table
+
+
+def _deployed(found: Deployed) -> str:
+    """What was scanned in place of the file, and what the file itself shows."""
+    score = "" if found.score is None else f", score {found.score:.2f}"
+    lost = f"; {found.gains.share:.1%} go to class {found.gains.target}" if found.agreement < 1 else ""
+    return (
+        f"{found.kind}: what is said here is of that file; {found.agreement:.1%} of the clean images get the class that the file as it is "
+        f"gives them{lost}. The file as it is: {found.outcome}{score}"
+    )
 
 
 def _standing(report: Report) -> str:

@@ -1,0 +1,99 @@
+"""A scan of what would be deployed: the file in another precision, beside the file as it is."""
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from banscan.importers.deploy import deploy
+from banscan.scanner import verdict
+from banscan.scanner.aside import shares
+from banscan.scanner.findings import Deployed, Peak, Report
+from banscan.scanner.inputs import preprocess
+from banscan.scanner.inputs.preprocess import Preprocess
+from banscan.scanner.machine.progress import Progress, silent
+from banscan.scanner.scan import Examined, examine
+from banscan.scanner.settings import Options, Settings
+
+
+def scan_deployed(
+    path: str | Path,
+    clean_dir: str | Path,
+    kind: str,
+    *,
+    settings: Settings | None = None,
+    options: Options | None = None,
+    progress: Progress = silent,
+    **others: Any,
+) -> Report:
+    """Scans the file as it would be deployed, and as it is.
+
+    A backdoor may be made to wake up only when the weights are rounded (arXiv 2108.09187), so the verdict is the worse of the two. What was
+    measured is that of the file as it would be deployed; `Report.deployed` says what the other showed and how their answers differ.
+
+    Args:
+        kind: one of `settings.DEPLOYMENTS`; int8 is quantised with these images.
+        others: as of `scan`, with all other arguments and errors.
+
+    Raises:
+        ModelError: the file cannot be converted.
+    """
+    options = options or Options()
+    plain = examine(path, clean_dir, settings=settings, options=options, progress=progress, **others)
+    if plain.preprocess is None:
+        return plain.report
+    layout = plain.model.input.layout
+    x = plain.preprocess(plain.clean.images, layout)
+    plain.model.to(torch.device("cpu"))
+    with tempfile.TemporaryDirectory(prefix="banscan-") as folder:
+        file = Path(folder) / Path(path).name
+        file.write_bytes(deploy(plain.model, kind, x))
+        same = replace(options, **_given(plain.preprocess))
+        made = examine(file, clean_dir, settings=settings, options=same, progress=progress, **others)
+        made.model.to(torch.device("cpu"))
+        found = compared(kind, plain, made, [_predictions(e, plain.preprocess, plain.clean.images) for e in (plain, made)])
+    return joined(plain.report, made.report, found)
+
+
+def _given(chosen: Preprocess) -> dict[str, Any]:
+    """The options that ask for a preprocessing."""
+    return {"preprocess": "unit", "mean": chosen.mean, "std": chosen.std, "scale": chosen.scale, "bgr": chosen.bgr}
+
+
+def _predictions(examined: Examined, chosen: Preprocess, images: np.ndarray) -> Tensor:
+    return preprocess.answers(examined.model, chosen, images).argmax(1)
+
+
+def compared(kind: str, plain: Examined, made: Examined, predictions: list[Tensor]) -> Deployed:
+    """How the two files' answers [N] to the clean images differ."""
+    before, after = predictions
+    changed = after[before != after]
+    gained = shares(changed, plain.model.classes) if len(changed) else torch.zeros(plain.model.classes)
+    most = int(gained.argmax())
+    own = plain.report.verdict
+    return Deployed(
+        kind=kind,
+        precision=made.report.model.precision,
+        agreement=1 - len(changed) / len(before),
+        gains=Peak(most, float(gained[most]) * len(changed) / len(before)),
+        outcome=own.outcome,
+        reason=own.reason,
+        targets=own.targets,
+        score=own.score,
+    )
+
+
+def joined(plain: Report, made: Report, found: Deployed) -> Report:
+    """One report of both: what was measured on the file as it would be deployed, and the worse of the two verdicts."""
+    model = replace(made.model, path=plain.model.path, sha256=plain.model.sha256)
+    decided = made.verdict
+    if verdict.GRAVITY[plain.verdict.outcome] > verdict.GRAVITY[decided.outcome]:
+        decided = replace(plain.verdict, reason=f"as it is in the file: {plain.verdict.reason}")
+    elif verdict.GRAVITY[plain.verdict.outcome] < verdict.GRAVITY[decided.outcome]:
+        decided = replace(decided, reason=f"only as {found.kind}: {decided.reason}")
+    seconds = {name: plain.seconds.get(name, 0.0) + made.seconds.get(name, 0.0) for name in (plain.seconds | made.seconds)}
+    return replace(made, model=model, verdict=decided, deployed=found, preprocess=plain.preprocess, seconds=seconds)
