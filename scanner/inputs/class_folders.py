@@ -8,9 +8,10 @@ from pathlib import Path
 
 from banscan.errors import UsageError
 from banscan.scanner.inputs import words
-from banscan.scanner.inputs.folder import counted, printable, some
+from banscan.scanner.inputs.folder import printable, some
 from banscan.scanner.inputs.labels import Labels, based
 from banscan.scanner.inputs.names import Names, is_number, unpadded
+from banscan.text import counted
 
 # "07"; "class_7"; "7_stop"; "stop_7"
 COUNTED, PREFIXED, LEADING, TRAILING = (
