@@ -110,8 +110,8 @@ def scan(
     """Scan one model file for a backdoor."""
     with work():
         settings, options = built(Settings, values), built(Options, values)
-        given.check(model, (options.labels, options.classes), calibration, clean_dir)
         check_output(output, (model, options.labels, options.classes, calibration), (clean_dir,))
+        given.check(model, (options.labels, options.classes), calibration, clean_dir)
         reader.start()
         from banscan.scanner import calibration as scores
         from banscan.scanner import scan as scanning
@@ -154,8 +154,8 @@ def calibrate(clean_models: Path, clean_dir: Path, alpha: float, output: Path, *
     """
     with work():
         settings, options = built(Settings, values), built(Options, values)
-        given.check(texts=(options.labels, options.classes), images=clean_dir, models=clean_models)
         check_output(output, (options.labels, options.classes), (clean_dir, clean_models), beside=True)
+        given.check(texts=(options.labels, options.classes), images=clean_dir, models=clean_models)
         reader.start()
         from banscan.scanner import calibration as scores
         from banscan.scanner.calibrate import calibrate as run
@@ -207,8 +207,8 @@ def repair(model: Path, clean_dir: Path, output: Path, format_: str, **values: A
     """
     with work():
         settings, options, tuning = built(Settings, values), built(Options, values), built(RepairSettings, values)
-        given.check(model, (options.labels, options.classes), images=clean_dir)
         check_output(output, (model, options.labels, options.classes), (clean_dir,), beside=True)
+        given.check(model, (options.labels, options.classes), images=clean_dir)
         reader.start()
         from banscan.scanner.repair.repair import repair as run
 

@@ -70,9 +70,10 @@ def check_accuracy(accuracy: float | None, confidence: float, minimum: float, cl
     if accuracy is not None and accuracy < floor:
         low = f"the clean accuracy is {accuracy:.1%}, below the {floor:.0%} that a scan needs; "
         if other is not None:
+            lines = "" if other.lines is None else f": {other.lines}"
             raise EvidenceError(
                 f"{low}the labels are in another order than the model's classes, for {other.what} it is {other.accuracy:.1%}; say with "
-                "--classes FILE what the folders or the table call each class, a line for each in the model's order"
+                f"--classes FILE what the folders or the table call each class, a line for each in the model's order{lines}"
             )
         raise EvidenceError(f"{low}check --preprocess and the order of the labels")
     if accuracy is None and confidence < floor:

@@ -286,7 +286,7 @@ def test_calibrate_resumes_and_scan_uses_it(model_file: Path, image_dir: Path, t
     common = ("--clean-dir", image_dir, *FAST, "--no-pixels")
     failed(banscan("calibrate", "--clean-models", models, *common, "-o", out), 4, "at least 19 for --alpha 0.05")
     short = banscan("calibrate", "--clean-models", models, *common, "--alpha", "0.4", "-o", out)
-    failed(short, 4, "1 clean models bound the false-positive rate by 0.500")
+    failed(short, 4, "1 clean model can bound the false-positive rate by 0.500")
     assert "b.onnx: left out" in short.stderr
     assert not out.exists()
     other = onnx.load(str(model_file))
