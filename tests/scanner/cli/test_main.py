@@ -250,7 +250,7 @@ def test_thin_evidence_is_inconclusive(model_file: Path, image_dir: Path, tmp_pa
     inconclusive(banscan(model_file, "--clean-dir", few, *FAST), "20 clean images .* are too few .* at least 50, better 300")
     inconclusive(banscan(model_file, "--clean-dir", copies, *FAST), "20 clean images .* are too few")
     inconclusive(
-        banscan(model_file, "--clean-dir", one, *FAST), "150 clean images .* of one class; a scan needs at least 50 of at least 2 classes"
+        banscan(model_file, "--clean-dir", one, *FAST), "20 clean images .* of one class; a scan needs at least 50 of at least 2 classes"
     )
     inconclusive(banscan(model_file, "--clean-dir", wrong, "--preprocess", "unit", *FAST), "clean accuracy is")
     inconclusive(banscan(changed(model_file, tmp_path / "nan.onnx", float("nan")), "--clean-dir", image_dir, *FAST), "NaN")
