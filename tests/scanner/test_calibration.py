@@ -197,7 +197,8 @@ def test_what_is_no_calibration_at_all(tmp_path: Path) -> None:
     with large.open("wb") as file:
         file.truncate(1 << 33)
     few.write_bytes(document(models=json.loads(document())["models"][:3]))
-    none = ((path, "no such file; expected") for path in (tmp_path, tmp_path / "none", Path("/dev/zero")))
+    places = {tmp_path: "is a folder", tmp_path / "none": "no such file", Path("/dev/zero"): "is no file"}
+    none = ((path, f"{why}; expected") for path, why in places.items())
     for path, why in (*none, (large, "no calibration; expected"), (few, r"few\.json: 3 clean models .* at least 19")):
         with pytest.raises(UsageError, match=why):
             calibration.load(path)
