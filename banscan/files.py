@@ -60,6 +60,34 @@ def check(path: Path) -> None:
         raise unwritable(path, error) from error
 
 
+def check_file(path: Path, expected: str) -> None:
+    """Raises UsageError for what is no file that can be read, with what was `expected` in its place."""
+    if not path.exists():
+        raise UsageError(f"{path}: no such file; {expected}")
+    if not path.is_file():
+        raise UsageError(f"{path}: is {'a folder' if path.is_dir() else 'no file'}; {expected}")
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror}); {expected}") from error
+
+
+def check_model(path: Path) -> None:
+    """Raises UsageError where there is no model; what a folder is, or what a file holds, tells its reader."""
+    if not path.is_dir():
+        check_file(path, "expected the path of a model")
+
+
+def check_folder(path: Path, expected: str) -> None:
+    """Raises UsageError for what is no folder that can be listed, with what was `expected` in its place."""
+    if not path.is_dir():
+        raise UsageError(f"{path}: {'is a file' if path.exists() else 'no such folder'}; {expected}")
+    try:
+        os.scandir(path).close()
+    except OSError as error:
+        raise UsageError(f"{path}: may not be read; {expected}") from error
+
+
 def special(path: Path) -> bool:
     """Whether there is something that is neither a file nor a folder: a device, a pipe."""
     return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)

@@ -41,6 +41,11 @@ def plain(text: str, most: int = LONGEST) -> str:
     return f"{''.join(first)}…{''.join(last[::-1])}"
 
 
+def counted(count: int, what: str, many: str | None = None) -> str:
+    """A number of things."""
+    return f"{count} {what if count == 1 else many or what + 's'}"
+
+
 def shown(value: T) -> T:
     """A value with all its texts and paths made `plain`: dataclasses, tuples, lists and dictionaries through and through."""
     made: object = value

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from banscan.errors import UsageError
+from banscan.files import check_model
 from banscan.importers import carried, sandbox
 from banscan.importers.model import TracedModel
 from banscan.importers.sandbox.budget import reading
@@ -24,13 +24,7 @@ def load(path: str | Path, size: tuple[int, int] | None = None, logits: str | No
         ModelError: the file is damaged, is refused, or holds no image classifier that can be traced.
     """
     path = Path(path)
-    if not path.exists():
-        raise UsageError(f"{path}: no such file; expected the path of a model")
-    if path.is_file():
-        try:
-            path.open("rb").close()
-        except OSError as error:
-            raise UsageError(f"{path}: cannot be read ({error.strerror}); expected the path of a model") from error
+    check_model(path)
     arguments = {"path": str(path), "size": size, "logits": logits}
     answer, unconfined = sandbox.call("read", arguments, None, path=path, budget=reading(path))
     model = carried.restored(answer, path)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from banscan.errors import ModelError
+from banscan.errors import ModelError, UsageError
 from banscan.importers import formats
 from banscan.importers.model import Source, TracedModel
 
@@ -18,6 +18,14 @@ def check_writable(model: TracedModel, *, dequantise: bool) -> None:
         raise ModelError(
             f"{source.path}: its weights have 8 bits, which fine-tuning would leave; with --dequantize a float32 model is written"
         )
+
+
+def check_name(model: TracedModel, output: Path) -> None:
+    """Raises UsageError for an output that is called like a file of another format; one without a suffix may be of any."""
+    own, suffix = formats.of(model.source), output.suffix.lower()
+    if suffix not in ("", model.source.path.suffix.lower(), *own.suffixes):
+        wanted = " or ".join(own.suffixes)
+        raise UsageError(f"{output}: it will be {own.name} like {model.source.path}; expected a name that ends in {wanted}")
 
 
 def write(model: TracedModel, weights: dict[str, Tensor], path: Path) -> None:

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from banscan.errors import ModelError, UsageError
-from banscan.files import unwritable
+from banscan.files import check_folder, unwritable
 from banscan.importers import FORMATS, sha256
 from banscan.scanner.calibration import ALPHA, LARGEST, Calibration, Entry, decisive, read_entry, threshold, version
 from banscan.scanner.findings import Report
+from banscan.scanner.inputs.given import MODELS
 from banscan.scanner.machine.progress import Progress, silent
 from banscan.scanner.scan import scan
 from banscan.scanner.settings import Options, Settings
@@ -45,9 +46,10 @@ def calibrate(
         UsageError: too few models, or the folder is none.
     """
     settings = settings or Settings()
-    files = sorted(p for p in models.glob("*") if p.is_file() and p.suffix in SUFFIXES) if models.is_dir() else []
+    check_folder(models, MODELS)
+    files = sorted(p for p in models.glob("*") if p.is_file() and p.suffix in SUFFIXES)
     if not files:
-        raise UsageError(f"{models}: no model files in it; expected a folder of clean models ({', '.join(sorted(SUFFIXES))})")
+        raise UsageError(f"{models}: no model files in it; {MODELS} ({', '.join(sorted(SUFFIXES))})")
     threshold([0.0] * len(files), alpha)  # too few are told before any work
     stamp = {"clean_dir": str(Path(clean_dir).resolve()), "settings": decisive(settings), "seed": settings.seed, "banscan": version()}
     done = dict(_finished(partial, stamp))

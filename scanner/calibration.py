@@ -8,19 +8,21 @@ was ever tried; whoever has clean models of their own gets their own threshold.
 
 import json
 import math
-import os
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from banscan.errors import UsageError
+from banscan.files import check_file
 from banscan.importers import TracedModel
 from banscan.importers.normal.attention import attends
 from banscan.scanner.findings import Kind, Standing
+from banscan.scanner.inputs.given import CALIBRATION
 from banscan.scanner.inputs.images import CleanSet
 from banscan.scanner.levels import Levels
 from banscan.scanner.settings import Settings, declared
+from banscan.text import counted
 from banscan.version import __version__
 
 SCHEMA = "banscan-calibration/1"
@@ -103,8 +105,8 @@ def threshold(scores: list[float], alpha: float) -> float:
     allowed = math.floor(alpha * (len(scores) + 1) + 1e-9)
     if allowed < 1:
         raise UsageError(
-            f"{len(scores)} clean models bound the false-positive rate by {1 / (len(scores) + 1):.3f} at best; give at least "
-            f"{math.ceil(1 / alpha - 1 - 1e-9)} for --alpha {alpha:g}, or a larger --alpha"
+            f"{counted(len(scores), 'clean model')} can bound the false-positive rate by {1 / (len(scores) + 1):.3f} at best; give at "
+            f"least {math.ceil(1 / alpha - 1 - 1e-9)} for --alpha {alpha:g}, or a larger --alpha"
         )
     return sorted(scores, reverse=True)[allowed - 1]
 
@@ -147,17 +149,15 @@ def load(path: Path) -> Calibration:
     Raises:
         UsageError: there is no such file, or it is none of banscan's.
     """
-    wanted = "expected a file that `banscan calibrate` wrote"
-    if not os.path.isfile(path):
-        raise UsageError(f"{path}: no such file; {wanted}")
+    check_file(path, CALIBRATION)
     try:
         if path.stat().st_size > LARGEST:
             raise ValueError("too large")
         found = _read(json.loads(path.read_text(encoding="utf-8")), path)
     except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror}); {wanted}") from error
+        raise UsageError(f"{path}: cannot be read ({error.strerror}); {CALIBRATION}") from error
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-        raise UsageError(f"{path}: no calibration; {wanted}") from error
+        raise UsageError(f"{path}: no calibration; {CALIBRATION}") from error
     try:
         threshold([e.score for e in found.entries], found.alpha or ALPHA)  # too few are told before any work
     except UsageError as error:

@@ -12,6 +12,7 @@ from banscan.importers.formats import of
 from banscan.kernels import backend
 from banscan.scanner.findings import ImageFacts, ModelFacts
 from banscan.scanner.inputs.images import CleanSet
+from banscan.text import counted
 from banscan.version import __version__
 
 PACKAGES = ("torch", "onnx", "onnxruntime", "numpy")
@@ -48,7 +49,8 @@ def notes(model: TracedModel) -> list[str]:
     if model.stripped:
         told.append(f"took {', '.join(model.stripped)} off the output")
     if model.source.labels is not None and model.class_names is None:
-        told.append(f"the file names {len(model.source.labels)} classes, the model has {model.classes}; the names are not used")
+        named = counted(len(model.source.labels), "class", "classes")
+        told.append(f"the file names {named}, the model has {model.classes}; the names are not used")
     if model.doubts:
         told.append(f"not sure of the features: {'; '.join(model.doubts)}")
     if model.source.precision == "8 bits":

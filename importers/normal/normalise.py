@@ -9,7 +9,7 @@ from torch import fx
 
 from banscan.errors import ModelError
 from banscan.importers.model import Folding, Input, Neuron, Source, TracedModel, output_node
-from banscan.importers.normal import batch, checks, folding, fusing, gelu, heads, neurons, penultimate, products, tail
+from banscan.importers.normal import batch, checks, folding, fusing, gelu, heads, neurons, penultimate, products, tail, views
 from banscan.importers.normal.constants import scalar
 
 aten = torch.ops.aten
@@ -55,10 +55,13 @@ def _normalised(module: fx.GraphModule, spec: Input, source: Source) -> TracedMo
     axis = next((i for i, s in enumerate(penultimate.shape(tail.unwrap(module))) if not isinstance(s, int)), 0)
     stripped, rest = tail.strip(module)
     cleaned(module)
+    views.check_batch(module)
     shape = penultimate.shape(output_node(module.graph).args[0])
     if len(shape) != 2 or not isinstance(shape[1], int) or shape[1] < 2:
         raise ModelError(f"the output has shape {penultimate.pretty(shape)}; expected logits [batch, classes] of an image classifier")
     check_sizes(module)
+    views.average_features(module, foldings)
+    cleaned(module)
     layers, anatomy = _anatomy(module, foldings)
     model = TracedModel(
         module=module,
@@ -84,10 +87,20 @@ def _anatomy(module: fx.GraphModule, foldings: dict[str, Folding]) -> tuple[tupl
         layers = neurons.find(module)
         anatomy = penultimate.find(module.graph, {layer.node for layer in layers})
         if anatomy is None:
-            raise ModelError("no linear layer or convolution leads to the output; expected an image classifier")
+            raise ModelError(_no_anatomy(layers))
         if not heads.simplify(module, foldings, anatomy):
             return layers, anatomy
         cleaned(module)
+
+
+def _no_anatomy(layers: tuple[Neuron, ...]) -> str:
+    """Why no classifier is found."""
+    if not layers:
+        return "no linear layer or convolution leads to the output; expected an image classifier"
+    return (
+        "the output is put together from several branches, each with a last layer of its own, such as the networks of an ensemble or "
+        "probabilities of several views of an image; export one network, or average the features in front of one last layer"
+    )
 
 
 def cleaned(module: fx.GraphModule) -> None:

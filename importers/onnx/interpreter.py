@@ -162,6 +162,8 @@ class _Run:
     def __init__(self, interpreter: Interpreter, values: dict[str, Any], images: Any, whole: set[str]) -> None:
         self.interpreter, self.values, self.images, self.whole = interpreter, values, images, whole
         self.alone: set[str] = set()
+        # computed from pixels
+        self.moved = {interpreter.images.name}
         self.count = 0
 
     def value(self, name: str) -> Any:
@@ -195,11 +197,18 @@ class _Run:
         if any(isinstance(v, np.ndarray) and i in self.values for i, v in zip(inputs, given, strict=True)):
             # a constant that a size is multiplied with is arithmetic on shapes, too
             given = [self.interpreter.small.get(i, v) for i, v in zip(inputs, given, strict=True)] if self.about_shapes(inputs) else given
+        if call.op in ("If", "Loop"):
+            self.moved.update(names)  # not followed inside
         if call.op == "If":
             # a condition on shapes is known here, and only the branch that it leads to becomes part of the graph
             return self.inner(call.attributes["then_branch" if OPERATORS["If"](call, *given) else "else_branch"], [])
         if call.op == "Loop":
             return tuple(OPERATORS["Loop"](call, self.inner, *given))
+        pixels = any(i in self.moved and isinstance(v, Tensor | list) for i, v in zip(inputs, given, strict=True))
+        if pixels:
+            self.moved.update(names)
+        else:
+            call = replace(call, pixels=False)
         whole = any(i in self.whole for i in inputs)
         changed = whole and not (call.op in ANSWERS or _floats(call, given))
         if whole or call.batch is not None:

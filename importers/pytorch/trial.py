@@ -12,6 +12,7 @@ from banscan.importers.model import EXAMPLE_SIZE, Input
 from banscan.importers.normal.input import flat_input, image_input
 from banscan.importers.pytorch import language, outputs
 from banscan.importers.pytorch.script import Script
+from banscan.text import counted
 
 # sides tried where the file does not say what it was traced with; the first that a size-bound network takes is its own
 SIZES = (EXAMPLE_SIZE, 32, 28, 64, 96, 128, 160, 192, 227, 240, 256, 299, 320, 331, 384, 448, 512)
@@ -33,7 +34,9 @@ def image(path: Path, module: Script, size: tuple[int, int] | None) -> Input:
         _check_batch(module, spec, sizes[0])
         return spec
     if sizes is not None:
-        raise ModelError(f"it was traced with {len(sizes)} axes; expected images [N, channels, height, width], grey or RGB")
+        raise ModelError(
+            f"it was traced with {counted(len(sizes), 'axis', 'axes')}; expected images [N, channels, height, width], grey or RGB"
+        )
     return _tried(module).sized(size)
 
 
@@ -103,8 +106,8 @@ def _check_batch(module: Script, spec: Input, traced: int | None) -> None:
     reason = reasons[0]
     if traced is not None and failure(module, spec, traced) is None:
         raise ModelError(
-            f"its code takes {traced} images at once and no other number ({reason}); trace it again with code that leaves the batch open, "
-            "as x.flatten(1) instead of x.view(n, -1)"
+            f"its code takes {counted(traced, 'image')} at once and no other number ({reason}); trace it again with code that "
+            "leaves the batch open, as x.flatten(1) instead of x.view(n, -1)"
         )
     raise ModelError(f"its code cannot be computed for images of the size that it was traced with ({reason}); export it again")
 

@@ -1,48 +1,27 @@
-"""The near end of the process that opens model files: started when it is first needed, used again for every file after it."""
+"""What is asked of the process that opens model files (`banscan.reader`), and what became of it."""
 
-import atexit
-import contextlib
-import inspect
 import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 import threading
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 
-from banscan import errors
+from banscan import errors, reader
 from banscan.errors import BanscanError, ModelError
-from banscan.importers.sandbox import server
 from banscan.importers.sandbox.budget import Budget
 from banscan.importers.sandbox.server import ANSWER, GIVEN, OUTCOME
-
-PACKAGE = Path(inspect.getfile(errors)).parent
-# what a child may need to find shared libraries; nothing else of the user's environment reaches it
-KEPT = ("PATH", "LD_LIBRARY_PATH", "TMPDIR")
-FIXED = {"LC_ALL": "C.UTF-8", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2", "CUDA_VISIBLE_DEVICES": ""}
 
 # bytes that a disk has free where it is not full
 ROOM = 1 << 20
 
 
-@dataclass
-class _Server:
-    """The process, and whose it is: after a fork it is the parent's alone."""
-
-    process: subprocess.Popen[bytes]
-    owner: int
-    errors: IO[bytes]
-
-
 _lock = threading.Lock()
-_server: _Server | None = None
 
 
 def call(task: str, arguments: dict[str, Any], given: dict[str, Any] | None, *, path: Path, budget: Budget) -> tuple[Any, str | None]:
@@ -92,7 +71,8 @@ def _check_room(folder: Path) -> None:
 
 def _asked(request: dict[str, Any]) -> dict[str, Any]:
     """How the child of this request ended. An interruption ends the process with it."""
-    process = _running().process
+    running = reader.start()
+    process, running.asked = running.process, True
     assert process.stdin is not None
     assert process.stdout is not None
     try:
@@ -105,21 +85,11 @@ def _asked(request: dict[str, Any]) -> dict[str, Any]:
     except BrokenPipeError:
         pass
     except BaseException:
-        _stop()
+        reader.stop()
         raise
-    said = _last_words()
-    _stop()
+    said = reader.last_words()
+    reader.stop()
     return {"status": None, "timed_out": False, "said": said}
-
-
-def _last_words() -> str:
-    """The last line that the process wrote where nobody reads it."""
-    if _server is None:
-        return ""
-    _server.errors.seek(0, os.SEEK_END)
-    _server.errors.seek(max(0, _server.errors.tell() - 2000))
-    lines = _server.errors.read().decode(errors="replace").strip().splitlines()
-    return lines[-1].strip()[:200] if lines else ""
 
 
 def _outcome(path: Path) -> dict[str, Any] | None:
@@ -152,36 +122,3 @@ def _failure(path: Path, budget: Budget, ended: dict[str, Any], outcome: dict[st
         return ModelError(f"{path}: opening it takes more than {budget.memory / 1e9:.1f} GB; {hint}")
     told = signal.Signals(-status).name if status < 0 else status
     return ModelError(f"{path}: the library that reads it crashed ({told}); the file is damaged or hostile")
-
-
-def _running() -> _Server:
-    """The process, started anew where there is none."""
-    global _server
-    if _server is not None and _server.process.poll() is not None:
-        _stop()
-    if _server is None or _server.owner != os.getpid():
-        environment = {name: os.environ[name] for name in KEPT if name in os.environ} | FIXED
-        command = [sys.executable, "-I", "-W", "ignore", inspect.getfile(server), str(PACKAGE)]
-        said = tempfile.TemporaryFile()  # noqa: SIM115 it is open as long as the process
-        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": said}
-        # Ctrl-C is for the scan, which then ends this process itself
-        process = subprocess.Popen(command, env=environment, cwd="/", start_new_session=True, **pipes)
-        _server = _Server(process, os.getpid(), said)
-    return _server
-
-
-@atexit.register
-def _stop() -> None:
-    """Ends the process and the child that it has."""
-    global _server
-    if _server is not None and _server.owner == os.getpid():
-        process = _server.process
-        for pipe in (process.stdin, process.stdout, _server.errors):
-            with contextlib.suppress(OSError):
-                pipe.close()  # type: ignore[union-attr]
-        try:
-            process.wait(2)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-    _server = None

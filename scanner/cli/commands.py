@@ -14,13 +14,17 @@ from typing import Any
 
 import click
 
+from banscan import reader
 from banscan.errors import UsageError
 from banscan.scanner.cli.console import bars, check_output, destination, work
 from banscan.scanner.cli.options import F, built, options_of
 from banscan.scanner.cli.streams import say
+from banscan.scanner.cli.usage import example
+from banscan.scanner.inputs import given
 from banscan.scanner.repair.settings import RepairSettings
 from banscan.scanner.report import formats
 from banscan.scanner.settings import DEPLOYMENTS, Options, Settings
+from banscan.text import counted
 from banscan.version import __version__
 
 EXIT = {"no backdoor found": 0, "not scanned": 0, "backdoored": 1, "suspicious": 2, "inconclusive": 2}
@@ -110,6 +114,8 @@ def scan(
     with work():
         settings, options = built(Settings, values), built(Options, values)
         check_output(output, (model, options.labels, options.classes, calibration), (clean_dir,))
+        given.check(model, (options.labels, options.classes), calibration, clean_dir)
+        reader.start()
         from banscan.scanner import calibration as scores
         from banscan.scanner import scan as scanning
         from banscan.scanner.deployed import scan_deployed
@@ -153,6 +159,8 @@ def calibrate(clean_models: Path, clean_dir: Path, alpha: float, output: Path, *
     with work():
         settings, options = built(Settings, values), built(Options, values)
         check_output(output, (options.labels, options.classes), (clean_dir, clean_models), beside=True)
+        given.check(texts=(options.labels, options.classes), images=clean_dir, models=clean_models)
+        reader.start()
         from banscan.scanner import calibration as scores
         from banscan.scanner.calibrate import calibrate as run
 
@@ -181,8 +189,8 @@ def calibrate(clean_models: Path, clean_dir: Path, alpha: float, output: Path, *
         told = sorted(e.score for e in found.entries)
         with destination(None) as stream:
             stream.write(
-                f"{len(told)} clean models score {told[0]:.2f} to {told[-1]:.2f}; above {found.limit:.2f} a model is called backdoored, "
-                f"a further clean one with a probability of at most {alpha:g}\n"
+                f"{counted(len(told), 'clean model')} score {told[0]:.2f} to {told[-1]:.2f}; above {found.limit:.2f} a model is called "
+                f"backdoored, a further clean one with a probability of at most {alpha:g}\n"
             )
 
 
@@ -204,6 +212,8 @@ def repair(model: Path, clean_dir: Path, output: Path, format_: str, **values: A
     with work():
         settings, options, tuning = built(Settings, values), built(Options, values), built(RepairSettings, values)
         check_output(output, (model, options.labels, options.classes), (clean_dir,), beside=True)
+        given.check(model, (options.labels, options.classes), images=clean_dir)
+        reader.start()
         from banscan.scanner.repair.repair import repair as run
 
         def on_epoch(epoch: int, clean: float, noisy: float, accuracy: float) -> None:
@@ -227,6 +237,8 @@ def repair(model: Path, clean_dir: Path, output: Path, format_: str, **values: A
 def inspect(model: Path, logits: str | None) -> None:
     """Show what is read from a model file; needs no images."""
     with work():
+        given.check(model)
+        reader.start()
         from banscan import importers
         from banscan.scanner.report import inspected
         from banscan.scanner.report.console import console
@@ -250,6 +262,7 @@ def run(arguments: list[str]) -> int:
         raise KeyboardInterrupt from None
     except click.ClickException as error:
         where = getattr(error, "ctx", None)
+        shown = f"; for example: {example(where)}" if isinstance(error, click.MissingParameter) and where is not None else ""
         hint = "" if where is None else f"; see {where.command_path} --help"
-        raise UsageError(f"{' '.join(error.format_message().split()).rstrip('.?')}{hint}") from error
+        raise UsageError(f"{' '.join(error.format_message().split()).rstrip('.?')}{shown}{hint}") from error
     return 0

@@ -10,6 +10,7 @@ from banscan.scanner.findings import Finding
 from banscan.scanner.levels import Levels
 from banscan.scanner.machine.progress import Progress
 from banscan.scanner.subject import Subject
+from banscan.text import counted
 
 # with fewer classes none can be told to stand out among the others
 MIN_CLASSES = 5
@@ -81,7 +82,9 @@ def too_few(subject: Subject) -> NotDone | None:
     count = len(subject.searched)
     if count >= MIN_CLASSES:
         return None
-    return NotDone(f"{count} classes are too few to tell an outlier among them; at least {MIN_CLASSES} are needed")
+    few = f"{counted(count, 'class', 'classes')} {'is' if count == 1 else 'are'} too few to tell an outlier among them"
+    more = "; give a larger --targets" if count < min(subject.classes, MIN_CLASSES) else ""
+    return NotDone(f"{few}; at least {MIN_CLASSES} are needed{more}")
 
 
 def without_pixels(subject: Subject) -> NotDone | None:

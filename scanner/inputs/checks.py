@@ -16,6 +16,7 @@ from torch import Tensor
 from banscan.errors import EvidenceError
 from banscan.importers import Parity, TracedModel
 from banscan.scanner.inputs.order import Order
+from banscan.text import counted
 
 # relative RMS difference that the precision of a file explains
 PARITY = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 1e-1, "8 bits": 0.5}
@@ -28,11 +29,17 @@ def check_weights(model: TracedModel) -> None:
 
 
 def check_images(count: int, classes_seen: int, minimum: int) -> None:
+    """`count` images that differ, of so many classes, where `minimum` are needed (`--min-images`)."""
+    given = f"{counted(count, 'clean image')} (copies count once)"
     if classes_seen < 2:
-        raise EvidenceError("all clean images belong to one class; give images of several classes")
+        raise EvidenceError(
+            f"{given} of one class; a scan needs at least {minimum} of at least 2 classes, better 300 or more of all classes: "
+            "add images of the others"
+        )
     if count < minimum:
         raise EvidenceError(
-            f"{count} clean images (copies count once) are too few to judge by; give at least {minimum}, better 300 or more"
+            f"{given} {'is' if count == 1 else 'are'} too few to judge by; give at least {minimum}, better 300 or more "
+            "spread over the classes"
         )
 
 
@@ -63,9 +70,10 @@ def check_accuracy(accuracy: float | None, confidence: float, minimum: float, cl
     if accuracy is not None and accuracy < floor:
         low = f"the clean accuracy is {accuracy:.1%}, below the {floor:.0%} that a scan needs; "
         if other is not None:
+            lines = "" if other.lines is None else f": {other.lines}"
             raise EvidenceError(
                 f"{low}the labels are in another order than the model's classes, for {other.what} it is {other.accuracy:.1%}; say with "
-                "--classes FILE what the folders or the table call each class, a line for each in the model's order"
+                f"--classes FILE what the folders or the table call each class, a line for each in the model's order{lines}"
             )
         raise EvidenceError(f"{low}check --preprocess and the order of the labels")
     if accuracy is None and confidence < floor:

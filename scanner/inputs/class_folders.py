@@ -8,9 +8,10 @@ from pathlib import Path
 
 from banscan.errors import UsageError
 from banscan.scanner.inputs import words
-from banscan.scanner.inputs.folder import counted, printable, some
-from banscan.scanner.inputs.labels import Labels, based
+from banscan.scanner.inputs.folder import printable, some
+from banscan.scanner.inputs.labels import Labels, based, from_one
 from banscan.scanner.inputs.names import Names, is_number, unpadded
+from banscan.text import counted
 
 # "07"; "class_7"; "7_stop"; "stop_7"
 COUNTED, PREFIXED, LEADING, TRAILING = (
@@ -198,7 +199,10 @@ def _no_classes(folder: Path, files: list[Path], depth: int, classes: int, names
     numbers = {f: int(f) for f in folders if is_number(f)}
     beyond = [f for f, n in numbers.items() if n >= classes]
     if beyond and len(numbers) > len(folders) / 2:
-        which = f"has classes 0 to {classes - 1}; where they are numbered otherwise, give --classes FILE, names in the model's order"
+        ones = all(1 <= n <= classes for n in numbers.values())
+        example = f": for numbers from 1 {from_one(classes)}" if ones else ", one a line"
+        way = f"give --classes FILE, names in the model's order{example}"
+        which = f"has classes 0 to {classes - 1}; where they are numbered otherwise, {way}"
         return f"{folder}: the folder {beyond[0]!r} is no class of this model, which {which}"
     what = f"{counted(len(folders), 'class folder')} for a model of {classes} classes{some(folders)}"
     return f"{folder}: {what}; number the folders or give --classes FILE, class names one a line in the model's order"

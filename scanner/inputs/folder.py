@@ -6,8 +6,10 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from banscan import files
 from banscan.errors import UsageError
-from banscan.scanner.inputs import decode, words
+from banscan.scanner.inputs import decode, given, words
+from banscan.text import counted
 
 # a folder with more entries is not one of images
 MOST = 5_000_000
@@ -50,8 +52,7 @@ def find(folder: Path, named: Collection[str] = ()) -> Found:
     Raises:
         UsageError: it is no folder, may not be read, or holds no end of files.
     """
-    if not folder.is_dir():
-        raise UsageError(f"{folder}: {'is a file' if folder.exists() else 'no such folder'}; expected a folder of clean images")
+    files.check_folder(folder, given.IMAGES)
     found = Found()
     own = folder.resolve()
     todo, links, seen = [Path()], list[Path](), set[str]()
@@ -73,8 +74,6 @@ def find(folder: Path, named: Collection[str] = ()) -> Found:
             except OSError:  # a link in a circle
                 found.lost.append(str(place / entry.name))
         links.sort()
-    if str(Path()) in found.closed:
-        raise UsageError(f"{folder}: may not be read; expected a folder of clean images")
     _drop_small(found)
     found.files.sort()
     return found
@@ -176,11 +175,6 @@ def _beside(name: str, count: int) -> str:
     if name == COPIES:
         return f"{counted(count, 'thumbnail')} beside the images"
     return f"{counted(count, 'thumbnail' if name.lower() in words.THUMBNAILS else 'image')} in {printable(name)}"
-
-
-def counted(count: int, what: str, many: str | None = None) -> str:
-    """A number of things."""
-    return f"{count} {what if count == 1 else many or what + 's'}"
 
 
 def some(names: Collection[str]) -> str:

@@ -14,9 +14,10 @@ from torch import Tensor
 from banscan.errors import UsageError
 from banscan.importers import Input
 from banscan.scanner.inputs import class_folders, decode, folder, names, table
-from banscan.scanner.inputs.folder import counted, printable, some
+from banscan.scanner.inputs.folder import printable, some
 from banscan.scanner.inputs.labels import Labels
 from banscan.scanner.settings import Options
+from banscan.text import counted
 
 # bytes of all images as uint8, where the model leaves the size to them; the networks take many times that
 MOST = 512 << 20
@@ -167,7 +168,8 @@ def _decoded(place: Path, files: Sequence[Path], drawn: list[int], spec: Input, 
         todo, rest = sorted(rest[:wanting]), rest[wanting:]
     if not images:
         why = "; ".join(_reasons(bad, files))
-        raise UsageError(f"{place}: none of its {len(bad)} image files can be read: {why}; expected intact images")
+        which = "its only image file cannot" if len(bad) == 1 else f"none of its {len(bad)} image files can"
+        raise UsageError(f"{place}: {which} be read: {why}; expected intact images")
     told = (*_reasons(bad, files), *((f"the first picture of {counted(several, 'file')} with several",) if several else ()))
     kept = sorted(images)
     return _Decoded([images[i] for i in kept], kept, [files[i] for i in sorted(bad)], told)

@@ -23,6 +23,11 @@ class Labels:
     left_out: tuple[str, ...] = ()
 
 
+def from_one(classes: int) -> str:
+    """How to name classes that are numbered from 1 in a file, those that have no images among them."""
+    return f"the lines 1 to {classes}, also for classes without images (seq 1 {classes} > classes.txt)"
+
+
 def based(numbers: set[int], classes: int) -> int:
     """What the first class is called: 1 where numbers run up to that of the classes, most of them are there, and 0 is not; else 0."""
     return 1 if max(numbers, default=0) == classes and 0 not in numbers and len(numbers) >= max(2, classes / 2) else 0

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from banscan.errors import UsageError
 from banscan.scanner.inputs import text
+from banscan.text import counted
 
 # "3 stop", "3: stop", "3,stop" as label files of some tools have it
 NUMBERED = re.compile(r"(\d+)\s*[\s:,;.)=\t-]\s*(\S.*)")
@@ -47,7 +48,7 @@ def of_file(path: Path, classes: int) -> Names:
     lines = [line.strip() for line in text.read(path).splitlines() if line.strip()]
     names = tuple(_unnumbered(lines))
     if len(names) != classes or len(set(names)) != classes:
-        what = f"{len(set(names))} names for {classes} classes"
+        what = f"{counted(len(set(names)), 'name')} for {classes} classes"
         raise UsageError(f"{path}: {what}; expected one class name per line, in the model's order")
     return Names(names, path.name, _index(names), strict=True)
 

@@ -8,20 +8,27 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from banscan.scanner.inputs.labels import from_one
+
 # another order has to fit this much better than the labels as they are
 BETTER = 0.25
 # images of a class, half of which find an order that the others try
 ENOUGH = 2
+FROM_ONE = "with 1 taken off every label"
 # classes that are shown of an order without a name
 SHOWN = 3
 
 
 @dataclass(frozen=True)
 class Order:
-    """An order of the classes under which labels and predictions agree: `what` it is, in words that begin with "with", and how often."""
+    """An order of the classes under which labels and predictions agree: `what` it is, in words that begin with "with", and how often.
+
+    `lines` says what names in the model's order are then, where that is easily said.
+    """
 
     what: str
     accuracy: float
+    lines: str | None = None
 
 
 def other(predictions: Tensor, labels: Tensor, classes: int, floor: float) -> Order | None:
@@ -31,7 +38,10 @@ def other(predictions: Tensor, labels: Tensor, classes: int, floor: float) -> Or
         predictions, labels: [N].
     """
     least = max(floor, share(predictions, labels) + BETTER)
-    found = [Order(what, share(predictions, torch.as_tensor(new)[labels])) for what, new in _named(classes)]
+    found = [
+        Order(what, share(predictions, torch.as_tensor(new)[labels]), from_one(classes) if what == FROM_ONE else None)
+        for what, new in _named(classes)
+    ]
     free = _free(predictions, labels, classes)
     # one that has a name says more than one that any permutation may fit as well
     best = max((o for o in found if o.accuracy >= least), key=lambda o: o.accuracy, default=None)
@@ -48,7 +58,7 @@ def share(predictions: Tensor, labels: Tensor) -> float:
 def _named(classes: int) -> Iterator[tuple[str, np.ndarray]]:
     """Orders as people and programs make them: the class [C] that is meant by each label; -1 is none."""
     own = np.arange(classes)
-    yield "with 1 taken off every label", own - 1
+    yield FROM_ONE, own - 1
     yield "with 1 added to every label", np.where(own + 1 < classes, own + 1, -1)
     for first in (0, 1):
         place = np.argsort(sorted(own, key=lambda c: str(c + first)))

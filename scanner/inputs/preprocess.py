@@ -12,6 +12,7 @@ from banscan.importers import TracedModel
 from banscan.scanner.inputs import order
 from banscan.scanner.machine import memory
 from banscan.scanner.settings import Options
+from banscan.text import counted
 
 # a candidate counts as a rival when it is this close to the best, in standard errors, and as harmless when it predicts the same
 RIVAL = 2.0
@@ -108,7 +109,7 @@ def given(options: Options) -> Preprocess | None:
         raise UsageError(f"--preprocess {name}: unknown; expected auto, {', '.join(NAMES)}")
     for option, values in (("--mean", mean), ("--std", std)):
         if values is not None and len(values) not in (1, 3):
-            raise UsageError(f"{option}: {len(values)} values; expected one, or three in RGB order")
+            raise UsageError(f"{option}: {counted(len(values), 'value')}; expected one, or three in RGB order")
         if values is not None and not all(map(isfinite, values)):
             raise UsageError(f"{option}: expected finite values")
     if std is not None and min(std) <= 0:
@@ -134,7 +135,7 @@ def choose(model: TracedModel, images: np.ndarray, labels: Tensor | None, limit:
     table = tuple(sorted((support(name, y, labels) for name, y in logits.items()), key=lambda s: (-_score(s), -s.information)))
     predictions = {name: y.argmax(1) for name, y in logits.items()}
     best = table[0]
-    on = f"of {len(table)} candidates on {len(images)} images"
+    on = f"of {counted(len(table), 'candidate')} on {counted(len(images), 'image')}"
     reordered = {} if labels is None else _reordered(predictions, labels, model.classes)
     if reordered:
         name = max(reordered, key=lambda n: reordered[n])

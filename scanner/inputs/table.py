@@ -7,10 +7,11 @@ from pathlib import Path
 from banscan.errors import UsageError
 from banscan.scanner.inputs import words
 from banscan.scanner.inputs.columns import Columns, columns_of, finite, whole
-from banscan.scanner.inputs.folder import counted, printable, some
+from banscan.scanner.inputs.folder import printable, some
 from banscan.scanner.inputs.labels import Labels, based
 from banscan.scanner.inputs.lookup import Lookup
 from banscan.scanner.inputs.names import Names
+from banscan.text import counted
 
 # of the images, what may be left out for want of a row
 MISSING = 0.5

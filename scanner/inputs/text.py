@@ -4,6 +4,8 @@ import codecs
 from pathlib import Path
 
 from banscan.errors import UsageError
+from banscan.files import check_file
+from banscan.scanner.inputs.given import TEXT
 
 MARKED = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -22,21 +24,18 @@ def read(path: Path) -> str:
     Raises:
         UsageError: there is no such file, it may not be read, or it is no text.
     """
-    if not path.exists():
-        raise UsageError(f"{path}: no such file; expected a text file")
-    if not path.is_file():
-        raise UsageError(f"{path}: is {'a folder' if path.is_dir() else 'no file'}; expected a text file")
+    check_file(path, TEXT)
     try:
         if path.stat().st_size > MOST:
-            raise UsageError(f"{path}: larger than {MOST >> 20} MB; expected a text file")
+            raise UsageError(f"{path}: larger than {MOST >> 20} MB; {TEXT}")
         content = path.read_bytes()
     except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror}); expected a text file") from None
+        raise UsageError(f"{path}: cannot be read ({error.strerror}); {TEXT}") from None
     if content.startswith(b"PK\x03\x04"):
         raise UsageError(f"{path}: is a spreadsheet or an archive; save it as CSV")
     text = _decoded(content)
     if text is None or "\0" in text:
-        raise UsageError(f"{path}: is no text; expected a text file, best in UTF-8")
+        raise UsageError(f"{path}: is no text; {TEXT}, best in UTF-8")
     return text
 
 

@@ -19,6 +19,7 @@ from banscan.scanner.repair.settings import ANP, Tuning
 from banscan.scanner.repair.trainable import State
 from banscan.scanner.scan import PARITY_IMAGES, Examined
 from banscan.scanner.search import patch
+from banscan.text import counted
 
 # called after every epoch: its number, the losses on clean images and under noise (NaN where there is none), accuracy on the images kept
 OnEpoch = Callable[[int, float, float, float], None]
@@ -67,8 +68,8 @@ def mend(
     if not first - last <= max_drop:
         place.unlink(missing_ok=True)
         raise EvidenceError(
-            f"{model.source.path}: the benign accuracy fell from {first:.1%} to {last:.1%} on {held} images kept from the tuning, more "
-            f"than --max-accuracy-drop {max_drop:g} allows; nothing was written"
+            f"{model.source.path}: the benign accuracy fell from {first:.1%} to {last:.1%} on {counted(held, 'image')} kept from the "
+            f"tuning, more than --max-accuracy-drop {max_drop:g} allows; nothing was written"
         )
     parity = written.write(model, tuned, output, todo.x[:PARITY_IMAGES])
     place.unlink(missing_ok=True)

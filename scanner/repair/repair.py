@@ -58,7 +58,7 @@ def repair(
     tuning, settings, options = tuning or RepairSettings(), settings or Settings(), options or Options()
     files.check(output)
     kept.check(output, (path, options.labels, options.classes), (Path(clean_dir),), beside=True)
-    _check_model(path, tuning, options)
+    _check_model(path, output, tuning, options)
     before = examine(path, clean_dir, settings=settings, options=options, progress=progress)
     _check_verdict(before, tuning)
     clean = _images(before, Path(clean_dir), replace(options, max_images=tuning.tune_images))
@@ -68,9 +68,10 @@ def repair(
     return Repair(mended, before.report, after, attends(before.model.module))
 
 
-def _check_model(path: Path, tuning: RepairSettings, options: Options) -> None:
-    """Raises ModelError for a model that cannot be written back, before it is scanned."""
+def _check_model(path: Path, output: Path, tuning: RepairSettings, options: Options) -> None:
+    """Raises ModelError for a model that cannot be written back, UsageError for a name of another format, before it is scanned."""
     model = importers.load(path, logits=options.logits)
+    writer.check_name(model, output)
     writer.check_writable(model, dequantise=tuning.dequantize)
     weights.check_invertible(model)
 

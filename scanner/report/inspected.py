@@ -7,7 +7,7 @@ from banscan.importers import TracedModel
 from banscan.scanner import facts
 from banscan.scanner.report.drawing import draw
 from banscan.scanner.report.pieces import add_notes, anatomy, pairs, source
-from banscan.text import shown
+from banscan.text import counted, shown
 
 
 def show(model: TracedModel, console: Console) -> None:
@@ -20,7 +20,8 @@ def show(model: TracedModel, console: Console) -> None:
     add_notes(table, model_facts)
     console.print(table)
     console.print(draw(model))
-    layers = Table(title=f"{model_facts.layers} layers, {model_facts.neurons} neurons", title_justify="left", box=None, pad_edge=False)
+    title = f"{counted(model_facts.layers, 'layer')}, {counted(model_facts.neurons, 'neuron')}"
+    layers = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for name in ("layer", "kind", "neurons", "activation", "weights", "role"):
         layers.add_column(name, justify="right" if name in ("neurons", "weights") else "left")
     nodes = {n.name: n for n in model.module.graph.nodes}

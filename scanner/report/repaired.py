@@ -10,7 +10,7 @@ from rich.text import Text
 from banscan.scanner.findings import Verdict
 from banscan.scanner.report.console import console
 from banscan.scanner.report.pieces import STYLES
-from banscan.text import shown
+from banscan.text import counted, shown
 
 if TYPE_CHECKING:
     from banscan.scanner.repair.result import Repair
@@ -40,7 +40,7 @@ def show(repair: "Repair", on: Console) -> None:
     table.add_row("verdict", _outcome(before), _outcome(after))
     table.add_row("score (called backdoored from 1)", _number(before.score), _number(after.score))
     accuracy = [f"{value:.1%}" for value in mended.accuracy]
-    table.add_row(f"benign accuracy on the {mended.held} images kept from the tuning", *accuracy)
+    table.add_row(f"benign accuracy on the {counted(mended.held, 'image')} kept from the tuning", *accuracy)
     on.print(table)
     if repair.attention:
         on.print(Text(ATTENTION, style="yellow"))
@@ -49,7 +49,8 @@ def show(repair: "Repair", on: Console) -> None:
     pixels += ", patches" if settings.patches and before.kind is not None else ""
     how = f"lambda_2 {settings.weight:g}, noise up to {settings.eps:g}{pixels}" if settings.weight else "no noise"
     tuned = (
-        f"Tuned on {mended.tuned} images for {settings.epochs} epochs ({mended.method}: {how}, learning rate {settings.lr:g}). "
+        f"Tuned on {counted(mended.tuned, 'image')} for {counted(settings.epochs, 'epoch')} "
+        f"({mended.method}: {how}, learning rate {settings.lr:g}). "
         f"{repair.before.model.runtime} agrees with the tuned model to {mended.parity.rms:.1e} relative RMS."
     )
     on.print(Text(tuned, style="dim"))

@@ -12,7 +12,7 @@ from banscan.scanner.report import repaired
 from banscan.scanner.report.console import console
 from banscan.scanner.report.format import Format
 from banscan.scanner.report.pieces import STYLES, add_notes, anatomy, bar, chance, headline, named, number, pairs, sentence, source
-from banscan.text import shown
+from banscan.text import counted, shown
 
 # classes and preprocessings that are shown one by one
 SHOWN, CANDIDATES = 6, 4
@@ -96,7 +96,7 @@ def _findings(report: Report) -> Group:
 
 def _planned(report: Report, planned: list[Finding]) -> Table:
     """What a scan would ask, of a dry run."""
-    table = pairs(f"What a scan would look for, among {len(report.searched)} classes as targets")
+    table = pairs(f"What a scan would look for, among {counted(len(report.searched), 'class', 'classes')} as targets")
     for finding in planned:
         table.add_row(finding.criterion, finding.asks)
     return table
@@ -141,7 +141,7 @@ def _aside(report: Report) -> Table:
     found = report.aside
     assert found is not None
     table = pairs("Not used for the verdict")
-    table.add_row("accuracy under noise", f"{found.accuracy:.1%} (untargeted, {found.restarts} restarts)")
+    table.add_row("accuracy under noise", f"{found.accuracy:.1%} (untargeted, {counted(found.restarts, 'restart')})")
     table.add_row(
         "negative mask (Eq. 6)",
         f"alone sends {found.mask.share:.0%} of the images to class {found.mask.target}; with noise class {found.mask_noise.target} "
@@ -172,11 +172,12 @@ def _facts(report: Report) -> Table:
     strength = "" if report.eps is None else f", eps {report.eps:.2g}{'' if settings.eps else ' (found by itself)'}"
     table.add_row(
         "noise",
-        f"{settings.noise}{strength}, {settings.steps} steps, {settings.restarts} restarts, seed {settings.seed}, "
+        f"{settings.noise}{strength}, {counted(settings.steps, 'step')}, {counted(settings.restarts, 'restart')}, seed {settings.seed}, "
         f"on the deepest {1 - settings.layers_without:.0%} of the layers",
     )
     env = report.environment
-    table.add_row("machine", f"{env['processor']}, {env['threads']} threads, kernels {env['kernels']}, search in {env['search precision']}")
+    threads = counted(env["threads"], "thread")
+    table.add_row("machine", f"{env['processor']}, {threads}, kernels {env['kernels']}, search in {env['search precision']}")
     add_notes(table, model)
     return table
 
@@ -195,7 +196,7 @@ def _standing(report: Report) -> str:
     """Where the model stands among clean ones."""
     standing = report.standing
     assert standing is not None
-    count = f"{standing.models} clean models"
+    count = counted(standing.models, "clean model")
     whose = f"banscan's own {count}" if standing.source is None else f"the {count} of {standing.source}"
     if standing.uncovered is not None:
         return f"{whose} say nothing about this one: {standing.uncovered}"

@@ -16,7 +16,7 @@ BLOCK = re.compile(r"(<!-- report: (\w+) -->\n```text\n).*?(```\n<!-- /report --
 
 
 def rendered(source: Path) -> str:
-    """What the terminal shows of the report in a JSON file, at the width of a pipe, without spaces at the ends of lines."""
+    """What the terminal shows of the report in a JSON file, at the width of a pipe."""
     text, stream = source.read_text(), io.StringIO()
     terminal = formats.named("terminal")
     document = json.loads(text)
@@ -25,7 +25,7 @@ def rendered(source: Path) -> str:
         terminal.repair(made(Repair, document), stream)
     else:
         terminal.scan(read(text), stream)
-    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
+    return stream.getvalue()
 
 
 def shown(page: str) -> str:

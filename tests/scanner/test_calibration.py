@@ -197,7 +197,8 @@ def test_what_is_no_calibration_at_all(tmp_path: Path) -> None:
     with large.open("wb") as file:
         file.truncate(1 << 33)
     few.write_bytes(document(models=json.loads(document())["models"][:3]))
-    none = ((path, "no such file; expected") for path in (tmp_path, tmp_path / "none", Path("/dev/zero")))
+    places = {tmp_path: "is a folder", tmp_path / "none": "no such file", Path("/dev/zero"): "is no file"}
+    none = ((path, f"{why}; expected") for path, why in places.items())
     for path, why in (*none, (large, "no calibration; expected"), (few, r"few\.json: 3 clean models .* at least 19")):
         with pytest.raises(UsageError, match=why):
             calibration.load(path)
@@ -286,7 +287,7 @@ def test_calibrate_resumes_and_scan_uses_it(model_file: Path, image_dir: Path, t
     common = ("--clean-dir", image_dir, *FAST, "--no-pixels")
     failed(banscan("calibrate", "--clean-models", models, *common, "-o", out), 4, "at least 19 for --alpha 0.05")
     short = banscan("calibrate", "--clean-models", models, *common, "--alpha", "0.4", "-o", out)
-    failed(short, 4, "1 clean models bound the false-positive rate by 0.500")
+    failed(short, 4, "1 clean model can bound the false-positive rate by 0.500")
     assert "b.onnx: left out" in short.stderr
     assert not out.exists()
     other = onnx.load(str(model_file))

@@ -47,6 +47,7 @@ class Call:
     whole: bool = False  # whether its numbers are integers, though they are held as floats: pixels, before they are cast
     images: Any = None  # the batch that is traced with, where the file fixes another
     known: bool = False  # whether it is computed here and now, because no pixel goes into it
+    pixels: bool = True  # whether any pixel may go into it
     asked: set[str] = field(default_factory=set)
 
     def get(self, key: str, default: Any = None) -> Any:
@@ -197,11 +198,14 @@ def check_table(call: Call, count: float) -> None:
 
 
 def check_sizes(call: Call, sizes: list[Any]) -> None:
-    """Raises ModelError for a tensor of these sizes where it is larger than any classifier needs; the batch does not count."""
+    """Raises ModelError for a tensor of these sizes where it is larger than any classifier needs; the batch does not count.
+
+    One that no pixel goes into is a table, and is computed in full.
+    """
     count = 1.0
     for size in sizes:
         count *= 1 if isinstance(size, torch.SymInt) else max(0, size)
-    if call.known:
+    if call.known or not call.pixels:
         check_table(call, count)
     if count > LARGEST_ACTIVATION:
         raise ModelError(f"operator {call.op} ({call.name}) makes {count:,.0f} values for an image; the file is damaged or hostile")

@@ -199,3 +199,27 @@ def test_a_constant_that_is_only_described(tmp_path: Path) -> None:
     )
     onnx.save(model, tmp_path / "vast.onnx")
     refused(tmp_path / "vast.onnx", "a constant of 1,879,048,192 values|a table of 1,879,048,192 values")
+
+
+def expanded(path: Path, side: int) -> Path:
+    """The bias of the head plus the mean of a constant that is expanded to a square, in the second step from what the file holds."""
+    model = graph()
+    put(model, sizes=np.array([1, 1, side, side], np.int64), seed=np.ones((1, 1, 1, 2), np.float32), axis=np.array([3], np.int64))
+    before_head(
+        model,
+        helper.make_node("ReduceSum", ["seed", "axis"], ["one"], keepdims=1),
+        helper.make_node("Expand", ["one", "sizes"], ["square"]),
+        helper.make_node("Relu", ["square"], ["positive"]),
+        helper.make_node("GlobalAveragePool", ["positive"], ["average"]),
+        helper.make_node("Flatten", ["average"], ["flat"]),
+        helper.make_node("Add", ["features", "flat"], ["joined"]),
+    )
+    onnx.save(model, path)
+    return path
+
+
+def test_a_constant_that_is_expanded_is_a_table(tmp_path: Path) -> None:
+    """However it is written: no pixel goes into it."""
+    refused(expanded(tmp_path / "vast.onnx", 8000), r"operator Expand .*: a table of 64,000,000 values is not supported")
+    model = importers.load(expanded(tmp_path / "small.onnx", 100))
+    assert agrees(model, torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0)))

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from banscan import errors, importers
+from banscan import errors, importers, reader
 from banscan.errors import BanscanError, ModelError, UsageError
 from banscan.importers.sandbox import client
 from banscan.importers.sandbox.budget import Budget, reading
 
 
 def process() -> Any:
-    return client._running().process
+    return reader.start().process
 
 
 def gone(pid: int) -> bool:
@@ -96,10 +96,9 @@ def test_no_process_outlives_the_scan(model_file: Path) -> None:
     """Whatever ends it: it is its parent's end of a pipe that the process watches."""
     script = f"""
 import os, signal
-from banscan import importers
-from banscan.importers.sandbox import client
+from banscan import importers, reader
 importers.load({str(model_file)!r})
-print(client._running().process.pid, flush=True)
+print(reader.start().process.pid, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)

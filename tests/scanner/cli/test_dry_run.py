@@ -81,6 +81,7 @@ def test_labels_in_another_order(model_file: Path, image_dir: Path, tmp_path: Pa
     assert report.verdict.outcome == "inconclusive"
     assert "with 1 taken off every label it is" in report.verdict.reason
     assert "--classes FILE" in report.verdict.reason
+    assert "the lines 1 to 10, also for classes without images (seq 1 10 > classes.txt)" in report.verdict.reason
     assert report.preprocess is not None
     assert report.preprocess.preprocess is not None
     assert report.preprocess.preprocess.name == "unit"

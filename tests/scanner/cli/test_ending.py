@@ -89,13 +89,11 @@ def test_debug_shows_where_an_error_comes_from(how: str) -> None:
     assert "Traceback" not in ended("raise KeyError", BANSCAN_DEBUG="0").stderr
 
 
-def test_packages_that_are_missing() -> None:
-    told(
-        ended("", "inspect", "x.onnx", code="import sys\nsys.modules['click'] = None\n"), 2, "a package that banscan needs cannot be loaded"
-    )
-    told(
-        ended("", "inspect", "x.onnx", code="import sys\nsys.modules['torch'] = None\n"), 2, "a package that banscan needs cannot be loaded"
-    )
+@pytest.mark.parametrize("package", ["click", "torch"])
+def test_packages_that_are_missing(package: str, tmp_path: Path) -> None:
+    (tmp_path / "x.onnx").touch()
+    result = ended("", "inspect", str(tmp_path / "x.onnx"), code=f"import sys\nsys.modules['{package}'] = None\n")
+    told(result, 2, "a package that banscan needs cannot be loaded")
 
 
 def test_an_error_in_a_thread() -> None:
@@ -294,10 +292,12 @@ def test_too_few_open_files() -> None:
     [
         (("repiar", "m.onnx"), r"repiar: no such command or file; did you mean banscan repair\?"),
         (("--debug", "inspct", "m.onnx"), "did you mean banscan inspect"),
-        (("scan.onnx",), "Missing option '--clean-dir'"),
+        (("my scan.onnx",), "Missing option '--clean-dir'; for example: banscan 'my scan.onnx' --clean-dir imgs/; see banscan scan --help"),
+        (("repair", "m.pt", "--clean-dir", "c"), "for example: banscan repair m.pt --clean-dir c -o fixed.pt; see"),
+        (("calibrate", "-o", "a.json"), "banscan calibrate --clean-models models/ --clean-dir imgs/ -o a.json; see"),
         ((), "expected a model: banscan MODEL --clean-dir DIR; see banscan --help"),
         (("--debug",), "expected a model"),
-        (("inspect",), "Missing argument 'MODEL'; see banscan inspect --help"),
+        (("inspect",), "Missing argument 'MODEL'; for example: banscan inspect model.onnx; see banscan inspect --help"),
         (("inspect", "a", "b\x1b"), r"unexpected extra argument \(b\\x1b\)"),
         (("scan", "m", "--clean-dir", "c", "--format", "odd"), "'odd' is not one of"),
         (("m", "--clean-dir", "c", "--threads", "100000"), "--threads 100000: expected at least 1, at most 1024"),
@@ -307,6 +307,42 @@ def test_wrong_usage(arguments: tuple[str, ...], match: str) -> None:
     result = ended("", *arguments)
     assert result.returncode == 4
     assert re.search(match, result.stderr.splitlines()[-1])
+
+
+MISSING = [
+    (("MODEL", "none", "--clean-dir", "IMAGES"), "none: no such file; expected the path of a model"),
+    (("MODEL", "MODEL", "--clean-dir", "none"), "none: no such folder; expected a folder of clean images"),
+    (("MODEL", "MODEL", "--clean-dir", "MODEL"), "m.onnx: is a file; expected a folder of clean images"),
+    (("MODEL", "MODEL", "--clean-dir", "IMAGES", "--labels", "none"), "none: no such file; expected a text file"),
+    (("MODEL", "MODEL", "--clean-dir", "IMAGES", "--classes", "IMAGES"), "imgs: is a folder; expected a text file"),
+    (("MODEL", "MODEL", "--clean-dir", "IMAGES", "--calibration", "none"), "none: no such file; expected a file that"),
+    (("MODEL", "MODEL", "--clean-dir", "IMAGES", "--calibration", "IMAGES"), "imgs: is a folder; expected a file that"),
+    (("MODEL", "MODEL", "--clean-dir", "IMAGES", "-o", "none/r.json"), r"none/r\.json: cannot be written .*; expected a file in a folder"),
+    (("inspect", "none"), "none: no such file; expected the path of a model"),
+    (("repair", "none", "--clean-dir", "IMAGES", "-o", "f.onnx"), "none: no such file; expected the path of a model"),
+    (("repair", "MODEL", "--clean-dir", "none", "-o", "f.onnx"), "none: no such folder; expected a folder of clean images"),
+    (("repair", "MODEL", "--clean-dir", "IMAGES", "-o", "none/f.onnx"), r"none/f\.onnx: cannot be written"),
+    (
+        ("calibrate", "--clean-models", "none", "--clean-dir", "IMAGES", "-o", "c"),
+        "none: no such folder; expected a folder of clean models",
+    ),
+    (("calibrate", "--clean-models", "MODEL", "--clean-dir", "IMAGES", "-o", "c"), "is a file; expected a folder of clean models"),
+    (
+        ("calibrate", "--clean-models", "IMAGES", "--clean-dir", "none", "-o", "c"),
+        "none: no such folder; expected a folder of clean images",
+    ),
+    (("calibrate", "--clean-models", "IMAGES", "--clean-dir", "IMAGES", "-o", "none/c"), "none/c: cannot be written"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "match"), MISSING)
+def test_paths_that_are_not_there(arguments: tuple[str, ...], match: str, tmp_path: Path) -> None:
+    """Told before anything is loaded: without torch there is no other error."""
+    (tmp_path / "imgs").mkdir()
+    (tmp_path / "m.onnx").write_text("no model")
+    places = {"MODEL": str(tmp_path / "m.onnx"), "IMAGES": str(tmp_path / "imgs")}
+    given = [places.get(word, word) for word in (arguments[1:] if arguments[0] == "MODEL" else arguments)]
+    told(ended("", *given, code="import sys\nsys.modules['torch'] = None\n"), 4, match)
 
 
 @pytest.mark.slow

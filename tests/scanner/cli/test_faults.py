@@ -54,13 +54,13 @@ def soon(condition: Any, seconds: float = 20) -> Any:
     return value
 
 
-@pytest.fixture
-def reading(script: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], set[int]]]:
-    """`banscan inspect` while a child of it opens the file."""
+@pytest.fixture(params=[1, 2], ids=["before", "while"])
+def reading(script: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple[subprocess.Popen[str], set[int]]]:
+    """`banscan inspect` before the process that opens files is asked, and while a child of it opens one."""
     environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen([*COMMAND, "inspect", str(script)], env=environment, preexec_fn=heard, **pipes) as process:
-        yield process, soon(lambda: children(process.pid))
+        yield process, soon(lambda: len(found := children(process.pid)) >= request.param and found)
 
 
 def heard() -> None:
@@ -88,6 +88,7 @@ def test_killed_itself(reading: tuple[subprocess.Popen[str], set[int]]) -> None:
     assert soon(lambda: not any(Path(f"/proc/{child}").exists() for child in begun))
 
 
+@pytest.mark.parametrize("reading", [2], indirect=True)
 def test_killed_child(reading: tuple[subprocess.Popen[str], set[int]], tmp_path: Path) -> None:
     process, begun = reading
     for child in begun:

@@ -58,6 +58,8 @@ def test_scan_and_report(model_file: Path, image_dir: Path, tmp_path: Path) -> N
     assert first.returncode in (0, 1, 2), first.stderr
     assert first.stderr == ""
     assert max(map(len, first.stdout.splitlines())) <= 100
+    assert [line for line in first.stdout.splitlines() if line != line.rstrip()] == []
+    assert ", 1 thread, kernels" in first.stdout
     for piece in (
         "What was looked for",
         "Next:",
@@ -245,14 +247,33 @@ def test_thin_evidence_is_inconclusive(model_file: Path, image_dir: Path, tmp_pa
         for file in few.glob("*/*.png"):
             (copies / file.parent.name).mkdir(parents=True, exist_ok=True)
             (copies / file.parent.name / f"{i}-{file.name}").write_bytes(file.read_bytes())
-    inconclusive(banscan(model_file, "--clean-dir", few, *FAST), "20 clean images .* are too few")
+    inconclusive(banscan(model_file, "--clean-dir", few, *FAST), "20 clean images .* are too few .* at least 50, better 300")
     inconclusive(banscan(model_file, "--clean-dir", copies, *FAST), "20 clean images .* are too few")
-    inconclusive(banscan(model_file, "--clean-dir", one, *FAST), "belong to one class")
+    inconclusive(
+        banscan(model_file, "--clean-dir", one, *FAST), "20 clean images .* of one class; a scan needs at least 50 of at least 2 classes"
+    )
     inconclusive(banscan(model_file, "--clean-dir", wrong, "--preprocess", "unit", *FAST), "clean accuracy is")
     inconclusive(banscan(changed(model_file, tmp_path / "nan.onnx", float("nan")), "--clean-dir", image_dir, *FAST), "NaN")
     inconclusive(
         banscan(changed(model_file, tmp_path / "zero.onnx", 0.0), "--clean-dir", image_dir, "--preprocess", "unit", *FAST), "same logits"
     )
+
+
+@pytest.mark.slow
+def test_a_repair_is_called_like_its_format(model_file: Path, image_dir: Path, tmp_path: Path) -> None:
+    """Told before the scan, of which nothing is seen."""
+    for name in ("fixed.pt", "fixed.json"):
+        refused = banscan("repair", model_file, "--clean-dir", image_dir, "-o", tmp_path / name)
+        failed(refused, 4, rf"{name}: it will be ONNX like .*; expected a name that ends in \.onnx")
+        assert refused.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_lines_of_a_pipe_end_in_no_blanks(model_file: Path) -> None:
+    done = banscan("inspect", model_file)
+    assert done.returncode == 0, done.stderr
+    assert [line for line in done.stdout.splitlines() if line != line.rstrip()] == []
 
 
 @pytest.mark.slow

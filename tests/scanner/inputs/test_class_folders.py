@@ -62,6 +62,17 @@ def test_numbers_without_0_that_stay_below_the_classes_are_the_model_s(tmp_path:
     assert [r // 20 for r in red(clean)] == labels(clean)
 
 
+def test_numbers_from_1_with_gaps_are_named_as_the_error_says(tmp_path: Path) -> None:
+    """Three classes of twelve: too few to tell that there is no class 0."""
+    with pytest.raises(UsageError, match=r"numbers from 1 the lines 1 to 12, .*without images \(seq 1 12 > classes\.txt\)") as error:
+        load(build(tmp_path / "plain", LAYOUTS["counted from 1"], range(3, 12, 4)), CLASSES)
+    assert "'12' is no class of this model, which has classes 0 to 11" in str(error.value)
+    (tmp_path / "classes.txt").write_text("".join(f"{c}\n" for c in range(1, 13)))
+    clean = load(tmp_path / "plain", CLASSES, classes=tmp_path / "classes.txt")
+    assert [r // 20 for r in red(clean)] == labels(clean)
+    assert sorted(set(labels(clean))) == [3, 7, 11]
+
+
 def test_parts_of_a_data_set_are_told_and_copies_count_once(tmp_path: Path) -> None:
     build(tmp_path, LAYOUTS["splits"])
     for i in range(3):

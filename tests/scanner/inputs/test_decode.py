@@ -137,7 +137,7 @@ def test_why_a_file_cannot_be_read(tmp_path: Path, content: bytes, why: str) -> 
     (tmp_path / "bad.png").write_bytes(content)
     assert f"1 file cannot be read, {why}" in load(tmp_path, 5).understood
     (tmp_path / "good.png").unlink()
-    with pytest.raises(UsageError, match=f"none of its 1 image files can be read: 1 file cannot be read, {why}"):
+    with pytest.raises(UsageError, match=f"its only image file cannot be read: 1 file cannot be read, {why}"):
         load(tmp_path, 5)
 
 

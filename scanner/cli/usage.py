@@ -1,0 +1,24 @@
+"""How a command is called, with what the user has given already: for those who left something out."""
+
+import shlex
+
+import click
+
+# the least that each command takes; names are those of its parameters
+LEAST = {
+    "scan": "banscan {model} --clean-dir {clean_dir}",
+    "inspect": "banscan inspect {model}",
+    "repair": "banscan repair {model} --clean-dir {clean_dir} -o {output}",
+    "calibrate": "banscan calibrate --clean-models {clean_models} --clean-dir {clean_dir} -o {output}",
+}
+# what stands for a path that was not given; a repair writes a file of the kind that it reads
+STANDING = {"model": "model.onnx", "clean_dir": "imgs/", "clean_models": "models/"}
+
+
+def example(context: click.Context) -> str:
+    """A complete call of a command of which something is missing."""
+    given = {name: str(value) for name, value in context.params.items() if value is not None}
+    suffix = given.get("model", STANDING["model"]).rpartition("/")[2].rpartition(".")[2]
+    output = "calibration.json" if context.command.name == "calibrate" else f"fixed.{suffix}"
+    values = {**STANDING, "output": output, **given}
+    return LEAST[str(context.command.name)].format(**{name: shlex.quote(value) for name, value in values.items()})
