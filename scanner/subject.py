@@ -8,11 +8,12 @@ from torch import Tensor
 
 from banscan.errors import EvidenceError
 from banscan.importers import TracedModel
+from banscan.scanner.inputs import checks
 from banscan.scanner.inputs.preprocess import Preprocess
 from banscan.scanner.search.changes import Changes, of_pixels, softened
 from banscan.scanner.search.gradient import astray
 from banscan.scanner.search.neurons import Neurons
-from banscan.scanner.search.noisy_model import attach, layers, measure
+from banscan.scanner.search.noisy_model import attach, disagreement, layers, measure
 from banscan.scanner.search.pixel_model import PixelModel, pixel_model
 from banscan.scanner.settings import Settings
 
@@ -82,6 +83,7 @@ def prepare(
     stats = measure(model, below, x) if settings.noise == "normalised" else None
     exact = attach(model, below, stats)
     prepared = exact.prepare(x)
+    checks.check_copy(disagreement(exact, prepared, logits))
     neurons = Neurons(exact, exact, prepared, prepared, labels)
     if precision != torch.float32:
         fast = attach(model, below, stats, precision)

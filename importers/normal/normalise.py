@@ -9,7 +9,7 @@ from torch import fx
 
 from banscan.errors import ModelError
 from banscan.importers.model import Folding, Input, Neuron, Source, TracedModel, output_node
-from banscan.importers.normal import batch, checks, folding, fusing, gelu, heads, neurons, penultimate, products, tail, views
+from banscan.importers.normal import batch, checks, folding, fusing, gelu, heads, merged, neurons, penultimate, products, tail, views
 from banscan.importers.normal.constants import scalar
 
 aten = torch.ops.aten
@@ -49,6 +49,7 @@ def _normalised(module: fx.GraphModule, spec: Input, source: Source) -> TracedMo
     foldings: dict[str, Folding] = {}
     folding.fold_constants(module, foldings)
     products.to_linear(module, foldings)
+    merged.split(module)
     gelu.fuse(module, partial(scalar, module))
     fusing.fuse_bias(module, foldings)
     statistics = fusing.fold_batch_norm(module, foldings)

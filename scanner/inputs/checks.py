@@ -6,6 +6,7 @@ weights         NaN or infinite weights: the file is damaged.
 parity          differs from the file's own runtime: the importer is wrong for this model; please report it.
 constant        the same logits for every image: wrong preprocessing or a damaged file.
 accuracy        the model does not do its job on these images: wrong preprocessing, wrong label order, or other data.
+copy            the network that carries noise is not the network: a fault of banscan; please report it.
 finite          NaN or infinite logits under noise or changed pixels: the numbers overflow; use float32 or less noise.
 gradient        the loss does not react to the noise: the features saturate; another preprocessing or precision.
 """
@@ -20,6 +21,8 @@ from banscan.text import counted
 
 # relative RMS difference that the precision of a file explains
 PARITY = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 1e-1, "8 bits": 0.5}
+# deviations of the logits: what rounding explains; another image's answer is about one away
+COPY = 0.1
 
 
 def check_weights(model: TracedModel) -> None:
@@ -87,6 +90,15 @@ def check_finite(logits: Tensor) -> None:
     if not torch.isfinite(logits).all():
         raise EvidenceError(
             "the model gives NaN or infinite logits under noise or changed pixels; scan with --precision float32 or a smaller --eps"
+        )
+
+
+def check_copy(disagreement: float) -> None:
+    """`disagreement` of the model with noise, at no noise, in deviations of the logits between images."""
+    if not disagreement <= COPY:
+        raise EvidenceError(
+            f"the network that carries noise answers otherwise than the network itself ({disagreement:.2g} deviations of its logits); "
+            "please report it: no search by noise would mean anything"
         )
 
 

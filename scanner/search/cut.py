@@ -11,6 +11,7 @@ from banscan.importers import Neuron, TracedModel, attribute_named
 from banscan.kernels import noisy_conv, noisy_linear, perturb, units
 from banscan.scanner.search import noisy_layers
 from banscan.scanner.search.fusion import Fusion, fusion
+from banscan.scanner.search.rows import Rows, rows
 
 aten = torch.ops.aten
 # what follows the bias among the arguments of aten's convolutions
@@ -22,7 +23,7 @@ class Cut:
     """A graph in two.
 
     Attributes:
-        before: images [N, ...] → the tensors that the noisy part reads.
+        before: images [N, ...] → the tensors [N, ...] that the noisy part reads.
         behind: (noise of all layers, these tensors) → (logits, features).
         moving: the nodes of the whole graph whose tensors depend on the noise.
     """
@@ -43,6 +44,7 @@ class _Halves:
         front: nodes that the noise does not move, and their copies before.
         known: nodes, and what stands for them behind.
         border: copies before that are read behind, and the placeholders that stand for them there.
+        fronted: copies before whose images are elsewhere than on the first axis, and those with them there.
     """
 
     layers: dict[str, tuple[int, Neuron]]
@@ -55,6 +57,7 @@ class _Halves:
     front: dict[fx.Node, fx.Node] = field(default_factory=dict)
     known: dict[fx.Node, fx.Node] = field(default_factory=dict)
     border: dict[fx.Node, fx.Node] = field(default_factory=dict)
+    fronted: dict[fx.Node, fx.Node] = field(default_factory=dict)
 
 
 def cut(model: TracedModel, neurons: tuple[Neuron, ...], stats: tuple[Tensor, ...] | None) -> Cut:
@@ -122,7 +125,9 @@ def _noisy(halves: _Halves, node: fx.Node, act: str | None, residual: fx.Node | 
     index, neuron = halves.layers[node.name]
     source = cast(fx.Node, node.args[0])
     shared = source not in halves.moving
-    together: dict[str, Any] = {"act": act, "shared": shared, "residual": residual and _seen(halves, residual)}
+    place = rows(node) or Rows()
+    added = residual and _seen(halves, residual)
+    together: dict[str, Any] = {"act": act, "shared": shared, "residual": _called(halves, place.first, added, when=place.axis)}
 
     def carried(bias: fx.Node | None) -> fx.Node:
         return halves.behind.call_function(noisy_layers.layer_noise, (halves.noise, index, bias), together)
@@ -136,11 +141,19 @@ def _noisy(halves: _Halves, node: fx.Node, act: str | None, residual: fx.Node | 
     if shared:
         target = cast(Callable[..., Any], node.target)
         z = halves.before.call_function(target, (halves.front[source], halves.before.get_attr(weight), None, *geometry), node.kwargs)
-        return halves.behind.call_function(perturb, (_across(halves, z), noise), {"axis": neuron.axis})
-    given = halves.known[source], halves.behind.get_attr(weight), noise
+        still = _called(halves, place.joined, _across(halves, z, place), when=place.each > 1)
+        moved = halves.behind.call_function(perturb, (still, noise), {"axis": place.channel(neuron.axis)})
+        return cast(fx.Node, _called(halves, place.back, moved, when=place.axis))
+    x = _called(halves, place.first, halves.known[source], when=place.axis)
+    given = x, halves.behind.get_attr(weight), noise
     if neuron.kind == "linear":
-        return halves.behind.call_function(noisy_linear, given)
+        return cast(fx.Node, _called(halves, place.back, halves.behind.call_function(noisy_linear, given), when=place.axis))
     return halves.behind.call_function(noisy_conv, given, dict(zip(GEOMETRY, _plain(halves, geometry), strict=False)))
+
+
+def _called(halves: _Halves, function: Callable[[Tensor], Tensor], value: fx.Node | None, *, when: object) -> Any:
+    """What is behind, as one of the functions of `Rows` gives it, where that makes a difference."""
+    return halves.behind.call_function(function, (value,)) if when and value is not None else value
 
 
 def _weight(halves: _Halves, node: fx.Node, index: int) -> str:
@@ -166,22 +179,41 @@ def _plain(halves: _Halves, arguments: Iterable[Any]) -> tuple[Any, ...]:
 def _still(halves: _Halves, node: fx.Node, *, plain: bool) -> fx.Node:
     """A node without noise, seen from the noisy part: a constant, a size, or a tensor once per restart unless `plain`."""
     known, behind = halves.known, halves.behind
-    if node.op == "get_attr" or not _is_data(node):
+    place = rows(node) if _is_data(node) else None
+    if node.op == "get_attr" or place is None:
         if node not in known:
-            if node.target is aten.sym_size.int and node.args[1] == 0:
+            if node.target is aten.sym_size.int and _counts_images(node):
                 known[node] = behind.call_function(noisy_layers.batch, (halves.noise,))
             else:
                 known[node] = behind.node_copy(node, lambda n: _still(halves, n, plain=False))
         return known[node]
     if plain:
-        return _across(halves, halves.front[node])
+        return _whole(halves, _across(halves, halves.front[node], place), place)
     if node not in known:
-        known[node] = behind.call_function(noisy_layers.repeated, (_across(halves, halves.front[node]), halves.noise))
+        known[node] = _whole(
+            halves, behind.call_function(noisy_layers.repeated, (_across(halves, halves.front[node], place), halves.noise)), place
+        )
     return known[node]
 
 
-def _across(halves: _Halves, node: fx.Node) -> fx.Node:
-    """The placeholder behind of a node before."""
+def _counts_images(node: fx.Node) -> bool:
+    """Whether a size is the number of images itself."""
+    size = node.meta.get("val")
+    return isinstance(size, torch.SymInt) and bool(size.node.expr.is_Symbol)
+
+
+def _whole(halves: _Halves, value: fx.Node, place: Rows) -> fx.Node:
+    """A tensor that crossed the border, as the graph has it."""
+    joined = _called(halves, place.joined, value, when=place.each > 1)
+    return cast(fx.Node, _called(halves, place.back, joined, when=place.axis))
+
+
+def _across(halves: _Halves, node: fx.Node, place: Rows) -> fx.Node:
+    """The placeholder behind of a node before, whose first axis is the images."""
+    if place != Rows():
+        if node not in halves.fronted:
+            halves.fronted[node] = halves.before.call_function(place.apart, (node,))
+        node = halves.fronted[node]
     if node not in halves.border:
         with halves.behind.inserting_after(next(reversed([halves.noise, *halves.border.values()]))):
             halves.border[node] = halves.behind.placeholder(f"border_{len(halves.border)}")

@@ -18,6 +18,9 @@ from banscan.scanner.search.cut import cut
 from banscan.scanner.search.noisy_layers import views
 from banscan.scanner.search.rounding import straighten
 
+# images that are tried before a search, and the strength of noise then
+TRIED, TRIAL = 8, 0.1
+
 
 @dataclass(frozen=True)
 class NoisyModel:
@@ -73,6 +76,24 @@ def attach(
     at_once = memory.images_at_once(parts.moving, dtype, model.device)
     before, behind = (straighten(convert(part, dtype)) for part in (parts.before, parts.behind))
     return NoisyModel(before, behind, neurons, stats, size, dtype, model.device, at_once)
+
+
+@torch.no_grad()
+def disagreement(noisy: NoisyModel, prepared: tuple[Tensor, ...], logits: Tensor) -> float:
+    """How far the model with noise is from the one without, in deviations of the logits between images.
+
+    For eight images, in another order than they were prepared in: without noise, and with some in two restarts at once and in each alone.
+
+    Args:
+        prepared: of all images; `logits` [N, classes] are those of the model itself, on the CPU.
+    """
+    few = torch.linspace(len(logits) - 1, 0, min(TRIED, len(logits))).long()
+    part = tuple(border[few.to(border.device)] for border in prepared)
+    noise = TRIAL * torch.randn(2, noisy.size, generator=torch.Generator().manual_seed(0)).to(noisy.device)
+    still = noisy.run(part, torch.zeros_like(noise[:1]))[0].cpu() - logits[few]
+    apart = noisy.run(part, noise)[0] - torch.cat([noisy.run(part, noise[i : i + 1])[0] for i in range(2)])
+    spread = float((logits - logits.mean(0)).square().mean().sqrt())
+    return max(float(difference.square().mean().sqrt()) for difference in (still, apart.cpu())) / max(spread, 1e-12)
 
 
 @torch.no_grad()
