@@ -34,9 +34,10 @@ SUMMED: dict[Any, tuple[tuple[int, int], ...]] = {
 }
 # operators on maps, which are to have their images on the first axis
 MAPS = ("conv", "max_pool", "avg_pool", "adaptive", "upsample", "grid_sampler", "batch_norm", "instance_norm", "group_norm")
-# what changes sizes and mixes nothing
+# what changes sizes and mixes nothing, or reads no values
 MOVING = frozenset(
-    [aten.reshape.default, aten.view.default, aten.flatten.using_ints, aten.unflatten.int, aten._unsafe_view.default, aten.repeat.default]
+    [aten.new_zeros.default, aten.new_ones.default, aten.new_full.default]
+    + [aten.reshape.default, aten.view.default, aten.flatten.using_ints, aten.unflatten.int, aten._unsafe_view.default, aten.repeat.default]
 )
 ARITHMETIC = frozenset(["add", "sub", "mul", "div", "pow", "rsub", "maximum", "minimum", "full", "scalar_tensor"])
 
