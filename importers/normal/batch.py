@@ -36,8 +36,17 @@ SUMMED: dict[Any, tuple[tuple[int, int], ...]] = {
 MAPS = ("conv", "max_pool", "avg_pool", "adaptive", "upsample", "grid_sampler", "batch_norm", "instance_norm", "group_norm")
 # what changes sizes and mixes nothing, or reads no values
 MOVING = frozenset(
-    [aten.new_zeros.default, aten.new_ones.default, aten.new_full.default]
-    + [aten.reshape.default, aten.view.default, aten.flatten.using_ints, aten.unflatten.int, aten._unsafe_view.default, aten.repeat.default]
+    [
+        aten.new_zeros.default,
+        aten.new_ones.default,
+        aten.new_full.default,
+        aten.reshape.default,
+        aten.view.default,
+        aten.flatten.using_ints,
+        aten.unflatten.int,
+        aten._unsafe_view.default,
+        aten.repeat.default,
+    ]
 )
 ARITHMETIC = frozenset(["add", "sub", "mul", "div", "pow", "rsub", "maximum", "minimum", "full", "scalar_tensor"])
 
