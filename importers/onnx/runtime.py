@@ -40,6 +40,28 @@ def run(source: Source, images: np.ndarray) -> np.ndarray:
     Raises:
         EvidenceError: onnxruntime is not installed.
     """
+    onnxruntime, options = loaded()
+    session = _session(onnxruntime, source, options)
+    entries = session.get_inputs()
+    entry = next((e for e in entries if e.name == source.image), entries[0])
+    fed = placed(entry, images)
+
+    def asked(images: np.ndarray, step: int) -> np.ndarray:
+        return _asked(session, source, entry, images, step)
+
+    answers = asked(fed, source.batch or STEP)
+    # a scale that follows from all images at once (dynamic quantisation) makes small differences
+    if source.batch is None and source.precision != "8 bits":
+        _check_alone(answers, fed[: sum(AGAIN)], asked, 1e-3 if source.precision == "float32" else 5e-2)
+    return answers
+
+
+def loaded() -> tuple[Any, Any]:
+    """onnxruntime, and options for a quiet session on this process's threads.
+
+    Raises:
+        EvidenceError: it is not installed.
+    """
     # it keeps records of what it runs in the user's cache and reports them to its makers
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
@@ -50,19 +72,7 @@ def run(source: Source, images: np.ndarray) -> np.ndarray:
     options.log_severity_level = 4
     options.intra_op_num_threads = torch.get_num_threads()
     options.inter_op_num_threads = 1
-    session = _session(onnxruntime, source, options)
-    entries = session.get_inputs()
-    entry = next((e for e in entries if e.name == source.image), entries[0])
-    fed = _placed(entry, images)
-
-    def asked(images: np.ndarray, step: int) -> np.ndarray:
-        return _asked(session, source, entry, images, step)
-
-    answers = asked(fed, source.batch or STEP)
-    # a scale that follows from all images at once (dynamic quantisation) makes small differences
-    if source.batch is None and source.precision != "8 bits":
-        _check_alone(answers, fed[: sum(AGAIN)], asked, 1e-3 if source.precision == "float32" else 5e-2)
-    return answers
+    return onnxruntime, options
 
 
 def _check_alone(answers: np.ndarray, few: np.ndarray, asked: Callable[[np.ndarray, int], np.ndarray], tolerance: float) -> None:
@@ -84,7 +94,7 @@ def _asked(session: Any, source: Source, entry: Any, fed: np.ndarray, step: int)
         part = fed[start : start + step]
         missing = step - len(part) if source.batch else 0
         part = np.concatenate([part, np.repeat(part[-1:], missing, 0)])
-        feeds = {e.name: _nothing(e, len(part)) for e in entries if e is not entry}
+        feeds = {e.name: nothing(e, len(part)) for e in entries if e is not entry}
         single = len(entry.shape) == 3 and part.ndim == 4
         answer = session.run([source.output], feeds | {entry.name: part[0] if single else part})[0]
         answers = _table(answer, source.labels or (), len(part))
@@ -116,12 +126,18 @@ def _opset(model: onnx.ModelProto) -> int:
 
 
 def _runnable(source: Source) -> bytes:
-    """The file without names of nodes and what its answer does not need, nothing dropped, in an opset that onnxruntime has."""
+    """The file with nothing that stops onnxruntime and means nothing; see `runnable`."""
     model = file.read(source.path)
     file.mended(source.path, model)
-    if source.output is not None:
-        kept = [onnx.NodeProto.FromString(n.SerializeToString()) for n in needed(model, source.output)]
-        outputs = [onnx.ValueInfoProto.FromString(o.SerializeToString()) for o in model.graph.output if o.name == source.output]
+    data: bytes = runnable(model, source.output).SerializeToString()
+    return data
+
+
+def runnable(model: onnx.ModelProto, output: str | None) -> onnx.ModelProto:
+    """The model without names of nodes and what its answer does not need, nothing dropped, in an opset that onnxruntime has; in place."""
+    if output is not None:
+        kept = [onnx.NodeProto.FromString(n.SerializeToString()) for n in needed(model, output)]
+        outputs = [onnx.ValueInfoProto.FromString(o.SerializeToString()) for o in model.graph.output if o.name == output]
         del model.graph.node[:]
         model.graph.node.extend(kept)
         del model.graph.output[:]
@@ -134,13 +150,10 @@ def _runnable(source: Source) -> bytes:
         for dim in value.type.tensor_type.shape.dim:
             if dim.HasField("dim_value") and dim.dim_value == 0:
                 dim.Clear()
-    if _opset(model) < FIRST:
-        model = older.converted(model)
-    data: bytes = model.SerializeToString()
-    return data
+    return older.converted(model) if _opset(model) < FIRST else model
 
 
-def _placed(entry: Any, images: np.ndarray) -> np.ndarray:
+def placed(entry: Any, images: np.ndarray) -> np.ndarray:
     """float32 images as an input takes them."""
     dtype: Any = np.dtype(TYPES.get(entry.type, np.float32))
     if dtype.kind in "iu":
@@ -157,7 +170,7 @@ def _placed(entry: Any, images: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(images.astype(dtype))
 
 
-def _nothing(entry: Any, count: int) -> np.ndarray:
+def nothing(entry: Any, count: int) -> np.ndarray:
     """Zeros for an input that no image goes into: no training, nothing dropped."""
     sizes = [e if isinstance(e, int) and e > 0 else count if i == 0 else 1 for i, e in enumerate(entry.shape)]
     return np.zeros(sizes, TYPES.get(entry.type, np.float32))

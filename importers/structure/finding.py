@@ -1,0 +1,78 @@
+"""What is found in the structure of a file, as plain values."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+# what a place in the graph is: it decides between values, between parts of the graph, or leads past the network
+DECISION, BRANCH, BYPASS = "decision", "branch", "bypass"
+# what became of it: forced to its other state all images go to one class; or many change; or nothing follows; or it was not forced
+PROVED, SUSPICIOUS, IDLE, SEEN = "proved", "suspicious", "idle", "seen"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Logic:
+    """A place in the graph that depends on the pixels and may decide on the answer.
+
+    Attributes:
+        tensor, node, operator: the tensor that holds the decision, and what computes it.
+        kind: DECISION, BRANCH or BYPASS.
+        before, after: fewest operators with weights on a path from the pixels to it, and from it to the logits.
+        outcome: PROVED, SUSPICIOUS, IDLE or SEEN.
+        constant: whether it is the same for all clean images; None where no images were at hand.
+        state: what it was forced to; `moved`, the share of the other classes' clean images that go to class `target` then; `changed`, the
+            share of all clean images that get another answer then.
+    """
+
+    tensor: str
+    node: str
+    operator: str
+    kind: str
+    before: int
+    after: int
+    outcome: str = SEEN
+    constant: bool | None = None
+    state: str | None = None
+    target: int | None = None
+    moved: float | None = None
+    changed: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Structure:
+    """Everything that was found in the structure of a file.
+
+    Attributes:
+        places: what decides by the pixels, those that were proved first.
+        shortest, longest: fewest and most operators with weights on a path from the pixels to the logits.
+        images: how many clean images it was run on; 0 for a look without images.
+        not_done: why it was not run, or not to the end.
+        settled: tensors whose part in the answer was taken out before the network was scanned → what stands for them; None where nothing
+            was taken out.
+    """
+
+    places: tuple[Logic, ...] = ()
+    shortest: int | None = None
+    longest: int | None = None
+    images: int = 0
+    not_done: str | None = None
+    settled: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def proofs(self) -> tuple[Logic, ...]:
+        return tuple(p for p in self.places if p.outcome == PROVED)
+
+    @property
+    def doubts(self) -> tuple[Logic, ...]:
+        """Places that alone keep a file from being called clean."""
+        return tuple(p for p in self.places if p.outcome == SUSPICIOUS)
+
+
+def plain(structure: Structure) -> dict[str, Any]:
+    """As lists, dictionaries and numbers."""
+    return asdict(structure)
+
+
+def restored(given: dict[str, Any]) -> Structure:
+    """What `plain` wrote."""
+    places = tuple(Logic(**place) for place in given["places"])
+    return Structure(**given | {"places": places, "settled": tuple((str(a), str(b)) for a, b in given["settled"])})
