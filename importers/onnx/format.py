@@ -7,6 +7,7 @@ from banscan.importers.format import Format
 from banscan.importers.onnx.reader import NAME, read
 from banscan.importers.onnx.runtime import run
 from banscan.importers.onnx.writer import write
+from banscan.importers.structure.check import examine, look
 
 
 def recognises(path: Path) -> bool:
@@ -14,4 +15,14 @@ def recognises(path: Path) -> bool:
     return unsupported.told(path) is None
 
 
-ONNX = Format(name=NAME, suffixes=(".onnx",), recognises=recognises, read=read, runtime="onnxruntime", run=run, write=write)
+ONNX = Format(
+    name=NAME,
+    suffixes=(".onnx",),
+    recognises=recognises,
+    read=read,
+    look=look,
+    examine=examine,
+    runtime="onnxruntime",
+    run=run,
+    write=write,
+)

@@ -13,6 +13,7 @@ from banscan.importers import utf8
 from banscan.importers.model import Source
 from banscan.importers.onnx import bfloat16, file, older
 from banscan.importers.onnx.nodes import needed
+from banscan.importers.structure import settle
 
 TYPES = {
     "tensor(float16)": np.float16,
@@ -105,6 +106,8 @@ def _asked(session: Any, source: Source, entry: Any, fed: np.ndarray, step: int)
 def _session(onnxruntime: Any, source: Source, options: Any) -> Any:
     """A session of the file, or of a copy without what stops onnxruntime and means nothing."""
     providers = ["CPUExecutionProvider"]
+    if source.settled is not None:
+        return onnxruntime.InferenceSession(_runnable(source), options, providers=providers)
     if source.precision == "bfloat16":
         return onnxruntime.InferenceSession(bfloat16.widened(source), options, providers=providers)
     if not _stops(file.read(source.path, outside=False)):
@@ -126,9 +129,12 @@ def _opset(model: onnx.ModelProto) -> int:
 
 
 def _runnable(source: Source) -> bytes:
-    """The file with nothing that stops onnxruntime and means nothing; see `runnable`."""
-    model = file.read(source.path)
+    """The file with nothing that stops onnxruntime and means nothing, and with what was settled; see `runnable`."""
+    model = file.inline(source.path, file.read(source.path))
     file.mended(source.path, model)
+    if source.settled is not None:
+        settle.apply(model, settle.restored(source.settled))
+        bfloat16.widen(model)
     data: bytes = runnable(model, source.output).SerializeToString()
     return data
 

@@ -65,8 +65,8 @@ def _moved(model: onnx.ModelProto, node: onnx.NodeProto, branch: onnx.GraphProto
     nodes = [onnx.NodeProto.FromString(n.SerializeToString()) for n in branch.node]
     for inner in nodes:
         _renamed(inner, names, 0)
-    ends = [helper.make_node("Identity", [names.get(o.name, o.name)], [made]) for o, made in zip(branch.output, node.output, strict=False) if made]
-    return [*nodes, *ends]
+    ends = [(names.get(o.name, o.name), made) for o, made in zip(branch.output, node.output, strict=False) if made]
+    return [*nodes, *(helper.make_node("Identity", [end], [made]) for end, made in ends)]
 
 
 def _renamed(node: onnx.NodeProto, names: dict[str, str], depth: int) -> None:

@@ -1,37 +1,27 @@
 """The structure of an ONNX file: looked at without images, and run on them with its switches the other way."""
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from banscan.errors import BanscanError
-from banscan.importers.model import Input
 from banscan.importers.structure import branches, watch
 from banscan.importers.structure.bounds import bounds
-from banscan.importers.structure.finding import BRANCH, BYPASS, DECISION, PROVED, SEEN, SUSPICIOUS, Logic, Structure
+from banscan.importers.structure.finding import BYPASS, DECISION, PROVED, SEEN, SUSPICIOUS, Logic, Look, Structure
 from banscan.importers.structure.flow import Flow
 from banscan.importers.structure.forcing import Clean, forced, scores
 from banscan.importers.structure.graph import Graph, Session, copied, opened, runnable
-from banscan.importers.structure.settle import Fixed, Settled, fixed, same_as_before, with_numbers
+from banscan.importers.structure.settle import Fixed, Settled, fixed
 from banscan.importers.structure.suspects import place, suspects, unsettled
+from banscan.importers.structure.without import same_as_before, with_numbers
 
 # rounds of writing branches out, for what decides within them
 ROUNDS = 4
 # places that are told one by one
 MOST = 200
 ORDER = (PROVED, SUSPICIOUS, "idle", SEEN)
-
-
-@dataclass(frozen=True)
-class Look:
-    """What is seen without images: the places, those that may keep the graph from being read, what it takes and how many classes it has."""
-
-    structure: Structure
-    unsettled: bool
-    input: Input
-    classes: int
 
 
 def look(path: Path, logits: str | None) -> Look:
@@ -145,9 +135,7 @@ def _clean(graph: Graph, flow: Flow, images: np.ndarray, pixels: tuple[float, fl
     found = watch.marks(graph, flow, images[picked])
     same = watch.constant(found) - {graph.output}
     single = [t for t, mark in found.items() if t not in same and set(mark.sizes) == {graph.images.batch or 1}]
-    rows = list(Session(graph, [*same, *single]).answers(images)) if same or single else []
-    held = {t: rows[0][t] for t in same if all(watch.equal(rows[0][t], row[t]) for row in rows)}
-    living = {t: np.stack([row[t] for row in rows]) for t in (*single, *(same - set(held))) if rows[0][t].size == (graph.images.batch or 1)}
+    held, living = watch.values(graph, sorted(same), single, images)
     known = bounds(flow, pixels, graph.constants(), graph.images.name)
     return Clean(graph, flow, images, set(held), held, living, known, classes), found
 

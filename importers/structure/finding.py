@@ -3,6 +3,8 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from banscan.importers.model import Input
+
 # what a place in the graph is: it decides between values, between parts of the graph, or leads past the network
 DECISION, BRANCH, BYPASS = "decision", "branch", "bypass"
 # what became of it: forced to its other state all images go to one class; or many change; or nothing follows; or it was not forced
@@ -46,8 +48,7 @@ class Structure:
         shortest, longest: fewest and most operators with weights on a path from the pixels to the logits.
         images: how many clean images it was run on; 0 for a look without images.
         not_done: why it was not run, or not to the end.
-        settled: tensors whose part in the answer was taken out before the network was scanned → what stands for them; None where nothing
-            was taken out.
+        apart: whether the network was read, and scanned, without the switches that were found; what they do is not part of it then.
     """
 
     places: tuple[Logic, ...] = ()
@@ -55,7 +56,7 @@ class Structure:
     longest: int | None = None
     images: int = 0
     not_done: str | None = None
-    settled: tuple[tuple[str, str], ...] = ()
+    apart: bool = False
 
     @property
     def proofs(self) -> tuple[Logic, ...]:
@@ -67,6 +68,21 @@ class Structure:
         return tuple(p for p in self.places if p.outcome == SUSPICIOUS)
 
 
+@dataclass(frozen=True)
+class Look:
+    """What is seen of a file without images.
+
+    Attributes:
+        unsettled: whether one of the places may be the reason why the graph cannot be read as a classifier.
+        input, classes: what it takes, and how many scores it answers; 0 where that was not asked or not found.
+    """
+
+    structure: Structure
+    unsettled: bool
+    input: Input
+    classes: int
+
+
 def plain(structure: Structure) -> dict[str, Any]:
     """As lists, dictionaries and numbers."""
     return asdict(structure)
@@ -74,5 +90,4 @@ def plain(structure: Structure) -> dict[str, Any]:
 
 def restored(given: dict[str, Any]) -> Structure:
     """What `plain` wrote."""
-    places = tuple(Logic(**place) for place in given["places"])
-    return Structure(**given | {"places": places, "settled": tuple((str(a), str(b)) for a, b in given["settled"])})
+    return Structure(**given | {"places": tuple(Logic(**place) for place in given["places"])})

@@ -55,9 +55,9 @@ class Clean:
 
 
 def candidates(clean: Clean) -> list[str]:
-    """Tensors that may be a switch, the last first: constant ones of one number, those that pass the network by, and all that say yes or no.
+    """Tensors that may be a switch, the last first.
 
-    None that spreads a smaller constant tensor out: it cannot have any values but multiples of what is spread. Of those that differ
+    Constant ones of one number, those that pass the network by, and all that say yes or no. None that spreads a smaller constant tensor out: it cannot have any values but multiples of what is spread. Of those that differ
     between images, one number that says yes or no, or that passes the network by.
     """
     found = []
@@ -169,10 +169,11 @@ def _takes_away(clean: Clean, name: str, value: np.ndarray) -> bool:
     images = clean.images[:FEW]
     before = list(Session(clean.graph, exits).answers(images))
     after = list(Session(clean.graph, exits, {name: value}).answers(images, {name: value}))
-    return any(_alike([b[e] for b in before], [a[e] for a in after]) for e in exits)
+    return any(alike([b[e] for b in before], [a[e] for a in after]) for e in exits)
 
 
-def _alike(before: list[np.ndarray], after: list[np.ndarray]) -> bool:
+def alike(before: list[np.ndarray], after: list[np.ndarray]) -> bool:
+    """Whether a tensor does not differ between images after a change, or differs from before by the same for all."""
     if any(a.shape != before[0].shape for a in (*before, *after)) or before[0].dtype.kind != "f":
         return False
     shown, other = np.stack(before).astype(np.float64), np.stack(after).astype(np.float64)

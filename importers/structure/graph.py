@@ -14,9 +14,7 @@ from banscan.importers.onnx.inputs import Images
 from banscan.importers.onnx.nodes import needed, read_by
 from banscan.importers.structure import branches
 from banscan.importers.structure.flow import Flow, attributes, flow
-
-# behind the name of a tensor that is set, what computed it
-OWN = "/own"
+from banscan.importers.structure.settle import set_free
 
 
 @dataclass(frozen=True)
@@ -100,11 +98,3 @@ class Session:
     def answers(self, images: np.ndarray, given: dict[str, np.ndarray] | None = None) -> Iterator[dict[str, np.ndarray]]:
         for i in range(len(images)):
             yield self.ask(images[i : i + 1], given)
-
-
-def set_free(model: onnx.ModelProto, name: str) -> None:
-    """Gives what computes a tensor another name for it, so that the name is free."""
-    for node in model.graph.node:
-        for i, made in enumerate(node.output):
-            if made == name:
-                node.output[i] = name + OWN

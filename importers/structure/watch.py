@@ -24,6 +24,7 @@ class Mark:
 
 
 Marks = dict[str, Mark]
+Arrays = dict[str, np.ndarray]
 
 
 def marks(graph: Graph, flow: Flow, images: np.ndarray) -> Marks:
@@ -55,8 +56,21 @@ def _same(one: Iterable[float], other: Iterable[float]) -> bool:
     return all(a == b or (a != a and b != b) for a, b in zip(one, other, strict=True))
 
 
-def equal(one: np.ndarray, other: np.ndarray) -> bool:
-    """Same shape and values."""
+def values(graph: Graph, same: Sequence[str], single: Sequence[str], images: np.ndarray) -> tuple[Arrays, Arrays]:
+    """What tensors hold on images [N, ...]: of `same`, those that are the same for all; and those of `single` and the others, [N, ...]."""
+    held: Arrays = {}
+    rows: dict[str, list[np.ndarray]] = {name: [] for name in (*single, *same)}
+    if rows:
+        for i, row in enumerate(Session(graph, list(rows)).answers(images)):
+            held = {n: np.asarray(row[n]) for n in same} if not i else {n: v for n, v in held.items() if _equal(v, np.asarray(row[n]))}
+            for name, kept in rows.items():
+                if row[name].size <= (graph.images.batch or 1):
+                    kept.append(np.asarray(row[name]))
+    living = {n: np.stack(kept) for n, kept in rows.items() if n not in held and len(kept) == len(images)}
+    return held, living
+
+
+def _equal(one: np.ndarray, other: np.ndarray) -> bool:
     return one.shape == other.shape and np.array_equal(one, other, equal_nan=one.dtype.kind == "f")
 
 
