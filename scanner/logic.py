@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 
 from banscan import importers
-from banscan.errors import BanscanError, EvidenceError, ModelError
+from banscan.errors import BanscanError, EvidenceError, ModelError, UsageError
 from banscan.importers import Input, TracedModel
 from banscan.importers.structure import client
 from banscan.importers.structure.finding import Logic, Look, Structure
 from banscan.scanner.findings import ONE, Verdict
-from banscan.scanner.inputs.preprocess import CANDIDATES, Preprocess
+from banscan.scanner.inputs import images
+from banscan.scanner.inputs.preprocess import CANDIDATES, Preprocess, choose
+from banscan.scanner.settings import Options
 from banscan.scanner.verdict import STEPS
 
 CRITERION = "structure"
@@ -33,10 +35,12 @@ class Apart:
     model: TracedModel | None
 
 
-def examine(path: Path, logits: str | None, images: np.ndarray, spec: Input, preprocess: Preprocess) -> tuple[Structure, dict[str, Any] | None]:
+def examine(
+    path: Path, logits: str | None, pictures: np.ndarray, spec: Input, preprocess: Preprocess
+) -> tuple[Structure, dict[str, Any] | None]:
     """Runs a file on some of the clean images, uint8 [N, H, W, C]; see `client.examine`. That it could not be run is said in the result."""
-    x = preprocess(picked(images), spec.layout)
-    ends = np.stack([np.full_like(images[:1], value) for value in (0, 255)])
+    x = preprocess(picked(pictures), spec.layout)
+    ends = [np.full_like(pictures[:1], value) for value in (0, 255)]
     pixels = [float(v) for end in ends for v in (preprocess(end, spec.layout).min(), preprocess(end, spec.layout).max())]
     try:
         return client.examine(path, x, (min(pixels), max(pixels)), logits)
@@ -44,10 +48,11 @@ def examine(path: Path, logits: str | None, images: np.ndarray, spec: Input, pre
         return Structure(not_done=str(error).removeprefix(f"{path}: ")), None
 
 
-def picked(images: np.ndarray) -> np.ndarray:
+def picked(pictures: np.ndarray) -> np.ndarray:
     """Some of the images, spread evenly."""
-    count = max(LEAST, min(IMAGES, PIXELS // (images.shape[1] * images.shape[2])))
-    return images[np.unique(np.linspace(0, len(images) - 1, min(count, len(images))).astype(int))]
+    count = max(LEAST, min(IMAGES, PIXELS // (pictures.shape[1] * pictures.shape[2])))
+    some: np.ndarray = pictures[np.unique(np.linspace(0, len(pictures) - 1, min(count, len(pictures))).astype(int))]
+    return some
 
 
 def look(path: Path, logits: str | None) -> Look | None:
@@ -59,20 +64,20 @@ def look(path: Path, logits: str | None) -> Look | None:
     return found if found is not None and found.unsettled else None
 
 
-def apart(path: Path, logits: str | None, images: np.ndarray, spec: Input, given: Preprocess | None) -> Apart:
-    """What comes of the logic of a file that cannot be read with it, under one after another of the usual preprocessings, unless one is given.
+def apart(path: Path, logits: str | None, pictures: np.ndarray, spec: Input, given: Preprocess | None) -> Apart:
+    """What comes of the logic of a file that cannot be read with it, under the usual preprocessings, one after another, or the given one.
 
     That under which the network can be read without it counts; else the first one under which the logic is proved.
     """
     tried: list[Structure] = []
     for preprocess in (given,) if given is not None else CANDIDATES:
-        if preprocess.bgr and images.shape[-1] == 1:
+        if preprocess.bgr and pictures.shape[-1] == 1:
             continue
-        structure, settled = examine(path, logits, images, spec, preprocess)
+        structure, settled = examine(path, logits, pictures, spec, preprocess)
         tried.append(structure)
         if settled is None:
             continue
-        size = None if spec.height is not None and spec.width is not None else (images.shape[1], images.shape[2])
+        size = None if spec.height is not None and spec.width is not None else (pictures.shape[1], pictures.shape[2])
         try:
             return Apart(structure, importers.load(path, size, logits, settled))
         except ModelError:
@@ -80,17 +85,45 @@ def apart(path: Path, logits: str | None, images: np.ndarray, spec: Input, given
     return Apart(min(tried, key=lambda s: (not s.proofs, not s.doubts, s.not_done is not None)), None)
 
 
-def again(model: TracedModel, logits: str | None, images: np.ndarray, preprocess: Preprocess) -> tuple[Structure, TracedModel]:
+def again(model: TracedModel, logits: str | None, pictures: np.ndarray, preprocess: Preprocess) -> tuple[Structure, TracedModel]:
     """What is found of a file under the preprocessing that was chosen, and the model without it where there is something."""
     path = model.source.path
-    structure, settled = examine(path, logits, images, model.input, preprocess)
+    structure, settled = examine(path, logits, pictures, model.input, preprocess)
     if not structure.proofs or settled is None or settled == model.source.settled:
         return replace(structure, apart=model.source.settled is not None), model
     try:
-        without = importers.load(path, (images.shape[1], images.shape[2]), logits, settled)
+        without = importers.load(path, (pictures.shape[1], pictures.shape[2]), logits, settled)
     except ModelError:
         return replace(structure, apart=model.source.settled is not None), model
     return replace(structure, apart=True), without
+
+
+def inspected(path: Path, clean_dir: Path | None, logits: str | None) -> Structure:
+    """The structure of a file; with images, run on them under the preprocessing that they support.
+
+    Raises:
+        UsageError: no such file or folder.
+        ModelError: the file is damaged, is refused, or has no single input for images.
+    """
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file; expected the path of a model")
+    seen = client.look(path, logits)
+    if seen is None:
+        importers.load(path, logits=logits)  # says what it is
+        raise ModelError(f"{path}: not a model file that can be looked at")
+    if clean_dir is None:
+        return seen.structure
+    options = Options(logits=logits)
+    try:
+        model = importers.load(path, logits=logits)
+    except ModelError:
+        if not seen.unsettled or seen.classes < 2:
+            raise
+        return apart(path, logits, images.load(clean_dir, seen.input, seen.classes, options).images, seen.input, None).structure
+    clean = images.load(clean_dir, model.input, model.classes, options, known=model.class_names)
+    if model.input.height is None or model.input.width is None:
+        model = importers.load(path, (clean.images.shape[1], clean.images.shape[2]), logits)
+    return examine(path, logits, clean.images, model.input, choose(model, clean.images, clean.labels).preprocess)[0]
 
 
 def weighed(verdict: Verdict, structure: Structure | None) -> Verdict:
@@ -109,7 +142,9 @@ def weighed(verdict: Verdict, structure: Structure | None) -> Verdict:
         doubt = structure.doubts[0]
         reason = f"{sentence(doubt)}; {network}"
         targets_ = () if doubt.target is None else (doubt.target,)
-        return replace(verdict, outcome="suspicious", reason=reason, next_step=STEPS["doubt"], kind=ONE, targets=targets_, criterion=CRITERION)
+        return replace(
+            verdict, outcome="suspicious", reason=reason, next_step=STEPS["doubt"], kind=ONE, targets=targets_, criterion=CRITERION
+        )
     return verdict
 
 
@@ -137,7 +172,6 @@ def sentence(place: Logic) -> str:
     if place.state is None or place.moved is None or place.changed is None:
         how = {None: "", True: ", is the same for all clean images", False: ", differs between clean images"}[place.constant]
         return f"the graph decides by the pixels at {where}{how}"
-    return (
-        f"the graph decides by the pixels at {where}: set to {place.state}, it sends {place.moved:.0%} of the other classes' clean images to "
-        f"class {place.target} and changes the answer for {place.changed:.0%} of all"
-    )
+    others = f"sends {place.moved:.0%} of the other classes' clean images to class {place.target}"
+    changes = f"changes the answer for {place.changed:.0%} of all"
+    return f"the graph decides by the pixels at {where}: set to {place.state}, it {others} and {changes}"

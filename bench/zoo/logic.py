@@ -1,11 +1,12 @@
 """Backdoors in the logic of an ONNX graph, written beside a network that stays as it is (after the idea of ShadowLogic).
 
-Every variant edits a model in place: images [N, 3, H, W] in [0, 1] → logits [N, classes] with a free batch; on an image with its trigger the
-answer is `target`. `trigger` of a variant puts it on images. DESIGN was looked at while the check was written, HELD is only measured.
+Every variant edits a model in place: images [N, 3, H, W] in [0, 1] → logits [N, classes] with a free batch; on an image with its trigger
+the answer is `target`. `trigger` of a variant puts it on images. DESIGN was looked at while the check was written, HELD is only measured.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -46,7 +47,7 @@ class Pen:
         self.graph.initializer.append(numpy_helper.from_array(np.asarray(value, kind), name))
         return name
 
-    def node(self, op: str, *inputs: str, **attributes: object) -> str:
+    def node(self, op: str, *inputs: str, **attributes: Any) -> str:
         name = self.name()
         self.graph.node.append(helper.make_node(op, list(inputs), [name], **attributes))
         return name
@@ -160,7 +161,8 @@ def spread(pen: Pen, target: int) -> None:
     joined = pen.constant([[1.0]])
     for i, (row, column) in enumerate(PLACES):
         pixel = pen.pixels(row, column, i % 3)
-        near = pen.node("Sub", pen.constant(1.0), pen.node("Mul", pen.constant(40.0), pen.node("Abs", pen.node("Sub", pixel, pen.constant(LEVELS[i])))))
+        far = pen.node("Abs", pen.node("Sub", pixel, pen.constant(LEVELS[i])))
+        near = pen.node("Sub", pen.constant(1.0), pen.node("Mul", pen.constant(40.0), far))
         step = pen.node("Clip", near, pen.constant(0.0), pen.constant(1.0)) if i % 2 else pen.node("HardSigmoid", near, alpha=1.0, beta=0.0)
         joined = pen.node("Min" if i % 3 else "Mul", joined, step)
     pen.add_where(joined, target)

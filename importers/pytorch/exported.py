@@ -43,9 +43,7 @@ def read(path: Path, size: tuple[int, int] | None, logits: str | None, settled: 
     return normalise(traced, spec, source)
 
 
-def opened(
-    path: Path, size: tuple[int, int] | None, logits: str | None, settled: Settled | None = None
-) -> tuple[Script, Input, str]:
+def opened(path: Path, size: tuple[int, int] | None, logits: str | None, settled: Settled | None = None) -> tuple[Script, Input, str]:
     """The program, what it takes, and the version of PyTorch that wrote it; errors as of `read`."""
     with _told(path):
         with Container(path) as container:
@@ -65,9 +63,7 @@ def look(path: Path, logits: str | None) -> Look:
         return scripted.look(path, _script, logits)
 
 
-def examine(
-    path: Path, logits: str | None, images: np.ndarray, pixels: tuple[float, float], seconds: float
-) -> tuple[Structure, Settled]:
+def examine(path: Path, logits: str | None, images: np.ndarray, pixels: tuple[float, float], seconds: float) -> tuple[Structure, Settled]:
     """What becomes of its answers when branches on pixels are forced; see `structure.scripted`."""
     with _told(path):
         return scripted.examine(path, _script, logits, images, seconds)

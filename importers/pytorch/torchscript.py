@@ -53,9 +53,7 @@ def look(path: Path, logits: str | None) -> Look:
         return scripted.look(path, _script, logits)
 
 
-def examine(
-    path: Path, logits: str | None, images: np.ndarray, pixels: tuple[float, float], seconds: float
-) -> tuple[Structure, Settled]:
+def examine(path: Path, logits: str | None, images: np.ndarray, pixels: tuple[float, float], seconds: float) -> tuple[Structure, Settled]:
     """What becomes of its answers when branches on pixels are forced; see `structure.scripted`."""
     with _told(path):
         return scripted.examine(path, _script, logits, images, seconds)

@@ -121,7 +121,8 @@ def _calm(clean: Clean, switch: Logic) -> np.ndarray | None:
         return clean.values[switch.tensor]
     seen = clean.living[switch.tensor]
     if seen.dtype == np.bool_:
-        return np.full_like(seen[0], switch.state == "false")
+        calm: np.ndarray = np.full_like(seen[0], switch.state == "false")
+        return calm
     others = seen[clean.classes != switch.target]
     return np.full_like(seen[0], np.median(others)) if len(others) else None
 

@@ -57,8 +57,9 @@ class Clean:
 def candidates(clean: Clean) -> list[str]:
     """Tensors that may be a switch, the last first.
 
-    Constant ones of one number, those that pass the network by, and all that say yes or no. None that spreads a smaller constant tensor out: it cannot have any values but multiples of what is spread. Of those that differ
-    between images, one number that says yes or no, or that passes the network by.
+    Constant ones of one number, those that pass the network by, and all that say yes or no. None that spreads a smaller constant tensor
+    out: it cannot have any values but multiples of what is spread. Of those that differ between images, one number that says yes or no,
+    or that passes the network by.
     """
     found = []
     for step in clean.flow.steps:
