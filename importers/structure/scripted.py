@@ -12,11 +12,14 @@ from torch import Tensor
 
 from banscan.errors import ModelError
 from banscan.importers.model import Input
+from banscan.importers.normal.trace import export
 from banscan.importers.pytorch import language, trial
 from banscan.importers.pytorch.script import Script
+from banscan.importers.structure import traced
 from banscan.importers.structure.finding import BRANCH, IDLE, PROVED, SEEN, SUSPICIOUS, Logic, Look, Structure
 from banscan.importers.structure.forcing import COLLAPSE, LEAST, MANY, alike
 from banscan.importers.structure.settle import Fixed, Settled
+from banscan.importers.structure.suspects import suspects, unsettled
 
 # makes the graph of a file
 Opener = Callable[[Path], Script]
@@ -94,12 +97,25 @@ def look(path: Path, open_: Opener, logits: str | None) -> Look:
         ModelError: it is damaged or refused, or takes no images.
     """
     module, noted, spec = _noted(path, open_, logits)
-    places = tuple(_place(name) for name in noted.answers)
+    structure = Structure(places=tuple(_place(name) for name in noted.answers))
+    doubtful = bool(structure.places)
+    if not doubtful:
+        structure, doubtful = _flow(path, module, spec)
     classes = 0
-    if places:
+    if doubtful:
         with torch.no_grad():
             classes = module(torch.zeros(1, *spec.example().shape[1:])).numel()
-    return Look(Structure(places=places), bool(places), spec, classes)
+    return Look(structure, doubtful, spec, classes)
+
+
+def _flow(path: Path, module: Script, spec: Input) -> tuple[Structure, bool]:
+    """What a graph without branches decides by the pixels, and whether that may be why it cannot be read."""
+    module.decide = None
+    flow = traced.flow_of(export(path, module, spec.example()))
+    found = suspects(flow)
+    doubtful = unsettled(flow, found)
+    extra = tuple(p for p in doubtful if p not in found)
+    return Structure(places=(*extra, *found), shortest=flow.shortest, longest=flow.longest), bool(doubtful)
 
 
 def _noted(path: Path, open_: Opener, logits: str | None) -> tuple[Script, Noted, Input]:
@@ -128,7 +144,7 @@ def examine(path: Path, open_: Opener, logits: str | None, images: np.ndarray, s
     until = time.process_time() + seconds
     module, noted, _ = _noted(path, open_, logits)
     if not noted.answers:
-        return Structure(images=len(images)), Settled()
+        return Structure(not_done="graphs of PyTorch are forced at their branches only"), Settled()
     clean = _answers(module, images, {})
     ways = {name: [bool(a[name]) for _, a, _ in clean if name in a] for name in dict.fromkeys(n for _, a, _ in clean for n in a)}
     classes = np.array([c for c, _, _ in clean])
