@@ -32,7 +32,7 @@ from bench.zoo.logic import DESIGN, HELD, VARIANTS, written
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 EXAMPLE = "example"
-NONE = "none"
+NONE, PICTURE = "none", "picture"
 TARGET = 7
 UNIT = CANDIDATES[0]
 Array = np.ndarray
@@ -80,8 +80,10 @@ def measured(base: Path, variant: str, seen: Array, work: Path) -> dict[str, Any
     clean = answers(base, x)
     row: dict[str, Any] = {"variant": variant, "held": variant in HELD}
     if variant != NONE:
-        triggered = VARIANTS[variant].trigger(x)
-        row["asr"] = float((answers(path, triggered)[clean != TARGET] == TARGET).mean())
+        attacked = answers(path, VARIANTS[variant].trigger(x))
+        # of another picture, the class that the network sees there
+        aim = int(np.bincount(attacked).argmax()) if variant == PICTURE else TARGET
+        row |= {"aim": aim, "asr": float((attacked[clean != aim] == aim).mean())}
         row["benign"] = float((answers(path, x) == clean).mean())
     begin = time.perf_counter()
     outcome, structure, read = found(path, seen)
@@ -106,7 +108,7 @@ def page(results: list[dict[str, Any]]) -> list[str]:
     lines.append("")
     for told, held in (("tried while the check was written", False), ("held out", True)):
         rows_ = [r for r in last.values() if r["variant"] != NONE and r["held"] == held and r["asr"] >= rows.WORKING]
-        right = sum(r["outcome"] == "backdoored" and r.get("target") == TARGET for r in rows_)
+        right = sum(r["outcome"] == "backdoored" and r.get("target") == r.get("aim", TARGET) for r in rows_)
         passed = sum(r["outcome"] in ("nothing found", "no image classifier") for r in rows_)
         lines.append(f"- {told}: {right} of {len(rows_)} that work are proved with their target, {passed} pass unnoticed")
     clean = [r for r in last.values() if r["variant"] == NONE]

@@ -26,7 +26,8 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.layers[1](F.relu(self.layers[0](x))))
-        return F.relu(self.layers[2](y) + self.shortcut(x))
+        z: Tensor = F.relu(self.layers[2](y) + self.shortcut(x))
+        return z
 
 
 def resnet50() -> nn.Module:
