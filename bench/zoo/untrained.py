@@ -54,7 +54,7 @@ class Inverted(nn.Module):
         self.same = stride == 1 and inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.deep(self.grow(x))
+        y: Tensor = self.deep(self.grow(x))
         y = self.shrink(y * self.gate(y))
         return x + y if self.same else y
 
