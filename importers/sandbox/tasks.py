@@ -15,7 +15,7 @@ from banscan.importers.pytorch import torchscript
 from banscan.importers.structure import finding, settle
 
 
-def read(path: str, size: tuple[int, int] | None, logits: str | None, settled: dict[str, Any] | None) -> dict[str, Any]:
+def read(path: str, size: tuple[int, int] | None, logits: str | None, settled: dict[str, Any] | None = None) -> dict[str, Any]:
     """A model file → its traced form as plain values."""
     without = None if settled is None else settle.restored(settled)
     return carried.plain(reading.read(Path(path), None if size is None else (size[0], size[1]), logits, without))
