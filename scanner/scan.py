@@ -230,7 +230,9 @@ def _read_apart(
     clean = images.load(folder, seen.input, seen.classes, options, seed=settings.seed)
     found = logic.apart(path, options.logits, clean.images, seen.input, preprocess.given(options))
     if found.model is None:
-        raise _UnreadError(found.structure, seen, clean, str(error).removeprefix(f"{path}: "))
+        # what could not be run was seen all the same
+        structure = found.structure if found.structure.places else replace(found.structure, places=seen.structure.places)
+        raise _UnreadError(structure, seen, clean, str(error).removeprefix(f"{path}: "))
     progress("reading the model", 1, 1)
     return found.model, clean
 
