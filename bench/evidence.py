@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from banscan.files import whole
-from bench import ablation, floor, maps, repair, tables
+from bench import ablation, floor, logic, maps, repair, tables
 from bench.baselines import table as baselines
 from bench.fuzz import table as fuzz
 from bench.rows import read
@@ -31,6 +31,7 @@ BODIES: dict[str, Callable[[list[dict[str, Any]]], list[str]]] = {
     "floor": floor.page,
     "fuzz": fuzz.page,
     "held": partial(tables.page, held=True),
+    "logic": logic.page,
     "maps": maps.page,
     "repair": repair.page,
     "repair-earlier": repair.table,

@@ -161,6 +161,7 @@ def main(zoo: Path, folder: Path, images: Path, out: Path, only: str, methods: s
         own = own_images(images, facts)
         examined = examine(manifest.with_suffix(".onnx"), own)
         report, model = examined.report, examined.model
+        assert model is not None
         clean = clean_images.load(own, model.input, model.classes, Options(max_images=5000))
         for method, how in left:
             with tempfile.TemporaryDirectory() as place:

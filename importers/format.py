@@ -8,6 +8,8 @@ import numpy as np
 from torch import Tensor
 
 from banscan.importers.model import Source, TracedModel
+from banscan.importers.structure.finding import Look, Structure
+from banscan.importers.structure.settle import Settled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,9 +20,12 @@ class Format:
         name: as reports and `Source.format` have it.
         suffixes: of its files, for listing a folder of models; what one file is tells its content.
         recognises: path of a file → whether it is of this format, by its content. ModelError for a file so damaged that none can tell.
-        read: path, size of the images (height, width) where the file leaves it free, name of the output that holds the logits → the model.
-            UsageError for an output where files of this format name none; ModelError for a file that is damaged, is refused, or holds no
-            image classifier that can be traced.
+        read: path, size of the images (height, width) where the file leaves it free, name of the output that holds the logits, what is
+            put in the place of logic beside the network → the model. UsageError for an output where files of this format name none;
+            ModelError for a file that is damaged, is refused, or holds no image classifier that can be traced.
+        look: path, name of the output → what of its graph decides by the pixels. ModelError as of `read`.
+        examine: path, name of the output, preprocessed images [N, ...], bounds of their values, seconds → what becomes of the answers
+            when that is made to decide otherwise, and what stands for it in a graph without. ModelError as of `read`.
         runtime: the name of the runtime that its files are written for; None where there is none that may run them.
         run: source, float32 images [N, ...] → that runtime's own answers for the first of them, as many as it takes, float32.
         write: source, values by the file's own names of its weights, path → nothing; the file with these values is at the path then.
@@ -32,7 +37,9 @@ class Format:
     name: str
     suffixes: tuple[str, ...]
     recognises: Callable[[Path], bool]
-    read: Callable[[Path, tuple[int, int] | None, str | None], TracedModel]
+    read: Callable[[Path, tuple[int, int] | None, str | None, Settled | None], TracedModel]
+    look: Callable[[Path, str | None], Look]
+    examine: Callable[[Path, str | None, np.ndarray, tuple[float, float], float], tuple[Structure, Settled]]
     runtime: str | None = None
     run: Callable[[Source, np.ndarray], np.ndarray] | None = None
     write: Callable[[Source, dict[str, Tensor], Path], None] | None = None

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from banscan.files import check_model
 from banscan.importers import carried, sandbox
@@ -9,7 +10,9 @@ from banscan.importers.model import TracedModel
 from banscan.importers.sandbox.budget import reading
 
 
-def load(path: str | Path, size: tuple[int, int] | None = None, logits: str | None = None) -> TracedModel:
+def load(
+    path: str | Path, size: tuple[int, int] | None = None, logits: str | None = None, settled: dict[str, Any] | None = None
+) -> TracedModel:
     """Reads a model file of any of the formats into the normal form; what it is tells its content, not its name.
 
     Nothing of the file is executed here: a child process reads it, limited in time and memory and, where the system can do that, without
@@ -18,6 +21,7 @@ def load(path: str | Path, size: tuple[int, int] | None = None, logits: str | No
     Args:
         size: height and width of the images, for a model that leaves them free; the graph then takes this size only.
         logits: the output that holds them, for a file with several that are named.
+        settled: what is put in the place of logic beside the network before it is read; see `structure.settle`.
 
     Raises:
         UsageError: there is no such file, or it has no such output.
@@ -25,7 +29,7 @@ def load(path: str | Path, size: tuple[int, int] | None = None, logits: str | No
     """
     path = Path(path)
     check_model(path)
-    arguments = {"path": str(path), "size": size, "logits": logits}
+    arguments = {"path": str(path), "size": size, "logits": logits, "settled": settled}
     answer, unconfined = sandbox.call("read", arguments, None, path=path, budget=reading(path))
     model = carried.restored(answer, path)
     return replace(model, source=replace(model.source, unconfined=unconfined))

@@ -29,6 +29,7 @@ class Source:
         output: the name of the output that was read, in a file that names them.
         labels: the file's own names of the classes.
         weights: what the file calls the constants of the graph that it holds, and that can be written back.
+        settled: what was taken out of the file's graph before it was read, `structure.settle.plain`; None where it was read as it is.
         unconfined: why the process that read the file could not be kept from other files; None where it was.
     """
 
@@ -43,6 +44,7 @@ class Source:
     output: str | None = None
     labels: tuple[str, ...] | None = None
     weights: dict[str, str] = field(default_factory=dict)
+    settled: dict[str, Any] | None = None
     unconfined: str | None = None
 
 

@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,7 +15,7 @@ from banscan.scanner.findings import Deployed, Peak, Report
 from banscan.scanner.inputs import preprocess
 from banscan.scanner.inputs.preprocess import Preprocess
 from banscan.scanner.machine.progress import Progress, silent
-from banscan.scanner.scan import Examined, examine
+from banscan.scanner.scan import examine
 from banscan.scanner.settings import Options, Settings
 
 
@@ -44,19 +43,21 @@ def scan_deployed(
     """
     options = options or Options()
     plain = examine(path, clean_dir, settings=settings, options=options, progress=progress, **others)
-    if plain.preprocess is None:
+    model = plain.model
+    if model is None or plain.preprocess is None:
         return plain.report
-    layout = plain.model.input.layout
-    x = plain.preprocess(plain.clean.images, layout)
-    plain.model.to(torch.device("cpu"))
+    x = plain.preprocess(plain.clean.images, model.input.layout)
+    model.to(torch.device("cpu"))
     with tempfile.TemporaryDirectory(prefix="banscan-") as folder:
         file = Path(folder) / Path(path).name
-        file.write_bytes(deploy(plain.model, kind, x))
+        file.write_bytes(deploy(model, kind, x))
         same = replace(options, **_given(plain.preprocess))
         made = examine(file, clean_dir, settings=settings, options=same, progress=progress, **others)
+        if made.model is None:
+            return made.report
         made.model.to(torch.device("cpu"))
-        found = compared(kind, plain, made, [_predictions(e, plain.preprocess, plain.clean.images) for e in (plain, made)])
-    return joined(plain.report, made.report, found)
+        answers = [preprocess.answers(m, plain.preprocess, plain.clean.images).argmax(1) for m in (model, made.model)]
+    return joined(plain.report, made.report, compared(kind, plain.report, made.report, answers))
 
 
 def _given(chosen: Preprocess) -> dict[str, Any]:
@@ -64,20 +65,16 @@ def _given(chosen: Preprocess) -> dict[str, Any]:
     return {"preprocess": "unit", "mean": chosen.mean, "std": chosen.std, "scale": chosen.scale, "bgr": chosen.bgr}
 
 
-def _predictions(examined: Examined, chosen: Preprocess, images: np.ndarray) -> Tensor:
-    return preprocess.answers(examined.model, chosen, images).argmax(1)
-
-
-def compared(kind: str, plain: Examined, made: Examined, predictions: list[Tensor]) -> Deployed:
+def compared(kind: str, plain: Report, made: Report, predictions: list[Tensor]) -> Deployed:
     """How the two files' answers [N] to the clean images differ."""
     before, after = predictions
     changed = after[before != after]
     gained = shares(changed, plain.model.classes) if len(changed) else torch.zeros(plain.model.classes)
     most = int(gained.argmax())
-    own = plain.report.verdict
+    own = plain.verdict
     return Deployed(
         kind=kind,
-        precision=made.report.model.precision,
+        precision=made.model.precision,
         agreement=1 - len(changed) / len(before),
         gains=Peak(most, float(gained[most]) * len(changed) / len(before)),
         outcome=own.outcome,

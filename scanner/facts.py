@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
-from banscan.importers import TracedModel
-from banscan.importers.formats import of
+from banscan.importers import TracedModel, sha256
+from banscan.importers.formats import FORMATS, of
+from banscan.importers.structure.finding import Look
 from banscan.kernels import backend
 from banscan.scanner.findings import ImageFacts, ModelFacts
 from banscan.scanner.inputs.images import CleanSet
@@ -43,6 +44,31 @@ def of_model(model: TracedModel) -> ModelFacts:
     )
 
 
+def of_unread(path: Path, seen: Look) -> ModelFacts:
+    """What is known of a file that could not be read for the logic in its graph."""
+    known = next(f for f in FORMATS if f.recognises(path))
+    return ModelFacts(
+        path=path,
+        sha256=sha256(path),
+        format=known.name,
+        producer="unknown",
+        opset=None,
+        precision="unknown",
+        runtime=known.runtime,
+        output=None,
+        batch=None,
+        input=seen.input,
+        classes=seen.classes,
+        layers=0,
+        neurons=0,
+        features="unknown",
+        spatial=None,
+        classifier=(),
+        stripped=(),
+        notes=("the network was not read",),
+    )
+
+
 def notes(model: TracedModel) -> list[str]:
     """What was changed on the way from the file to the graph."""
     told = []
@@ -55,6 +81,8 @@ def notes(model: TracedModel) -> list[str]:
         told.append(f"not sure of the features: {'; '.join(model.doubts)}")
     if model.source.precision == "8 bits":
         told.append("weights of 8 bits are read as the numbers they stand for; activations keep their range and lose their rounding")
+    if model.source.settled is not None:
+        told.append("logic that decides by the pixels was taken out of the graph before the network was read")
     if model.source.unconfined is not None:
         told.append(f"the process that read the file could not be kept from other files: {model.source.unconfined}")
     return told

@@ -8,6 +8,7 @@ from banscan.scanner.settings import Settings
 
 if TYPE_CHECKING:
     from banscan.importers import Input, Parity
+    from banscan.importers.structure.finding import Structure
     from banscan.scanner.inputs.preprocess import Tried
 
 # the kinds of backdoor that criteria look for
@@ -243,6 +244,7 @@ class Report:
         searched: the classes that were searched for as targets; `class_names`, in the model's order, where somebody gave them.
         reach: what neuron noise does to each of these; `eps`, its strength.
         accuracy: clean accuracy; None without labels. `confidence`: mean over the clean images.
+        structure: what of the file's graph decides by the pixels, and what came of making it decide otherwise.
         kind: what decides which clean models stand for this one; `standing`, where it stands among them.
         deployed: what was scanned in place of the file, and what the file itself shows; None of a plain scan.
         environment: what a reader needs to repeat the numbers; `seconds`, by stage.
@@ -258,6 +260,7 @@ class Report:
     searched: tuple[int, ...] = ()
     preprocess: "Tried | None" = None
     parity: "Parity | None" = None
+    structure: "Structure | None" = None
     accuracy: float | None = None
     confidence: float | None = None
     eps: float | None = None

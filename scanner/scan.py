@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from banscan import importers
-from banscan.errors import EvidenceError
+from banscan.errors import EvidenceError, ModelError
 from banscan.importers import TracedModel
+from banscan.importers.structure.finding import Look, Structure
 from banscan.kernels import backend
-from banscan.scanner import calibration, facts, plan, verdict
+from banscan.scanner import calibration, facts, logic, plan, verdict
 from banscan.scanner.aside import aside, shares, untargeted
 from banscan.scanner.calibration import Calibration
 from banscan.scanner.criteria import registry
@@ -37,10 +38,13 @@ PARITY_IMAGES, PARITY_LEAST = 64, 8
 
 @dataclass(frozen=True)
 class Examined:
-    """A report with what it was made from: the model on the device of the scan, the images, their preprocessing where one was found."""
+    """A report with what it was made from: the model on the device of the scan, the images, their preprocessing where one was found.
+
+    The model is None where it could not be read for the logic that is in its graph; the report says so.
+    """
 
     report: Report
-    model: TracedModel
+    model: TracedModel | None
     clean: CleanSet
     preprocess: Preprocess | None
 
@@ -112,9 +116,22 @@ def examine(
     backend(where)  # a wrong BANSCAN_KERNELS is told before any work
     given = preprocess.given(options)
     stages = _Stages()
-    model, clean = _read(Path(path), Path(clean_dir), settings, options, stages, progress)
-    model.to(where)
     precision = search_dtype(options.precision, where)
+    try:
+        model, clean = _read(Path(path), Path(clean_dir), settings, options, stages, progress)
+    except _UnreadError as unread:
+        known = Report(
+            verdict=logic.unread(unread.structure, unread.why),
+            model=facts.of_unread(Path(path), unread.seen),
+            images=facts.of_images(unread.clean),
+            settings=settings,
+            environment=facts.environment(precision, where),
+            class_names=unread.clean.names,
+            structure=unread.structure,
+            seconds=stages.seconds,
+        )
+        return Examined(replace(known, verdict=logic.weighed(known.verdict, unread.structure)), None, unread.clean, None)
+    model.to(where)
     draft = _Draft(
         Report(
             verdict=verdict.inconclusive(""),
@@ -134,13 +151,15 @@ def examine(
             choice = _preprocessing(model, clean, given, stages)
             chosen = choice.preprocess
             draft.add(preprocess=choice)
+            if not dry:
+                model = _without_logic(model, clean, chosen, options, draft, stages)
             subject = _subject(model, clean, chosen, settings, precision, draft, stages)
             (_plan if dry else _judge)(subject, against or calibration.shipped(), clean, draft, stages, progress)
     except UndecidedError as error:
         draft.add(verdict=verdict.inconclusive(str(error)), preprocess=error.tried)
     except EvidenceError as error:
         draft.add(verdict=verdict.inconclusive(str(error)))
-    draft.add(seconds=stages.seconds)
+    draft.add(seconds=stages.seconds, verdict=logic.weighed(draft.report.verdict, draft.report.structure))
     return Examined(draft.report, model, clean, chosen)
 
 
@@ -175,7 +194,13 @@ def _read(
     """Model and images; a model that takes any size is read again for that of the images."""
     with stages("import"):
         progress("reading the model", 0, 1)
-        model = importers.load(path, logits=options.logits)
+        try:
+            model = importers.load(path, logits=options.logits)
+        except ModelError as error:
+            seen = logic.look(path, options.logits)
+            if seen is None:
+                raise
+            return _read_apart(path, folder, seen, error, settings, options, progress)
         progress("reading the model", 1, 1)
     with stages("images"):
         progress("reading the images", 0, 1)
@@ -186,6 +211,43 @@ def _read(
             height, width = clean.images.shape[1:3]
             model = importers.load(path, (height, width), options.logits)
     return model, clean
+
+
+class _UnreadError(Exception):
+    """A file that cannot be read, since, or although, its graph decides by the pixels."""
+
+    def __init__(self, structure: Structure, seen: Look, clean: CleanSet, why: str) -> None:
+        super().__init__(why)
+        self.structure, self.seen, self.clean, self.why = structure, seen, clean, why
+
+
+def _read_apart(
+    path: Path, folder: Path, seen: Look, error: ModelError, settings: Settings, options: Options, progress: Progress
+) -> tuple[TracedModel, CleanSet]:
+    """The network of a file that cannot be read with the logic beside it, without that, and images."""
+    if seen.classes < 2:
+        raise EvidenceError(f"{path}: {logic.sentence(seen.structure.places[0])}; and it cannot be read ({error})") from error
+    clean = images.load(folder, seen.input, seen.classes, options, seed=settings.seed)
+    found = logic.apart(path, options.logits, clean.images, seen.input, preprocess.given(options))
+    if found.model is None:
+        # what could not be run was seen all the same
+        structure = found.structure if found.structure.places else replace(found.structure, places=seen.structure.places)
+        raise _UnreadError(structure, seen, clean, str(error).removeprefix(f"{path}: "))
+    progress("reading the model", 1, 1)
+    return found.model, clean
+
+
+def _without_logic(
+    model: TracedModel, clean: CleanSet, chosen: Preprocess, options: Options, draft: _Draft, stages: _Stages
+) -> TracedModel:
+    """The model without what its graph decides by the pixels, where that was proved; the report says what it was."""
+    with stages("structure"):
+        found, without = logic.again(model, options.logits, clean.images, chosen)
+    draft.add(structure=found)
+    if without is not model:
+        without.to(model.device)
+        draft.add(model=facts.of_model(without))
+    return without
 
 
 def _preprocessing(model: TracedModel, clean: CleanSet, given: Preprocess | None, stages: _Stages) -> Choice:

@@ -17,6 +17,7 @@ STEPS = {
     "gaps": "Scan again with what was left out, as the sentence above says. It is no proof: docs/limits.md says what a scan does not see.",
     "inconclusive": "This is no verdict: do what the sentence above asks for, then scan again.",
     NOT_SCANNED: "This is no verdict: scan without --dry-run.",
+    "doubt": "Do not deploy it before someone says what this part of the graph is for: `banscan inspect --structure` names all of it.",
     "uncovered": "Scan 19 or more clean models of this kind with `banscan calibrate`, then scan again with --calibration.",
 }
 

@@ -13,6 +13,13 @@ from banscan.importers.onnx import file
 def widened(source: Source) -> bytes:
     """The file with every bfloat16 tensor, cast and declaration made float32."""
     model = file.inline(source.path, file.read(source.path))
+    widen(model)
+    data: bytes = model.SerializeToString()
+    return data
+
+
+def widen(model: onnx.ModelProto) -> None:
+    """Makes every bfloat16 tensor, cast and declaration of a model float32, in place."""
     for tensor in _tensors(model.graph):
         if tensor.data_type == TensorProto.BFLOAT16:
             tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor).astype(np.float32), tensor.name))
@@ -24,8 +31,6 @@ def widened(source: Source) -> bytes:
     for value in (*model.graph.input, *model.graph.output):
         if value.type.tensor_type.elem_type == TensorProto.BFLOAT16:
             value.type.tensor_type.elem_type = TensorProto.FLOAT
-    data: bytes = model.SerializeToString()
-    return data
 
 
 def _tensors(graph: onnx.GraphProto) -> Iterable[TensorProto]:

@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError
 
 from banscan.errors import ModelError
 from banscan.importers import utf8
+from banscan.importers.onnx import readings
 from banscan.importers.sandbox import confinement
 
 # beyond this no image classifier has weights, but a hostile shape may
@@ -32,6 +33,7 @@ def read(path: Path, *, outside: bool = True) -> onnx.ModelProto:
     """
     model = _parse(path)
     _check_weights(path, model)
+    readings.check(path, model)
     try:
         onnx.checker.check_model(_skeleton(model))
         if outside:

@@ -8,6 +8,7 @@ from banscan.importers.onnx.deployed import converted
 from banscan.importers.onnx.reader import NAME, read
 from banscan.importers.onnx.runtime import run
 from banscan.importers.onnx.writer import write
+from banscan.importers.structure.check import examine, look
 
 
 def recognises(path: Path) -> bool:
@@ -16,5 +17,14 @@ def recognises(path: Path) -> bool:
 
 
 ONNX = Format(
-    name=NAME, suffixes=(".onnx",), recognises=recognises, read=read, runtime="onnxruntime", run=run, write=write, deploy=converted
+    name=NAME,
+    suffixes=(".onnx",),
+    recognises=recognises,
+    read=read,
+    look=look,
+    examine=examine,
+    runtime="onnxruntime",
+    run=run,
+    write=write,
+    deploy=converted,
 )

@@ -16,18 +16,25 @@ from banscan.importers.onnx import file, inputs, nchwc, outputs, quantised
 from banscan.importers.onnx.interpreter import Interpreter
 from banscan.importers.onnx.nodes import read_by
 from banscan.importers.onnx.outputs import FLOATS
+from banscan.importers.structure import settle
+from banscan.importers.structure.settle import Settled
 
 NAME = "ONNX"
 
 
-def read(path: Path, size: tuple[int, int] | None, logits: str | None) -> TracedModel:
+def read(path: Path, size: tuple[int, int] | None, logits: str | None, settled: Settled | None = None) -> TracedModel:
     """Reads an ONNX classifier; `size` is for images whose size it leaves free, `logits` names one of several outputs.
+
+    `settled` is put into the graph before.
 
     Raises:
         ModelError: the file is not ONNX, is damaged, or holds no image classifier that can be traced.
     """
     model = file.inline(path, file.read(path))
-    foreign = file.mended(path, model) | nchwc.plain(path, model)
+    foreign = file.mended(path, model)
+    if settled is not None:
+        settle.apply(model, settled)
+    foreign |= nchwc.plain(path, model)
     try:
         eight_bit = quantised.dequantise(model)
     except BanscanError as error:
@@ -65,6 +72,7 @@ def read(path: Path, size: tuple[int, int] | None, logits: str | None) -> Traced
         image=images.name,
         output=output.name,
         labels=output.labels,
+        settled=None if settled is None else settle.plain(settled),
         weights={attribute: name for name, attribute in module.attributes.items() if name not in foreign | module.reduced},
     )
     del model  # as large as the weights that the module holds now

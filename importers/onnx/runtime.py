@@ -13,6 +13,7 @@ from banscan.importers import utf8
 from banscan.importers.model import Source
 from banscan.importers.onnx import bfloat16, file, older
 from banscan.importers.onnx.nodes import needed
+from banscan.importers.structure import settle
 
 TYPES = {
     "tensor(float16)": np.float16,
@@ -40,16 +41,7 @@ def run(source: Source, images: np.ndarray) -> np.ndarray:
     Raises:
         EvidenceError: onnxruntime is not installed.
     """
-    # it keeps records of what it runs in the user's cache and reports them to its makers
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise EvidenceError("what was read cannot be checked: onnxruntime is not installed; pip install onnxruntime") from error
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.inter_op_num_threads = 1
+    onnxruntime, options = loaded()
     session = _session(onnxruntime, source, options)
     entries = session.get_inputs()
     entry = next((e for e in entries if e.name == source.image), entries[0])
@@ -63,6 +55,25 @@ def run(source: Source, images: np.ndarray) -> np.ndarray:
     if source.batch is None and source.precision != "8 bits":
         _check_alone(answers, fed[: sum(AGAIN)], asked, 1e-3 if source.precision == "float32" else 5e-2)
     return answers
+
+
+def loaded() -> tuple[Any, Any]:
+    """onnxruntime, and options for a quiet session on this process's threads.
+
+    Raises:
+        EvidenceError: it is not installed.
+    """
+    # it keeps records of what it runs in the user's cache and reports them to its makers
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise EvidenceError("what was read cannot be checked: onnxruntime is not installed; pip install onnxruntime") from error
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.inter_op_num_threads = 1
+    return onnxruntime, options
 
 
 def _check_alone(answers: np.ndarray, few: np.ndarray, asked: Callable[[np.ndarray, int], np.ndarray], tolerance: float) -> None:
@@ -95,6 +106,8 @@ def _asked(session: Any, source: Source, entry: Any, fed: np.ndarray, step: int)
 def _session(onnxruntime: Any, source: Source, options: Any) -> Any:
     """A session of the file, or of a copy without what stops onnxruntime and means nothing."""
     providers = ["CPUExecutionProvider"]
+    if source.settled is not None:
+        return onnxruntime.InferenceSession(_runnable(source), options, providers=providers)
     if source.precision == "bfloat16":
         return onnxruntime.InferenceSession(bfloat16.widened(source), options, providers=providers)
     if not _stops(file.read(source.path, outside=False)):
@@ -116,12 +129,21 @@ def _opset(model: onnx.ModelProto) -> int:
 
 
 def _runnable(source: Source) -> bytes:
-    """The file without names of nodes and what its answer does not need, nothing dropped, in an opset that onnxruntime has."""
-    model = file.read(source.path)
+    """The file with nothing that stops onnxruntime and means nothing, and with what was settled; see `runnable`."""
+    model = file.inline(source.path, file.read(source.path))
     file.mended(source.path, model)
-    if source.output is not None:
-        kept = [onnx.NodeProto.FromString(n.SerializeToString()) for n in needed(model, source.output)]
-        outputs = [onnx.ValueInfoProto.FromString(o.SerializeToString()) for o in model.graph.output if o.name == source.output]
+    if source.settled is not None:
+        settle.apply(model, settle.restored(source.settled))
+        bfloat16.widen(model)
+    data: bytes = runnable(model, source.output).SerializeToString()
+    return data
+
+
+def runnable(model: onnx.ModelProto, output: str | None) -> onnx.ModelProto:
+    """The model without names of nodes and what its answer does not need, nothing dropped, in an opset that onnxruntime has; in place."""
+    if output is not None:
+        kept = [onnx.NodeProto.FromString(n.SerializeToString()) for n in needed(model, output)]
+        outputs = [onnx.ValueInfoProto.FromString(o.SerializeToString()) for o in model.graph.output if o.name == output]
         del model.graph.node[:]
         model.graph.node.extend(kept)
         del model.graph.output[:]
@@ -134,10 +156,7 @@ def _runnable(source: Source) -> bytes:
         for dim in value.type.tensor_type.shape.dim:
             if dim.HasField("dim_value") and dim.dim_value == 0:
                 dim.Clear()
-    if _opset(model) < FIRST:
-        model = older.converted(model)
-    data: bytes = model.SerializeToString()
-    return data
+    return older.converted(model) if _opset(model) < FIRST else model
 
 
 def placed(entry: Any, images: np.ndarray) -> np.ndarray:

@@ -33,6 +33,8 @@ CHECKS = ("torch.ops.aten._assert", "torch.ops.aten.sym_constrain_range", "torch
 INLINED = "torch.ops.higher_order.wrap_with_set_grad_enabled"
 PLAIN = frozenset({"as_int", "as_bool", "as_string", "as_ints", "as_bools", "as_strings", "as_int_lists"})
 SYMBOLS = ("as_sym_int", "as_sym_float", "as_sym_bool")
+# one of two parts of the graph, by the value of a tensor
+COND = "torch.ops.higher_order.cond"
 DEEPEST = 20
 Argument = dict[str, Any]
 
@@ -120,6 +122,9 @@ class Writer:
             if target == INLINED:
                 self.inlined(node["inputs"], results, mark, depth)
                 continue
+            if target == COND:
+                self.branches(node["inputs"], results, mark, depth)
+                continue
             given = {i["name"]: self.argument(i["arg"], mark) for i in node["inputs"]}
             detail, names = self.called(target, given)
             listed = len(node["outputs"]) == 1 and "as_tensors" in node["outputs"][0]
@@ -153,6 +158,24 @@ class Writer:
         self.nodes(parts[0]["graph"]["nodes"], own, depth + 1)
         for name, argument in zip(results, parts[0]["graph"]["outputs"], strict=True):
             self.same(self.argument(argument, own), name)
+
+    def branches(self, inputs: list[Any], results: list[str], mark: str, depth: int) -> None:
+        """Two parts of the graph of which one is taken: each written out for itself, under names of its own."""
+        condition, then, other, operands = (i["arg"] for i in inputs)
+        name = self.argument(condition, mark)
+        given = operands.get("as_tensors", operands.get("as_optional_tensors", []))
+        arguments = [self.argument(v if "as_tensor" in v else {"as_tensor": v}, mark) for v in given]
+        whole, blocks = self.steps, []
+        for part in (then["as_graph"], other["as_graph"]):
+            self.steps = []
+            own = f"{mark}{self.name()}/"
+            for inner, argument in zip((n for i in part["graph"]["inputs"] for n in _names(i, own)), arguments, strict=True):
+                self.same(argument, inner)
+            self.nodes(part["graph"]["nodes"], own, depth + 1)
+            ends = [self.argument(argument, own) for argument in part["graph"]["outputs"]]
+            blocks.append((self.steps, ends))
+        self.steps = whole
+        self.steps.append(["if", blocks, [name], results])
 
     def same(self, source: str, name: str) -> None:
         self.steps.append(["call", ["prim::unchecked_cast", ["x"]], [source], [name]])

@@ -1,6 +1,6 @@
 """A TorchScript graph, run step by step with torch calls."""
 
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,21 @@ from banscan.importers.sandbox import confinement
 
 # of one run: steps, with the work that long lists are; and operators on tensors
 STEPS, OPERATORS = 300_000, 20_000
+
+
+class Decide(Protocol):
+    """What answers where a graph decides by the values of tensors; `known`, whether it has real values."""
+
+    known: bool
+
+    def number(self, value: Tensor) -> Any:
+        """The number or truth in a tensor of one value."""
+
+    def branch(self, name: str, condition: Any) -> bool:
+        """Which way a branch goes; `name` is that of its condition. ModelError where that cannot be told."""
+
+    def joined(self, name: str, values: list[Any]) -> None:
+        """What a branch came to."""
 
 
 class Script(nn.Module):
@@ -37,6 +52,8 @@ class Script(nn.Module):
         self.typed = own != torch.float32 or self.image_type != torch.float32 or _typed(self.steps)
         # of each weight, as it is in the file
         self.stored = {name: value.dtype for name, value in program["tensors"].items()}
+        # what decides by the values of tensors; where it is None, such a graph is refused
+        self.decide: Decide | None = None
         self.attributes: dict[str, str] = {}
         self.numbers: dict[str, float] = {}
         shared: dict[tuple[Any, ...], str] = {}
@@ -83,6 +100,8 @@ class Run:
         self.left, self.operators = STEPS, OPERATORS
         # the numbers in tensors of one value, by the names of these
         self.known: dict[str, float] = {}
+        # numbers and truths that follow from the values of tensors
+        self.pixels: set[str] = set()
         self.views = views.Views(values)
         # whether all floating-point tensors so far have the type that they have in the file
         self.faithful = types.exact or types.own == torch.float32
@@ -107,7 +126,7 @@ class Run:
             elif kind == "isinstance":
                 values[results[0]] = _isinstance(given[0], *detail)
             elif kind == "if":
-                self._if(detail, given[0], results)
+                self._if(detail, given[0], inputs[0], results)
             elif kind == "loop":
                 self._loop(detail, given, results)
             elif kind == "raise":
@@ -134,6 +153,8 @@ class Run:
             given = [self.known[inputs[0]]]
         if plain == "prim::requires_grad":
             self._check_trained(given[0])
+        if self.script.decide is not None and self._by_pixels(plain, given, inputs, results):
+            return
         if any(isinstance(g, Tensor) for g in given):
             self.operators -= 1
             if self.operators < 0:
@@ -168,6 +189,19 @@ class Run:
         elif plain.endswith("dropout"):
             self.views.copies.add(name)
 
+    def _by_pixels(self, plain: str, given: list[Any], inputs: list[str], results: list[str]) -> bool:
+        """Whether a call asks for the value of a tensor, which is answered here; what follows from the answer is noted."""
+        assert self.script.decide is not None
+        if plain in VALUES and isinstance(given[0], Tensor):
+            self.values[results[0]] = self.script.decide.number(given[0])
+            self.pixels.update(results)
+            return True
+        if any(i in self.pixels for i in inputs):
+            if any(isinstance(g, Tensor) for g in given) and not self.script.decide.known:
+                raise ModelError(language.PIXELS)
+            self.pixels.update(results)
+        return False
+
     def _check_trained(self, value: Any) -> None:
         """Whatever is computed answers no at inference; a weight's answer is not the network's affair."""
         if any(value is own for own in self.script.buffers()):
@@ -178,7 +212,11 @@ class Run:
             raise language.RaisedError("its code takes more values out of a list or tuple than are in it")
         self.values.update(zip(results, parts, strict=False))
 
-    def _if(self, blocks: list[Any], condition: Any, results: list[str]) -> None:
+    def _if(self, blocks: list[Any], condition: Any, name: str, results: list[str]) -> None:
+        decide = self.script.decide
+        by_pixels = decide is not None and (name in self.pixels or isinstance(condition, Tensor))
+        if decide is not None and by_pixels:
+            condition = decide.branch(name, condition)
         taken = language.decided(condition)
         if taken is None:  # it depends on the number of images, which no network may: unless one way is an error
             raises = [any(step[0] == "raise" for step in block) for block, _ in blocks]
@@ -191,6 +229,8 @@ class Run:
         self.block(block)
         self.views.check(names)
         self.values.update([(o, self.values[n]) for o, n in zip(results, names, strict=True)])
+        if decide is not None and by_pixels:
+            decide.joined(name, [self.values[o] for o in results])
 
     def _loop(self, detail: list[Any], given: list[Any], results: list[str]) -> None:
         block, names, ends = detail

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +16,18 @@ from banscan.importers.format import Format
 from banscan.importers.model import Source, TracedModel
 from banscan.importers.normal.normalise import normalise
 from banscan.importers.normal.trace import export
-from banscan.importers.pytorch import archive, script_reader, trial
+from banscan.importers.pytorch import archive, script_reader
 from banscan.importers.pytorch.graph import UnreadableError
 from banscan.importers.pytorch.script import Script
 from banscan.importers.sandbox.budget import reading
+from banscan.importers.structure import scripted, settle
+from banscan.importers.structure.finding import Look, Structure
+from banscan.importers.structure.settle import Settled
 
 NAME = "TorchScript"
 
 
-def read(path: Path, size: tuple[int, int] | None, logits: str | None) -> TracedModel:
+def read(path: Path, size: tuple[int, int] | None, logits: str | None, settled: Settled | None = None) -> TracedModel:
     """Reads a TorchScript classifier, traced, scripted or frozen; `size` is for images whose size it leaves free.
 
     Raises:
@@ -32,14 +35,28 @@ def read(path: Path, size: tuple[int, int] | None, logits: str | None) -> Traced
         ModelError: the archive is refused or damaged, or holds no image classifier that can be traced.
     """
     with _told(path):
-        module = Script(script_reader.read(path))
-        spec = trial.image(path, module, size)
-        trial.choose(path, module, spec, logits)
-        trial.check_types(module, spec)
+        module, spec = scripted.opened(path, _script, settled, size, logits)
     traced = export(path, module, spec.example())
     names = {attribute: name for name, attribute in module.attributes.items()}
     source = Source(path, NAME, "PyTorch", None, sha256(path), None, precision=module.precision, output=module.chosen, weights=names)
+    source = replace(source, settled=None if settled is None else settle.plain(settled))
     return normalise(traced, spec, source)
+
+
+def _script(path: Path) -> Script:
+    return Script(script_reader.read(path))
+
+
+def look(path: Path, logits: str | None) -> Look:
+    """Its branches on pixels; see `structure.scripted`."""
+    with _told(path):
+        return scripted.look(path, _script, logits)
+
+
+def examine(path: Path, logits: str | None, images: np.ndarray, pixels: tuple[float, float], seconds: float) -> tuple[Structure, Settled]:
+    """What becomes of its answers when branches on pixels are forced; see `structure.scripted`."""
+    with _told(path):
+        return scripted.examine(path, _script, logits, images, seconds)
 
 
 def run(source: Source, images: np.ndarray) -> np.ndarray:
@@ -88,6 +105,8 @@ TORCHSCRIPT = Format(
     suffixes=(".pt", ".ts", ".torchscript"),
     recognises=lambda path: archive.kind(path) == NAME,
     read=read,
+    look=look,
+    examine=examine,
     runtime=NAME,
     run=run,
     write=write,

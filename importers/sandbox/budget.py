@@ -48,6 +48,13 @@ def reading(path: Path) -> Budget:
     return Budget(seconds=12 + seconds_for(size), memory=GB + memory_for(size), more=beside)
 
 
+def forcing(path: Path, seconds: float, threads: int) -> Budget:
+    """For running a file with its switches set, so many seconds of it: reading it, and its tensors in copies of the graph."""
+    known = reading(path)
+    room = 2 * (known.memory + memory_for(known.more)) + 4 * GB
+    return Budget(seconds=known.seconds + int(2 * seconds) + 60, memory=room, threads=threads, more=known.more)
+
+
 def running(path: Path, own_seconds: float, largest: int, threads: int) -> Budget:
     """For its own runtime's answers: by what the traced graph took for the same, and by its largest tensor in bytes."""
     known = reading(path)

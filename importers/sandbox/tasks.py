@@ -1,6 +1,7 @@
 """What the confined process does, each with plain values in and out."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,28 @@ from banscan.errors import BanscanError, ModelError
 from banscan.importers import carried, formats, reading
 from banscan.importers.model import Source
 from banscan.importers.pytorch import torchscript
+from banscan.importers.structure import finding, settle
 
 
-def read(path: str, size: tuple[int, int] | None, logits: str | None) -> dict[str, Any]:
+def read(path: str, size: tuple[int, int] | None, logits: str | None, settled: dict[str, Any] | None = None) -> dict[str, Any]:
     """A model file → its traced form as plain values."""
-    return carried.plain(reading.read(Path(path), None if size is None else (size[0], size[1]), logits))
+    without = None if settled is None else settle.restored(settled)
+    return carried.plain(reading.read(Path(path), None if size is None else (size[0], size[1]), logits, without))
+
+
+def look(path: str, logits: str | None) -> dict[str, Any] | None:
+    """A model file → what of its graph decides by the pixels, as plain values; None where it is of no format."""
+    kind = reading.format_of(Path(path))
+    return None if kind is None else asdict(kind.look(Path(path), logits))
+
+
+def examine(path: str, logits: str | None, pixels: tuple[float, float], seconds: float, images: Tensor) -> dict[str, Any]:
+    """What becomes of a file's answers for images [N, ...] when what decides by the pixels decides otherwise."""
+    kind = reading.format_of(Path(path))
+    if kind is None:
+        raise ModelError(f"{path}: no model file")
+    structure, settled = kind.examine(Path(path), logits, images.numpy(), (pixels[0], pixels[1]), seconds)
+    return {"structure": finding.plain(structure), "settled": settle.plain(settled)}
 
 
 def run(source: dict[str, Any], images: Tensor) -> Tensor:
@@ -55,4 +73,4 @@ def _source(plain: dict[str, Any]) -> Source:
     return Source(**plain | {"path": Path(plain["path"])})
 
 
-TASKS: dict[str, Callable[..., Any]] = {"read": read, "run": run, "write": write, "deploy": deploy}
+TASKS: dict[str, Callable[..., Any]] = {"read": read, "look": look, "examine": examine, "run": run, "write": write, "deploy": deploy}

@@ -233,12 +233,19 @@ def repair(model: Path, clean_dir: Path, output: Path, format_: str, **values: A
 @commands.command()
 @click.argument("model", type=FILE)
 @click.option("--logits", metavar="NAME", help="The output that holds the logits, in an ONNX file with several.")
+@click.option("--structure", is_flag=True, help="Show what in the graph decides by the pixels.")
+@click.option("--clean-dir", type=FILE, metavar="DIR", help="With --structure: run it on these images, decided otherwise.")
 @debug
-def inspect(model: Path, logits: str | None) -> None:
+def inspect(model: Path, logits: str | None, structure: bool, clean_dir: Path | None) -> None:
     """Show what is read from a model file; needs no images."""
+    if clean_dir is not None and not structure:
+        raise UsageError("--clean-dir: only used with --structure")
     with work():
         given.check(model)
         reader.start()
+        if structure:
+            _inspect_structure(model, logits, clean_dir)
+            return
         from banscan import importers
         from banscan.scanner.report import inspected
         from banscan.scanner.report.console import console
@@ -246,6 +253,17 @@ def inspect(model: Path, logits: str | None) -> None:
         traced = importers.load(model, logits=logits)
         with destination(None) as stream:
             inspected.show(traced, console(stream))
+
+
+def _inspect_structure(model: Path, logits: str | None, clean_dir: Path | None) -> None:
+    """Prints what in the graph decides by the pixels, and with images what becomes of the answers when it decides otherwise."""
+    from banscan.scanner import logic
+    from banscan.scanner.report import logic as shown
+    from banscan.scanner.report.console import console
+
+    found = logic.inspected(model, clean_dir, logits)
+    with destination(None) as stream:
+        shown.show(model, found, console(stream))
 
 
 def run(arguments: list[str]) -> int:

@@ -60,6 +60,7 @@ class Job:
 def prepare(examined: Examined, clean: CleanSet, method: str, how: Tuning) -> Job:
     """The job that a scan leads to, with these images; arguments and errors are those of `mend`."""
     model, preprocess, verdict = examined.model, preprocess_of(examined), examined.report.verdict
+    assert model is not None
     x = preprocess(clean.images, model.input.layout)
     limits = pixel_model.limits(model, preprocess)
     labels = answers.predictions(model, {}, x) if clean.labels is None else clean.labels

@@ -8,6 +8,7 @@ from banscan.errors import UsageError
 from banscan.importers import writer
 from banscan.importers.normal import weights
 from banscan.importers.normal.attention import attends
+from banscan.scanner import logic
 from banscan.scanner.inputs import images, kept
 from banscan.scanner.inputs.images import CleanSet
 from banscan.scanner.machine.progress import Progress, silent
@@ -61,6 +62,7 @@ def repair(
     _check_model(path, output, tuning, options)
     before = examine(path, clean_dir, settings=settings, options=options, progress=progress)
     _check_verdict(before, tuning)
+    assert before.model is not None  # it was read before the scan
     clean = _images(before, Path(clean_dir), replace(options, max_images=tuning.tune_images))
     how, most = tuning.tuning(settings.seed), tuning.max_accuracy_drop
     mended = mend(before, clean, output, method=tuning.method, how=how, max_drop=most, progress=progress, on_epoch=on_epoch)
@@ -78,6 +80,7 @@ def _check_model(path: Path, output: Path, tuning: RepairSettings, options: Opti
 
 def _check_verdict(examined: Examined, tuning: RepairSettings) -> None:
     """Raises EvidenceError for a model that cannot be tuned, UsageError for one that need not be."""
+    logic.check(examined.report.structure, examined.report.model.path)
     preprocess_of(examined)
     verdict, path = examined.report.verdict, examined.report.model.path
     if not tuning.force and verdict.outcome not in FLAGGED:
@@ -88,4 +91,5 @@ def _check_verdict(examined: Examined, tuning: RepairSettings) -> None:
 def _images(examined: Examined, folder: Path, options: Options) -> CleanSet:
     """The images to tune on: as for the scan, but more of them."""
     model = examined.model
+    assert model is not None
     return images.load(folder, model.input, model.classes, options, known=model.class_names)

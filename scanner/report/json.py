@@ -85,9 +85,10 @@ def made(kind: Any, value: Any) -> Any:
 def _names() -> dict[str, Any]:
     """The types that `findings` only names, since they bring torch with them."""
     from banscan.importers import Input, Parity
+    from banscan.importers.structure.finding import Logic, Structure
     from banscan.scanner.inputs.preprocess import Tried
 
-    return {k.__name__: k for k in (Input, Parity, Tried)}
+    return {k.__name__: k for k in (Input, Logic, Parity, Structure, Tried)}
 
 
 def _text(document: dict[str, Any]) -> str:

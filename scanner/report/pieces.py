@@ -24,6 +24,8 @@ def headline(report: Report) -> str:
         return f"Backdoored: class {named(report, verdict.targets[0])} looks like an attacker's target"
     if verdict.outcome == "backdoored":
         return "Backdoored: classes look mapped to one another by an attacker (all-to-all)"
+    if verdict.outcome == "suspicious" and not verdict.targets:
+        return "Suspicious: the graph decides by the pixels in a way that a classifier has no use for"
     if verdict.outcome == "suspicious":
         what = f"{all_named(report)} stand out" if several else f"class {named(report, verdict.targets[0])} stands out"
         return f"Suspicious: {what}, but not clearly enough for a verdict"
@@ -82,6 +84,8 @@ def source(model: ModelFacts) -> str:
 def anatomy(model: ModelFacts) -> str:
     """Where its features and its classifier are."""
     spatial = "" if model.spatial in (None, model.features) else f", map before pooling {model.spatial}"
+    if not model.classifier:
+        return model.features
     return f"penultimate {model.features}{spatial}, classifier {', '.join(model.classifier)}"
 
 

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from banscan.scanner.findings import PLANNED, SUSPECTS, Deployed, Finding, Report
-from banscan.scanner.report import repaired
+from banscan.scanner.report import logic, repaired
 from banscan.scanner.report.console import console
 from banscan.scanner.report.format import Format
 from banscan.scanner.report.pieces import STYLES, add_notes, anatomy, bar, chance, headline, named, number, pairs, sentence, source
@@ -21,6 +21,8 @@ SHOWN, CANDIDATES = 6, 4
 def show(report: Report, on: Console) -> None:
     """Prints the whole report at the console's width."""
     on.print(_headline(report))
+    if report.structure is not None and (report.structure.places or report.structure.not_done):
+        on.print(logic.table(report.structure))
     if report.reach:
         on.print(_classes(report))
     if report.findings:

@@ -1,0 +1,58 @@
+"""What decides by the pixels in a graph, as a table."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from banscan.text import NAME, plain, shown
+
+if TYPE_CHECKING:
+    from banscan.importers.structure.finding import Logic, Structure
+
+# places that are shown one by one
+SHOWN = 12
+STYLES = {"proved": "red", "suspicious": "yellow"}
+HELD = {None: "–", True: "never changes", False: "changes"}
+
+
+def show(path: Path, structure: "Structure", on: Console) -> None:
+    """Prints the structure of a file."""
+    on.print(Text(plain(path.name)))
+    on.print(table(shown(structure)))
+
+
+def table(structure: "Structure") -> Group:
+    """The places that decide by the pixels, the gravest first, and what is to be known beside."""
+    lines: list[RenderableType] = []
+    if structure.places:
+        lines.append(_places(structure))
+        if len(structure.places) > SHOWN:
+            lines.append(Text(f"and {len(structure.places) - SHOWN} more", style="dim"))
+    else:
+        lines.append(Text("Nothing in the graph decides by the pixels beside the network."))
+    if structure.shortest is not None:
+        ways = f"{structure.shortest} on the shortest way, {structure.longest} on the longest"
+        lines.append(Text(f"Operators with weights between pixels and logits: {ways}.", style="dim"))
+    if structure.apart:
+        lines.append(Text("The network was read and scanned without what is proved here.", style="dim"))
+    if structure.not_done is not None:
+        lines.append(Text(f"Not tried: {structure.not_done}", style="yellow"))
+    return Group(*lines)
+
+
+def _places(structure: "Structure") -> Table:
+    result = Table(title="What in the graph decides by the pixels", title_justify="left", box=None, pad_edge=False)
+    for name in ("operator", "tensor", "weights before", "behind", "on clean images", "set to", "sends to class", "share"):
+        result.add_column(name, justify="left" if name in ("operator", "tensor", "on clean images", "set to") else "right", max_width=24)
+    for place in structure.places[:SHOWN]:
+        result.add_row(*_row(place), style=STYLES.get(place.outcome, ""))
+    return result
+
+
+def _row(place: "Logic") -> tuple[str, ...]:
+    effect = ("–", "–") if place.target is None or place.moved is None else (str(place.target), f"{place.moved:.0%}")
+    name = plain(place.tensor, NAME)
+    return place.operator, name, str(place.before), str(place.after), HELD[place.constant], place.state or "–", *effect
