@@ -9,7 +9,7 @@ from torch import fx
 
 from banscan.errors import ModelError
 from banscan.importers.model import Folding, Input, Neuron, Source, TracedModel, output_node
-from banscan.importers.normal import checks, folding, fusing, gelu, heads, neurons, penultimate, products, tail
+from banscan.importers.normal import checks, folding, fusing, gelu, heads, neurons, offsets, penultimate, products, tail
 from banscan.importers.normal.constants import scalar
 
 aten = torch.ops.aten
@@ -48,6 +48,7 @@ def _normalised(module: fx.GraphModule, spec: Input, source: Source) -> TracedMo
     folding.fold_constants(module, foldings)
     products.to_linear(module, foldings)
     gelu.fuse(module, partial(scalar, module))
+    offsets.cancel(module)
     fusing.fuse_bias(module, foldings)
     statistics = fusing.fold_batch_norm(module, foldings)
     axis = next((i for i, s in enumerate(penultimate.shape(tail.unwrap(module))) if not isinstance(s, int)), 0)

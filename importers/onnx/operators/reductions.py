@@ -1,5 +1,6 @@
 """Reductions over axes, and where the largest values are."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -57,11 +58,20 @@ def reduce(call: Call, x: Tensor, axes: Any = None) -> Tensor:
 def argmax(call: Call, x: Tensor) -> Tensor:
     axis, keep, last = call.get("axis", 0), bool(call.get("keepdims", 1)), call.get("select_last_index", 0)
     function: Any = torch.argmax if call.op == "ArgMax" else torch.argmin
+    if x.is_floating_point():
+        x = _numbers(x, axis, math.inf if call.op == "ArgMax" else -math.inf)
     if last:
         found: Tensor = x.shape[axis] - 1 - function(x.flip(axis), axis, keepdim=keep)
         return found
     result: Tensor = function(x, axis, keepdim=keep)
     return result
+
+
+def _numbers(x: Tensor, axis: int, best: float) -> Tensor:
+    """x for comparisons as onnxruntime makes them, one by one from the first on: NaN loses all, so that in the first place it stays."""
+    first = torch.arange(x.shape[axis], device=x.device) == 0
+    places = torch.where(first, best, -best).to(x.dtype).reshape([-1 if i == axis % x.dim() else 1 for i in range(x.dim())])
+    return torch.where(torch.isnan(x), places, x)
 
 
 @operator("TopK")
