@@ -67,12 +67,12 @@ def _dtype(node: fx.Node) -> Any:
 
 
 def _to_integer(node: fx.Node) -> bool:
-    """Whether a node makes integers of floating-point numbers."""
+    """Whether a node makes integers of floating-point numbers, or numbers of 8 bits, whose steps are as coarse."""
     if node.target not in CASTS or not isinstance(_dtype(node), torch.dtype) or not isinstance(node.args[0], fx.Node):
         return False
     given = node.args[0].meta.get("val")
     dtype = _dtype(node)
-    plain = not dtype.is_floating_point and dtype != torch.bool
+    plain = dtype.itemsize == 1 if dtype.is_floating_point else dtype != torch.bool
     return plain and isinstance(given, Tensor) and given.is_floating_point()
 
 

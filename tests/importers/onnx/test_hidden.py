@@ -121,7 +121,6 @@ NAN = node("Neg", ["seen"], ["below"]), node("Sqrt", ["below"], ["none"])
 COARSE = node("QuantizeLinear", ["seen", "s", "z"], ["q"]), node("DequantizeLinear", ["q", "s", "z"], ["d"])
 HIDDEN = {
     "what a rounding leaves": hidden(*COARSE, node("Sub", ["seen", "d"], ["r"]), s=np.float32(1), z=np.uint8(0)),
-    "a range that begins above": hidden(*COARSE, s=np.float32(0.02), z=np.uint8(0)),
     "another scale on the way back": hidden(
         COARSE[0], node("DequantizeLinear", ["q", "t", "z"], ["d"]), s=np.float32(1e-3), t=np.float32(1), z=np.uint8(0)
     ),
@@ -131,7 +130,7 @@ HIDDEN = {
         node("Relu", ["d"], ["e"]),
         s=np.float32(1e-3),
         z=np.uint8(9),
-        u=np.uint8(9),
+        u=np.uint8(20),
     ),
     "integers that wrap around": hidden(
         COARSE[0],

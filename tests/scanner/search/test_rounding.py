@@ -16,6 +16,8 @@ IN = {
     "ceil": lambda x: (255 * x).ceil() / 255,
     "uint8": lambda x: (255 * x).to(torch.uint8).float() / 255,
     "int32 with arithmetic": lambda x: ((255 * x).to(torch.int32) * 2 - 1).reshape(-1, 12).float() / 255,
+    "float8": lambda x: (x.clamp(0, 448).to(torch.float8_e4m3fn)).float(),
+    "quantised": lambda x: ((torch.nan_to_num(x, -torch.inf, torch.inf, -torch.inf) / 0.01).clamp(-128, 127).round() + 3 - 3) * 0.01,
     "double": lambda x: (x.double() * 2).float(),
 }
 
