@@ -52,7 +52,7 @@ def notes(model: TracedModel) -> list[str]:
     if model.doubts:
         told.append(f"not sure of the features: {'; '.join(model.doubts)}")
     if model.source.precision == "8 bits":
-        told.append("weights of 8 bits are read as the numbers they stand for; activations keep their range and lose their rounding")
+        told.append("weights of 8 bits are read as the numbers they stand for; activations are rounded as in the file")
     if model.source.unconfined is not None:
         told.append(f"the process that read the file could not be kept from other files: {model.source.unconfined}")
     return told

@@ -104,7 +104,7 @@ def _follow(module: fx.GraphModule, node: fx.Node, known: dict[fx.Node, Any]) ->
     given = [_given(module, a, known) for a in node.args]
     trends = [g for g in given if isinstance(g, Trend) and g.classes]
     trends += [t for a in node.args if isinstance(a, list | tuple) for t in (_given(module, e, known) for e in a) if isinstance(t, Trend)]
-    if name == "isnan" and all(_mends(u, node) for u in node.users):
+    if _asks(node):
         return given[0]
     if name == "where" and _mends(node, node.args[0]):
         return given[2]
@@ -131,6 +131,13 @@ def _follow(module: fx.GraphModule, node: fx.Node, known: dict[fx.Node, Any]) ->
         return replace(own, direction=own.direction * flip, label=True) if bound is not None and not bound.classes else None
     result = _valuewise(name, node, given, own)
     return result if result is None or _fits(node, result) else None
+
+
+def _asks(node: fx.Node) -> bool:
+    """Whether a node serves nothing but to ask where there are no numbers, for a choice between others."""
+    if name_of(node) not in LAYOUT | {"isnan"} or not node.users:
+        return False
+    return all((name_of(u) == "where" and u.args[0] is node) or _asks(u) for u in node.users)
 
 
 def _mends(node: fx.Node, asked: Any) -> bool:

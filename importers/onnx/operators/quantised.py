@@ -49,10 +49,15 @@ def dynamic(call: Call, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Integers, scale and zero point of each image by itself, the latter two with axes of one: onnxruntime's of one image at a time."""
     if call.constant[0]:
         raise call.unsupported("a constant of no image")
-    axes = _of_an_image(call, x)
     x = x.float()
+    axis, parts = _images(call, x)
     seen = torch.nan_to_num(x, 0.0, math.inf, -math.inf)
-    low, high = torch.amin(seen, axes, keepdim=True).clamp(max=0.0), torch.amax(seen, axes, keepdim=True).clamp(min=0.0)
+    seen = seen.unflatten(0, (-1, parts)) if parts > 1 else seen
+    axes = [i for i in range(seen.dim()) if i != axis]
+    low, high = (f(seen, axes, keepdim=True) for f in (torch.amin, torch.amax))
+    if parts > 1:
+        low, high = (edge.expand(-1, parts, *edge.shape[2:]).flatten(0, 1) for edge in (low, high))
+    low, high = low.clamp(max=0.0), high.clamp(min=0.0)
     scale = torch.where(low == high, torch.ones_like(low), (high - low) / LEVELS)
     # no number where the scale is too small, or too large, for one
     zero = torch.nan_to_num(-low / scale, LEVELS, math.inf, -math.inf).clamp(0.0, LEVELS).round()
@@ -94,10 +99,14 @@ def _spread(x: Tensor, parameter: Any, axis: int) -> Any:
     return value.reshape([-1 if i == axis % x.dim() else 1 for i in range(x.dim())])
 
 
-def _of_an_image(call: Call, x: Tensor) -> list[int]:
-    """The axes that are not the images'."""
-    free = [i for i, size in enumerate(x.shape) if isinstance(size, torch.SymInt)] or [0]
-    size = x.shape[free[0]]
-    if len(free) > 1 or (isinstance(size, torch.SymInt) and not size.node.expr.is_Symbol) or x.dim() < 2:
-        raise call.unsupported("values of several images on one axis")
-    return [i for i in range(x.dim()) if i != free[0]]
+def _images(call: Call, x: Tensor) -> tuple[int, int]:
+    """The axis of the images, and how many places on it belong to one: windows of an image stand there one behind the other."""
+    free = {i: size.node.expr for i, size in enumerate(x.shape) if isinstance(size, torch.SymInt)}
+    if x.dim() > 1 and not free:  # nothing is traced
+        return 0, 1
+    for axis, expression in free.items() if len(free) == 1 and x.dim() > 1 else ():
+        symbols = list(expression.free_symbols)
+        parts = expression / symbols[0] if len(symbols) == 1 else expression
+        if parts.is_Integer and (parts == 1 or axis == 0):
+            return axis, int(parts)
+    raise call.unsupported("values of several images on one axis")

@@ -182,22 +182,27 @@ def test_steps_that_are_none(step: float, tmp_path: Path) -> None:
         quantised.dequantise(model(x, *pair("uint8", 0), s=np.float32(step), z=np.uint8(0)))
 
 
-def test_steps_of_several_images_at_once(tmp_path: Path) -> None:
-    """onnxruntime takes the scale over all images that it is given; a comparison gives it one."""
-    given = network_graph()
-    put(given, shape=np.array([-1, 6]), back=np.array([-1, 12]))
-    head = given.graph.node.pop()
-    given.graph.node.extend(
-        [
-            node("Reshape", ["features", "shape"], ["rows"]),
-            node("DynamicQuantizeLinear", ["rows"], ["q", "s", "z"]),
-            node("DequantizeLinear", ["q", "s", "z"], ["d"]),
-            node("Reshape", ["d", "back"], ["e"]),
-        ]
-    )
+def with_rows(model: onnx.ModelProto, shape: list[int]) -> onnx.ModelProto:
+    """The features [N, 12] in another shape, and back, with steps of the image in between."""
+    put(model, shape=np.array(shape), back=np.array([-1, 12]))
+    head = model.graph.node.pop()
+    middle = [node("DynamicQuantizeLinear", ["rows"], ["q", "s", "z"]), node("DequantizeLinear", ["q", "s", "z"], ["d"])]
+    model.graph.node.extend([node("Reshape", ["features", "shape"], ["rows"]), *middle, node("Reshape", ["d", "back"], ["e"])])
     head.input[0] = "e"
-    given.graph.node.append(head)
-    onnx.save(given, tmp_path / "rows.onnx")
+    model.graph.node.append(head)
+    return model
+
+
+def test_steps_of_an_image_in_parts(tmp_path: Path) -> None:
+    """Windows of an image on the axis of the images have one scale."""
+    onnx.save(with_rows(network_graph(), [-1, 3]), tmp_path / "rows.onnx")
+    found = importers.parity(importers.load(tmp_path / "rows.onnx"), images())
+    assert found is not None
+    assert found.rms < 1e-5
+
+
+def test_steps_of_several_images_on_one_axis(tmp_path: Path) -> None:
+    onnx.save(with_rows(network_graph(), [-1]), tmp_path / "rows.onnx")
     refused(tmp_path / "rows.onnx", "values of several images on one axis")
 
 
