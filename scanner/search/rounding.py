@@ -34,6 +34,24 @@ class _Straight(torch.autograd.Function):
         return grads[0], None
 
 
+class _Stepped(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, step: float, low: float, high: float) -> Tensor:
+        ratio = (x / step).nan_to_num_(-torch.inf, torch.inf, -torch.inf)
+        inside = ratio.clamp(low, high)
+        ctx.save_for_backward(inside == ratio)
+        return inside.round_().mul_(step)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Any, None, None, None]:
+        return grads[0] * ctx.saved_tensors[0], None, None, None
+
+
+def stepped(x: Tensor, step: float, low: float, high: float) -> Tensor:
+    """The multiple of a step next to x, from `low` to `high` of them, with the gradient of x within these bounds; NaN is the lowest."""
+    return cast(Tensor, _Stepped.apply(x, step, low, high))  # type: ignore[no-untyped-call]
+
+
 def straight(x: Tensor, name: str) -> Tensor:
     """x rounded by torch's function of this name, with the gradient of x."""
     return _applied(x, getattr(torch, name))
@@ -51,6 +69,11 @@ def _applied(x: Tensor, rounding: Callable[[Tensor], Tensor]) -> Tensor:
 def straighten(module: fx.GraphModule) -> fx.GraphModule:
     """Puts roundings with a gradient into the module, which must be a copy of its own."""
     for node in module.graph.nodes:
+        given = _steps(node)
+        if given is not None:
+            node.args, node.target = given, stepped
+    module.graph.eliminate_dead_code()
+    for node in module.graph.nodes:
         if node.op != "call_function":
             continue
         if node.target in ROUNDINGS:
@@ -59,6 +82,19 @@ def straighten(module: fx.GraphModule) -> fx.GraphModule:
             node.args, node.kwargs, node.target = (node.args[0], _dtype(node)), {}, whole
     module.recompile()
     return module
+
+
+def _steps(node: fx.Node) -> tuple[Any, ...] | None:
+    """The arguments of `stepped` where a node is the last of those that compute it: as quantised activations have it, in one go."""
+    chain: list[Any] = [node]
+    for target in (aten.mul.Tensor, aten.round.default, aten.clamp.default, aten.div.Tensor, aten.nan_to_num.default):
+        last = chain[-1]
+        if not isinstance(last, fx.Node) or last.target is not target or last.kwargs or (last is not node and len(last.users) > 1):
+            return None
+        chain.append(last.args[0])
+    step, bounds, divisor, ends = node.args[1], chain[2].args[1:], chain[3].args[1], chain[4].args[1:]
+    numbers = all(isinstance(value, int | float) for value in (step, *bounds)) and len(bounds) == 2
+    return (chain[-1], step, *bounds) if numbers and step == divisor and ends == (-torch.inf, torch.inf, -torch.inf) else None
 
 
 def _dtype(node: fx.Node) -> Any:

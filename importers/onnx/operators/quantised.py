@@ -1,7 +1,7 @@
 """Numbers as integers of a few bits and back, as onnxruntime rounds them; the integers are held as whole numbers in float32."""
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -51,17 +51,16 @@ def dynamic(call: Call, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         raise call.unsupported("a constant of no image")
     x = x.float()
     axis, parts = _images(call, x)
-    seen = torch.nan_to_num(x, 0.0, math.inf, -math.inf)
-    seen = seen.unflatten(0, (-1, parts)) if parts > 1 else seen
-    axes = [i for i in range(seen.dim()) if i != axis]
-    low, high = (f(seen, axes, keepdim=True) for f in (torch.amin, torch.amax))
-    if parts > 1:
-        low, high = (edge.expand(-1, parts, *edge.shape[2:]).flatten(0, 1) for edge in (low, high))
-    low, high = low.clamp(max=0.0), high.clamp(min=0.0)
+    seen = torch.nan_to_num(x, 0.0, math.inf, -math.inf).transpose(0, axis)
+    rows = seen.unflatten(0, (-1, parts)).flatten(1)
+    # by place, not by value: gradients go to one place of each image
+    low, high = rows.min(1, keepdim=True).values.clamp(max=0.0), rows.max(1, keepdim=True).values.clamp(min=0.0)
     scale = torch.where(low == high, torch.ones_like(low), (high - low) / LEVELS)
     # no number where the scale is too small, or too large, for one
     zero = torch.nan_to_num(-low / scale, LEVELS, math.inf, -math.inf).clamp(0.0, LEVELS).round()
-    return _rounded(_numbers(x / scale), -zero, LEVELS - zero) + zero, scale, zero
+    sizes = [-1 if i == axis else 1 for i in range(x.dim())]
+    scale, zero = (value.expand(-1, parts).reshape(sizes) for value in (scale, zero))
+    return (_numbers(x / scale).round() + zero).clamp(0.0, LEVELS), scale, zero
 
 
 def _check(call: Call) -> None:
@@ -101,7 +100,7 @@ def _spread(x: Tensor, parameter: Any, axis: int) -> Any:
 
 def _images(call: Call, x: Tensor) -> tuple[int, int]:
     """The axis of the images, and how many places on it belong to one: windows of an image stand there one behind the other."""
-    free = {i: size.node.expr for i, size in enumerate(x.shape) if isinstance(size, torch.SymInt)}
+    free: dict[int, Any] = {i: cast(Any, size).node.expr for i, size in enumerate(x.shape) if isinstance(size, torch.SymInt)}
     if x.dim() > 1 and not free:  # nothing is traced
         return 0, 1
     for axis, expression in free.items() if len(free) == 1 and x.dim() > 1 else ():
