@@ -24,7 +24,8 @@ class Source:
     Attributes:
         opset: ONNX's; None for other formats.
         batch: the batch size that the file fixes, or None.
-        precision: of the file's weights: "float32", "float16", "bfloat16" or "8 bits"; the traced graph is float32 always.
+        precision: of the file's weights: "float32", "float16", "bfloat16" or "8 bits", which its activations may have alone; the traced
+            graph is float32 always.
         image: the name of the input that takes the images, in a file that names several.
         output: the name of the output that was read, in a file that names them.
         labels: the file's own names of the classes.

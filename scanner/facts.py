@@ -80,7 +80,7 @@ def notes(model: TracedModel) -> list[str]:
     if model.doubts:
         told.append(f"not sure of the features: {'; '.join(model.doubts)}")
     if model.source.precision == "8 bits":
-        told.append("weights of 8 bits are read as the numbers they stand for; activations keep their range and lose their rounding")
+        told.append("weights of 8 bits are read as the numbers they stand for; activations are rounded as in the file")
     if model.source.settled is not None:
         told.append("logic that decides by the pixels was taken out of the graph before the network was read")
     if model.source.unconfined is not None:

@@ -93,6 +93,7 @@ def doubts(model: TracedModel, features: Tensor, back: fx.GraphModule) -> tuple[
     node = next(n for n in model.module.graph.nodes if n.name == model.features)
     told = []
     half = len(features) // 2
+    back = unrounded(back)
     logits = back(features)
     middle = back((features[:half] + features[half:]) / 2)
     straight = (logits[:half] + logits[half:]) / 2
@@ -105,6 +106,17 @@ def doubts(model: TracedModel, features: Tensor, back: fx.GraphModule) -> tuple[
     if len(model.classifier) > MOST_LAYERS:
         told.append(f"{len(model.classifier)} layers were taken for the classifier")
     return tuple(told)
+
+
+def unrounded(back: fx.GraphModule) -> fx.GraphModule:
+    """A graph without its roundings: steps of what is a line are no doubt of it."""
+    graph = fx.Graph()
+    graph.output(graph.graph_copy(back.graph, {}))
+    for node in graph.nodes:
+        if node.target is aten.round.default:
+            node.replace_all_uses_with(cast(fx.Node, node.args[0]))
+            graph.erase_node(node)
+    return fx.GraphModule(back, graph)
 
 
 def _covered(model: TracedModel, sizes: list[Any]) -> bool:

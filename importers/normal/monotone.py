@@ -104,6 +104,10 @@ def _follow(module: fx.GraphModule, node: fx.Node, known: dict[fx.Node, Any]) ->
     given = [_given(module, a, known) for a in node.args]
     trends = [g for g in given if isinstance(g, Trend) and g.classes]
     trends += [t for a in node.args if isinstance(a, list | tuple) for t in (_given(module, e, known) for e in a) if isinstance(t, Trend)]
+    if _asks(node):
+        return given[0]
+    if name == "where" and _mends(node, node.args[0]):
+        return given[2]
     if name == "getitem" and isinstance(given[0], tuple):
         return given[0][node.args[1]] if isinstance(node.args[1], int) else None
     if not trends:
@@ -129,6 +133,18 @@ def _follow(module: fx.GraphModule, node: fx.Node, known: dict[fx.Node, Any]) ->
     return result if result is None or _fits(node, result) else None
 
 
+def _asks(node: fx.Node) -> bool:
+    """Whether a node serves nothing but to ask where there are no numbers, for a choice between others."""
+    if name_of(node) not in LAYOUT | {"isnan"} or not node.users:
+        return False
+    return all((name_of(u) == "where" and u.args[0] is node) or _asks(u) for u in node.users)
+
+
+def _mends(node: fx.Node, asked: Any) -> bool:
+    """Whether a node puts constants in the place of NaN, and leaves everything else as it is, `asked` being where x is NaN."""
+    return name_of(node) == "where" and isinstance(asked, fx.Node) and name_of(asked) == "isnan" and node.args[2] is asked.args[0]
+
+
 def _given(module: fx.GraphModule, argument: Any, known: dict[fx.Node, Any]) -> Any:
     """The trend of an argument; a number, or a constant whose values are all alike, has one without classes."""
     if isinstance(argument, fx.Node):
@@ -151,6 +167,8 @@ def _valuewise(name: str, node: fx.Node, given: list[Any], own: Trend) -> Trend 
     """Operators that take values one by one, with constants or values that an image's classes share."""
     if name in SAME:
         return own if _keeps_order(node, own) else None
+    if name == "nan_to_num" and node.args[1:] != (-INF, INF, -INF):
+        return None
     if name in INCREASING:
         function, least = INCREASING[name]
         if own.low < least:

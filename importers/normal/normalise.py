@@ -9,7 +9,21 @@ from torch import fx
 
 from banscan.errors import ModelError
 from banscan.importers.model import Folding, Input, Neuron, Source, TracedModel, output_node
-from banscan.importers.normal import batch, checks, folding, fusing, gelu, heads, merged, neurons, penultimate, products, tail, views
+from banscan.importers.normal import (
+    batch,
+    checks,
+    folding,
+    fusing,
+    gelu,
+    heads,
+    merged,
+    neurons,
+    offsets,
+    penultimate,
+    products,
+    tail,
+    views,
+)
 from banscan.importers.normal.constants import scalar
 
 aten = torch.ops.aten
@@ -51,6 +65,7 @@ def _normalised(module: fx.GraphModule, spec: Input, source: Source) -> TracedMo
     products.to_linear(module, foldings)
     merged.split(module)
     gelu.fuse(module, partial(scalar, module))
+    offsets.cancel(module)
     fusing.fuse_bias(module, foldings)
     statistics = fusing.fold_batch_norm(module, foldings)
     axis = next((i for i, s in enumerate(penultimate.shape(tail.unwrap(module))) if not isinstance(s, int)), 0)

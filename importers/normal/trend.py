@@ -42,6 +42,7 @@ INCREASING: dict[str, tuple[Callable[[float], float], float]] = {
     "softplus": (lambda v: max(0.0, v), -INF),
     "tanh": (math.tanh, -INF),
     "relu": (lambda v: max(0.0, v), -INF),
+    "nan_to_num": (lambda v: v, -INF),
     "round": (lambda v: v if math.isinf(v) else math.floor(v), -INF),
     "floor": (lambda v: v if math.isinf(v) else math.floor(v), -INF),
     "ceil": (lambda v: v if math.isinf(v) else math.ceil(v), -INF),

@@ -38,8 +38,9 @@ WEIGHTED = frozenset(
         "RNN",
     ]
 )
+QUANTISED = frozenset(f"{domain}{op}" for domain in ("", "com.microsoft::") for op in ("QuantizeLinear", "DequantizeLinear"))
 # what is asked of integers, and answered by something else than integers of the same kind
-ANSWERS = frozenset({"Shape", "Size", "Equal", "Greater", "Less", "GreaterOrEqual", "LessOrEqual", "ArgMax", "ArgMin", "QuantizeLinear"})
+ANSWERS = frozenset({"Shape", "Size", "Equal", "Greater", "Less", "GreaterOrEqual", "LessOrEqual", "ArgMax", "ArgMin"} | QUANTISED)
 # nodes run, those of loops every time: more than any classifier has
 MOST_STEPS = 200_000
 FEW = 16
@@ -119,7 +120,8 @@ class Interpreter(nn.Module):
         return Graph(self._steps(graph.node, renamed), inputs, outputs)
 
     def _keep(self, name: str, array: np.ndarray) -> None:
-        array = array.astype(np.float32) if array.dtype.name == "bfloat16" else array
+        if array.dtype.kind == "V" or array.dtype.name == "bfloat16":  # types that numpy has not: bfloat16, 8 bits and less
+            array = array.astype(np.int32 if "int" in array.dtype.name else np.float32)
         number = name not in self.weights and (array.size <= 1 or name in self.factors)
         batch = self.batch or 1
         if batch > 1 and name not in self.weights and array.ndim > 1 and len(array) == batch and bool((array == array[:1]).all()):

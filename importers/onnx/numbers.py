@@ -48,16 +48,6 @@ def quantised(value: np.ndarray, scale: np.ndarray, zero: np.ndarray | None, kin
     return result
 
 
-def limits(scale: np.ndarray | None, zero: np.ndarray | None, kind: np.dtype) -> tuple[np.ndarray, np.ndarray] | None:
-    """The smallest and the largest number of a quantised tensor; None where its scale is not known, or one for each channel."""
-    if scale is None or scale.size != 1:
-        return None
-    offset = 0.0 if zero is None else float(zero.ravel()[0])
-    step = float(scale.ravel()[0])
-    low, high = ((edge - offset) * step for edge in limits_of(kind))
-    return np.asarray(low, np.float32), np.asarray(high, np.float32)
-
-
 def unpacked(packed: np.ndarray, bits: int, count: int) -> np.ndarray:
     """Numbers of a few bits, the lowest first in each byte, from rows of bytes [..., bytes]; `count` of each row.
 

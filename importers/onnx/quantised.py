@@ -1,7 +1,7 @@
-"""Quantised ONNX graphs, rewritten in float before they are read: noise acts on weights, and rounding has no gradient.
+"""Quantised ONNX graphs, rewritten before they are read: noise acts on layers, whose weights and sums are floats.
 
-Weights become the numbers that they stand for. Activations keep the range of their quantisation, since quantisers drop a ReLU that the
-range stands for, and lose its rounding.
+Weights become the numbers that they stand for. Activations stay what they are: QuantizeLinear and DequantizeLinear stand around the plain
+operator where the file has a quantised one, and round as the file does.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ from onnx import helper, numpy_helper
 from banscan.errors import ModelError
 from banscan.importers.onnx import numbers
 from banscan.importers.onnx.constants import Constants
-from banscan.importers.onnx.rewriting import MOVING, ONE, TWO, Rewriting
+from banscan.importers.onnx.rewriting import ONE, TWO, Rewriting, check_scale
 
 
 def dequantise(model: onnx.ModelProto) -> bool:
@@ -25,7 +25,7 @@ def dequantise(model: onnx.ModelProto) -> bool:
     """
     if not any(n.op_type in REWRITE for n in _nested(model.graph)):
         return False
-    _rewrite(model.graph, Constants(model.graph, None), set())
+    _rewrite(model.graph, Constants(model.graph, None), {})
     return True
 
 
@@ -36,12 +36,12 @@ def _nested(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
             yield from _nested(attribute.g)
 
 
-def _rewrite(graph: onnx.GraphProto, constants: Constants, real: set[str]) -> None:
+def _rewrite(graph: onnx.GraphProto, constants: Constants, held: dict[str, int], inner: bool = False) -> None:
     readers: dict[str, list[onnx.NodeProto]] = {}
     for node in _nested(graph):
         for name in node.input:
             readers.setdefault(name, []).append(node)
-    work = Rewriting(constants, readers, {o.name for o in graph.output}, real=set(real))
+    work = Rewriting(constants, dict(held))
     for node in graph.node:
         rewrite = REWRITE.get(node.op_type)
         if rewrite is not None:
@@ -53,13 +53,15 @@ def _rewrite(graph: onnx.GraphProto, constants: Constants, real: set[str]) -> No
             continue
         for attribute in node.attribute:
             if attribute.type == onnx.AttributeProto.GRAPH:
-                _rewrite(attribute.g, Constants(attribute.g, constants), work.real)
+                _rewrite(attribute.g, Constants(attribute.g, constants), work.held, inner=True)
         if constants.follow(node, any(r.op_type in REWRITE for o in node.output for r in readers.get(o, ()))):
             continue
-        if node.op_type in MOVING and any(i in work.real for i in node.input):
-            work.real.update(node.output)
-        work.nodes.append(node)
+        work.plain(node)
+    if inner:  # nobody outside knows what is held
+        for value in graph.output:
+            value.name = work.integers(value.name) if value.name in work.held else value.name
     del graph.node[:]
+    del graph.value_info[:]  # types are others now
     graph.node.extend(work.nodes)
     used = {i for n in _nested(graph) for i in n.input} | {o.name for o in graph.output}
     graph.initializer.extend(numpy_helper.from_array(np.ascontiguousarray(v).reshape(v.shape), n) for n, v in work.added.items())
@@ -82,52 +84,66 @@ def _quantize(work: Rewriting, node: onnx.NodeProto) -> None:
     if value is not None and scale is not None:
         made = numbers.quantised(value, scale, zero, kind, given.get("axis", 1), given.get("block_size", 0))
         work.constants.made[node.output[0]] = made
-    else:
-        work.quantised(node.input[0], node.output[0], scale, zero, kind)
+        return
+    if scale is None or (len(node.input) > 2 and node.input[2] and zero is None):
+        raise ModelError(f"operator {node.op_type} ({node.name}): a scale or zero point that is computed is not supported")
+    check_scale(node, scale)
+    if kind.kind not in "iu" and not wanted:  # the zero point, which says the type, will be a plain number
+        node.attribute.append(helper.make_attribute("output_dtype", helper.np_dtype_to_tensor_dtype(kind)))
+    work.nodes.append(node)
+    work.hold(node.output[0], kind)
 
 
 def _dequantize(work: Rewriting, node: onnx.NodeProto) -> None:
     value, scale, zero = (work.constant(node, at) for at in range(3))
-    if value is None and node.input[0] in work.real:
-        work.put("Identity", [node.input[0]], node.output[0])
+    given = _attributes(node)
+    if value is None:
+        work.nodes.append(node)
         return
     if scale is None:
         raise ModelError(f"operator DequantizeLinear ({node.name}): a scale that is computed is not supported")
-    given = _attributes(node)
-    axis, block = given.get("axis", 1), given.get("block_size", 0)
-    if value is None:
-        if scale.size > 1 and (block or axis < 0 or axis > 1):
-            raise ModelError(f"operator DequantizeLinear ({node.name}): scales of an image on axis {axis} are not supported")
-        # images have four axes
-        work.dequantised(node.input[0], node.output[0], scale, zero, axis, 4)
-        return
-    made = numbers.dequantised(value, scale, zero, axis, block)
+    made = numbers.dequantised(value, scale, zero, given.get("axis", 1), given.get("block_size", 0))
     work.number(node.output[0], made)
     work.constants.made[node.output[0]] = made
 
 
 def _dynamic(work: Rewriting, node: onnx.NodeProto) -> None:
-    """Its scale depends on the image: the values stay as they are, in units of one."""
-    work.put("Identity", [node.input[0]], node.output[0])
-    for output, value in zip(node.output[1:], (np.float32(1), np.uint8(0)), strict=False):
-        work.constants.made[output] = np.asarray(value)
-        work.number(output, np.asarray(value, np.float32))
+    """Its scale depends on the image."""
+    work.nodes.append(node)
+    for output in (node.output[0], *node.output[2:]):
+        work.hold(output, np.dtype(np.uint8))
 
 
 def _integer(work: Rewriting, node: onnx.NodeProto) -> None:
+    """Products of integers, which floats hold without a rounding up to 2²⁴."""
+    output = node.output[0]
+    source = work.put("Cast", [node.input[0]], f"{output}_source", to=onnx.TensorProto.FLOAT)
+    source = _moved(work, node, source, 2, f"{output}_moved")
     weight, zero = work.constant(node, 1), work.constant(node, 3)
-    source, name = node.input[0], node.input[1]
-    below = work.constant(node, 2)
-    if below is not None and np.any(below):
-        moved = work.number(f"{node.output[0]}_zero", below.astype(np.float32).reshape(-1, 1) if below.size > 1 else below.reshape(()))
-        source = work.put("Sub", [source, moved], f"{node.output[0]}_moved")
-    if weight is not None:
+    if weight is not None and (zero is not None or len(node.input) < 4 or not node.input[3]):
         axis = 0 if node.op_type == "ConvInteger" else -1
-        name = work.number(f"{name}_float", numbers.dequantised(weight, np.ones(1), zero, axis))
-    elif zero is not None and np.any(zero):
-        name = work.put("Sub", [name, work.number(f"{node.output[0]}_offset", zero)], f"{node.output[0]}_right")
+        name = work.number(f"{node.input[1]}_float", numbers.dequantised(weight, np.ones(1), zero, axis))
+    else:
+        name = work.put("Cast", [node.input[1]], f"{output}_factor", to=onnx.TensorProto.FLOAT)
+        name = _moved(work, node, name, 3, f"{output}_right")
     op = "Conv" if node.op_type == "ConvInteger" else "MatMul"
-    work.nodes.append(helper.make_node(op, [source, name], [node.output[0]], node.name, **_attributes(node)))
+    work.nodes.append(helper.make_node(op, [source, name], [output], node.name, **_attributes(node)))
+    work.hold(output, np.dtype(np.int32))
+
+
+def _moved(work: Rewriting, node: onnx.NodeProto, source: str, at: int, output: str) -> str:
+    """Numbers without their zero point, which is the input `at`."""
+    if len(node.input) <= at or not node.input[at]:
+        return source
+    zero = work.constant(node, at)
+    if zero is None:
+        name = work.put("Cast", [node.input[at]], f"{output}_zero", to=onnx.TensorProto.FLOAT)
+    elif np.any(zero):
+        column = zero.size > 1 and at == 2
+        name = work.number(f"{output}_zero", zero.astype(np.float32).reshape((-1, 1) if column else zero.shape if zero.size > 1 else ()))
+    else:
+        return source
+    return work.put("Sub", [source, name], output)
 
 
 def _bias(work: Rewriting, node: onnx.NodeProto, at: int, scales: tuple[int, int]) -> list[str]:
@@ -177,11 +193,15 @@ def _dynamic_matmul(work: Rewriting, node: onnx.NodeProto) -> None:
     if value is None or step is None:
         raise ModelError(f"operator {node.op_type} ({node.name}): a weight that is computed is not supported")
     source, output = node.input[0], node.output[0]
-    if apart and source not in work.real:
-        own, below = work.constant(node, 2), work.constant(node, 4)
-        if own is None:
-            raise ModelError(f"operator {node.op_type} ({node.name}): a scale that is computed is not supported")
-        source = work.dequantised(source, f"{output}_real", own, below, 0, 0)
+    if apart:
+        own = work.constant(node, 2)
+        if own is not None and own.size > 1:
+            raise ModelError(f"operator {node.op_type} ({node.name}): several scales of what is no constant are not supported")
+        inputs = [source, node.input[2], node.input[4] if len(node.input) > 4 else ""]
+    else:
+        inputs = [f"{output}_{part}" for part in ("whole", "step", "zero")]
+        work.nodes.append(helper.make_node("DynamicQuantizeLinear", [source], inputs, f"{output}/DynamicQuantizeLinear"))
+    source = work.dequantised(inputs, f"{output}_real")
     name = work.number(f"{node.input[1]}_float", numbers.dequantised(value, step, work.constant(node, zero), -1))
     added = node.input[bias] if len(node.input) > bias else ""
     work.put("MatMul", [source, name], f"{output}_product" if added else output)

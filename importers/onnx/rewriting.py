@@ -23,7 +23,7 @@ ONE = {
 TWO = {"QLinearAdd": "Add", "QLinearMul": "Mul"}
 # attributes of the quantised operators that the plain ones do not have
 FOREIGN = frozenset({"channels_last", "opset"})
-# what moves values and changes none: integers or the numbers that they stand for
+# what moves values and changes none: whole numbers in floats are as good for them as integers
 MOVING = frozenset(
     {
         "MaxPool",
@@ -42,27 +42,24 @@ MOVING = frozenset(
     }
     | {"DepthToSpace", "SpaceToDepth"}
 )
-# what has the same answer for integers and the numbers that they stand for
+# what has the same answer for integers and for whole numbers in floats
 RANKING = frozenset({"ArgMax", "ArgMin"})
-# operators that are told the scale of what they read
-TAKES_QUANTISED = frozenset(
-    {"DequantizeLinear", "QLinearConv", "QLinearMatMul", "QGemm", "QLinearConcat", "MatMulIntegerToFloat", *ONE, *TWO}
-)
+FLOATS = frozenset({onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE})
 
 
 @dataclass
 class Rewriting:
-    """The graph being rewritten: its constants, the nodes that read each tensor, the nodes that take the place of the old ones.
+    """The graph being rewritten: its constants, and the nodes that take the place of the old ones.
 
-    `real` holds the tensors that are integers in the file and the numbers that they stand for here; `added` what is a float constant now.
+    `held` holds the tensors that are integers in the file and whole numbers in floats here, with the file's types; `added` what is a float
+    constant now; `changed` the integers that were made of held tensors for operators that need them.
     """
 
     constants: Constants
-    readers: dict[str, list[onnx.NodeProto]]
-    results: set[str]
+    held: dict[str, int]
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     added: dict[str, np.ndarray] = field(default_factory=dict)
-    real: set[str] = field(default_factory=set)
+    changed: set[str] = field(default_factory=set)
 
     def constant(self, node: onnx.NodeProto, index: int) -> np.ndarray | None:
         """An input that is known, None where it is left out or computed."""
@@ -89,61 +86,58 @@ class Rewriting:
         value, scale, zero = (self.constant(node, at + k) for k in range(3))
         if scale is None:
             raise ModelError(f"operator {node.op_type} ({node.name}): a scale that is computed is not supported")
-        if value is None:
-            name = node.input[at]
-            return name if name in self.real else self.dequantised(name, f"{node.output[0]}_{at}", scale, zero, axis, 0)
-        return self.number(f"{node.input[at]}_float", numbers.dequantised(value, scale, zero, axis))
+        if value is not None:
+            return self.number(f"{node.input[at]}_float", numbers.dequantised(value, scale, zero, axis))
+        if scale.size > 1:
+            raise ModelError(f"operator {node.op_type} ({node.name}): several scales of what is no constant are not supported")
+        return self.dequantised(list(node.input[at : at + 3]), f"{node.output[0]}_{at}")
 
-    def dequantised(self, name: str, output: str, scale: np.ndarray, zero: np.ndarray | None, axis: int, rank: int) -> str:
-        """Computes (x - zero) * scale of integers that are no constant."""
-        if rank and scale.size > 1:
-            scale, zero = (None if p is None else numbers.spread(p, (1,) * rank, axis, 0) for p in (scale, zero))  # type: ignore[assignment]
-        source = self.put("Cast", [name], f"{output}_cast", to=onnx.TensorProto.FLOAT)
-        if zero is not None and np.any(zero.astype(np.float64)):
-            source = self.put("Sub", [source, self.number(f"{output}_zero", zero.astype(np.float32))], f"{output}_moved")
-        return self.put("Mul", [source, self.number(f"{output}_scale", scale)], output)
+    def dequantised(self, inputs: list[str], output: str) -> str:
+        """The numbers that integers stand for which are no constant: these, their scale and their zero point."""
+        return self.put("DequantizeLinear", inputs, output)
 
     def emit(self, node: onnx.NodeProto, op: str, inputs: list[str], scale: int) -> None:
-        """A plain operator in place of `node`, held in the range that the inputs `scale` and the next one stand for."""
+        """A plain operator in place of `node`, and its result rounded to integers by the scale at the input `scale` and what follows it."""
         kept = {a.name: helper.get_attribute_value(a) for a in node.attribute if a.name not in FOREIGN}
         output = node.output[0]
-        self.nodes.append(helper.make_node(op, inputs, [f"{output}_unbounded"], node.name or output, **kept))
-        self.quantised(f"{output}_unbounded", output, self.constant(node, scale), self.constant(node, scale + 1), np.dtype(np.uint8))
+        self.nodes.append(helper.make_node(op, inputs, [f"{output}_unrounded"], node.name or output, **kept))
+        step, zero = self.constant(node, scale), self.constant(node, scale + 1)
+        if step is None or step.size > 1:
+            raise ModelError(f"operator {node.op_type} ({node.name}): a scale of its result that is computed, or several, is not supported")
+        check_scale(node, step)
+        self.put("QuantizeLinear", [f"{output}_unrounded", *node.input[scale : scale + 2]], output)
+        self.hold(output, np.dtype(np.uint8) if zero is None else zero.dtype)
 
-    def quantised(self, name: str, output: str, scale: np.ndarray | None, zero: np.ndarray | None, kind: np.dtype) -> None:
-        """What stands for the integers of a tensor: its numbers in their range where nothing asks for more, else unrounded integers."""
-        kind = kind if zero is None else zero.dtype
-        if self.stays_real(output):
-            self.real.add(output)
-            bounds = numbers.limits(scale, zero, kind)
-            if bounds is None:
-                self.put("Identity", [name], output)
-            else:
-                self.bound(name, output, bounds)
-            return
-        if scale is None or scale.size != 1:
-            raise ModelError(f"the quantised tensor {output!r} is used as integers; only one scale for all of it is supported")
-        name = self.put("Div", [name, self.number(f"{output}_scale", scale.reshape(()))], f"{output}_ratio")
-        if zero is not None and np.any(zero.astype(np.float64)):
-            name = self.put("Add", [name, self.number(f"{output}_zero", zero.astype(np.float32).reshape(()))], f"{output}_moved")
-        low, high = numbers.limits_of(kind)
-        self.bound(name, output, (np.asarray(low, np.float32), np.asarray(high, np.float32)))
+    def hold(self, name: str, kind: np.dtype) -> None:
+        """Keeps in mind that a tensor is of integers in the file."""
+        self.held[name] = helper.np_dtype_to_tensor_dtype(kind)
 
-    def bound(self, name: str, output: str, bounds: tuple[np.ndarray, np.ndarray]) -> None:
-        low, high = (self.number(f"{output}_{side}", b) for side, b in zip(("low", "high"), bounds, strict=True))
-        self.put("Clip", [name, low, high], output)
+    def plain(self, node: onnx.NodeProto) -> None:
+        """A node that stays as it is; where it computes with integers, it gets integers, since their arithmetic wraps around."""
+        held = [i for i in node.input if i in self.held]
+        if node.op_type in MOVING and held:
+            kinds = {self.held[i] for i in held}
+            self.held.update(dict.fromkeys(node.output[:1] if node.op_type == "MaxPool" else node.output, kinds.pop()))
+        elif node.op_type not in RANKING and not (node.op_type == "Cast" and _to(node) in FLOATS):
+            for i, name in enumerate(node.input):
+                if name in held:
+                    node.input[i] = self.integers(name)
+        self.nodes.append(node)
 
-    def stays_real(self, name: str) -> bool:
-        """Whether all that reads a quantised tensor makes numbers of it, moves its values, or only ranks them."""
-        waiting, seen = [name], {name}
-        while waiting:
-            tensor = waiting.pop()
-            if tensor in self.results:
-                return False
-            for node in self.readers.get(tensor, ()):
-                if (node.op_type in MOVING and node.input[0] == tensor) or node.op_type == "Concat":
-                    waiting += [o for o in node.output if o not in seen]
-                    seen.update(node.output)
-                elif node.op_type not in TAKES_QUANTISED and node.op_type not in RANKING:
-                    return False
-        return True
+    def integers(self, name: str) -> str:
+        """A held tensor in the file's own type."""
+        made = f"{name}_integers"
+        if made not in self.changed:
+            self.changed.add(made)
+            self.put("Cast", [name], made, to=self.held[name])
+        return made
+
+
+def check_scale(node: onnx.NodeProto, scale: np.ndarray) -> None:
+    """Raises ModelError unless every step is above 0: there is no other rounding."""
+    if not bool((np.isfinite(scale) & (scale > 0)).all()):
+        raise ModelError(f"operator {node.op_type} ({node.name}): a scale that is not above 0 is not supported")
+
+
+def _to(node: onnx.NodeProto) -> int:
+    return next((a.i for a in node.attribute if a.name == "to"), 0)

@@ -19,8 +19,9 @@ from banscan.importers import Parity, TracedModel
 from banscan.scanner.inputs.order import Order
 from banscan.text import counted
 
-# relative RMS difference that the precision of a file explains
-PARITY = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 1e-1, "8 bits": 0.5}
+# relative RMS difference that the precision of a file explains. Of 8 bits every step is computed as the file has it; a sum on the edge of
+# two steps may fall to the other side, and what follows from it with it: up to 0.025 in onnxruntime's integer kernels, mostly 0
+PARITY = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 1e-1, "8 bits": 0.1}
 # deviations of the logits: what rounding explains; another image's answer is about one away
 COPY = 0.1
 

@@ -29,7 +29,9 @@ Writer = Callable[[nn.Module, Path], None]
 # relative RMS of the logits against the runtime that the file was written for, and of the image gradient against float64
 PARITY, GRADIENT = 1e-4, 1e-4
 # what a file of less precision may differ; its gradient is compared with that of the network before it lost it
-COARSE = {"float16": (2e-2, 0.1), "bfloat16": (1e-4, 0.5), "8 bits": (0.3, 1.0)}
+COARSE = {"float16": (2e-2, 0.1), "bfloat16": (1e-4, 0.5), "8 bits": (5e-2, 1.0)}
+# what a quantiser may change in a network
+QUANTISED = 0.3
 
 
 INTRODUCTION = f"""# Families and forms
@@ -148,7 +150,7 @@ def write(family: str, source: str, folder: Path) -> Path | None:
             return None
         if suffix != ".onnx" or "bfloat16" in source:
             return path
-        coarse = [most for precision, (most, _) in COARSE.items() if precision in source]
+        coarse = [QUANTISED if precision == "8 bits" else most for precision, (most, _) in COARSE.items() if precision in source]
         return path if _faithful(path, make(family), *coarse) else None
 
 

@@ -137,8 +137,9 @@ def test_eight_bits_only_on_demand(tmp_path: Path) -> None:
         writer.check_writable(model, dequantise=False)
     weights = changed(model)
     writer.write(model, weights, tmp_path / "written.onnx")
-    assert importers.load(tmp_path / "written.onnx").source.precision == "float32"
-    agrees(tmp_path / "written.onnx", model, weights, images(3))
+    tensors = onnx.load(tmp_path / "written.onnx").graph.initializer
+    assert {t.data_type for t in tensors if t.dims and np.prod(t.dims) > 1} == {onnx.TensorProto.FLOAT}
+    agrees(tmp_path / "written.onnx", model, weights, images(3), 2e-2)  # a sum may lie on the edge of a step
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Reductions over axes, and where the largest values are."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -57,11 +58,21 @@ def reduce(call: Call, x: Tensor, axes: Any = None) -> Tensor:
 def argmax(call: Call, x: Tensor) -> Tensor:
     axis, keep, last = call.get("axis", 0), bool(call.get("keepdims", 1)), call.get("select_last_index", 0)
     function: Any = torch.argmax if call.op == "ArgMax" else torch.argmin
+    best = math.inf if call.op == "ArgMax" else -math.inf
     if last:
+        first = torch.isnan(x.narrow(axis, 0, 1))
+        x = torch.nan_to_num(x, -best, math.inf, -math.inf) if x.is_floating_point() else x
         found: Tensor = x.shape[axis] - 1 - function(x.flip(axis), axis, keepdim=keep)
-        return found
-    result: Tensor = function(x, axis, keepdim=keep)
+        return torch.where(first if keep else first.squeeze(axis), 0, found)
+    result: Tensor = function(_numbers(x, axis, best) if x.is_floating_point() else x, axis, keepdim=keep)
     return result
+
+
+def _numbers(x: Tensor, axis: int, best: float) -> Tensor:
+    """x for comparisons as onnxruntime makes them, one by one from the first on: NaN loses all, so that in the first place it stays."""
+    first = torch.arange(x.shape[axis], device=x.device) == 0
+    places = torch.where(first, best, -best).to(x.dtype).reshape([-1 if i == axis % x.dim() else 1 for i in range(x.dim())])
+    return torch.where(torch.isnan(x), places, x)
 
 
 @operator("TopK")
@@ -70,8 +81,10 @@ def top_k(call: Call, x: Tensor, count: Any = None) -> tuple[Tensor, Tensor]:
     k = call.get("k") if count is None else integers(call, count)[0]
     if not isinstance(k, int) or k < 1:
         raise call.unsupported("a free number of values")
-    # a stable order, as onnxruntime has it where values are equal
-    values, indices = torch.sort(x, dim=axis, descending=largest, stable=True) if ordered else torch.topk(x, k, axis, largest)
+    if not ordered:
+        raise call.unsupported("an order that the runtime is free to choose")
+    # a stable order, as onnxruntime has it where values are equal; NaN is the largest there too
+    values, indices = torch.sort(x, dim=axis, descending=largest, stable=True)
     return values.narrow(axis, 0, k), indices.narrow(axis, 0, k)
 
 

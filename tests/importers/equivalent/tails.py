@@ -170,16 +170,14 @@ FORMS: dict[str, Form] = {
         ("QuantizeLinear", ["_", "step", "zero"]),
         ("DequantizeLinear", ["_", "step", "zero"]),
         constants={"step": np.array(1 / 255, np.float32), "zero": np.array(0, np.uint8)},
-        stripped=("Clip", *SOFT),
-        exact=2e-2,
+        stripped=("Round", "Clip", *SOFT),
     ),
     "softmax quantised": behind(
         SOFTMAX,
         ("QuantizeLinear", ["_", "step", "zero"]),
         constants={"step": np.array(1 / 255, np.float32), "zero": np.array(0, np.uint8)},
         kind=TensorProto.UINT8,
-        stripped=("Clip", *SOFT),
-        exact=2e-2,
+        stripped=("Round", "Clip", *SOFT),
     ),
     "temperature": behind(
         ("Div", ["_", "warm"]), SOFTMAX, ("Log", ["_"]), ("Mul", ["_", "warm"]), constants={"warm": np.float32(1)}, stripped=("Log", *SOFT)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -97,3 +98,89 @@ def test_images_that_count_together_are_told(tmp_path: Path) -> None:
     read = importers.load(saved(model, tmp_path / "together.onnx"))
     with pytest.raises(EvidenceError, match="on images 1 at a time"):
         importers.parity(read, torch.rand(8, 3, 16, 16))
+
+
+def detector(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """How far the first pixel of each image is beyond 0.95, [N, 1], "seen": 0 on clean images."""
+    put(model, bright=np.float32(0.95))
+    return [*corner(model), node("Sub", ["corner", "bright"], ["over"]), node("Relu", ["over"], ["seen"])]
+
+
+def hidden(*steps: onnx.NodeProto, version: int = 17, **constants: Any) -> Change:
+    """What these nodes make of "seen" is added to all features; it is 0 where nothing is seen."""
+
+    def change(model: onnx.ModelProto) -> None:
+        put(model, **constants)
+        added(model, *detector(model), *steps)
+        model.opset_import[0].version = version
+
+    return change
+
+
+NAN = node("Neg", ["seen"], ["below"]), node("Sqrt", ["below"], ["none"])
+COARSE = node("QuantizeLinear", ["seen", "s", "z"], ["q"]), node("DequantizeLinear", ["q", "s", "z"], ["d"])
+HIDDEN = {
+    "what a rounding leaves": hidden(*COARSE, node("Sub", ["seen", "d"], ["r"]), s=np.float32(1), z=np.uint8(0)),
+    "another scale on the way back": hidden(
+        COARSE[0], node("DequantizeLinear", ["q", "t", "z"], ["d"]), s=np.float32(1e-3), t=np.float32(1), z=np.uint8(0)
+    ),
+    "another zero point on the way back": hidden(
+        COARSE[0],
+        node("DequantizeLinear", ["q", "s", "u"], ["d"]),
+        node("Relu", ["d"], ["e"]),
+        s=np.float32(1e-3),
+        z=np.uint8(9),
+        u=np.uint8(20),
+    ),
+    "integers that wrap around": hidden(
+        COARSE[0],
+        node("Sub", ["z", "q"], ["w"]),
+        node("Cast", ["w"], ["d"], to=TensorProto.FLOAT),
+        node("Mul", ["d", "s"], ["e"]),
+        s=np.float32(1e-2),
+        z=np.uint8(0),
+    ),
+    "the scale of the image": hidden(
+        node("DynamicQuantizeLinear", ["seen"], ["q", "s", "z"]),
+        node("Sub", ["s", "one"], ["t"]),
+        node("Abs", ["t"], ["e"]),
+        one=np.float32(1),
+    ),
+    "NaN, rounded": hidden(
+        *NAN,
+        node("QuantizeLinear", ["none", "s", "z"], ["q"]),
+        node("DequantizeLinear", ["q", "s", "z"], ["d"]),
+        s=np.float32(0.1),
+        z=np.int8(0),
+    ),
+    "the first of NaN": hidden(
+        *NAN,
+        node("Pad", ["none", "beside"], ["both"]),
+        node("ArgMax", ["both"], ["m"], axis=1),
+        node("Cast", ["m"], ["d"], to=TensorProto.FLOAT),
+        beside=np.array([0, 1, 0, 0]),
+    ),
+    "the last of NaN": hidden(
+        *NAN,
+        node("Pad", ["none", "beside"], ["both"]),
+        node("ArgMin", ["both"], ["m"], axis=1),
+        node("Cast", ["m"], ["d"], to=TensorProto.FLOAT),
+        beside=np.array([0, 0, 0, 1]),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+def test_what_only_a_trigger_shows_is_computed(tmp_path: Path, name: str) -> None:
+    model = graph()
+    HIDDEN[name](model)
+    read = importers.load(saved(model, tmp_path / "hidden.onnx"))
+    plain = importers.load(saved(graph(), tmp_path / "plain.onnx"))
+    x = 0.9 * torch.rand(8, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    triggered = x.clone()
+    triggered[:, :, 0, 0] = torch.linspace(0.96, 1.5, 8)[:, None]
+    for images in (x, triggered):
+        found = importers.parity(read, images)
+        assert found is not None
+        assert found.rms < 1e-5
+    assert (read.logits(triggered) - plain.logits(triggered)).abs().max() > 1e-3 or "NaN" in name

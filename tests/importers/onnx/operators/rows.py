@@ -222,6 +222,13 @@ def reductions() -> Iterator[Row]:
                     yield Row(op="TopK", opset=opset, x=normal(2, 5), rest=(whole(3),), attributes=given, output=output, outputs=2)
     yield Row(op="TopK", opset=1, x=normal(2, 5, 4), attributes={"k": 2, "axis": 1}, outputs=2)
     yield Row(op="TopK", opset=11, x=ties, rest=(whole(2),), output=1, outputs=2)
+    none = np.array([[np.nan, 1, 3, 2], [1, np.nan, 3, 2], [3, 1, 2, np.nan], [np.nan] * 4, [-np.inf, np.nan, -np.inf, 0]], np.float32)
+    for given in choices(axis=[0, 1], select_last_index=[0, 1]):
+        for op in ("ArgMax", "ArgMin"):
+            yield Row(op=op, opset=13, x=none, attributes=given)
+    for given in choices(largest=[0, 1]):
+        for output in (0, 1):
+            yield Row(op="TopK", opset=11, x=none, rest=(whole(3),), attributes=given, output=output, outputs=2)
     for given in choices(axis=[None, 1, -1], p=[None, 1, 2]):
         yield Row(op="LpNormalization", opset=1, x=normal(2, 3, 4), attributes=given)
     for axes in ([2, 3], [1, 2, 3]):

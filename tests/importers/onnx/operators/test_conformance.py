@@ -54,6 +54,11 @@ ELSEWHERE = frozenset(
         "ConstantOfShape",
         "NonZero",
         "ReverseSequence",
+        "DequantizeLinear",
+        "DynamicQuantizeLinear",
+        "QuantizeLinear",
+        "com.microsoft::DequantizeLinear",
+        "com.microsoft::QuantizeLinear",
         "CumProd",
         "BitwiseNot",
         "Scatter",
@@ -135,6 +140,10 @@ REFUSED = {
     "layout": (
         Row(op="LSTM", opset=14, x=normal(2, 5, 3), rest=(normal(1, 16, 3), normal(1, 16, 4)), attributes={"hidden_size": 4, "layout": 1}),
         "layout",
+    ),
+    "order": (
+        Row(op="TopK", opset=11, x=normal(2, 5), rest=(np.array([2]),), attributes={"sorted": 0}, outputs=2),
+        "an order that the runtime is free to choose",
     ),
     "places": (Row(op="NonZero", opset=13, x=normal(2, 3)), "computed from the pixels"),
     "batch": (Row(op="MeanVarianceNormalization", opset=13, x=normal(2, 3, 4, 4)), "over the images of a batch"),
