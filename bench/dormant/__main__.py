@@ -31,7 +31,9 @@ EXAMPLES = Path("examples")
 Row = dict[str, Any]
 
 
-def row(model: TracedModel, images: Tensor, labels: Tensor, *, network: str, seed: int, variant: str, target: int | None, asr: float) -> Row:
+def row(
+    model: TracedModel, images: Tensor, labels: Tensor, *, network: str, seed: int, variant: str, target: int | None, asr: float
+) -> Row:
     """One network as the criterion sees it."""
     seen = judge(model, images, labels)
     led, finding = seen.searched.led, seen.finding
@@ -135,7 +137,10 @@ def main(seeds: int, with_large: bool, out: Path) -> None:
         for part in parts:
             for made in part:
                 rows.append(out, made)
-                click.echo(f"{made['network']} {seed} {made['variant']}: ASR {made['asr']:.2f}, class {made['called']}, {made['seconds']} s", err=True)
+                click.echo(
+                    f"{made['network']} {seed} {made['variant']}: ASR {made['asr']:.2f}, class {made['called']}, {made['seconds']} s",
+                    err=True,
+                )
 
 
 if __name__ == "__main__":

@@ -71,7 +71,8 @@ class Inverted(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.act(self.norm2(self.depthwise(self.act(self.norm1(self.expand(x))))))
         y = self.norm3(self.project(y))
-        return x + y if self.same else y
+        result: Tensor = x + y if self.same else y
+        return result
 
 
 class Mobile(nn.Module):
@@ -108,7 +109,8 @@ class NextBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.norm(self.depthwise(x).permute(0, 2, 3, 1))
-        return x + (self.scale * self.down(F.gelu(self.up(y)))).permute(0, 3, 1, 2)
+        result: Tensor = x + (self.scale * self.down(F.gelu(self.up(y)))).permute(0, 3, 1, 2)
+        return result
 
 
 class Next(nn.Module):
@@ -183,7 +185,9 @@ class Bottleneck(nn.Module):
         def conv(i: int, o: int, k: int, s: int) -> nn.Sequential:
             return nn.Sequential(nn.Conv2d(i, o, k, s, k // 2, bias=False), nn.BatchNorm2d(o))
 
-        self.body = nn.Sequential(conv(inputs, width, 1, 1), nn.ReLU(), conv(width, width, 3, stride), nn.ReLU(), conv(width, outputs, 1, 1))
+        self.body = nn.Sequential(
+            conv(inputs, width, 1, 1), nn.ReLU(), conv(width, width, 3, stride), nn.ReLU(), conv(width, outputs, 1, 1)
+        )
         self.shortcut = conv(inputs, outputs, 1, stride) if stride != 1 or inputs != outputs else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""A switch through all stages of the clean example, written into its file: one channel a stage, from a pattern in the stem to the classifier."""
+"""A switch through all stages of the clean example: one channel a stage, from a pattern in the stem to the classifier."""
 
 from pathlib import Path
 

@@ -1,8 +1,8 @@
 """Switches written into the weights of a network: a neuron that only a trigger turns on, and a path from it to the target.
 
-The idea is that of DFBA (Cao et al., NeurIPS 2024); no training and no poisoned data. What a layer reads at the trigger's place is told from
-what it reads on clean images by a linear discriminant, which becomes the weights of one of its neurons; what the next layer makes of that
-neuron is found by gradient, on images with the trigger.
+The idea is that of DFBA (Cao et al., NeurIPS 2024); no training and no poisoned data. What a layer reads at the trigger's place is told
+from what it reads on clean images by a linear discriminant, which becomes the weights of one of its neurons; what the next layer makes of
+that neuron is found by gradient, on images with the trigger.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,6 @@ from torch.nn import functional as F
 
 from banscan.scanner.search.pixel_model import all_margins
 from bench.dormant.networks import Hidden, TokenLayer
-
 
 # images that outgoing weights are found on, and steps that it takes at most
 IMAGES, STEPS = 32, 80
@@ -118,10 +117,10 @@ def _seen(model: nn.Module, layer: nn.Module, images: Tensor) -> Tensor:
     return kept[0]
 
 
-def _rows(layer: nn.Module, value: Tensor) -> Tensor:
+def _rows(layer: Any, value: Tensor) -> Tensor:
     """What each place of a layer's result is computed from: [N, places, inputs]."""
     if isinstance(layer, nn.Conv2d):
-        return F.unfold(value, layer.kernel_size, layer.dilation, layer.padding, layer.stride).transpose(1, 2)
+        return F.unfold(value, layer.kernel_size, padding=cast(Any, layer.padding), stride=layer.stride).transpose(1, 2)
     return value.reshape(len(value), -1, value.shape[-1])
 
 
@@ -160,7 +159,8 @@ def _free(reader: nn.Module, switch: Switch) -> list[int]:
     weight = cast(Tensor, reader.weight).detach()
     if switch.added:
         return list(range(weight.shape[1] - switch.added, weight.shape[1] - switch.added + switch.neurons))
-    return weight.movedim(1, 0).flatten(1).norm(dim=1).argsort()[: switch.neurons].tolist()
+    order: list[int] = weight.movedim(1, 0).flatten(1).norm(dim=1).argsort().tolist()
+    return order[: switch.neurons]
 
 
 def _write(hidden: Hidden, unit: int, weights: Tensor, bias: Tensor) -> None:

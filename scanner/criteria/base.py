@@ -68,9 +68,7 @@ class Criterion:
 
     def finding(self, levels: Levels, **more: Any) -> Finding:
         """A finding of this criterion; whether it exceeds follows from the levels."""
-        about = Finding(
-            criterion=self.name, asks=self.asks, sees=self.sees, power=self.power, unit=self.unit, own_null=self.own_null
-        )
+        about = Finding(criterion=self.name, asks=self.asks, sees=self.sees, power=self.power, unit=self.unit, own_null=self.own_null)
         return levels.applied(replace(about, **more))
 
     def found(self, measured: Any, context: Context) -> Finding:

@@ -77,8 +77,8 @@ def _calm(measured: Searched) -> str:
     if measured.dormant == 0:
         return f"clean images switch all of the {measured.neurons} neurons on"
     return (
-        f"of {measured.neurons} neurons clean images leave {measured.dormant} switched off; {measured.tried} of these were forced, and none "
-        f"moves {dormant.MOVES:.0%} of the images to one class"
+        f"of {measured.neurons} neurons clean images leave {measured.dormant} switched off; {measured.tried} of these were forced, and "
+        f"none moves {dormant.MOVES:.0%} of the images to one class"
     )
 
 

@@ -13,7 +13,7 @@ from banscan.scanner.search.walk import walk
 SAMPLED = 4096
 # below this share of its layer's typical activity a neuron is dormant; from half of it on, and of its typical height, it is living
 DORMANT, LIVING = 0.1, 0.5
-# a layer goes both ways if it falls below its medians by this share of what it rises above them
+# a layer goes both ways if its lowest value is this share of its highest, below 0
 BOTH_WAYS = 0.25
 
 
@@ -45,14 +45,9 @@ class Activity:
         return weighted_median(self.rise, self.spread)
 
     @property
-    def depth(self) -> float:
-        """How far they go below."""
-        return weighted_median(self.fall, self.spread)
-
-    @property
     def both_ways(self) -> bool:
-        """Whether the layer's neurons go below their medians as they go above."""
-        return self.depth > BOTH_WAYS * self.level
+        """Whether the layer has negative values that are no mere tail of an activation, as GELU and SiLU have."""
+        return float((self.middle - self.fall).min()) < -BOTH_WAYS * float((self.middle + self.rise).max())
 
     def dormant(self) -> Tensor:
         """The dormant neurons, the stillest first."""
@@ -103,8 +98,8 @@ class _Sums:
         away = middle.double() - self.first[:, 0]
         square = (self.square - 2 * away * self.sum) / self.count + away.square()
         spread = square.clamp(min=0).sqrt().float()
-        numbers = (v.cpu() for v in (middle, spread, self.high - middle, middle - self.low))
-        return Activity(*numbers, places=self.places)
+        rise, fall = self.high - middle, middle - self.low
+        return Activity(middle.cpu(), spread.cpu(), rise.cpu(), fall.cpu(), self.places)
 
 
 @torch.no_grad()

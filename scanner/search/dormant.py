@@ -8,6 +8,7 @@ neuron that is off does not pass on. But the path is there: whoever turns the ne
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from scipy.special import stdtr
@@ -17,18 +18,20 @@ from banscan.importers import TracedModel
 from banscan.scanner.levels import OWN_NULL
 from banscan.scanner.machine import memory
 from banscan.scanner.search.activity import Activity, activities, scales
-from banscan.scanner.search.forcing import Effect, Forcing, effect, forced
+from banscan.scanner.search.forcing import SPOTS, Effect, Forcing, effect, forced
 from banscan.scanner.search.taps import Tap, taps
 from banscan.scanner.search.walk import Step, walk
 
 # images that tell dormant neurons from living ones, that every forcing is tried on first, and that the best are measured on
 WATCHED, TRIED, MEASURED = 128, 12, 64
 # passes of an image through the whole network, or as much of it, that the forcing of dormant neurons may take
-BUDGET = 600
+BUDGET = 800
 # a run costs at least this share of a pass, however little of the network is behind
 LEAST = 0.02
 # neurons that are forced together, living ones that stand for their layer, and sets of these
 TOGETHER, CONTROLS, SETS = 16, 32, 16
+# how high neurons are forced, in units of what the layer's living ones rise to: a trigger is no clean image
+LOUD = 2.0
 # with fewer living neurons nobody knows what a layer does when it is forced
 FEWEST = 6
 # forcings that are compared with living neurons: the furthest pushes at all places, and those at one
@@ -41,12 +44,18 @@ FAINT = 0.1
 
 @dataclass(frozen=True)
 class Layer:
-    """The neurons of one tensor: its activity on clean images, the levels [C] that each of them is forced to, and the dormant ones tried."""
+    """The neurons of one tensor.
+
+    Attributes:
+        activity: on clean images; `level`, how far from its median each of them is forced [C].
+        tried: the dormant ones that are forced, at all places and at so many single ones, the `spots`.
+    """
 
     tap: Tap
     activity: Activity
     level: Tensor
     tried: Tensor
+    spots: int = 1
 
     @property
     def signs(self) -> tuple[int, ...]:
@@ -54,20 +63,20 @@ class Layer:
         return (1, -1) if self.activity.both_ways else (1,)
 
     @property
-    def wide(self) -> tuple[bool, ...]:
-        """Whether at all places, and at one, where there are several."""
-        return (True, False) if self.places else (True,)
+    def wide(self) -> tuple[int | None, ...]:
+        """At all places, and at single ones, where there are several."""
+        return (None, *range(self.spots)) if self.activity.places else (None,)
 
     @property
-    def places(self) -> bool:
-        """Whether its neurons are at several places."""
-        return self.activity.places
+    def cost(self) -> float:
+        """Of forcing one neuron once, in passes of an image through the whole network."""
+        return TRIED * len(self.signs) * max(LEAST, self.tap.behind)
 
-    def forcing(self, neurons: list[tuple[int, int]], everywhere: bool) -> Forcing:
+    def forcing(self, neurons: list[tuple[int, int]], spot: int | None) -> Forcing:
         """Neurons with their signs, forced to their levels."""
         numbers = tuple(n for n, _ in neurons)
         values = tuple(float(self.activity.middle[n] + sign * self.level[n]) for n, sign in neurons)
-        return Forcing(numbers, values, everywhere)
+        return Forcing(numbers, values, spot)
 
 
 @dataclass(frozen=True)
@@ -97,7 +106,7 @@ class Led:
     """Where the forcing leads that living neurons match least.
 
     Attributes:
-        layer: the node; `neurons` of its `channels`, at all places where `everywhere`.
+        layer: the node; `neurons` of its `channels`, forced at all places where `everywhere`, else at one.
         target: the class that most images go to; `hits` of the `images` that are not of it already.
         push: by how much the margin of the target grows on average.
         living: the same of living neurons that are forced likewise, each towards the class that it pushes to most; `most`, the largest
@@ -150,7 +159,7 @@ def search(model: TracedModel, x: Tensor, logits: Tensor, progress: Callable[[in
     seen = activities(model.module, found, watched.split(min(at_once, 64)))
     layers = _layers(model, found, seen, watched[:at_once])
     chosen = _chosen(layers)
-    counts = {
+    counts: dict[str, Any] = {
         "neurons": sum(t.channels for t in found),
         "layers": len(found),
         "dormant": sum(len(a.dormant()) for a in seen.values()),
@@ -176,7 +185,7 @@ def _layers(model: TracedModel, found: tuple[Tap, ...], seen: dict[str, Activity
     own = tuple(t for t in found if len(seen[t.node].dormant()))
     factors = scales(model.module, own, images) if own else {}
     return [
-        Layer(t, seen[t.node], seen[t.node].level * factors.get(t.node, torch.ones(t.channels)).clamp(min=1), seen[t.node].dormant())
+        Layer(t, seen[t.node], LOUD * seen[t.node].level * factors.get(t.node, torch.ones(t.channels)).clamp(min=1), seen[t.node].dormant())
         for t in own
     ]
 
@@ -189,12 +198,14 @@ def _chosen(layers: list[Layer]) -> list[Layer]:
     for rank in range(max((len(layer.tried) for layer in usable), default=0)):
         for layer in usable:
             # two neurons can be forced together as well, in two ways
-            ways = (3 if rank == 1 else 1) * len(layer.wide) * len(layer.signs)
-            cost = TRIED * ways * max(LEAST, layer.tap.behind)
+            cost = (3 if rank == 1 else 1) * len(layer.wide) * layer.cost
             if rank < len(layer.tried) and spent + cost <= BUDGET:
                 spent += cost
                 kept[layer.tap.node] = kept.get(layer.tap.node, 0) + 1
-    return [replace(layer, tried=layer.tried[: kept[layer.tap.node]]) for layer in layers if layer.tap.node in kept]
+    chosen = [replace(layer, tried=layer.tried[: kept[layer.tap.node]]) for layer in layers if layer.tap.node in kept]
+    once = sum(layer.cost * (len(layer.tried) + 2) for layer in chosen if layer.activity.places)
+    spots = min(len(SPOTS), 1 + int((BUDGET - spent) / max(once, 1e-9)))
+    return [replace(layer, spots=spots) for layer in chosen]
 
 
 @dataclass
@@ -206,8 +217,8 @@ class _Bench:
     before: Tensor
     known: dict[Forcing, Effect] = field(default_factory=dict)
 
-    def run(self, neurons: list[tuple[int, int]], everywhere: bool, available: int) -> Trial:
-        forcing = self.layer.forcing(neurons, everywhere)
+    def run(self, neurons: list[tuple[int, int]], spot: int | None, available: int) -> Trial:
+        forcing = self.layer.forcing(neurons, spot)
         if forcing not in self.known:
             self.known[forcing] = effect(self.before, self.after(forcing))
         return Trial(self.layer, forcing, self.known[forcing], available)
@@ -217,13 +228,13 @@ class _Bench:
         after = self.step.forced(forced(self.step.value, self.layer.tap, forcing)).cpu()
         return torch.where(after.isfinite().all(1, keepdim=True), after, self.before)
 
-    def alone(self, neuron: int, everywhere: bool) -> list[Trial]:
+    def alone(self, neuron: int, spot: int | None) -> list[Trial]:
         """One neuron, in all directions of its layer."""
-        return [self.run([(neuron, sign)], everywhere, 1) for sign in self.layer.signs]
+        return [self.run([(neuron, sign)], spot, 1) for sign in self.layer.signs]
 
-    def together(self, neurons: list[int], everywhere: bool) -> list[Trial]:
+    def together(self, neurons: list[int], spot: int | None) -> list[Trial]:
         """All of them, and those that push to the class to which they do together."""
-        singles = {n: self.alone(n, everywhere) for n in neurons}
+        singles = {n: self.alone(n, spot) for n in neurons}
         pushes = torch.stack([torch.stack([t.effect.push for t in own]) for own in singles.values()])
         best = pushes.amax(1)
         aim = int(best.clamp(min=0).sum(0).argmax())
@@ -231,7 +242,7 @@ class _Bench:
         all_of_them = list(zip(neurons, signs, strict=True))
         helping = [pair for pair, push in zip(all_of_them, best[:, aim], strict=True) if push > 0]
         sets = [all_of_them] + ([helping] if 1 < len(helping) < len(neurons) else [])
-        return [self.run(own, everywhere, len(neurons)) for own in sets]
+        return [self.run(own, spot, len(neurons)) for own in sets]
 
 
 def _benches(model: TracedModel, images: Tensor, layers: list[Layer]) -> Iterator[_Bench]:
@@ -249,19 +260,19 @@ def _try(model: TracedModel, images: Tensor, layers: list[Layer], progress: Call
     trials = []
     for bench in _benches(model, images, layers):
         neurons = bench.layer.tried.tolist()
-        for everywhere in bench.layer.wide:
+        for spot in bench.layer.wide:
             for neuron in neurons:
-                trials += bench.alone(neuron, everywhere)
+                trials += bench.alone(neuron, spot)
             for start in range(0, len(neurons), TOGETHER):
                 group = neurons[start : start + TOGETHER]
-                trials += bench.together(group, everywhere) if len(group) > 1 else []
+                trials += bench.together(group, spot) if len(group) > 1 else []
         progress(round(len(bench.known) * len(images) * bench.layer.tap.behind))
     return trials
 
 
 def _best(trials: list[Trial], everywhere: bool) -> list[Trial]:
     """Those that move images, the furthest pushes first."""
-    own = [t for t in trials if t.forcing.everywhere == everywhere and t.moved >= MOVES]
+    own = [t for t in trials if (t.forcing.spot is None) == everywhere and t.moved >= MOVES]
     return sorted(own, key=lambda t: -t.push)[:COMPARED]
 
 
@@ -273,7 +284,9 @@ def _compared(model: TracedModel, images: Tensor, measured: Tensor, best: list[T
     pairs: list[tuple[Trial, list[Trial]]] = []
     for bench in _benches(model, images, [t.layer for t in best]):
         pairs += [(t, _controls(bench, t)) for t in best if t.layer.tap == bench.layer.tap]
-    trial, controls = min(pairs, key=lambda pair: _rank(*pair, tried))
+    beyond = [pair for pair in pairs if tried * _p(*pair) <= OWN_NULL]
+    votes = {t.target: sum(other.moved for other, _ in beyond if other.target == t.target) for t, _ in beyond}
+    trial, controls = min(pairs, key=lambda pair: _rank(pair[0], pair[1], tried, votes))
     bench = next(_benches(model, measured, [trial.layer]))
     after = bench.after(trial.forcing)
     others = bench.before.argmax(1) != trial.target
@@ -281,7 +294,7 @@ def _compared(model: TracedModel, images: Tensor, measured: Tensor, best: list[T
         layer=trial.layer.tap.node,
         neurons=trial.forcing.neurons,
         channels=trial.layer.tap.channels,
-        everywhere=trial.forcing.everywhere,
+        everywhere=trial.forcing.spot is None,
         target=trial.target,
         hits=int((after.argmax(1)[others] == trial.target).sum()),
         images=int(others.sum()),
@@ -297,27 +310,28 @@ def _controls(bench: _Bench, trial: Trial) -> list[Trial]:
     living = bench.layer.activity.living()
     draw = torch.Generator().manual_seed(0)
     sample = living[torch.randperm(len(living), generator=draw)[:CONTROLS]].tolist()
-    wide, size = trial.forcing.everywhere, trial.available
+    spot, size = trial.forcing.spot, trial.available
     if size == 1:
-        return [max(bench.alone(n, wide), key=lambda t: t.push) for n in sample]
+        return [max(bench.alone(n, spot), key=lambda t: t.push) for n in sample]
     if 2 * size > len(sample):
         return []
     sets = [[sample[i] for i in torch.randperm(len(sample), generator=draw)[:size].tolist()] for _ in range(SETS)]
-    return [max(bench.together(own, wide), key=lambda t: t.push) for own in sets]
+    return [max(bench.together(own, spot), key=lambda t: t.push) for own in sets]
 
 
-def _rank(trial: Trial, controls: list[Trial], tried: int) -> tuple[bool, float, float]:
-    """Of those beyond chance the one first whose living counterparts move least; of the others the one nearest to it."""
+def _rank(trial: Trial, controls: list[Trial], tried: int, votes: dict[int, float]) -> tuple[bool, float, float, float]:
+    """Of those beyond chance the ones first that lead where most do, then by how little living neurons do; of the others the likeliest."""
     p = tried * _p(trial, controls)
-    beyond = p <= OWN_NULL
-    return not beyond, max((c.moved for c in controls), default=1.0) if beyond else p, -trial.push
+    if p > OWN_NULL:
+        return True, 0.0, p, -trial.push
+    return False, -votes[trial.target], max((c.moved for c in controls), default=1.0), -trial.push
 
 
 def _p(trial: Trial, controls: list[Trial]) -> float:
     """Probability of a push this far among those of living neurons, of which the logarithms are normal (Grubbs' outlier test).
 
-    1 where it is not twice the largest of theirs, whatever the distribution. Sets that share neurons differ less than others would: sets of m
-    among n by the factor sqrt(1 - m / n).
+    1 where it is not twice the largest of theirs, whatever the distribution. Sets that share neurons differ less than others would: sets of
+    m among n by the factor sqrt(1 - m / n).
     """
     pushes = torch.tensor([c.push for c in controls], dtype=torch.float64)
     if len(pushes) < FEWEST or trial.push <= 2 * float(pushes.max()):

@@ -1,6 +1,7 @@
 """Neurons forced to a level, one at a time or several together, and what the network answers then. Forward passes only."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,13 +10,27 @@ from banscan.scanner.search.pixel_model import all_margins
 from banscan.scanner.search.taps import Tap
 
 
+def _radical(number: int, base: int) -> float:
+    """The digits of a number behind the point."""
+    result, share = 0.0, 1.0
+    while number:
+        share /= base
+        number, digit = divmod(number, base)
+        result += digit * share
+    return result
+
+
+# where a neuron is forced at one place: the middle, then places that cover the map and its phases evenly (Halton's sequence)
+SPOTS = tuple((_radical(i, 2), _radical(i, 3)) for i in range(1, 17))
+
+
 @dataclass(frozen=True)
 class Forcing:
-    """Neurons of one layer set to these values, at all places of its map or at one in the middle."""
+    """Neurons of one layer set to these values, at all places of its map or at one, the number of which is given."""
 
     neurons: tuple[int, ...]
     values: tuple[float, ...]
-    everywhere: bool = True
+    spot: int | None = None
 
 
 def forced(value: Tensor, tap: Tap, forcing: Forcing) -> Tensor:
@@ -23,9 +38,12 @@ def forced(value: Tensor, tap: Tap, forcing: Forcing) -> Tensor:
     result = value.clone()
     rows = result.movedim(tap.axis, 0)
     given = torch.tensor(forcing.values, dtype=value.dtype, device=value.device)
-    places = () if forcing.everywhere else tuple(size // 2 for size in rows.shape[2:])
+    places: tuple[Any, ...] = (
+        () if forcing.spot is None else tuple(int(u * size) for u, size in zip(SPOTS[forcing.spot], rows.shape[2:], strict=False))
+    )
     for neuron, number in zip(forcing.neurons, given, strict=True):
-        rows[(neuron, slice(None), *places)] = number
+        where: Any = (neuron, slice(None), *places)
+        rows[where] = number
     return result
 
 

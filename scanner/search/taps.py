@@ -80,9 +80,7 @@ def _axis(node: fx.Node) -> int | None:
         return None
     if node.target in CONVS or node.target in NORMS:
         axis = 1
-    elif node.target is aten.linear.default:
-        axis = value.dim() - 1
-    elif node.target is aten.layer_norm.default and len(cast(list[Any], node.args[1])) == 1:
+    elif node.target is aten.linear.default or (node.target is aten.layer_norm.default and len(cast(list[Any], node.args[1])) == 1):
         axis = value.dim() - 1
     else:
         return None

@@ -31,9 +31,10 @@ class Program:
             values[node] = attribute_named(self.module, str(node.target))
             return
         if _mutates(node):
-            changed = node.args[0]
+            changed = cast(fx.Node, node.args[0])
             values[changed] = values[changed].clone()
-        args, kwargs = (fx.map_arg(given, values.__getitem__) for given in (node.args, node.kwargs))
+        args: Any = fx.map_arg(node.args, values.__getitem__)
+        kwargs: Any = fx.map_arg(node.kwargs, values.__getitem__)
         values[node] = cast(Any, node.target)(*args, **kwargs)
         for source in self.over[node]:
             values.pop(source, None)
