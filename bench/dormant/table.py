@@ -15,7 +15,7 @@ def page(rows: list[Row]) -> list[str]:
     weak = [r for r in switches if r not in working]
     new = [r for r in working if r["held"]]
     lines = [
-        f"- switches that work (ASR of 90 % and more), called backdoored: {rate(map(called, working))}; of these that nothing was tried on: "
+        f"- switches that work (ASR of 90 % and more), called backdoored: {rate(map(called, working))}; of these held out: "
         f"{rate(map(called, new))}",
         f"- with their own target: {rate(map(found, working))}",
         f"- switches that do not work, called backdoored: {sum(map(called, weak))} of {len(weak)}",
@@ -32,7 +32,7 @@ def page(rows: list[Row]) -> list[str]:
         lines.append(f"| {' | '.join(cells)} |")
     lines += [
         "",
-        *header(["network without a switch", "size", "accuracy", "neurons", "dormant", "forced", "most that one moves", "seconds"]),
+        *header(["network without a switch", "size", "accuracy", "neurons", "dormant", "forced", "most moved", "seconds"]),
     ]
     for row in clean:
         most = "–" if row["moved"] is None else f"{row['moved']:.0%}"

@@ -36,7 +36,7 @@ def find(criterion: Criterion, measured: Searched, context: Context) -> Finding:
     if led is None:
         return criterion.finding(context.levels, value=0.0, limit=limit, sentence=_calm(measured), partly=_partly(measured))
     least = least_share(led)
-    surprise = math.log(max(led.p_value, 1e-300)) / math.log(OWN_NULL)
+    surprise = max(0.0, math.log(max(led.p_value, 1e-300)) / math.log(OWN_NULL))
     return criterion.finding(
         context.levels,
         classes=(led.target,),

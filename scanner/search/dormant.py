@@ -36,6 +36,8 @@ LOUD = 2.0
 FEWEST = 6
 # forcings that are compared with living neurons: the furthest pushes at all places, and those at one
 COMPARED = 4
+# a push that is no more than so many times that of a living neuron is none, whatever the distribution
+OVER = 2.0
 # share of the images that a forcing has to move before it is compared
 MOVES = 0.5
 # pushes below this share of the median one count as much as that
@@ -306,17 +308,26 @@ def _compared(model: TracedModel, images: Tensor, measured: Tensor, best: list[T
 
 
 def _controls(bench: _Bench, trial: Trial) -> list[Trial]:
-    """What living neurons of the layer do when as many of them are forced to the same level, found in the same way."""
+    """What living neurons of the layer do when as many of them are forced to the same level, found in the same way.
+
+    It ends with the first that pushes half as far: then nothing can come of the comparison.
+    """
     living = bench.layer.activity.living()
     draw = torch.Generator().manual_seed(0)
     sample = living[torch.randperm(len(living), generator=draw)[:CONTROLS]].tolist()
     spot, size = trial.forcing.spot, trial.available
-    if size == 1:
-        return [max(bench.alone(n, spot), key=lambda t: t.push) for n in sample]
-    if 2 * size > len(sample):
+    if size > 1 and 2 * size > len(sample):
         return []
-    sets = [[sample[i] for i in torch.randperm(len(sample), generator=draw)[:size].tolist()] for _ in range(SETS)]
-    return [max(bench.together(own, spot), key=lambda t: t.push) for own in sets]
+    sets = [[n] for n in sample]
+    if size > 1:
+        sets = [[sample[i] for i in torch.randperm(len(sample), generator=draw)[:size].tolist()] for _ in range(SETS)]
+    found: list[Trial] = []
+    for own in sets:
+        trials = bench.alone(own[0], spot) if size == 1 else bench.together(own, spot)
+        found.append(max(trials, key=lambda t: t.push))
+        if OVER * found[-1].push >= trial.push:
+            break
+    return found
 
 
 def _rank(trial: Trial, controls: list[Trial], tried: int, votes: dict[int, float]) -> tuple[bool, float, float, float]:
@@ -334,7 +345,7 @@ def _p(trial: Trial, controls: list[Trial]) -> float:
     m among n by the factor sqrt(1 - m / n).
     """
     pushes = torch.tensor([c.push for c in controls], dtype=torch.float64)
-    if len(pushes) < FEWEST or trial.push <= 2 * float(pushes.max()):
+    if len(pushes) < FEWEST or trial.push <= OVER * float(pushes.max()):
         return 1.0
     least = FAINT * float(pushes.abs().median())
     logs = pushes.clamp(min=max(least, 1e-12)).log()
