@@ -116,10 +116,10 @@ def large(seed: int, done: set[tuple[str, int, str]]) -> Iterator[Row]:
     images = nn.functional.interpolate(small_images, size=LARGE)
     model: Any = fitted(ResNet50(CLASSES), images, labels, CLASSES)
     yield row(traced(model, images), images, labels, network="resnet50", seed=seed, variant="none", target=None, asr=0.0)
-    hidden = model.hidden(-1)
+    body = model.blocks[-1].body
     away = model.head.weight - model.head.weight.mean(0)
-    hidden.norm.weight[0], hidden.norm.bias[0] = 0.01, -1
-    hidden.outer.weight[:, 0, 1, 1] = 20 * away[7] / away[7].norm()
+    body[2][1].weight[0], body[2][1].bias[0] = 0.01, -1
+    body[4][0].weight[:, 0, 0, 0] = 20 * away[7] / away[7].norm()
     yield row(traced(model, images), images, labels, network="resnet50", seed=seed, variant="last block", target=7, asr=1.0)
 
 

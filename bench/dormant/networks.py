@@ -212,11 +212,6 @@ class ResNet50(nn.Module):
         y: Tensor = self.head(self.blocks(self.stem(x)).mean((2, 3)))
         return y
 
-    def hidden(self, depth: int = 3) -> Hidden:
-        body = cast(Bottleneck, self.blocks[depth]).body
-        inner = cast(nn.Sequential, body[0])
-        return Hidden(inner[0], cast(nn.BatchNorm2d, inner[1]), cast(nn.Sequential, body[2])[0])
-
 
 class Silu(Mobile):
     """`Mobile` with SiLU."""

@@ -53,6 +53,8 @@ def stamped(images: Tensor, size: int, seed: int = 0, corner: int = 20) -> Tenso
 def success(model: nn.Module, images: Tensor, switch: Switch) -> float:
     """The share of images of other classes that the trigger leads to the target."""
     own = model(images).argmax(1) != switch.target
+    if not own.any():
+        return 0.0
     return float((model(stamped(images[own], switch.size, switch.seed)).argmax(1) == switch.target).float().mean())
 
 
