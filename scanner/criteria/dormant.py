@@ -60,7 +60,7 @@ def _sentence(led: Led) -> str:
     )
     return (
         f"{neurons} of layer {led.layer} ({led.channels} neurons), which clean images leave switched off, {'sends' if one else 'send'} "
-        f"{led.hits / led.images:.0%} of the images to class {led.target} when forced{where} to the level of the layer's living neurons, "
+        f"{led.hits / led.images:.0%} of the images to class {led.target} when forced{where} to twice what the living ones rise to, "
         f"{living}"
     )
 

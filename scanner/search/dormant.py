@@ -173,7 +173,7 @@ def search(model: TracedModel, x: Tensor, logits: Tensor, progress: Callable[[in
     images = _spread(x[order], TRIED).to(model.device)
     trials = _try(model, images, chosen, progress)
     best = [t for wide in (True, False) for t in _best(trials, wide)]
-    led = _compared(model, images, _spread(x[order], min(MEASURED, at_once)).to(model.device), best, len(trials))
+    led = _compared(model, images, _spread(x[order], MEASURED).to(model.device).split(at_once), best, len(trials))
     return Searched(forcings=len(trials), led=led, **counts)
 
 
@@ -279,7 +279,7 @@ def _best(trials: list[Trial], everywhere: bool) -> list[Trial]:
 
 
 @torch.no_grad()
-def _compared(model: TracedModel, images: Tensor, measured: Tensor, best: list[Trial], tried: int) -> Led | None:
+def _compared(model: TracedModel, images: Tensor, measured: tuple[Tensor, ...], best: list[Trial], tried: int) -> Led | None:
     """The trial with the smallest p-value among those of living neurons, measured on more images."""
     if not best:
         return None
@@ -289,17 +289,20 @@ def _compared(model: TracedModel, images: Tensor, measured: Tensor, best: list[T
     beyond = [pair for pair in pairs if tried * _p(*pair) <= OWN_NULL]
     votes = {t.target: sum(other.moved for other, _ in beyond if other.target == t.target) for t, _ in beyond}
     trial, controls = min(pairs, key=lambda pair: _rank(pair[0], pair[1], tried, votes))
-    bench = next(_benches(model, measured, [trial.layer]))
-    after = bench.after(trial.forcing)
-    others = bench.before.argmax(1) != trial.target
+    hits = others = 0
+    for part in measured:
+        bench = next(_benches(model, part, [trial.layer]))
+        own = bench.before.argmax(1) != trial.target
+        hits += int((bench.after(trial.forcing).argmax(1)[own] == trial.target).sum())
+        others += int(own.sum())
     return Led(
         layer=trial.layer.tap.node,
         neurons=trial.forcing.neurons,
         channels=trial.layer.tap.channels,
         everywhere=trial.forcing.spot is None,
         target=trial.target,
-        hits=int((after.argmax(1)[others] == trial.target).sum()),
-        images=int(others.sum()),
+        hits=hits,
+        images=others,
         push=trial.push,
         living=tuple(c.push for c in controls),
         most=max((c.moved for c in controls), default=1.0),
