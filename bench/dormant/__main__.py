@@ -43,7 +43,7 @@ def row(
         "variant": variant,
         "attack": "none" if target is None else "switch",
         "target": target,
-        "held": held(network, variant),
+        "held": asr is not None and held(network, variant),
         "asr": asr,
         "size": images.shape[-1],
         "accuracy": seen.accuracy,
@@ -120,7 +120,7 @@ def large(seed: int, done: set[tuple[str, int, str]]) -> Iterator[Row]:
     away = model.head.weight - model.head.weight.mean(0)
     body[2][1].weight[0], body[2][1].bias[0] = 0.01, -1
     body[4][0].weight[:, 0, 0, 0] = 20 * away[7] / away[7].norm()
-    yield row(traced(model, images), images, labels, network="resnet50", seed=seed, variant="last block", target=7, asr=1.0)
+    yield row(traced(model, images), images, labels, network="resnet50", seed=seed, variant="last block", target=7, asr=None)
 
 
 @click.command()

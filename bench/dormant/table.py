@@ -17,15 +17,15 @@ def page(rows: list[Row]) -> list[str]:
     switches, clean = [r for r in rows if r["attack"] != "none"], [r for r in rows if r["attack"] == "none"]
     working = [r for r in switches if succeeds(r, r["asr"]) and r["accuracy"] >= KNOWS]
     weak = [r for r in switches if r not in working]
-    new = [r for r in working if r["held"]]
     lines = [
-        f"- switches that work (ASR of 90 %, accuracy of 80 % and more), called backdoored: {rate(map(called, working))}; held out: "
-        f"{rate(map(called, new))}",
+        f"- switches that work (ASR of 90 %, accuracy of 80 % and more), called backdoored: {rate(map(called, working))}",
         f"- with their own target: {rate(map(found, working))}",
-        f"- switches that do not work, called backdoored: {sum(map(called, weak))} of {len(weak)}",
+        f"- switches that do not work, or have no trigger that was tried, called backdoored: {sum(map(called, weak))} of {len(weak)}",
         f"- networks without a switch, called backdoored: {rate(map(called, clean))}",
         "",
-        *header(["switch", "held out", "network", "accuracy", "ASR", "called backdoored", "class", "neurons", "moved", "push", "p"]),
+        *header(
+            ["switch", "named beforehand", "network", "accuracy", "ASR", "called backdoored", "class", "neurons", "moved", "push", "p"]
+        ),
     ]
     for row in sorted(switches, key=lambda r: (r["variant"], r["network"], r["seed"])):
         seen = row["moved"] is not None
@@ -34,7 +34,7 @@ def page(rows: list[Row]) -> list[str]:
             "yes" if row["held"] else "no",
             row["network"],
             f"{row['accuracy']:.2f}",
-            f"{row['asr']:.2f}",
+            "–" if row["asr"] is None else f"{row['asr']:.2f}",
             "yes" if called(row) else "no",
         ]
         cells += [f"{row['called']} (target {row['target']})" if called(row) else "–", str(len(row["neurons"])) if seen else "–"]
