@@ -32,7 +32,7 @@ Row = dict[str, Any]
 
 
 def row(
-    model: TracedModel, images: Tensor, labels: Tensor, *, network: str, seed: int, variant: str, target: int | None, asr: float
+    model: TracedModel, images: Tensor, labels: Tensor, *, network: str, seed: int, variant: str, target: int | None, asr: float | None
 ) -> Row:
     """One network as the criterion sees it."""
     seen = judge(model, images, labels)
