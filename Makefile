@@ -65,8 +65,8 @@ check: lint ## while working: lint and the tests that neither train nor search; 
 fuzz: $(VENV)/tested ## reads mutants of model files, images and tables for MINUTES; finished batches are not read again
 	OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m bench.fuzz --minutes $(MINUTES) --out bench/results/fuzz.jsonl --keep .mutants
 
-test: $(VENV)/tested ## everything that needs no GPU
-	$(BIN)/python -m pytest
+test: $(VENV)/tested ## everything that needs no GPU, in two processes of one thread each
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-frameworks: $(VENV)/tested ## installs Keras, scikit-learn and Paddle, each apart, lets them write models anew and tests these
 	mkdir -p .frameworks/files

@@ -42,6 +42,8 @@ class Finding:
         blind: why not exceeding means nothing here; None where it means something.
         partly: what of it could not be looked for.
         not_done: why nothing of it was looked for; everything but the first five is then empty.
+        own_null: whether it was compared with the model's own parts, and not with other classes or other models: then it holds for models
+            of any kind with any number of classes, at a level of its own; it may call them backdoored, and clears none.
     """
 
     criterion: str
@@ -64,6 +66,7 @@ class Finding:
     blind: str | None = None
     partly: str | None = None
     not_done: str | None = None
+    own_null: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

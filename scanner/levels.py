@@ -8,6 +8,8 @@ from banscan.scanner.findings import DECIDES, Finding
 # probability that a model whose classes differ only by chance is called backdoored, or suspicious
 BACKDOORED = 0.005
 SUSPICIOUS = 0.02
+# probability that one is called backdoored by a finding with a null of its own, which neither pays for the tests above nor they for it
+OWN_NULL = 0.0005
 # a score below this has no limit that could be shown
 SMALLEST = 1e-12
 
@@ -31,10 +33,16 @@ class Levels:
 
     def applied(self, finding: Finding) -> Finding:
         """The finding with what it says at these levels."""
-        exceeds = finding.power == DECIDES and finding.not_done is None and self.enough(finding.score)
+        enough = finding.score >= self.own if finding.own_null else self.enough(finding.score)
+        exceeds = finding.power == DECIDES and finding.not_done is None and enough
         p = finding.p_value
         suspects = self.calibrated is None and finding.steady and p is not None and p <= SUSPICIOUS
         return replace(finding, exceeds=exceeds, suspects=suspects)
+
+    @property
+    def own(self) -> float:
+        """The score that calls a model backdoored by a finding with a null of its own; a calibration may raise it, not lower it."""
+        return 1.0 if self.calibrated is None else max(1.0, self.calibrated)
 
     @property
     def score(self) -> float:

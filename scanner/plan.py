@@ -17,14 +17,14 @@ def findings(subject: Subject, levels: Levels) -> tuple[Finding, ...]:
 
 def _why(criterion: Criterion, subject: Subject) -> NotDone | None:
     maps = (class_maps.missing(subject) or (noise_map.chosen(subject) if not criterion.pixels else None)) if criterion.sees == ALL else None
-    return too_few(subject) or maps or (without_pixels(subject) if criterion.pixels else None)
+    return (None if criterion.own_null else too_few(subject)) or maps or (without_pixels(subject) if criterion.pixels else None)
 
 
 def verdict_of(planned: tuple[Finding, ...], levels: Levels) -> Verdict:
     """What can be said before the search: that a scan could go on, or why it would come to no verdict."""
     asked = [f for f in planned if f.not_done == PLANNED]
     gaps = verdict.missing([f for f in planned if f.not_done != PLANNED])
-    if not asked:
+    if all(f.own_null for f in asked):
         return replace(verdict.inconclusive(str(planned[0].not_done)), gaps=gaps)
     if levels.uncovered is not None:
         return verdict.unmeasured(levels.uncovered)

@@ -32,13 +32,17 @@ def decide(findings: Sequence[Finding], levels: Levels) -> Verdict:
     tests = [f for f in done if f.p_value is not None]
     deciding = [f for f in done if f.power == DECIDES]
     gaps = missing(findings)
+    alone = [f for f in deciding if f.own_null and f.exceeds]
     if not any(f in tests for f in deciding):
+        if alone:
+            return _called("backdoored", alone[0], {"score": alone[0].score, "gaps": gaps})
         why = next((f.not_done for f in findings if f.not_done is not None), "no criterion could be applied")
         return replace(inconclusive(why), gaps=gaps)
     best = leading(f for f in tests if f.power == DECIDES)
-    score = max(f.score for f in deciding)
+    # a null of its own is no part of what clean models score
+    score = max(f.score for f in deciding if f.exceeds or not f.own_null)
     found: dict[str, Any] = {"p_value": best.p_value, "criterion": best.criterion, "score": score, "gaps": gaps}
-    exceeding = [f for f in deciding if f.exceeds]
+    exceeding = alone if alone and levels.uncovered is not None else [f for f in deciding if f.exceeds]
     doubtful = [f for f in (best, leading(tests)) if f.suspects]
     if exceeding:
         verdict = _called("backdoored", first(exceeding), found)
@@ -46,7 +50,7 @@ def decide(findings: Sequence[Finding], levels: Levels) -> Verdict:
         verdict = _called("suspicious", doubtful[0], found | {"p_value": doubtful[0].p_value})
     else:
         verdict = _calm(done, gaps, levels, found)
-    return verdict if levels.uncovered is None else _uncovered(verdict, levels.uncovered)
+    return verdict if levels.uncovered is None or alone else _uncovered(verdict, levels.uncovered)
 
 
 def leading(tests: Iterable[Finding]) -> Finding:

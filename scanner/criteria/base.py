@@ -54,6 +54,7 @@ class Criterion:
         measure: what it measures of a subject, given what the criteria before it measured; a NotDone where it cannot.
         find: what it makes of its measurement.
         pixels: whether it needs the searches over pixels.
+        own_null: whether what it finds is compared with the model's own parts; see `findings.Finding`.
     """
 
     name: str
@@ -64,10 +65,11 @@ class Criterion:
     measure: Callable[[Subject, Earlier, Progress], Any]
     find: Callable[["Criterion", Any, Context], Finding]
     pixels: bool = False
+    own_null: bool = False
 
     def finding(self, levels: Levels, **more: Any) -> Finding:
         """A finding of this criterion; whether it exceeds follows from the levels."""
-        about = Finding(criterion=self.name, asks=self.asks, sees=self.sees, power=self.power, unit=self.unit)
+        about = Finding(criterion=self.name, asks=self.asks, sees=self.sees, power=self.power, unit=self.unit, own_null=self.own_null)
         return levels.applied(replace(about, **more))
 
     def found(self, measured: Any, context: Context) -> Finding:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from banscan.scanner.criteria.base import Context, Criterion
 from banscan.scanner.criteria.clearness import CLEARNESS
+from banscan.scanner.criteria.dormant import DORMANT
 from banscan.scanner.criteria.joint import JOINT
 from banscan.scanner.criteria.logit import LOGIT
 from banscan.scanner.criteria.margin import MARGIN
@@ -34,6 +35,7 @@ CRITERIA: tuple[Criterion, ...] = (
     CLEARNESS,
     NOISE_MAP,
     PIXEL_MAP,
+    DORMANT,
 )
 
 

@@ -110,11 +110,12 @@ def _without_effect(report: Report) -> list[str]:
     idle = [f for f in above if not f.exceeds and f.power != SUSPECTS]
     kinds = (
         (
-            [f for f in above if f.exceeds and report.verdict.outcome == "inconclusive"],
+            [f for f in above if f.exceeds and not f.own_null and report.verdict.outcome == "inconclusive"],
             "which was set on other kinds of model and decides nothing here",
         ),
-        ([f for f in idle if not f.steady], "but not with the same class in every restart, so that it does not count"),
-        ([f for f in idle if f.steady], "but other classes are reached nearly as well, so that it does not count"),
+        ([f for f in idle if f.own_null], "but the model's other parts do as much, so that it does not count"),
+        ([f for f in idle if not f.own_null and not f.steady], "but not with the same class in every restart, so that it does not count"),
+        ([f for f in idle if not f.own_null and f.steady], "but other classes are reached nearly as well, so that it does not count"),
     )
     return [f"Above the limit, {why}: {', '.join(f.criterion for f in found)}" for found, why in kinds if found]
 

@@ -10,9 +10,11 @@ from banscan.scanner.criteria.base import NotDone
 from banscan.scanner.findings import Finding, Verdict
 from banscan.scanner.levels import Levels
 from banscan.scanner.search.class_map import Mapped
+from banscan.scanner.search.dormant import Searched
 from banscan.scanner.verdict import decide
 
 OUT = NotDone("left out")
+STILL = Searched(neurons=1000, layers=20, dormant=0, tried=0, alone=0, forcings=0)
 
 
 def clean(classes: int = 43, restarts: int = 4, seed: int = 0) -> Tensor:
@@ -59,7 +61,8 @@ def findings(by_noise: dict[str, Any], by_pixels: dict[str, Any] | None, levels:
         measured["pixel map"] = by_pixels["pixel_map"]
     tests = [m for name, m in measured.items() if name != "pixel map" and not isinstance(m, NotDone)]
     measured |= {"joint": joint.together(tests), "patch share": measured["patch"], "clearness": measured["perturbation"]}
-    return registry.findings(measured | {"noise map": by_noise["noise_map"]}, torch.arange(classes), classes, levels)
+    measured |= {"noise map": by_noise["noise_map"], "dormant": by_noise.get("dormant", STILL)}
+    return registry.findings(measured, torch.arange(classes), classes, levels)
 
 
 def judge(by_noise: dict[str, Any], by_pixels: dict[str, Any] | None, limit: float | None = None) -> Verdict:

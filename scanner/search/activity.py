@@ -1,0 +1,127 @@
+"""How active every neuron of a network is on clean images, and which of a layer are living, which dormant."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx
+
+from banscan.scanner.search.taps import Tap, origin
+from banscan.scanner.search.walk import walk
+
+# values of each neuron that its median is taken from
+SAMPLED = 4096
+# below this share of its layer's typical activity a neuron is dormant; from half of it on, and of its typical height, it is living
+DORMANT, LIVING = 0.1, 0.5
+# a layer goes both ways if its lowest value is this share of its highest, below 0
+BOTH_WAYS = 0.25
+
+
+@dataclass(frozen=True)
+class Activity:
+    """What the neurons of one layer do on clean images.
+
+    Attributes:
+        middle: [C], the median of each over images and places: what it is where it is not switched on.
+        spread: [C], the root mean square of its distance from there.
+        rise, fall: [C], how far it goes above and below.
+        places: whether every image has several values of each.
+    """
+
+    middle: Tensor
+    spread: Tensor
+    rise: Tensor
+    fall: Tensor
+    places: bool
+
+    @property
+    def typical(self) -> float:
+        """The spread of the layer's living neurons."""
+        return weighted_median(self.spread, self.spread)
+
+    @property
+    def level(self) -> float:
+        """How far the layer's living neurons go above their medians."""
+        return weighted_median(self.rise, self.spread)
+
+    @property
+    def both_ways(self) -> bool:
+        """Whether the layer has negative values that are no mere tail of an activation, as GELU and SiLU have."""
+        return float((self.middle - self.fall).min()) < -BOTH_WAYS * float((self.middle + self.rise).max())
+
+    def dormant(self) -> Tensor:
+        """The dormant neurons, the stillest first."""
+        still = (self.spread <= DORMANT * self.typical).nonzero()[:, 0]
+        return still[self.spread[still].argsort(stable=True)]
+
+    def living(self) -> Tensor:
+        """Those that do what is typical of the layer."""
+        return ((self.spread >= LIVING * self.typical) & (self.rise >= LIVING * self.level)).nonzero()[:, 0]
+
+
+def weighted_median(values: Tensor, weights: Tensor) -> float:
+    """The value [C] with half of the weight [C] below it: neurons that do nothing do not count, however many there are."""
+    order = values.argsort()
+    total = weights[order].double().cumsum(0)
+    if float(total[-1]) == 0:
+        return 0.0
+    return float(values[order][int((total >= total[-1] / 2).nonzero()[0, 0])])
+
+
+class _Sums:
+    """The activity of one layer while batches come in."""
+
+    def __init__(self, tap: Tap, batches: int) -> None:
+        self.axis, self.room = tap.axis, max(1, SAMPLED // batches)
+        self.sampled: list[Tensor] = []
+        self.first: Tensor | None = None
+        self.count, self.places = 0, False
+
+    def add(self, value: Tensor) -> None:
+        flat = value.movedim(self.axis, 0).flatten(1)
+        self.places = value.dim() > 2
+        step = max(1, flat.shape[1] // self.room)
+        self.sampled.append(flat[:, ::step].clone())
+        if self.first is None:
+            self.first = flat[:, :1].double()
+            self.low, self.high = flat.amin(1), flat.amax(1)
+            self.sum = self.square = torch.zeros_like(self.first[:, 0])
+        self.low, self.high = torch.minimum(self.low, flat.amin(1)), torch.maximum(self.high, flat.amax(1))
+        # about the first value, so that what is constant stays exactly so
+        moved = flat - self.first.float()
+        self.sum, self.square = self.sum + moved.sum(1).double(), self.square + moved.square().sum(1).double()
+        self.count += flat.shape[1]
+
+    def activity(self) -> Activity:
+        assert self.first is not None
+        middle = torch.cat(self.sampled, 1).median(1).values
+        away = middle.double() - self.first[:, 0]
+        square = (self.square - 2 * away * self.sum) / self.count + away.square()
+        spread = square.clamp(min=0).sqrt().float()
+        rise, fall = self.high - middle, middle - self.low
+        return Activity(middle.cpu(), spread.cpu(), rise.cpu(), fall.cpu(), self.places)
+
+
+@torch.no_grad()
+def activities(module: fx.GraphModule, found: tuple[Tap, ...], batches: Iterable[Tensor]) -> dict[str, Activity]:
+    """The activity of these tensors on batches of images, by the name of their nodes."""
+    parts = list(batches)
+    sums = {tap.node: _Sums(tap, len(parts)) for tap in found}
+    for part in parts:
+        for step in walk(module, part):
+            if step.node.name in sums:
+                sums[step.node.name].add(step.value)
+    return {name: own.activity() for name, own in sums.items()}
+
+
+def scales(module: fx.GraphModule, found: tuple[Tap, ...], images: Tensor) -> dict[str, Tensor]:
+    """How far each neuron [C] of these layers moves before its activation, in units of what is typical of its layer.
+
+    A neuron that is off still tells there how large its own numbers are. Layers without an activation of their own are left out.
+    """
+    nodes = {n.name: n for n in module.graph.nodes}
+    origins = {tap.node: origin(nodes[tap.node], tap.axis) for tap in found}
+    inner = {o.name: Tap(o.name, tap.axis, tap.channels, 0.0) for tap in found if (o := origins[tap.node]) is not None}
+    seen = activities(module, tuple(inner.values()), [images])
+    own = {name: seen[o.name] for name, o in origins.items() if o is not None}
+    return {name: a.spread / a.typical for name, a in own.items() if a.typical > 0}

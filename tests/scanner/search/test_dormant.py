@@ -1,0 +1,211 @@
+"""Neurons that clean images leave switched off: which they are, what forcing does, and where a switch leads."""
+
+import copy
+from functools import cache
+from itertools import pairwise
+from typing import Any, cast
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from banscan.scanner.search import dormant
+from banscan.scanner.search.activity import activities, weighted_median
+from banscan.scanner.search.dormant import Searched, search
+from banscan.scanner.search.forcing import Forcing, effect, forced
+from banscan.scanner.search.taps import Tap, origin, taps
+from banscan.scanner.search.walk import walk
+from bench.dormant import networks
+from bench.dormant.fitted import fitted, patterns
+from bench.dormant.judge import traced
+from bench.dormant.plant import Switch, plant
+from tests.importers import architectures
+
+CLASSES, TARGET = 10, 7
+
+
+class Small(nn.Module):
+    """Two convolutions and a classifier; channel 0 of the first is off on all images, channel 1 of the second as well."""
+
+    def __init__(self, classes: int = CLASSES, width: int = 24) -> None:
+        super().__init__()
+        self.first, self.second = architectures.cbr(3, width, 3), architectures.cbr(width, width, 3, 2)
+        self.head = nn.Linear(width, classes)
+        with torch.no_grad():
+            self.first[1].bias[0] = self.second[1].bias[1] = -50
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.head(self.second(self.first(x)).mean((2, 3)))
+        return y
+
+
+@cache
+def known(name: str, classes: int = CLASSES) -> nn.Module:
+    """One of the small networks of the benchmarks, or `Small`."""
+    torch.manual_seed(0)
+    made = Small(classes) if name == "small" else networks.NETWORKS[name](classes, networks.WIDTHS[name])
+    return fitted(made, *patterns(classes, each=20), classes)
+
+
+def looked(model: nn.Module, classes: int = CLASSES) -> Searched:
+    """What the search comes to on the patterns."""
+    images, _ = patterns(classes, each=20)
+    return search(traced(model, images), images, model(images))
+
+
+def led_to(found: Searched) -> int | None:
+    """The target, where a forcing moves most images and living neurons do not by any chance."""
+    led = found.led
+    return led.target if led is not None and led.p_value <= 0.0005 and led.hits > 0.65 * led.images else None
+
+
+def test_a_walk_computes_what_the_graph_does() -> None:
+    images = architectures.images(3)
+    model = traced(architectures.make("mobilenetv3"), images)
+    *_, last = walk(model.module, images)
+    assert torch.equal(last.value, model.logits(images))
+
+
+@pytest.mark.parametrize("name", ["vgg", "vit_plain", "convnext"])
+def test_a_forced_value_is_what_the_layers_behind_it_read(name: str) -> None:
+    """Forced to what it is, nothing changes; forced elsewhere, the answers do."""
+    images = architectures.images(3)
+    model = traced(architectures.make(name), images)
+    found = taps(model.module.graph)
+    for step in walk(model.module, images):
+        if step.node.name in {t.node for t in found[:: max(1, len(found) // 4)]}:
+            assert torch.allclose(step.forced(step.value.clone()), model.logits(images), atol=1e-5)
+            assert not torch.allclose(step.forced(step.value + torch.linspace(0, 1, step.value.shape[-1])), model.logits(images), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "layers", "inside"),
+    [
+        ("resnet", 7, "relu"),
+        ("mobilenetv2", 9, "hardtanh"),
+        ("densenet", 13, "relu"),
+        ("convnext", 13, "gelu"),
+        ("vit_token", 13, "gelu"),
+        ("efficientnet", 10, "mul"),
+    ],
+)
+def test_neurons_are_found_behind_every_activation(name: str, layers: int, inside: str) -> None:
+    model = traced(architectures.make(name), architectures.images(2))
+    found = taps(model.module.graph)
+    assert len(found) >= layers
+    assert any(inside in t.node or ("clamp" in t.node and inside == "hardtanh") for t in found)
+    assert all(1 >= a.behind >= b.behind >= 0 for a, b in pairwise(found))
+    shapes = {n.name: n.meta["val"].shape for n in model.module.graph.nodes if n.op == "call_function" and hasattr(n.meta["val"], "shape")}
+    assert all(shapes[t.node][t.axis] == t.channels for t in found)
+
+
+def test_the_layer_in_front_of_an_activation_is_found() -> None:
+    model = traced(known("mobilenet silu"), torch.zeros(2, 3, 32, 32))
+    nodes = {n.name: n for n in model.module.graph.nodes}
+    fronts = [origin(nodes[t.node], t.axis) for t in taps(model.module.graph)]
+    assert any(front is not None and "conv" in front.name for front in fronts)
+
+
+def test_forcing_sets_neurons_everywhere_or_at_one_place() -> None:
+    value, tap = torch.rand(2, 4, 5, 6), Tap("x", 1, 4, 0.5)
+    everywhere = forced(value, tap, Forcing((1, 3), (7.0, 8.0)))
+    assert bool((everywhere[:, 1] == 7).all())
+    assert bool((everywhere[:, 3] == 8).all())
+    assert torch.equal(everywhere[:, [0, 2]], value[:, [0, 2]])
+    once = forced(value, tap, Forcing((1,), (7.0,), 0))
+    assert once[:, 1, 2, 2].tolist() == [7, 7]
+    assert int((once != value).sum()) == 2
+    tokens = forced(torch.rand(2, 9, 4), Tap("x", 2, 4, 0.5), Forcing((1,), (7.0,), 0))
+    assert tokens[:, 4, 1].tolist() == [7, 7]
+
+
+def test_images_of_the_class_itself_do_not_count() -> None:
+    before = torch.eye(4)[[0, 1, 2, 2]]
+    after = before.clone()
+    after[1:3] = torch.tensor([5.0, 0, 0, 0])
+    found = effect(before, after)
+    assert found.target == 0
+    assert found.moved.tolist() == pytest.approx([2 / 3, 0, 0, 0])
+
+
+def test_neurons_that_do_nothing_do_not_count_for_what_is_typical() -> None:
+    values = torch.tensor([0.0] * 90 + [1.0] * 10)
+    assert weighted_median(values, values) == 1
+
+
+def test_dormant_neurons_are_told_from_living_ones() -> None:
+    images, _ = patterns(CLASSES)
+    model = traced(known("small"), images)
+    found = taps(model.module.graph)
+    first = activities(model.module, found, [images])[found[0].node]
+    assert first.dormant().tolist() == [0]
+    assert 0 not in first.living()
+    assert not first.both_ways
+    assert float(first.spread[0]) == 0
+
+
+def test_dormant_neurons_that_move_nothing_are_no_finding() -> None:
+    found = looked(known("small"))
+    assert (found.dormant, found.tried) == (2, 2)
+    assert led_to(found) is None
+
+
+def wired(strength: float, classes: int = CLASSES) -> nn.Module:
+    """`Small` with a way from the dormant channel of its last layer to the target."""
+    model = copy.deepcopy(known("small", classes))
+    head = cast(Any, model).head
+    head.weight[:, 1] = 0
+    head.weight[TARGET % classes, 1] = strength * float(head.weight.abs().max())
+    return model
+
+
+@pytest.mark.parametrize("classes", [2, 3, CLASSES])
+def test_a_way_from_a_dormant_neuron_to_the_target_is_found(classes: int) -> None:
+    """Among few classes as well."""
+    found = looked(wired(100, classes), classes)
+    assert led_to(found) == TARGET % classes
+    assert found.led is not None
+    assert 1 in found.led.neurons
+
+
+def test_what_living_neurons_do_as_well_is_no_finding() -> None:
+    """A dormant neuron whose weights are those of a living one."""
+    model = copy.deepcopy(known("small"))
+    head = cast(Any, model).head
+    head.weight[:, 1] = head.weight[:, 2]
+    assert led_to(looked(model)) is None
+
+
+def test_neurons_whose_logits_overflow_are_passed() -> None:
+    model = wired(float("inf"))
+    assert led_to(looked(model)) is None
+
+
+def test_the_budget_leaves_neurons_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dormant, "BUDGET", 1)
+    found = looked(wired(30))
+    assert found.tried < found.dormant
+
+
+# networks of random weights treat every place of an image differently: the target of the trigger's place need not be that of others
+PLACES = [
+    ("vgg", Switch()),
+    ("vgg", Switch(firing=0.03)),
+    ("vgg", Switch(neurons=4)),
+    ("vgg", Switch(added=8)),
+    ("vgg", Switch(loudness=1 / 30)),
+    ("mobilenet", Switch(size=5)),
+    ("mobilenet silu", Switch()),
+    ("mobilenet silu", Switch(size=7)),
+    ("vit", Switch()),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "switch"), PLACES)
+def test_a_switch_is_found_wherever_it_is_hidden(name: str, switch: Switch) -> None:
+    images, _ = patterns(CLASSES, each=20)
+    model = copy.deepcopy(known(name))
+    assert plant(model, cast(Any, model).hidden(), images, switch) >= 0.7
+    assert led_to(looked(model)) is not None
+    assert led_to(looked(known(name))) is None
