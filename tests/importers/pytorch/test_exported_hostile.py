@@ -109,7 +109,7 @@ CASES: dict[str, tuple[str, Edit, str]] = {
     "unknown name": ("/models/", argument(0, {"name": "input", "arg": {"as_tensor": {"name": "nobody"}}}), "cannot be computed"),
     "save": ("/models/", lambda d: nodes(d)[0].__setitem__("target", "torch.ops.aten.save.default"), "not supported"),
     "random": ("/models/", lambda d: nodes(d)[0].__setitem__("target", "torch.ops.aten.rand_like.default"), "random|cannot be"),
-    "higher order": ("/models/", lambda d: nodes(d)[0].__setitem__("target", "torch.ops.higher_order.cond"), "not supported"),
+    "higher order": ("/models/", lambda d: nodes(d)[0].__setitem__("target", "torch.ops.higher_order.scan"), "not supported"),
     "getattr": ("/models/", lambda d: nodes(d)[0].__setitem__("target", "builtins.getattr"), "not supported"),
     "quantised": ("/models/", lambda d: nodes(d)[0].__setitem__("target", "torch.ops.quantized_decomposed.x.default"), "quantised"),
 }
