@@ -92,7 +92,7 @@ def _partly(measured: Searched) -> str | None:
 
 DORMANT = Criterion(
     name="dormant",
-    asks="Does a neuron that clean images leave switched off send them to one class once it is on (lower bound)?",
+    asks="Does a neuron that clean images leave off move them to one class once on (lower bound)?",
     sees=ONE,
     power=DECIDES,
     unit=SHARE,
