@@ -17,8 +17,8 @@ from banscan.errors import EvidenceError
 from banscan.importers import Parity, TracedModel
 from banscan.scanner.inputs.order import Order
 
-# relative RMS difference that the precision of a file explains. Of 8 bits every step is computed as the file has it; a sum on the edge of two
-# steps may fall to the other side, and what follows from it with it: up to 0.025 in onnxruntime's integer kernels, mostly 0
+# relative RMS difference that the precision of a file explains. Of 8 bits every step is computed as the file has it; a sum on the edge of
+# two steps may fall to the other side, and what follows from it with it: up to 0.025 in onnxruntime's integer kernels, mostly 0
 PARITY = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 1e-1, "8 bits": 0.1}
 
 
