@@ -18,6 +18,7 @@ from banscan.importers import TracedModel, attribute_named
 from banscan.importers.normal.weights import roles, written
 from banscan.scanner.search.noisy_model import measure
 from banscan.scanner.search.patch import Patches
+from banscan.scanner.search.rounding import ROUNDINGS, straight
 
 # variance that keeps a channel that never moves finite, as batch norm does
 SMALLEST = 1e-5
@@ -64,6 +65,9 @@ class Pass(fx.Interpreter):
         return self.values[target] if target in self.values else super().fetch_attr(target)
 
     def run_node(self, n: fx.Node) -> Any:
+        if n.target in ROUNDINGS:  # else nothing in front of the last of them would be trained
+            args, _ = self.fetch_args_kwargs_from_env(n)
+            return straight(cast(Tensor, args[0]), ROUNDINGS[n.target])
         if f"scale/{n.name}" not in self.values:
             return super().run_node(n)
         args, kwargs = self.fetch_args_kwargs_from_env(n)

@@ -9,7 +9,7 @@ import json
 import tempfile
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import click
@@ -18,11 +18,12 @@ import onnx
 import onnxruntime
 import torch
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_dynamic, quantize_static
-from torch import nn
+from torch import fx, nn
 
 from banscan import importers
 from banscan.errors import BanscanError
 from banscan.importers import TracedModel
+from banscan.scanner.search.rounding import straighten
 from tests.importers.architectures import FAMILIES, SIZE, images, make
 
 Writer = Callable[[nn.Module, Path], None]
@@ -200,6 +201,9 @@ def gradient_error(model: TracedModel, truth: nn.Module) -> float:
     """Relative RMS difference of the image gradient of a sum of the outputs to that of the original in float64."""
     x = images(3)
     ours, theirs = x.clone().requires_grad_(), x.double().requires_grad_()
+    # as a search has it: straight through roundings
+    tail = None if model.tail is None else _straight(model.tail)
+    model = replace(model, module=_straight(model.module), tail=tail)
     logits = model.outputs(model.logits(ours))
     weight = torch.linspace(-1, 1, logits.shape[1])
     (logits * weight).sum().backward()
@@ -207,6 +211,12 @@ def gradient_error(model: TracedModel, truth: nn.Module) -> float:
     assert ours.grad is not None
     assert theirs.grad is not None
     return float((ours.grad - theirs.grad).norm() / theirs.grad.norm())
+
+
+def _straight(module: fx.GraphModule) -> fx.GraphModule:
+    graph = fx.Graph()
+    graph.output(graph.graph_copy(module.graph, {}))
+    return straighten(fx.GraphModule(module, graph))
 
 
 def page(rows: list[Row]) -> str:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import onnx
 import pytest
 import torch
 
@@ -12,6 +13,8 @@ from banscan.scanner.repair import answers, trainable
 from tests.importers import matrix
 from tests.importers.architectures import FAMILIES
 from tests.importers.architectures import images as pictures
+from tests.importers.equivalent.heads import quantised_everywhere
+from tests.importers.equivalent.network import graph
 
 
 def test_the_form_that_is_trained_is_the_model(model: TracedModel, data: tuple[torch.Tensor, torch.Tensor]) -> None:
@@ -20,6 +23,16 @@ def test_the_form_that_is_trained_is_the_model(model: TracedModel, data: tuple[t
     values = trainable.start(model, x).values
     own = trainable.Pass(model, values).run(x)
     assert float((own - model.logits(x)).norm() / own.norm()) < 1e-3
+
+
+def test_what_is_rounded_behind_them_reaches_all_layers(tmp_path: Path) -> None:
+    made = graph()
+    quantised_everywhere(made)
+    onnx.save(made, tmp_path / "rounded.onnx")
+    model, x = importers.load(tmp_path / "rounded.onnx"), torch.rand(8, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    values = {name: value.requires_grad_() for name, value in trainable.start(model, x).values.items()}
+    trainable.Pass(model, values).run(x).logsumexp(1).sum().backward()
+    assert all(value.grad is not None and value.grad.abs().max() > 0 for value in values.values())
 
 
 def test_many_images_are_seen_in_equal_parts(
