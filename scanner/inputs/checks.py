@@ -6,7 +6,7 @@ weights         NaN or infinite weights: the file is damaged.
 parity          differs from the file's own runtime: the importer is wrong for this model; please report it.
 constant        the same logits for every image: wrong preprocessing or a damaged file.
 accuracy        the model does not do its job on these images: wrong preprocessing, wrong label order, or other data.
-copy            the network that carries noise is not the network: a fault of banscan; please report it.
+copy            under noise an image's answer depends on those beside it: a fault of banscan; please report it.
 finite          NaN or infinite logits under noise or changed pixels: the numbers overflow; use float32 or less noise.
 gradient        the loss does not react to the noise: the features saturate; another preprocessing or precision.
 """
@@ -95,11 +95,11 @@ def check_finite(logits: Tensor) -> None:
 
 
 def check_copy(disagreement: float) -> None:
-    """`disagreement` of the model with noise, at no noise, in deviations of the logits between images."""
+    """`disagreement` of the model with noise with itself, in deviations of the logits between images."""
     if not disagreement <= COPY:
         raise EvidenceError(
-            f"the network that carries noise answers otherwise than the network itself ({disagreement:.2g} deviations of its logits); "
-            "please report it: no search by noise would mean anything"
+            f"under noise an image's answer depends on the images and restarts beside it ({disagreement:.2g} deviations of the logits); "
+            "no search would mean anything, please report it"
         )
 
 

@@ -80,20 +80,22 @@ def attach(
 
 @torch.no_grad()
 def disagreement(noisy: NoisyModel, prepared: tuple[Tensor, ...], logits: Tensor) -> float:
-    """How far the model with noise is from the one without, in deviations of the logits between images.
+    """How far the noise of a few images and restarts depends on who else is there, in deviations of the logits between images.
 
-    For eight images, in another order than they were prepared in: without noise, and with some in two restarts at once and in each alone.
+    Eight images in one order and in another, and two restarts at once and each alone. The statistics of the normalised form are those of
+    the images at hand, so that fewer images are not compared with all.
 
     Args:
         prepared: of all images; `logits` [N, classes] are those of the model itself, on the CPU.
     """
-    few = torch.linspace(len(logits) - 1, 0, min(TRIED, len(logits))).long()
-    part = tuple(border[few.to(border.device)] for border in prepared)
+    few = torch.linspace(0, len(logits) - 1, min(TRIED, len(logits))).long()
+    part, turned = (tuple(border[order.to(border.device)] for border in prepared) for order in (few, few.flip(0)))
     noise = TRIAL * torch.randn(2, noisy.size, generator=torch.Generator().manual_seed(0)).to(noisy.device)
-    still = noisy.run(part, torch.zeros_like(noise[:1]))[0].cpu() - logits[few]
-    apart = noisy.run(part, noise)[0] - torch.cat([noisy.run(part, noise[i : i + 1])[0] for i in range(2)])
+    together = noisy.run(part, noise)[0]
+    other = noisy.run(turned, noise)[0].reshape(2, len(few), -1).flip(1).flatten(0, 1)
+    alone = torch.cat([noisy.run(part, noise[i : i + 1])[0] for i in range(2)])
     spread = float((logits - logits.mean(0)).square().mean().sqrt())
-    return max(float(difference.square().mean().sqrt()) for difference in (still, apart.cpu())) / max(spread, 1e-12)
+    return max(float((together - again).square().mean().sqrt()) for again in (other, alone)) / max(spread, 1e-12)
 
 
 @torch.no_grad()
