@@ -151,6 +151,8 @@ def _bias(work: Rewriting, node: onnx.NodeProto, at: int, scales: tuple[int, int
     value, first, second = work.constant(node, at), work.constant(node, scales[0]), work.constant(node, scales[1])
     if value is None or first is None or second is None:
         return []
+    if np.abs(value.astype(np.float64)).max(initial=0) >= LARGEST_BIAS:
+        raise ModelError(f"operator {node.op_type} ({node.name}): a bias so large that integer sums with it wrap around")
     return [
         work.number(f"{node.input[at]}_float", value.astype(np.float64) * (first.astype(np.float64) * second.astype(np.float64)).ravel())
     ]
@@ -222,6 +224,8 @@ def _few_bits(work: Rewriting, node: onnx.NodeProto) -> None:
         work.put("Add", [f"{output}_product", added], output)
 
 
+# half of what 32 bits hold: a million products of 8 bits more do not wrap around
+LARGEST_BIAS = 1 << 30
 Rewrite = Callable[[Rewriting, onnx.NodeProto], None]
 REWRITE: dict[str, Rewrite] = {
     "QuantizeLinear": _quantize,

@@ -21,6 +21,8 @@ ONE = {
     "QLinearReduceMean": "ReduceMean",
 }
 TWO = {"QLinearAdd": "Add", "QLinearMul": "Mul"}
+# the opset from which on a Softmax is over one axis
+SINCE = 13
 # attributes of the quantised operators that the plain ones do not have
 FOREIGN = frozenset({"channels_last", "opset"})
 # what moves values and changes none: whole numbers in floats are as good for them as integers
@@ -98,7 +100,10 @@ class Rewriting:
 
     def emit(self, node: onnx.NodeProto, op: str, inputs: list[str], scale: int) -> None:
         """A plain operator in place of `node`, and its result rounded to integers by the scale at the input `scale` and what follows it."""
-        kept = {a.name: helper.get_attribute_value(a) for a in node.attribute if a.name not in FOREIGN}
+        given = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        if given.get("channels_last") or given.get("opset", SINCE) < SINCE:
+            raise ModelError(f"operator {node.op_type} ({node.name}): channels_last, or the rules of opset 12, are not supported")
+        kept = {name: value for name, value in given.items() if name not in FOREIGN}
         output = node.output[0]
         self.nodes.append(helper.make_node(op, inputs, [f"{output}_unrounded"], node.name or output, **kept))
         step, zero = self.constant(node, scale), self.constant(node, scale + 1)

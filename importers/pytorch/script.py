@@ -171,7 +171,7 @@ class Run:
             result = self.views.write(inputs[0], given[0], result)
         elif results:
             self.views.note(plain, inputs, given, results[0])
-            self._note_copy(plain, given, result, results[0])
+            self._note_copy(plain, dict(zip(names, given, strict=False)), given, result, results[0])
         if self.notes is not None:
             self.notes += noted(plain, names, given, result)
         if len(results) == 1:
@@ -179,14 +179,14 @@ class Run:
         elif results:
             self._unpack(result, results)
 
-    def _note_copy(self, plain: str, given: list[Any], result: Any, name: str) -> None:
-        """A cast gives a copy, or the tensor itself, by types that are not all held here; a Dropout that is off as its runtime likes."""
+    def _note_copy(self, plain: str, named: dict[str, Any], given: list[Any], result: Any, name: str) -> None:
+        """A cast gives a copy, or the tensor itself, by types that are not all held here; others by their layout, or as they like."""
         if plain in CASTING and isinstance(result, Tensor) and isinstance(given[0], Tensor):
             if result is not given[0]:
                 self.faithful = self.faithful and result.dtype != given[0].dtype
-            elif not self.faithful:
+            elif not self.faithful or named.get("memory_format") is not None:
                 self.views.copies.add(name)
-        elif plain.endswith("dropout"):
+        elif plain.endswith("dropout") or plain == "aten::contiguous":
             self.views.copies.add(name)
 
     def _by_pixels(self, plain: str, given: list[Any], inputs: list[str], results: list[str]) -> bool:

@@ -68,6 +68,20 @@ BODIES = {
     "text of an integer": (when('"{}".format(self.three) == "3"'), None),
     "a list that grows": (f"a = [1]\nb = a\nb += [2]\n{when('len(a) == 2')}", None),
     "a list of its own": (f"self.list.append(2)\n{when('len(self.list) == 2')}\nself.list.pop()", "list or dictionary of its own"),
+    "a tensor in a list": ("y = corner * 0.0\nl = [y]\ny.add_(corner)\nextra = l[0] * 20.0", "list or dictionary holds"),
+    "a part in a list": ("y = corner * 0.0\nl = [y]\nfor t in l:\n    t.add_(corner)\nextra = l[0] * 20.0", "list or dictionary holds"),
+    "a reshape that copies": (
+        "w = corner.reshape(-1, 1, 1) * torch.ones(1, 4, 4)\nv = w.transpose(1, 2)\ny = v.reshape(-1, 16)\ny.mul_(0.0)\n"
+        "extra = v.sum([1, 2])",
+        "writes into a tensor",
+    ),
+    "a contiguous copy": (
+        "w = corner.reshape(-1, 1, 1) * torch.ones(1, 4, 4)\nv = w.transpose(1, 2)\ny = v.contiguous()\ny.mul_(0.0)\nextra = v.sum([1, 2])",
+        "writes into a tensor",
+    ),
+    "another layout": ("y = x.to(torch.float32, memory_format=torch.channels_last)\ny.mul_(0.0)\nextra = corner * x.sum()", "writes into"),
+    "a turned part": ("w = corner.reshape(-1, 1, 1) * torch.ones(1, 4, 4)\nv = w.mT\nv.mul_(0.0)\nextra = w.sum([1, 2])", "writes into"),
+    "a reshape that is read no more": ("y = (corner * 1.0).reshape(-1, 1)\ny.mul_(20.0)\nextra = y.reshape(-1)", None),
     "sorted backwards": (f"a = [1, 3, 2]\na.sort(reverse=True)\n{when('a[0] == 3')}", None),
     "an integer beside a real number": (when("self.large * self.one == self.large"), None),
     "a shift of too many bits": (when("(self.three >> 65) == 1"), "shifts an integer"),
