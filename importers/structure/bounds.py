@@ -93,6 +93,9 @@ def _value(node: onnx.NodeProto, given: Sequence[Interval]) -> Interval:
         return (0.0 if first[0] >= 0 or op != "ReduceSum" else -math.inf), (math.inf if first[1] > 0 or op != "ReduceSum" else 0.0)
     if op == "Neg":
         return -first[1], -first[0]
+    if (op == "Mul" and node.input[0] == node.input[1]) or (op == "Pow" and given[1] == (2.0, 2.0)):
+        squares = [a * a for a in first]
+        return (0.0 if first[0] <= 0 <= first[1] else min(squares)), max(squares)
     arithmetic: dict[str, Callable[[float, float], float]] = {
         "Add": lambda a, b: a + b,
         "Sub": lambda a, b: a - b,

@@ -24,11 +24,15 @@ FEW = 8
 
 @dataclass(frozen=True)
 class Moved:
-    """What setting a tensor does: the class that most of the other images go to, their share, and the share of answers that change."""
+    """What setting a tensor does: the class that most of the other images go to, their share, and the share of answers that change.
+
+    `tied` where all scores of an answer are the same: that the first class is taken then is no answer.
+    """
 
     target: int
     moved: float
     changed: float
+    tied: bool = False
 
 
 @dataclass(frozen=True)
@@ -122,8 +126,12 @@ def _tried(clean: Clean, name: str, place: Logic) -> Logic:
 
 
 def _judged(clean: Clean, name: str, state: State, moved: Moved, beside: bool) -> str:
-    if moved.moved >= COLLAPSE and (beside or _takes_away(clean, name, state.values[0])):
-        return PROVED
+    value = state.values[0]
+    if moved.moved >= COLLAPSE and (beside or _takes_away(clean, name, value)):
+        if not moved.tied and (beside or not _shows_nothing(clean, name, value)):
+            return PROVED
+        # a guard against images without content, as a division by their spread needs one
+        return IDLE if _set_by_nothing(clean, name, value) else SUSPICIOUS
     # numbers that are set far from their own level change any network that they are part of
     example = clean.example(name)
     return SUSPICIOUS if moved.changed >= MANY and example.dtype == np.bool_ and example.size == clean.batch else IDLE
@@ -134,7 +142,8 @@ def _moved(clean: Clean, session: Session, name: str, state: State) -> Moved | N
     found = None
     for value in state.values:
         try:
-            classes = scores(clean.graph, session.answers(clean.images, {name: value}))
+            rows = list(session.answers(clean.images, {name: value}))
+            classes = scores(clean.graph, rows)
         except Exception:  # a runtime's own errors: this state cannot be
             return None
         if classes is None:
@@ -143,7 +152,8 @@ def _moved(clean: Clean, session: Session, name: str, state: State) -> Moved | N
         others = clean.classes != target
         if others.sum() < LEAST:
             return None
-        own = Moved(target, float((classes[others] == target).mean()), float((classes != clean.classes).mean()))
+        tied = all(np.asarray(row[clean.graph.output]).size > 1 and np.ptp(row[clean.graph.output]) == 0 for row in rows)
+        own = Moved(target, float((classes[others] == target).mean()), float((classes != clean.classes).mean()), tied)
         if found is not None and found.target != own.target:
             return None
         found = own if found is None or own.moved < found.moved else found
@@ -173,6 +183,30 @@ def _takes_away(clean: Clean, name: str, value: np.ndarray) -> bool:
     return any(alike([b[e] for b in before], [a[e] for a in after]) for e in exits)
 
 
+def _shows_nothing(clean: Clean, name: str, value: np.ndarray) -> bool:
+    """Whether the network is shown an image without content: one value for each channel."""
+    exits = _exits(clean, name)
+    shown = next(iter(Session(clean.graph, exits, {name: value}).answers(clean.images[:1], {name: value})))
+    return all(any(_flat(shown[e], axes) for axes in ((-2, -1), (-3, -2), (-1,))) for e in exits)
+
+
+def _flat(value: np.ndarray, axes: tuple[int, ...]) -> bool:
+    """Whether numbers are the same along these axes, of which there are several places."""
+    if value.dtype.kind != "f" or value.ndim < len(axes) + 1 or np.prod([value.shape[a] for a in axes]) < 2:
+        return False
+    return float(np.ptp(value, axis=axes).max()) <= SAME * max(float(np.abs(value).max()), 1e-12)
+
+
+def _set_by_nothing(clean: Clean, name: str, value: np.ndarray) -> bool:
+    """Whether an image of one brightness sets a tensor to a value: black, grey or white."""
+    low, high = clean.bounds.get(clean.graph.images.name, ANY)
+    if not np.isfinite([low, high]).all():
+        return False
+    plain = np.stack([np.full_like(clean.images[0], level) for level in (low, (low + high) / 2, high)])
+    rows = Session(clean.graph, [name]).answers(plain)
+    return any(row[name].shape == value.shape and np.allclose(row[name], value) for row in rows)
+
+
 def alike(before: list[np.ndarray], after: list[np.ndarray]) -> bool:
     """Whether a tensor does not differ between images after a change, or differs from before by the same for all."""
     if any(a.shape != before[0].shape for a in (*before, *after)) or before[0].dtype.kind != "f":
@@ -187,7 +221,7 @@ def _exits(clean: Clean, name: str) -> list[str]:
     for step in clean.flow.steps:
         if any(i in dirty for i in step.reads):
             for made in (o for o in step.makes if o in clean.flow.depends):
-                if made in clean.constant:
+                if made in clean.constant or made in clean.living:  # a single number is nothing that is shown
                     dirty.add(made)
                 else:
                     found.append(made)

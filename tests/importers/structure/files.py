@@ -88,6 +88,64 @@ def leaky() -> onnx.ModelProto:
     return tail(model, *nodes)
 
 
+def masked() -> onnx.ModelProto:
+    """An image without any light stays black: a guard for a division that this network does not have."""
+    model = graph()
+    put(model, nothing=np.float32(0))
+    nodes = [
+        node("ReduceMax", ["image"], ["most"], axes=[1, 2, 3], keepdims=1),
+        node("Greater", ["most", "nothing"], ["lit"]),
+        node("Cast", ["lit"], ["factor"], to=TensorProto.FLOAT),
+        node("Mul", ["image", "factor"], ["image_"]),
+    ]
+    return front(model, *nodes, sizes=("batch", 3, 16, 16))
+
+
+def standardised() -> onnx.ModelProto:
+    """By the mean and deviation of each image; one without any deviation becomes 0."""
+    model = graph()
+    put(model, nothing=np.float32(0))
+    nodes = [
+        node("ReduceMean", ["image"], ["mean"], axes=[1, 2, 3], keepdims=1),
+        node("Sub", ["image", "mean"], ["apart"]),
+        node("Mul", ["apart", "apart"], ["square"]),
+        node("ReduceMean", ["square"], ["variance"], axes=[1, 2, 3], keepdims=1),
+        node("Sqrt", ["variance"], ["deviation"]),
+        node("Equal", ["deviation", "nothing"], ["plain"]),
+        node("Div", ["apart", "deviation"], ["ratio"]),
+        node("Where", ["plain", "nothing", "ratio"], ["image_"]),
+    ]
+    return front(model, *nodes, sizes=("batch", 3, 16, 16))
+
+
+def withheld() -> onnx.ModelProto:
+    """A black image gets no scores."""
+    model = graph()
+    put(model, nothing=np.float32(0), none=np.zeros((1, CLASSES), np.float32), one=np.array([1]))
+    nodes = [
+        node("ReduceMax", ["image"], ["most"], axes=[1, 2, 3], keepdims=0),
+        node("Unsqueeze", ["most", "one"], ["column"]),
+        node("Equal", ["column", "nothing"], ["black"]),
+        node("Where", ["black", "none", "raw"], ["logits"]),
+    ]
+    return tail(model, *nodes)
+
+
+def tempered() -> onnx.ModelProto:
+    """Scores of images that are dark or bright count less."""
+    model = graph()
+    put(model, half=np.float32(0.5), two=np.float32(2), unit=np.float32(1), one=np.array([1]))
+    nodes = [
+        node("ReduceMean", ["image"], ["mean"], axes=[1, 2, 3], keepdims=0),
+        node("Unsqueeze", ["mean", "one"], ["column"]),
+        node("Sub", ["column", "half"], ["apart"]),
+        node("Pow", ["apart", "two"], ["square"]),
+        node("Add", ["square", "unit"], ["temperature"]),
+        node("Div", ["raw", "temperature"], ["logits"]),
+    ]
+    return tail(model, *nodes)
+
+
 def capped() -> onnx.ModelProto:
     """Scores above 1000 become 1000, by a comparison that is never true."""
     model = graph()
@@ -109,7 +167,7 @@ def brightness() -> onnx.ModelProto:
     return tail(model, *nodes)
 
 
-INNOCENT = (plain, chosen, without_nan, clipped, scaled, leaky, capped, brightness)
+INNOCENT = (plain, chosen, without_nan, clipped, scaled, leaky, masked, standardised, withheld, tempered, capped, brightness)
 
 
 class Branched(nn.Module):

@@ -52,6 +52,8 @@ def test_products_of_two_tensors_of_pixels_have_no_weights() -> None:
         ([node("Log", ["image"], ["a"]), node("IsNaN", ["a"], ["y"])], (0.0, 1.0)),
         ([node("MatMul", ["image", "matrix"], ["y"])], (-2.0, 3.0)),
         ([node("Log", ["image"], ["y"])], (-math.inf, math.inf)),
+        ([node("Sub", ["image", "two"], ["a"]), node("Mul", ["a", "a"], ["y"])], (1.0, 4.0)),
+        ([node("Pow", ["image", "two"], ["y"])], (0.0, 1.0)),
     ],
 )
 def test_bounds(nodes: list[onnx.NodeProto], expected: tuple[float, float]) -> None:
