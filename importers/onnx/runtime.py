@@ -94,9 +94,16 @@ def _check_alone(answers: np.ndarray, few: np.ndarray, asked: Callable[[np.ndarr
         return
     for size in AGAIN:
         again = asked(few, size)
-        same = again.shape == answers[: len(few)].shape
-        if not same or float(np.abs(again - answers[: len(few)]).max(initial=0)) > tolerance * float(np.abs(answers).max(initial=0)):
+        before = answers[: len(few)]
+        if again.shape != before.shape or _apart(again, before) > tolerance * float(np.abs(np.nan_to_num(answers)).max(initial=0)):
             raise EvidenceError(f"it answers differently on images {size} at a time; a classifier must answer each image by itself")
+
+
+def _apart(first: np.ndarray, second: np.ndarray) -> float:
+    """The largest difference of two answers; numbers that are none are alike, and far from all others."""
+    with np.errstate(invalid="ignore"):
+        difference = np.where(np.isnan(first) & np.isnan(second) | (first == second), 0, np.abs(first - second))
+    return float(np.nan_to_num(difference, nan=np.inf).max(initial=0))
 
 
 def _asked(session: Any, source: Source, entry: Any, fed: np.ndarray, step: int) -> np.ndarray:
