@@ -9,7 +9,7 @@ from torch import fx
 
 from banscan.errors import ModelError
 from banscan.importers.model import Folding, Input, Neuron, Source, TracedModel, output_node
-from banscan.importers.normal import checks, folding, fusing, gelu, heads, neurons, offsets, penultimate, products, tail
+from banscan.importers.normal import checks, folding, fusing, gelu, heads, neurons, offsets, penultimate, products, scales, tail
 from banscan.importers.normal.constants import scalar
 
 aten = torch.ops.aten
@@ -47,6 +47,7 @@ def _normalised(module: fx.GraphModule, spec: Input, source: Source) -> TracedMo
     foldings: dict[str, Folding] = {}
     folding.fold_constants(module, foldings)
     products.to_linear(module, foldings)
+    scales.bring_forward(module)
     gelu.fuse(module, partial(scalar, module))
     offsets.cancel(module)
     fusing.fuse_bias(module, foldings)
