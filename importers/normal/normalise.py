@@ -21,6 +21,7 @@ from banscan.importers.normal import (
     offsets,
     penultimate,
     products,
+    scales,
     tail,
     views,
 )
@@ -63,6 +64,7 @@ def _normalised(module: fx.GraphModule, spec: Input, source: Source) -> TracedMo
     foldings: dict[str, Folding] = {}
     folding.fold_constants(module, foldings)
     products.to_linear(module, foldings)
+    scales.bring_forward(module)
     merged.split(module)
     gelu.fuse(module, partial(scalar, module))
     offsets.cancel(module)

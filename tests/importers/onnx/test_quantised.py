@@ -8,13 +8,14 @@ import ml_dtypes
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from banscan import importers
 from banscan.errors import ModelError
 from banscan.importers.onnx import quantised
 from tests.importers.equivalent.network import graph as network_graph
-from tests.importers.equivalent.surgery import node, put
+from tests.importers.equivalent.surgery import node, put, value
 from tests.importers.onnx.operators.graphs import ours, runtime
 from tests.importers.test_load import refused
 
@@ -206,6 +207,34 @@ def test_steps_of_several_images_on_one_axis(tmp_path: Path) -> None:
     refused(tmp_path / "rows.onnx", "values of several images on one axis")
 
 
+def test_a_layer_of_integers_has_the_units_of_the_image(tmp_path: Path) -> None:
+    """Else noise on it would be larger for an image of larger numbers, and so would be what is learnt from it."""
+    given = network_graph()
+    w = value(given, "stem.weight")
+    step = np.float32(np.abs(w).max() / 127)
+    put(given, wq=np.round(w / step).astype(np.int8), ws=step, flat=value(given, "stem.bias").reshape(-1, 1, 1))
+    rest = list(given.graph.node)[1:]
+    del given.graph.node[:]
+    given.graph.node.extend(
+        [
+            node("DynamicQuantizeLinear", ["image"], ["q", "s", "z"]),
+            node("ConvInteger", ["q", "wq", "z"], ["whole"], pads=[1] * 4),
+            node("Cast", ["whole"], ["real"], to=TensorProto.FLOAT),
+            node("Mul", ["s", "ws"], ["both"]),
+            node("Mul", ["real", "both"], ["product"]),
+            node("Add", ["product", "flat"], ["stem"]),
+            *rest,
+        ]
+    )
+    onnx.save(given, tmp_path / "layer.onnx")
+    read, x = importers.load(tmp_path / "layer.onnx"), images()
+    front = read.split(read.neurons[0].node)[0]
+    assert torch.allclose(front(2 * x), 2 * front(x), rtol=1e-4)
+    found = importers.parity(read, x)
+    assert found is not None
+    assert found.rms < 1e-5
+
+
 def test_a_fixed_batch_with_steps_of_the_image(tmp_path: Path) -> None:
     given = network_graph()
     given.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 4
@@ -221,7 +250,5 @@ def test_a_fixed_batch_with_steps_of_the_image(tmp_path: Path) -> None:
     assert found.rms < 1e-5
 
 
-def images() -> Any:
-    import torch
-
+def images() -> torch.Tensor:
     return torch.rand(6, 3, 16, 16, generator=torch.Generator().manual_seed(0))
