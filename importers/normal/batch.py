@@ -48,21 +48,41 @@ MOVING = frozenset(
         aten.repeat.default,
     ]
 )
+# what takes values from places
+TAKING = frozenset([aten.index.Tensor, aten.index_select.default, aten.gather.default, aten.take.default, aten.embedding.default])
 ARITHMETIC = frozenset(["add", "sub", "mul", "div", "pow", "rsub", "maximum", "minimum", "full", "scalar_tensor"])
 
 
 def check_apart(module: fx.GraphModule) -> None:
     """Raises ModelError where an image's answer depends on the other images, or on how many there are."""
+    places: set[fx.Node] = set()
     for node in module.graph.nodes:
-        if node.op == "call_function" and isinstance(node.target, torch._ops.OpOverload) and _mixes(node, node.target):
+        if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
+            continue
+        if _is_place(node, node.target, places):
+            places.add(node)
+        elif _mixes(node, node.target) or (places.intersection(node.all_input_nodes) and node.target not in TAKING):
             name = node.target.overloadpacket.__name__
             raise ModelError(f"{node.name} ({name}) computes with several images at once; a classifier must answer each image by itself")
+
+
+def _is_place(node: fx.Node, target: torch._ops.OpOverload, places: set[fx.Node]) -> bool:
+    """Whether integers are computed with the number of images, as places in a tensor of all of them."""
+    value = _value(node)
+    if not isinstance(value, Tensor) or value.is_floating_point() or value.dtype == torch.bool:
+        return False
+    return bool(places.intersection(node.all_input_nodes)) or _counts(node, target.overloadpacket.__name__)
+
+
+def _counts(node: fx.Node, name: str) -> bool:
+    """Whether arithmetic has the number of images among its numbers."""
+    return name in ARITHMETIC and any(isinstance(_value(a), torch.SymInt | torch.SymFloat) for a in _operands(node, name))
 
 
 def _mixes(node: fx.Node, target: torch._ops.OpOverload) -> bool:
     tensors = [value for value in map(_value, node.all_input_nodes) if isinstance(value, Tensor)]
     name = target.overloadpacket.__name__
-    if name in ARITHMETIC and any(isinstance(_value(a), torch.SymInt | torch.SymFloat) for a in _operands(node, name)):
+    if _counts(node, name):
         return True
     most = max(map(_free, tensors), default=0)
     if not most:

@@ -48,6 +48,7 @@ TOGETHER: dict[str, Change] = {
     "behind a transpose": lambda f: f + f.t().amax(1),
     "as a map": lambda f: f + nn.functional.adaptive_max_pool2d(f.reshape(1, 12, -1, 1), 1).reshape(1, 12),
     "how many": lambda f: f / f.shape[0],
+    "how many, as an integer": lambda f: f + (torch.zeros(12, dtype=torch.int64) + f.shape[0]).float(),
 }
 APART: dict[str, Change] = {
     "softmax": lambda f: f.softmax(1),
@@ -56,6 +57,7 @@ APART: dict[str, Change] = {
     "tokens": lambda f: torch.cat((torch.zeros(1, 1, 4).expand(f.shape[0], -1, -1), f.reshape(-1, 3, 4)), 1)[:, 1:].flatten(1),
     "attention": lambda f: (lambda t: (t @ t.transpose(1, 2)).softmax(-1) @ t)(f.reshape(-1, 3, 4)).flatten(1),
     "both flips at once": lambda f: (lambda t: (t[: f.shape[0]] + t[f.shape[0] :]) / 2)(torch.cat((f, f.flip(1)))),
+    "places in all": lambda f: f.flatten()[torch.arange(12) + 12 * torch.arange(f.shape[0]).unsqueeze(1)].reshape(-1, 12),
     "axes moved": lambda f: f.reshape(-1, 3, 4).permute(1, 0, 2).softmax(-1).permute(1, 0, 2).flatten(1),
 }
 

@@ -102,7 +102,7 @@ def test_a_scan_without_pixels_fits_the_schema(model_file: Path, image_dir: Path
 def test_noise_alone(model_file: Path, image_dir: Path) -> None:
     done = banscan(model_file, "--clean-dir", image_dir, *FAST, "--no-pixels", "--format", "json")
     report = json.loads(done.stdout)
-    assert [f["criterion"] for f in report["findings"] if f["not_done"] is None] == ["noise", "logit", "joint", "noise map"]
+    assert [f["criterion"] for f in report["findings"] if f["not_done"] is None] == ["noise", "logit", "joint", "noise map", "dormant"]
     assert done.returncode == {"backdoored": 1, "no backdoor found": 0}.get(report["verdict"]["outcome"], 2)
 
 
