@@ -226,7 +226,7 @@ def carried(graph: fx.Graph, cut: fx.Node, stand_in: fx.Node, rows: fx.Node, end
 
     def carry(node: fx.Node) -> fx.Node:
         if node not in mapped:
-            if node.target is aten.sym_size.int and (node.args[1] == 0 or _is_batch(node)):
+            if node.target is aten.sym_size.int and (node.args[1] == 0 or is_batch(node)):
                 mapped[node] = graph.call_function(aten.sym_size.int, (rows, batch))
                 mapped[node].meta["val"] = node.meta.get("val")
             elif node.op == "placeholder":
@@ -240,7 +240,7 @@ def carried(graph: fx.Graph, cut: fx.Node, stand_in: fx.Node, rows: fx.Node, end
     return carry(end)
 
 
-def _is_batch(node: fx.Node) -> bool:
+def is_batch(node: fx.Node) -> bool:
     """Whether a size is the free batch itself."""
     size = node.meta.get("val")
     return isinstance(size, torch.SymInt) and bool(size.node.expr.is_Symbol)

@@ -42,6 +42,7 @@ def _half(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _quantised(source: Source, model: onnx.ModelProto, kind: str, images: np.ndarray) -> onnx.ModelProto:
+    runtime.loaded()  # before anything of it is imported: its reports to its makers are off
     from onnxruntime import quantization
 
     opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
@@ -74,10 +75,11 @@ def _reader(source: Source, plain: Path, images: np.ndarray) -> Any:
 
 
 def _feeds(source: Source, plain: Path, images: np.ndarray) -> Iterator[dict[str, Any]]:
-    from onnxruntime import InferenceSession
-
-    entries = InferenceSession(str(plain), providers=["CPUExecutionProvider"]).get_inputs()
-    entry = next((e for e in entries if e.name == source.image), entries[0])
+    onnxruntime, options = runtime.loaded()
+    session = onnxruntime.InferenceSession(str(plain), options, providers=["CPUExecutionProvider"])
+    entry = runtime.entry_of(session, source)
     fed, step = runtime.placed(entry, images), source.batch or 1
     for start in range(0, len(fed) - step + 1, step):
-        yield {entry.name: fed[start : start + step]} | {e.name: runtime.nothing(e, step) for e in entries if e is not entry}
+        yield {entry.name: fed[start : start + step]} | {
+            e.name: runtime.nothing(e, step) for e in session.get_inputs() if e.name != entry.name
+        }

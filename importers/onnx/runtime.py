@@ -51,8 +51,7 @@ def run(source: Source, images: np.ndarray) -> np.ndarray:
     # as the file has it: what onnxruntime makes of whole groups of these nodes rounds elsewhere, and saturates on x86 without VNNI
     options.add_session_config_entry("session.disable_quant_qdq", "1")
     session = _session(onnxruntime, source, model, options)
-    entries = session.get_inputs()
-    entry = next((e for e in entries if e.name == source.image), entries[0])
+    entry = entry_of(session, source)
     fed = placed(entry, images)
 
     def asked(images: np.ndarray, step: int) -> np.ndarray:
@@ -67,6 +66,12 @@ def run(source: Source, images: np.ndarray) -> np.ndarray:
     if source.batch is None:
         _check_alone(answers, fed[: sum(AGAIN)], asked, 1e-3 if source.precision == "float32" else 5e-2)
     return answers
+
+
+def entry_of(session: Any, source: Source) -> Any:
+    """The input of a session that takes the images."""
+    entries = session.get_inputs()
+    return next((e for e in entries if e.name == source.image), entries[0])
 
 
 def loaded() -> tuple[Any, Any]:

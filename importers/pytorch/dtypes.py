@@ -30,6 +30,11 @@ DTYPES = (
 )
 
 
+def _kind(dtype: Any) -> torch.dtype:
+    """A type, given as such or by TorchScript's number."""
+    return dtype if isinstance(dtype, torch.dtype) else DTYPES[dtype]
+
+
 @dataclass(frozen=True)
 class Types:
     """How types of floating-point numbers are held.
@@ -48,7 +53,7 @@ class Types:
         Raises:
             ModelError: complex or quantised numbers.
         """
-        kind: torch.dtype = dtype if isinstance(dtype, torch.dtype) else DTYPES[dtype]
+        kind = _kind(dtype)
         if kind.is_complex or kind in (torch.qint8, torch.quint8, torch.qint32):
             raise ModelError(f"its code computes with {str(kind).removeprefix('torch.')}, which is not read")
         narrow = kind.is_floating_point and (kind == self.own or kind.itemsize < torch.float32.itemsize)
@@ -56,7 +61,7 @@ class Types:
 
     def rounded(self, x: Tensor, dtype: Any) -> Tensor:
         """A tensor as it is held, with the values of a narrower type than the file's own."""
-        kind: torch.dtype = dtype if isinstance(dtype, torch.dtype) else DTYPES[dtype]
+        kind = _kind(dtype)
         if self.exact or not kind.is_floating_point or kind == self.own or kind.itemsize >= torch.float32.itemsize:
             return x
         return x.to(kind).float()
@@ -69,7 +74,7 @@ class Types:
         if not isinstance(x, bool | int | float):
             return x
         if wanted.is_floating_point:
-            return torch.tensor(x, dtype=dtype if isinstance(dtype, torch.dtype) else DTYPES[dtype]).item()
+            return torch.tensor(x, dtype=_kind(dtype)).item()
         return bool(x) if wanted == torch.bool else math.trunc(x)
 
     def number(self, x: Any) -> int:

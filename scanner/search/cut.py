@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, fx
 
 from banscan.importers import Neuron, TracedModel, attribute_named
+from banscan.importers.model import is_batch
 from banscan.kernels import noisy_conv, noisy_linear, perturb, units
 from banscan.scanner.search import noisy_layers
 from banscan.scanner.search.fusion import Fusion, fusion
@@ -182,7 +183,7 @@ def _still(halves: _Halves, node: fx.Node, *, plain: bool) -> fx.Node:
     place = rows(node) if _is_data(node) else None
     if node.op == "get_attr" or place is None:
         if node not in known:
-            if node.target is aten.sym_size.int and _counts_images(node):
+            if node.target is aten.sym_size.int and is_batch(node):
                 known[node] = behind.call_function(noisy_layers.batch, (halves.noise,))
             else:
                 known[node] = behind.node_copy(node, lambda n: _still(halves, n, plain=False))
@@ -194,12 +195,6 @@ def _still(halves: _Halves, node: fx.Node, *, plain: bool) -> fx.Node:
             halves, behind.call_function(noisy_layers.repeated, (_across(halves, halves.front[node], place), halves.noise)), place
         )
     return known[node]
-
-
-def _counts_images(node: fx.Node) -> bool:
-    """Whether a size is the number of images itself."""
-    size = node.meta.get("val")
-    return isinstance(size, torch.SymInt) and bool(size.node.expr.is_Symbol)
 
 
 def _whole(halves: _Halves, value: fx.Node, place: Rows) -> fx.Node:
