@@ -6,6 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bench.zoo.convnext import ConvNeXt
+from bench.zoo.mobile import EfficientNet, MobileNetV2
+
 
 class Block(nn.Module):
     """The basic residual block of He et al. 2016."""
@@ -197,4 +200,7 @@ BUILDERS: dict[str, Callable[[int, int], nn.Module]] = {
     "densenet121": DenseNet121,
     "plainresnet18": PlainResNet18,
     "vit": ViT,
+    "mobilenetv2": MobileNetV2,
+    "efficientnet": EfficientNet,
+    "convnext": ConvNeXt,
 }
