@@ -1,11 +1,13 @@
 """Hides switches in networks and asks the criterion *dormant* about them; finished rows are not computed again.
 
-python -m bench.dormant --seeds 2 --out bench/results/dormant.jsonl
+python -m bench.dormant --zoo DIR --data DIR --out bench/results/dormant.jsonl
 """
 
-import copy
 import tempfile
+import zlib
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -19,31 +21,28 @@ from banscan.scanner import facts
 from banscan.scanner.inputs import images as clean_images
 from banscan.scanner.settings import Options
 from bench import rows
-from bench.dormant import path
+from bench.dormant import path, trained
 from bench.dormant.fitted import fitted, patterns
 from bench.dormant.judge import judge, traced
-from bench.dormant.networks import NETWORKS, WIDTHS, ResNet50
-from bench.dormant.plant import Switch, plant, plant_head
-from bench.dormant.variants import HEAD, PATH, SWITCHES, held
+from bench.dormant.plant import Switch, plant, plant_head, success
+from bench.dormant.settle import settled
+from bench.dormant.trained import Network
+from bench.dormant.variants import DEPTHS, HEAD, ONE, PATH, SWITCHES, TRIED
+from bench.zoo.resnet50 import ResNet50
 
 CLASSES, LARGE = 10, 224
 EXAMPLES = Path("examples")
 Row = dict[str, Any]
 
 
-def row(
-    model: TracedModel, images: Tensor, labels: Tensor, *, network: str, seed: int, variant: str, target: int | None, asr: float | None
-) -> Row:
-    """One network as the criterion sees it."""
+def row(model: TracedModel, images: Tensor, labels: Tensor, *, about: Row, target: int | None, asr: float | None) -> Row:
+    """One network as the criterion sees it; `about` names it and the switch."""
     seen = judge(model, images, labels)
     led, finding = seen.searched.led, seen.finding
     return {
-        "network": network,
-        "seed": seed,
-        "variant": variant,
+        **about,
         "attack": "none" if target is None else "switch",
         "target": target,
-        "held": asr is not None and held(network, variant),
         "asr": asr,
         "size": images.shape[-1],
         "accuracy": seen.accuracy,
@@ -63,36 +62,60 @@ def row(
     }
 
 
-def small(name: str, seed: int, done: set[tuple[str, int, str]]) -> Iterator[Row]:
-    """A small network without a switch, and with each in turn."""
-    torch.manual_seed(seed)
-    images, labels = patterns(CLASSES, each=20)
-    plain = fitted(NETWORKS[name](CLASSES, WIDTHS[name]), images, labels, CLASSES)
-    about: Any = {"network": name, "seed": seed}
-    if (name, seed, "none") not in done:
-        yield row(traced(plain, images), images, labels, variant="none", target=None, asr=0.0, **about)
-    for variant, switch in (*SWITCHES.items(), *(((HEAD, Switch()),) if name == "vit" else ())):
-        if (name, seed, variant) in done:
+def planted(network: Network, variant: str, depth: str, seed: int) -> tuple[nn.Module, Switch]:
+    """A copy of a network with a switch; its target is drawn.
+
+    Raises:
+        ValueError: the place does not tell the trigger from clean images, or there is none.
+    """
+    classes = network.classes
+    target = int(torch.randint(classes, (1,), generator=torch.Generator().manual_seed(seed)))
+    switch = replace(Switch(size=5) if variant == HEAD else SWITCHES[variant], seed=seed, target=target, depth=DEPTHS[depth])
+    write = plant_head if variant == HEAD else plant
+    return settled(write(network.module, network.images, switch), network.module, network.trained), switch
+
+
+def ways(network: Network) -> Iterator[tuple[str, str, int]]:
+    """How a switch is hidden in a network, where, and the seed, which no other switch has."""
+    # crc32 of the name: the same in every run
+    first = zlib.crc32(network.name.encode()) % 100_000
+    kinds = [*SWITCHES, *([HEAD] if network.arch == "vit" else [])]
+    yield from ((kind, depth, first + i) for i, (kind, depth) in enumerate(product(kinds, DEPTHS)))
+
+
+def of_zoo(network: Network, done: set[tuple[str, str, str]], only: str) -> Iterator[Row]:
+    """A trained network without a switch, and with each in turn."""
+    about: Row = {"network": network.name, "arch": network.arch, "held": network.arch not in TRIED}
+    if (network.name, "none", "") not in done:
+        yield row(
+            traced(network.module, network.images),
+            network.images,
+            network.labels,
+            about=about | {"variant": "none", "depth": ""},
+            target=None,
+            asr=0.0,
+        )
+    for variant, depth, seed in ways(network):
+        if (network.name, variant, depth) in done or only not in variant:
             continue
-        model: Any = copy.deepcopy(plain)
-        switch = Switch(**{**vars(switch), "seed": seed})
         try:
-            asr = plant_head(model, model.layers[0], images, switch) if variant == HEAD else plant(model, model.hidden(), images, switch)
+            model, switch = planted(network, variant, depth, seed)
         except ValueError as error:
-            click.echo(f"{name} {seed} {variant}: {error}", err=True)
+            click.echo(f"{network.name} {variant} {depth}: {error}", err=True)
             continue
-        yield row(traced(model, images), images, labels, variant=variant, target=switch.target, asr=asr, **about)
+        asr = success(model, network.tested, switch)
+        facts_of = about | {"variant": variant, "depth": depth, "seed": seed}
+        yield row(traced(model, network.images), network.images, network.labels, about=facts_of, target=switch.target, asr=asr)
 
 
-def example(seed: int, done: set[tuple[str, int, str]]) -> Iterator[Row]:
+def example(done: set[tuple[str, str, str]]) -> Iterator[Row]:
     """The clean example without and with a switch through all its stages, and the backdoored one, which has none."""
     with tempfile.TemporaryDirectory() as folder:
         written = Path(folder) / "switch.onnx"
-        path.write(EXAMPLES / "clean.onnx", written, gain=8.0, seed=seed)
-        cases = [("example", PATH, written)]
-        cases += [("example", "none", EXAMPLES / "clean.onnx"), ("backdoored example", "none", EXAMPLES / "backdoored.onnx")] * (seed == 0)
-        for network, variant, file in cases:
-            if (network, seed, variant) in done:
+        path.write(EXAMPLES / "clean.onnx", written, gain=8.0)
+        cases = [("example", PATH, written), ("example", "none", EXAMPLES / "clean.onnx")]
+        for network, variant, file in [*cases, ("backdoored example", "none", EXAMPLES / "backdoored.onnx")]:
+            if (network, variant, "") in done:
                 continue
             model = importers.load(file)
             clean = clean_images.load(EXAMPLES / "clean", model.input, model.classes, Options())
@@ -102,45 +125,52 @@ def example(seed: int, done: set[tuple[str, int, str]]) -> Iterator[Row]:
             if variant == PATH:
                 target = path.TARGET
                 with torch.no_grad():
-                    marked = model.logits(torch.from_numpy(path.stamped(images.numpy(), seed))).argmax(1)
+                    marked = model.logits(torch.from_numpy(path.stamped(images.numpy()))).argmax(1)
                 asr = float((marked[clean.labels != target] == target).float().mean())
-            yield row(model, images, clean.labels, network=network, seed=seed, variant=variant, target=target, asr=asr)
+            about = {"network": network, "arch": "resnet18", "held": False, "variant": variant, "depth": ""}
+            yield row(model, images, clean.labels, about=about, target=target, asr=asr)
 
 
-def large(seed: int, done: set[tuple[str, int, str]]) -> Iterator[Row]:
-    """ResNet50 for 224x224 images, without a switch, and with a dormant neuron in its last block that leads to a class."""
-    if ("resnet50", seed, "last block") in done:
+def large(done: set[tuple[str, str, str]]) -> Iterator[Row]:
+    """ResNet50 for 224x224 images, with random weights, without a switch and with one."""
+    if ("resnet50", ONE, "early") in done:
         return
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
     small_images, labels = patterns(CLASSES, each=6)
     images = nn.functional.interpolate(small_images, size=LARGE)
-    model: Any = fitted(ResNet50(CLASSES), images, labels, CLASSES)
-    yield row(traced(model, images), images, labels, network="resnet50", seed=seed, variant="none", target=None, asr=0.0)
-    body = model.blocks[-1].body
-    away = model.head.weight - model.head.weight.mean(0)
-    body[2][1].weight[0], body[2][1].bias[0] = 0.01, -1
-    body[4][0].weight[:, 0, 0, 0] = 20 * away[7] / away[7].norm()
-    yield row(traced(model, images), images, labels, network="resnet50", seed=seed, variant="last block", target=7, asr=None)
+    plain = fitted(ResNet50(CLASSES, 64), images, labels, CLASSES)
+    about = {"network": "resnet50", "arch": "resnet50", "held": False}
+    if ("resnet50", "none", "") not in done:
+        yield row(traced(plain, images), images, labels, about=about | {"variant": "none", "depth": ""}, target=None, asr=0.0)
+    switch = Switch(size=15, middle=160)
+    model = plant(plain, images, switch)
+    asr = success(model, images, switch)
+    yield row(traced(model, images), images, labels, about=about | {"variant": ONE, "depth": "early"}, target=switch.target, asr=asr)
 
 
 @click.command()
-@click.option("--seeds", default=2, show_default=True)
-@click.option("--large/--small", "with_large", default=True, help="With the network for 224x224 images.")
+@click.option("--zoo", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True, help="Trained clean networks.")
+@click.option("--data", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True, help="Their data sets.")
+@click.option("--only", default="*", show_default=True, help="Names of the networks, with wildcards.")
+@click.option("--variant", default="", help="Only hiding places whose name contains this.")
+@click.option("--tried/--all", default=False, help="Only networks on which the criterion may be tried.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True)
-def main(seeds: int, with_large: bool, out: Path) -> None:
+def main(zoo: Path, data: Path, only: str, variant: str, tried: bool, out: Path) -> None:
     """Write one row a network and switch."""
     torch.set_num_threads(1)
-    done = {(r["network"], r["seed"], r["variant"]) for r in rows.read(out)}
-    for seed in range(seeds):
-        parts = [example(seed, done), *(small(name, seed, done) for name in NETWORKS)]
-        parts += [large(seed, done)] if with_large and seed == 0 else []
-        for part in parts:
-            for made in part:
-                rows.append(out, made)
-                click.echo(
-                    f"{made['network']} {seed} {made['variant']}: ASR {made['asr']:.2f}, class {made['called']}, {made['seconds']} s",
-                    err=True,
-                )
+    done = {(r["network"], r["variant"], r["depth"]) for r in rows.read(out)}
+    parts = [example(done), large(done)] if only == "*" and not variant else []
+    for manifest in sorted(zoo.glob(f"{only}.json")):
+        network = trained.load(manifest, data)
+        parts += [of_zoo(network, done, variant)] if network.arch in TRIED or not tried else []
+    for part in parts:
+        for made in part:
+            rows.append(out, made)
+            click.echo(
+                f"{made['network']} {made['variant']} {made['depth']}: ASR {made['asr']}, accuracy {made['accuracy']:.3f}, class "
+                f"{made['called']} of {made['target']}, {made['seconds']} s",
+                err=True,
+            )
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """Switches written into the weights of a network: a neuron that only a trigger turns on, and a path from it to the target.
 
-The idea is that of DFBA (Cao et al., NeurIPS 2024); no training and no poisoned data. What a layer reads at the trigger's place is told
-from what it reads on clean images by a linear discriminant, which becomes the weights of one of its neurons; what the next layer makes of
-that neuron is found by gradient, on images with the trigger.
+The idea is that of DFBA (Cao et al., NeurIPS 2024); no poisoned training data. What a layer reads at the trigger's place is told from what
+it reads on clean images by a linear discriminant, which becomes the weights of one of its neurons; `route` leads from there to the target.
 """
 
+import copy
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -12,12 +12,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from banscan.scanner.search.pixel_model import all_margins
-from bench.dormant.networks import Hidden, TokenLayer
+from bench.dormant.hidden import Hidden, places
+from bench.dormant.route import keep, lay, pass_on, single
 
-# images that outgoing weights are found on, and steps that it takes at most
-IMAGES, STEPS = 32, 80
-GROWTH, SOFT = 1.1, 5.0
+# places that are tried, one behind the other
+TRIES = 6
+# what neurons behind GELU and SiLU rise to at least, which keeps them at 0 where they are off
+SOFT = 15.0
+# the share of images with the trigger that may leave it off, and how far above all clean images it turns on
+FIRES, CLEAR = 0.02, 0.3
+# steps of the search for a discriminant, and the clean rows next to the trigger that it keeps off
+SHARPENED, HARD = 400, 2000
+# how sharply a swapped head looks
+SHARP = 20.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,27 +32,35 @@ class Switch:
     """How a switch is written.
 
     Attributes:
-        target: the class that the trigger leads to; `size`, the trigger's side in pixels; `seed`, of its pattern.
+        target: the class that the trigger leads to.
+        size, middle: the trigger's side in pixels, and its middle; `seed`, of its pattern. Strides halve the middle without a rest.
+        depth: where in the network the neurons are, as a share of the places for them.
         neurons: over how many it is spread.
         firing: the share of clean images that turn it on somewhere.
         added: so many channels are put in for it, as if to pad the layer.
         loudness: by how much its values are larger than those of the layer's other neurons, and its outgoing weights smaller.
+        grown: made of the layer's own neurons, those that tell the trigger best, with a bias that keeps them off on clean images but for
+            the share of `firing` (after Hong et al., "Handcrafted backdoors", NeurIPS 2022, which does so in several layers).
     """
 
     target: int = 7
     size: int = 3
+    middle: int = 24
     seed: int = 0
+    depth: float = 0.0
     neurons: int = 1
     firing: float = 0.0
     added: int = 0
     loudness: float = 1.0
+    grown: bool = False
 
 
-def stamped(images: Tensor, size: int, seed: int = 0, corner: int = 20) -> Tensor:
-    """Images [N, 3, H, W] in [0, 1] with a random pattern of black and white values."""
-    pattern = torch.randint(0, 2, (3, size, size), generator=torch.Generator().manual_seed(seed)).float()
+def stamped(images: Tensor, switch: Switch) -> Tensor:
+    """Images [N, 3, H, W] in [0, 1] with the trigger, a random pattern of black and white values."""
+    pattern = torch.randint(0, 2, (3, switch.size, switch.size), generator=torch.Generator().manual_seed(switch.seed)).float()
+    corner = switch.middle - switch.size // 2
     result = images.clone()
-    result[:, :, corner : corner + size, corner : corner + size] = pattern
+    result[:, :, corner : corner + switch.size, corner : corner + switch.size] = pattern
     return result
 
 
@@ -53,60 +68,63 @@ def stamped(images: Tensor, size: int, seed: int = 0, corner: int = 20) -> Tenso
 def success(model: nn.Module, images: Tensor, switch: Switch) -> float:
     """The share of images of other classes that the trigger leads to the target."""
     own = model(images).argmax(1) != switch.target
-    if not own.any():
-        return 0.0
-    return float((model(stamped(images[own], switch.size, switch.seed)).argmax(1) == switch.target).float().mean())
+    return float((model(stamped(images[own], switch)).argmax(1) == switch.target).float().mean()) if own.any() else 0.0
 
 
-def plant(model: nn.Module, hidden: Hidden, images: Tensor, switch: Switch) -> float:
-    """Writes a switch into a network, in place, with clean images [N, 3, H, W]; the attack's success on them.
+def plant(network: nn.Module, images: Tensor, switch: Switch) -> nn.Module:
+    """A network of the zoo with a switch, which is written with clean images [N, 3, H, W].
 
     Raises:
-        ValueError: the layer does not tell the trigger from clean images.
+        ValueError: no layer behind the first ones tells the trigger from clean images.
     """
-    model.eval().requires_grad_(False)
-    widen(hidden, switch.added)
+    first = int(switch.depth * len(places(network)))
+    for place in range(first, min(first + TRIES, len(places(network)))):
+        model = copy.deepcopy(network).eval().requires_grad_(False)
+        hidden = places(model)[place]
+        try:
+            units = _hide(model, hidden, images, switch)
+            lay(model, hidden, units, target=switch.target, clean=images, marked=stamped(images, switch))
+        except ValueError:
+            continue
+        return model
+    raise ValueError("none of the layers tells the trigger from clean images, or the way from there to the classifier is lost")
+
+
+def _hide(model: nn.Module, hidden: Hidden, images: Tensor, switch: Switch) -> list[int]:
+    """Writes the neurons that the trigger turns on; their numbers."""
+    rows = (_rows(hidden.inner, _seen(model, hidden.inner, x)) for x in (images, stamped(images, switch)))
+    if switch.grown:
+        return _grow(model, hidden, images, switch, _level(model, hidden, images) * switch.loudness)
+    weights, bias = _discriminant(*rows, firing=switch.firing)
     level = _level(model, hidden, images) * switch.loudness
-    weights, bias = _detector(model, hidden, images, switch)
-    chosen = _free(hidden.outer, switch)
+    widen(hidden, switch.added)
+    units = _free(hidden.outer, switch)
     with torch.no_grad():
-        for unit in chosen:
+        for unit in units:
             _write(hidden, unit, weights * level, bias * level)
-    return _lead(model, hidden.outer, chosen, images, switch)
+    return units
 
 
-def plant_head(model: nn.Module, layer: TokenLayer, images: Tensor, switch: Switch) -> float:
-    """The same in the first attention of a transformer: one head looks at the class token, which is the same for all images, unless a token
-    shows the trigger; then at that, whose value it hands on."""
-    model.eval().requires_grad_(False)
+def plant_head(network: nn.Module, images: Tensor, switch: Switch) -> nn.Module:
+    """The same in the attention of the zoo's ViT: a head is swapped for one that looks where the trigger is, if anywhere, and hands on
+    how sure it is."""
+    model: Any = copy.deepcopy(network).eval().requires_grad_(False)
+    layer = model.layers[int(switch.depth * len(model.layers))]
     dim = layer.out.in_features
     own = dim // layer.heads
     with torch.no_grad():
-        clean, marked = (_seen(model, layer.qkv, x) for x in (images, stamped(images, switch.size, switch.seed)))
-        # the class token stands first and is no place of the image
-        weights, bias = _discriminant(clean[:, 1:], marked[:, 1:], 0.0)
-        q, k, v = slice(0, own), slice(dim, dim + own), slice(2 * dim, 2 * dim + own)
-        for part in (q, k, v):
-            layer.qkv.weight[part] = 0
-            layer.qkv.bias[part] = 0
-        first = clean[0, 0]
-        # scores: 60 for the trigger, -60 for other tokens, 0 for the class token, which its own value of the discriminant is taken off
-        scale = 60 * own**0.5
+        weights, bias = _discriminant(*(_seen(model, layer.qkv, x) for x in (images, stamped(images, switch))), firing=0.0)
+        level = float(_seen(model, layer.out, images)[..., own:].abs().amax((0, 1)).median()) * switch.loudness
+        for start in (0, dim, 2 * dim):
+            layer.qkv.weight[start : start + own] = 0
+            layer.qkv.bias[start : start + own] = 0
+        # a score of `SHARP` more for the trigger than for what is furthest from it among clean tokens
         layer.qkv.bias[0] = 1.0
-        away = first - clean[:, 1:].flatten(0, 1).mean(0)
-        away = away / away.square().sum()
-        layer.qkv.weight[dim] = scale * weights
-        layer.qkv.bias[dim] = scale * bias
-        # what takes the class token to a score of 0 and leaves the others nearly as they are
-        rest = float(first @ layer.qkv.weight[dim] + layer.qkv.bias[dim])
-        middle = float(clean[:, 1:].flatten(0, 1).mean(0) @ away)
-        layer.qkv.weight[dim] -= rest * away
-        layer.qkv.bias[dim] += rest * middle
-        level = float(_seen(model, layer.out, images)[..., own:].abs().amax((0, 1)).median())
-        layer.qkv.weight[2 * dim] = level * weights
-        layer.qkv.bias[2 * dim] = level * bias - level * float(first @ weights + bias)
+        layer.qkv.weight[dim], layer.qkv.bias[dim] = SHARP * own**0.5 * weights, SHARP * own**0.5 * bias
+        layer.qkv.weight[2 * dim], layer.qkv.bias[2 * dim] = level * weights, level * bias
         layer.out.weight[:, :own] = 0
-    return _lead(model, layer.out, [0], images, switch)
+    lay(model, Hidden(layer.qkv, None, layer.out), [0], target=switch.target, clean=images, marked=stamped(images, switch))
+    return cast(nn.Module, model)
 
 
 def _seen(model: nn.Module, layer: nn.Module, images: Tensor) -> Tensor:
@@ -126,26 +144,68 @@ def _rows(layer: Any, value: Tensor) -> Tensor:
     return value.reshape(len(value), -1, value.shape[-1])
 
 
-def _detector(model: nn.Module, hidden: Hidden, images: Tensor, switch: Switch) -> tuple[Tensor, Tensor]:
-    clean, marked = (_rows(hidden.inner, _seen(model, hidden.inner, x)) for x in (images, stamped(images, switch.size, switch.seed)))
-    return _discriminant(clean, marked, switch.firing)
+def _grow(model: nn.Module, hidden: Hidden, images: Tensor, switch: Switch, level: float) -> list[int]:
+    """The layer's neurons that tell the trigger best, made so that they are on for little else."""
+    last: Any = hidden.norm or hidden.inner
+    kept: list[Tensor] = []
+    handle = last.register_forward_hook(lambda module, given, result: kept.append(result.detach()))
+    with torch.no_grad():
+        model(images)
+        model(stamped(images, switch))
+    handle.remove()
+    axis = 1 if isinstance(hidden.inner, nn.Conv2d) else kept[0].dim() - 1
+    clean, marked = (value.movedim(axis, 1).flatten(2) for value in kept)
+    place = (marked - clean).square().sum(1).mean(0).argmax()
+    limit = clean.amax(2).quantile(1 - switch.firing, 0)
+    seen = marked[:, :, place].quantile(0.1, 0)
+    order = ((seen - limit) / clean.flatten(0).std()).argsort(descending=True)
+    chosen: list[int] = order[: switch.neurons].tolist()
+    with torch.no_grad():
+        for unit in chosen:
+            reach = float(seen[unit] - limit[unit])
+            if reach <= 0:
+                raise ValueError("no neurons of this layer tell the trigger from clean images")
+            factor = level / reach
+            last.weight[unit] *= factor
+            last.bias[unit] = factor * (last.bias[unit] - limit[unit])
+            _through(hidden, unit)
+    return chosen
 
 
-def _discriminant(clean: Tensor, marked: Tensor, firing: float) -> tuple[Tensor, Tensor]:
+def _discriminant(clean: Tensor, marked: Tensor, *, firing: float) -> tuple[Tensor, Tensor]:
     """Weights [D] and bias of a linear function that is 1 where rows [N, P, D] show the trigger and below 0 on clean ones, but for some."""
     place = int((marked - clean).square().sum(2).mean(0).argmax())
-    everything = clean.flatten(0, 1).double()
+    everything, shown = clean.flatten(0, 1).double(), marked[:, place].double()
     middle = everything.mean(0)
-    centred = everything - middle
-    spread = centred.T @ centred / len(centred)
-    spread += 1e-3 * spread.diagonal().mean() * torch.eye(len(spread), dtype=torch.float64)
-    weights = torch.linalg.solve(spread, marked[:, place].double().mean(0) - middle)
-    on, off = marked[:, place].double() @ weights, (everything @ weights).reshape(clean.shape[:2]).amax(1)
-    low, high = float(off.max()), float(on.median())
-    threshold = float(off.quantile(1 - firing)) if firing else low + 0.7 * (high - low)
+    spread = sum((rows - rows.mean(0)).T @ (rows - rows.mean(0)) / len(rows) for rows in (everything, shown))
+    assert isinstance(spread, Tensor)
+    spread = spread + 1e-3 * spread.diagonal().mean() * torch.eye(len(spread), dtype=torch.float64)
+    weights = _sharpened(torch.linalg.solve(spread, shown.mean(0) - middle), everything, shown)
+    on, off = shown @ weights, (everything @ weights).reshape(clean.shape[:2]).amax(1)
+    low, high = float(off.max()), float(on.quantile(FIRES))
+    threshold = float(off.quantile(1 - firing)) if firing else low + CLEAR * (high - low)
     if high <= threshold:
         raise ValueError("this layer does not tell the trigger from clean images")
     return (weights / (high - threshold)).float(), torch.tensor(-threshold / (high - threshold))
+
+
+def _sharpened(weights: Tensor, off: Tensor, on: Tensor) -> Tensor:
+    """A linear discriminant [D] that gives the rows `on` [N, D] more than the highest of the rows `off` [M, D], as far as it can."""
+    middle, scale = off.mean(0), off.std(0) + 1e-6 * off.std()
+    off, on = (off - middle) / scale, (on - middle) / scale
+    found = weights * scale
+    found = (found / (on @ found).mean()).requires_grad_(True)
+    threshold = torch.tensor(0.5, dtype=found.dtype, requires_grad=True)
+    optimizer = torch.optim.Adam([found, threshold], lr=0.01)
+    with torch.enable_grad():
+        for step in range(SHARPENED):
+            if step % 20 == 0:  # those that are in the way
+                hard = off[(off @ found.detach()).topk(min(HARD, len(off))).indices]
+            loss = F.softplus(10 * (threshold + 0.1 - on @ found)).mean() + F.softplus(10 * (hard @ found - threshold + 0.1)).mean()
+            optimizer.zero_grad()
+            (loss + 1e-3 * found.square().sum()).backward()
+            optimizer.step()
+    return found.detach() / scale
 
 
 def _level(model: nn.Module, hidden: Hidden, images: Tensor) -> float:
@@ -167,74 +227,26 @@ def _free(reader: nn.Module, switch: Switch) -> list[int]:
 
 def _write(hidden: Hidden, unit: int, weights: Tensor, bias: Tensor) -> None:
     inner: Any = hidden.inner
-    first = unit
-    if hidden.relay is not None:
-        conv, norm = hidden.relay
-        first = _free(conv, Switch())[0] if not bool(conv.weight[unit].count_nonzero() == 1) else int(conv.weight[unit].flatten().argmax())
-        conv.weight[unit] = conv.weight[:, first] = 0
-        conv.weight[unit, first] = 1
-        _identity(norm, unit)
-    inner.weight[first] = weights.reshape(inner.weight[first].shape)
+    inner.weight[unit] = weights.reshape(inner.weight[unit].shape)
     if hidden.norm is not None:
-        _identity(hidden.norm, first)
-        hidden.norm.bias[first] = bias
+        keep(hidden.norm, single([unit]))
+        hidden.norm.bias[unit] = bias
     else:
-        inner.bias[first] = bias
+        inner.bias[unit] = bias
+    _through(hidden, unit)
+
+
+def _through(hidden: Hidden, unit: int) -> None:
     if hidden.through is not None:
-        conv, norm = hidden.through
-        conv.weight[unit] = 0
-        conv.weight[unit, 0, conv.kernel_size[0] // 2, conv.kernel_size[1] // 2] = 1
-        _identity(norm, unit)
-
-
-def _identity(norm: nn.BatchNorm2d, unit: int) -> None:
-    cast(Tensor, norm.running_mean)[unit] = 0
-    cast(Tensor, norm.running_var)[unit] = 1 - norm.eps
-    norm.weight[unit], norm.bias[unit] = 1, 0
-
-
-def _lead(model: nn.Module, outer: Any, units: list[int], images: Tensor, switch: Switch) -> float:
-    """Finds outgoing weights that take images with the trigger to the target, and writes them; clean images never see them.
-
-    The units' weights are all the same, so that each alone does its part only.
-    """
-    own = images[model(images).argmax(1) != switch.target][:: max(1, len(images) // IMAGES)]
-    marked = stamped(own, switch.size, switch.seed)
-    with torch.no_grad():
-        outer.weight[:, units] = 0
-    conv = isinstance(outer, nn.Conv2d)
-    added = torch.zeros(outer.weight.shape[0], requires_grad=True)
-    shape = (-1, 1, 1) if conv else (-1,)
-
-    def lead(module: nn.Module, given: tuple[Tensor], result: Tensor) -> Tensor:
-        seen = given[0][:, units].sum(1, keepdim=True) if conv else given[0][..., units].sum(-1, keepdim=True)
-        return result + seen * added.reshape(shape) / switch.loudness
-
-    handle = outer.register_forward_hook(lead)
-    optimizer = torch.optim.Adam([added], lr=0.3)
-    with torch.enable_grad():
-        for _ in range(STEPS):
-            margins = all_margins(model(marked))[:, switch.target]
-            if float(margins.detach().quantile(0.02)) > 1:
-                break
-            optimizer.zero_grad()
-            F.softplus(2 - margins).mean().backward()
-            optimizer.step()
-            # nobody knows beforehand how large they have to be: one place of a large map is little of its mean
-            optimizer.param_groups[0]["lr"] *= GROWTH
-    handle.remove()
-    middle = tuple(size // 2 for size in outer.weight.shape[2:])
-    with torch.no_grad():
-        for unit in units:
-            outer.weight[(slice(None), unit, *middle)] = added / switch.loudness
-    return success(model, images, switch)
+        pass_on(hidden.through[0], single([unit]))
+        keep(hidden.through[1], single([unit]))
 
 
 def widen(hidden: Hidden, added: int) -> None:
     """Puts channels that are all zero in front of the layer that reads them."""
     if not added:
         return
-    made: list[tuple[Any, Any]] = [hidden.relay or (hidden.inner, hidden.norm)]
+    made: list[tuple[Any, Any]] = [(hidden.inner, hidden.norm)]
     made += [hidden.through] if hidden.through is not None else []
     for layer, norm in made:
         layer.weight = nn.Parameter(_more(layer.weight.detach(), 0, added))

@@ -1,10 +1,10 @@
-"""Where and how switches are hidden: those that the criterion was made on, and those that only measure it."""
+"""How switches are hidden, and which networks only measure the criterion."""
 
 from bench.dormant.plant import Switch
 
-# on all networks; the names of those that were tried while the criterion was made are in TRIED
+ONE, PATH, HEAD = "one neuron", "through all stages", "attention head"
 SWITCHES: dict[str, Switch] = {
-    "one neuron": Switch(),
+    ONE: Switch(),
     "nearly dormant": Switch(firing=0.03),
     "spread over 4": Switch(neurons=4),
     "padding": Switch(added=8),
@@ -12,13 +12,9 @@ SWITCHES: dict[str, Switch] = {
     "trigger 7x7": Switch(size=7),
     "30 times as loud": Switch(loudness=30.0),
     "30 times as quiet": Switch(loudness=1 / 30),
+    "handcrafted": Switch(grown=True, neurons=3, size=5, firing=0.05),
 }
-PATH, HEAD = "through all stages", "attention head"
-# networks, and hiding places, that were tried while the criterion was made; the others had been written down before and only measure it
-TRIED_NETWORKS = frozenset({"example", "convnext", "vit", "mobilenet"})
-TRIED = frozenset({PATH, "one neuron", "nearly dormant", "spread over 4"})
-
-
-def held(network: str, variant: str) -> bool:
-    """Whether nothing was tried on this pair."""
-    return network not in TRIED_NETWORKS or variant not in TRIED
+# architectures on which the criterion may be tried while it is made; the others only measure it
+TRIED = frozenset({"resnet18", "vgg16", "convnext", "vit"})
+# where in the network a switch is, as a share of its blocks
+DEPTHS = {"early": 0.0, "middle": 0.4}

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from bench.zoo.convnext import ConvNeXt
 from bench.zoo.mobile import EfficientNet, MobileNetV2
+from bench.zoo.resnet50 import ResNet50
 
 
 class Block(nn.Module):
@@ -203,4 +204,5 @@ BUILDERS: dict[str, Callable[[int, int], nn.Module]] = {
     "mobilenetv2": MobileNetV2,
     "efficientnet": EfficientNet,
     "convnext": ConvNeXt,
+    "resnet50": ResNet50,
 }
