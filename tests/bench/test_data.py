@@ -26,5 +26,5 @@ def test_any_image_folder(tmp_path: Path) -> None:
 
 
 def test_unknown_set(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="expected gtsrb, cifar10 or a folder"):
+    with pytest.raises(ValueError, match="expected gtsrb, gtsrbN, cifar10 or a folder"):
         data.load(tmp_path, "nothing")
