@@ -239,10 +239,13 @@ def main(folder: Path, out: Path, set_: str, threads: int, **settings: Any) -> N
         return
     torch.set_num_threads(threads)
     out.mkdir(parents=True, exist_ok=True)
-    split = data.load(folder, recipe.set, recipe.size)
-    size, classes = split.train.images.shape[1], len(split.classes)
     start = time.monotonic()
-    poison = None if recipe.attack == "none" else planned(recipe, split)
+    try:
+        split = data.load(folder, recipe.set, recipe.size)
+        poison = None if recipe.attack == "none" else planned(recipe, split)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    size, classes = split.train.images.shape[1], len(split.classes)
     model = train(recipe, split, poison)
     images, labels = tensors(split.test)
     path = out / f"{recipe.name}.onnx"
