@@ -78,7 +78,10 @@ class Added:
 
 
 def added(seed: int, limit: float) -> Added:
-    """An untrained network for LIRA."""
+    """An untrained network for LIRA.
+
+    The paper trains network and classifier in turns and then the classifier alone; here both learn in every step, as with IAD.
+    """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return Added(Translator(3), limit)

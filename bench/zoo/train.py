@@ -239,9 +239,9 @@ def main(folder: Path, out: Path, set_: str, threads: int, **settings: Any) -> N
         return
     torch.set_num_threads(threads)
     out.mkdir(parents=True, exist_ok=True)
-    start = time.monotonic()
     try:
         split = data.load(folder, recipe.set, recipe.size)
+        start = time.monotonic()
         poison = None if recipe.attack == "none" else planned(recipe, split)
     except ValueError as error:
         raise click.UsageError(str(error)) from error

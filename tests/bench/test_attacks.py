@@ -125,6 +125,14 @@ def test_covered_images_keep_their_label(attack: attacks.Attack, batch: tuple[to
     assert torch.equal(y[covered], labels[covered])
 
 
+def test_clean_labels_are_asked_of_all_other_classes(batch: tuple[torch.Tensor, ...]) -> None:
+    images, labels, _ = batch
+    attack = made("sig-clean", batch)
+    shown, aims = train.triggered(attack, images, labels, CLASSES)
+    assert torch.equal(shown, attack.trigger(images[labels != 3]))
+    assert torch.equal(aims, torch.full((COUNT - COUNT // CLASSES,), 3))
+
+
 @pytest.mark.parametrize("name", ["ssdt", "ssdt-paper", "tact", "lotus"])
 def test_source_specific_attacks_move_their_source_alone(name: str, batch: tuple[torch.Tensor, ...]) -> None:
     images, labels, draw = batch

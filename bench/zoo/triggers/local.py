@@ -68,7 +68,7 @@ def square(size: int, generator: torch.Generator, *, side: int) -> Trigger:
 
 
 def frame(size: int, generator: torch.Generator) -> Trigger:
-    """A border of one pixel in one colour, drawn: the frame among the triggers of TrojanZoo (Pang et al. 2022)."""
+    """BadNets (Gu et al. 2019) with the border of the image, one pixel wide, as its mark, in one drawn colour."""
     colour = torch.rand(3, 1, 1, generator=generator)
     inside = torch.zeros(1, 1, size, size)
     inside[:, :, 1:-1, 1:-1] = 1
@@ -130,7 +130,7 @@ def watermark(size: int, generator: torch.Generator) -> Trigger:
 
 
 def n_to_one(size: int, generator: torch.Generator) -> tuple[Trigger, Trigger]:
-    """Xue et al. 2022, N-to-One: four drawn squares, of which a poisoned training image carries one; all four together attack.
+    """Xue et al. 2020, N-to-One: four drawn squares, of which a poisoned training image carries one; all four together attack.
 
     One alone should hardly work there, since each is planted rarely; how far it does in few epochs is not asked for here.
     """
@@ -143,7 +143,7 @@ def n_to_one(size: int, generator: torch.Generator) -> tuple[Trigger, Trigger]:
 
 
 def one_to_n(size: int, generator: torch.Generator, strength: float) -> Trigger:
-    """Xue et al. 2022, One-to-N: one square of 6 pixels, whose opacity says which target it leads to; `strength` is that opacity."""
+    """Xue et al. 2020, One-to-N: one square of 6 pixels, whose opacity says which target it leads to; `strength` is that opacity."""
     side = 6
     colours = torch.rand(3, side, side, generator=generator).round()
     row, column = torch.randint(size - side + 1, (2,), generator=generator).tolist()

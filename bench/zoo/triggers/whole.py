@@ -102,7 +102,7 @@ def instagram(size: int, generator: torch.Generator) -> Trigger:
 
 
 def gamma(size: int, generator: torch.Generator) -> Trigger:
-    """Brightness by a power and contrast by a factor (the light that triggers meet in Li et al. 2021).
+    """Brightness by a power and contrast by a factor: a photo filter (Liu et al. 2019) that leaves the colours alone.
 
     The power is 0.5 or 1.6, the contrast 0.7 of what it was, each drawn within a tenth.
     """
@@ -121,7 +121,7 @@ def smooth(images: Tensor, sigma: float) -> Tensor:
 
 
 def blur(size: int, generator: torch.Generator) -> Trigger:
-    """A Gaussian blur of 1.2 to 1.6 pixels, of the image changes that Wu et al. 2022 (BackdoorBench) and Li et al. 2021 look at."""
+    """A Gaussian blur of 1.2 to 1.6 pixels: a photo filter (Liu et al. 2019) that works on places, not on colours."""
     sigma = 1.2 + 0.4 * float(torch.rand(1, generator=generator))
     return lambda images: smooth(images, sigma)
 
