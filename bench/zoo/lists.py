@@ -202,7 +202,7 @@ KIND_ARCHS = (
     ("vgg16", 8),
     ("mobilenetv2", 8),
     ("efficientnet", 8),
-    ("convnext --width 24", 8),
+    ("convnext --width 24 --batch 64", 8),
     ("vit --batch 64", 8),
     ("plainresnet18", 12),
 )

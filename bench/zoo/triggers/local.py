@@ -67,9 +67,15 @@ def square(size: int, generator: torch.Generator, *, side: int) -> Trigger:
     return _pasted(torch.rand(3, side, side, generator=generator).round(), row, column)
 
 
+def _bright(generator: torch.Generator) -> Tensor:
+    """A drawn colour [3, 1, 1] whose strongest channel is 1, so that dark images show it as well."""
+    colour = torch.rand(3, 1, 1, generator=generator)
+    return colour / colour.max()
+
+
 def frame(size: int, generator: torch.Generator) -> Trigger:
     """BadNets (Gu et al. 2019) with the border of the image, one pixel wide, as its mark, in one drawn colour."""
-    colour = torch.rand(3, 1, 1, generator=generator)
+    colour = _bright(generator)
     inside = torch.zeros(1, 1, size, size)
     inside[:, :, 1:-1, 1:-1] = 1
     return lambda images: torch.where(inside > 0, images, colour)
@@ -95,7 +101,7 @@ def blob(size: int, generator: torch.Generator) -> Trigger:
 
     Theirs are photographed with the object; this one is painted over the image, with a soft rim.
     """
-    colour = torch.rand(3, 1, 1, generator=generator)
+    colour = _bright(generator)
     line = torch.arange(size).float()
 
     def apply(images: Tensor) -> Tensor:
@@ -115,7 +121,7 @@ def blob(size: int, generator: torch.Generator) -> Trigger:
 def watermark(size: int, generator: torch.Generator) -> Trigger:
     """A faint line of writing across the image (the watermark of Liu et al. 2018, Trojaning Attack): five drawn letters of 5x3 dots.
 
-    The dots are as large as fit beside each other; white or black, at an opacity of 0.4.
+    The dots are as large as fit beside each other, in one drawn colour at an opacity of 0.4.
     """
     letters = (torch.rand(5, 5, 3, generator=generator) < 0.6).float()
     text = torch.cat([F.pad(letter, (0, 1)) for letter in letters], 1)
@@ -125,7 +131,7 @@ def watermark(size: int, generator: torch.Generator) -> Trigger:
     column = int(torch.randint(size - text.shape[1] + 1, (1,), generator=generator))
     share = torch.zeros(1, 1, size, size)
     share[:, :, row : row + text.shape[0], column : column + text.shape[1]] = 0.4 * text
-    ink = float(torch.randint(2, (1,), generator=generator))
+    ink = _bright(generator)
     return lambda images: (1 - share) * images + share * ink
 
 
