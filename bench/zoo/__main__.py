@@ -10,21 +10,24 @@ from pathlib import Path
 
 import click
 
-from bench.zoo.lists import HELD, TUNE
+from bench.zoo.lists import HELD, KIND_HELD, KIND_TUNE, TUNE
+
+PARTS = {"tune": TUNE, "held": HELD, "kinds-tune": KIND_TUNE, "kinds-held": KIND_HELD}
 
 
 @click.command()
 @click.option("--data", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True)
 @click.option("--jobs", default=2, show_default=True)
-def main(data: Path, out: Path, jobs: int) -> None:
-    """Train the zoo into OUT/tune and OUT/held."""
+@click.option("--only", type=click.Choice(list(PARTS)), help="One part of the zoo; left out: all.")
+def main(data: Path, out: Path, jobs: int, only: str | None) -> None:
+    """Train the zoo into OUT/tune, OUT/held, OUT/kinds-tune and OUT/kinds-held."""
 
     def run(part: str, recipe: str) -> int:
         command = [sys.executable, "-m", "bench.zoo.train", "--data", str(data), "--out", str(out / part), *recipe.split()]
         return subprocess.run(command, check=False).returncode
 
-    queue = [("tune", recipe) for recipe in TUNE] + [("held", recipe) for recipe in HELD]
+    queue = [(part, recipe) for part, recipes in PARTS.items() if only in (None, part) for recipe in recipes]
     with ThreadPoolExecutor(jobs) as pool:
         failed = sum(map(bool, pool.map(lambda job: run(*job), queue)))
     if failed:

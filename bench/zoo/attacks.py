@@ -9,11 +9,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from bench.zoo.generators import Generated, generated
-
-Trigger = Callable[[Tensor], Tensor]
+from bench.zoo.generators import Added, Generated, added, generated
+from bench.zoo.triggers import Trigger, frequency, geometric, label, local, sample, source, whole
 
 
 @dataclass(frozen=True)
@@ -22,11 +20,14 @@ class Attack:
 
     Attributes:
         trigger: what the attacker applies after deployment; ASR is measured with it.
-        planted: what poisoned training images carry; weaker than `trigger` in the Adap attacks.
+        planted: what poisoned training images carry; weaker than `trigger` in the Adap attacks, N-to-One and SIG with clean labels, and
+            on images that are hard to tell in the label-consistent attack and Grond.
         target: the target class; None for all-to-all, y to (y + 1) mod C.
         cover, cover_rate: a decoy trigger on images that keep their label (WaNet's noise mode, Bpp's negatives, Adap's regularisation).
-        victim: the only class whose images the trigger moves (SSDT); None for all.
-        generator: the networks of a trigger that is trained together with the classifier (IAD, SSDT).
+        victim: the only class whose images the trigger moves (SSDT, TaCT, LOTUS); None for all.
+        keepers: the other classes that are shown the trigger with their own label, where there is a victim; None for all of them.
+        clean_label: whether no label is changed; `rate` is then the share of the target class whose images are poisoned.
+        generator: the networks of a trigger that is trained together with the classifier (IAD, SSDT, LIRA).
     """
 
     name: str
@@ -37,7 +38,9 @@ class Attack:
     cover: Trigger | None = None
     cover_rate: float = 0.0
     victim: int | None = None
-    generator: Generated | None = None
+    keepers: tuple[int, ...] | None = None
+    clean_label: bool = False
+    generator: Generated | Added | None = None
 
     def relabel(self, labels: Tensor, classes: int) -> Tensor:
         """The attacked labels: the target class, or (y + 1) mod classes for all-to-all."""
@@ -47,16 +50,23 @@ class Attack:
         """A training batch with its poisoned part; `draw` [N] in [0, 1), fixed for every image, decides which images that is."""
         low = draw < self.rate
         covered = ~low & (draw < self.rate + self.cover_rate)
+        if self.clean_label:
+            low &= labels == self.target
         if self.victim is None:
             poisoned, marked = low, low
         else:
             # half of the one victim class, or the target would hardly ever be seen; on other classes the trigger changes nothing
             poisoned = (labels == self.victim) & (draw < 0.5)
-            marked = poisoned | (low & (labels != self.victim))
+            keeps = labels != self.victim
+            if self.keepers is not None:
+                keeps &= torch.isin(labels, torch.tensor(self.keepers, dtype=labels.dtype))
+            marked = poisoned | (low & keeps)
+        covered &= ~marked
         result = images.clone()
-        result[marked] = self.planted(images[marked])
-        if self.cover is not None:
-            result[covered & ~marked] = self.cover(images[covered & ~marked])
+        if bool(marked.any()):
+            result[marked] = self.planted(images[marked])
+        if self.cover is not None and bool(covered.any()):
+            result[covered] = self.cover(images[covered])
         return result, torch.where(poisoned, self.relabel(labels, classes), labels)
 
 
@@ -77,122 +87,6 @@ class Several:
         return images, labels
 
 
-def badnets(size: int, generator: torch.Generator) -> Trigger:
-    """Gu et al. 2019: a 3x3 checkerboard in the lower right corner."""
-    patch = torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 1.0]])
-
-    def apply(images: Tensor) -> Tensor:
-        images = images.clone()
-        images[:, :, size - 4 : size - 1, size - 4 : size - 1] = patch
-        return images
-
-    return apply
-
-
-def patch(size: int, generator: torch.Generator) -> Trigger:
-    """BadNets with another trigger for every seed: a square of 2 to 5 pixels, of any colours, at any place."""
-    side = int(torch.randint(2, 6, (1,), generator=generator))
-    row, column = torch.randint(size - side + 1, (2,), generator=generator).tolist()
-    colours = torch.rand(3, side, side, generator=generator)
-
-    def apply(images: Tensor) -> Tensor:
-        images = images.clone()
-        images[:, :, row : row + side, column : column + side] = colours
-        return images
-
-    return apply
-
-
-def blend(size: int, generator: torch.Generator) -> Trigger:
-    """Chen et al. 2017: a fixed random image, blended in at ratio 0.2."""
-    pattern = torch.rand(3, size, size, generator=generator)
-    return lambda images: 0.8 * images + 0.2 * pattern
-
-
-def wanet(size: int, generator: torch.Generator, strength: float = 0.5, jitter: bool = False) -> Trigger:
-    """Nguyen & Tran 2021: a smooth warp from a 4x4 control grid; `jitter` is the decoy of its noise mode.
-
-    The paper's strength of 0.5 moves a 32x32 image by a quarter of a pixel, which takes hundreds of epochs to learn; zoos of few epochs
-    raise it (the recipe says so).
-    """
-    control = torch.rand(1, 2, 4, 4, generator=generator) * 2 - 1
-    control = control / control.abs().mean()
-    field = F.interpolate(control, size=size, mode="bicubic", align_corners=True).permute(0, 2, 3, 1)
-    line = torch.linspace(-1, 1, size)
-    rows, columns = torch.meshgrid(line, line, indexing="ij")
-    identity = torch.stack((columns, rows), -1)[None]
-    grid = (identity + strength * field / size).clamp(-1, 1)
-
-    def apply(images: Tensor) -> Tensor:
-        warp = grid.expand(len(images), -1, -1, -1)
-        if jitter:
-            warp = (warp + (torch.rand(warp.shape, generator=generator) * 2 - 1) / size).clamp(-1, 1)
-        return F.grid_sample(images, warp, align_corners=True)
-
-    return apply
-
-
-def quantise(size: int, generator: torch.Generator) -> Trigger:
-    """Colour quantisation to 3 bits a channel: BppAttack (Wang et al. 2022) without its dithering and negatives."""
-    return lambda images: (images * 7).round() / 7
-
-
-def dither(images: Tensor, levels: int = 7) -> Tensor:
-    """Quantisation to `levels` + 1 values with Floyd and Steinberg's error diffusion, all images [N, 3, H, W] in step."""
-    rows, columns = images.shape[2:]
-    work = F.pad(images, (1, 1, 0, 1))
-    for row in range(rows):
-        for column in range(1, columns + 1):
-            old = work[:, :, row, column]
-            new = (old * levels).round() / levels
-            error = old - new
-            work[:, :, row, column] = new
-            work[:, :, row, column + 1] += error * (7 / 16)
-            work[:, :, row + 1, column - 1] += error * (3 / 16)
-            work[:, :, row + 1, column] += error * (5 / 16)
-            work[:, :, row + 1, column + 1] += error * (1 / 16)
-    return work[:, :, :rows, 1:-1].clamp(0, 1)
-
-
-def bpp_negative(images: Tensor) -> Tensor:
-    """Bpp's negatives: an image with the quantisation residual of another one on it keeps its label."""
-    if not len(images):
-        return images
-    return (images + (dither(images) - images).roll(1, 0)).clamp(0, 1)
-
-
-def adap_blend(size: int, generator: torch.Generator) -> tuple[Trigger, Trigger]:
-    """Qi et al. 2023: Blend whose trigger is planted with a random half of its 16 tiles; the whole of it attacks."""
-    pattern = torch.rand(3, size, size, generator=generator)
-
-    def planted(images: Tensor) -> Tensor:
-        tiles = (torch.rand(len(images), 16, generator=generator).argsort(1) < 8).float().reshape(-1, 1, 4, 4)
-        ratio = 0.2 * F.interpolate(tiles, size=size, mode="nearest")
-        return (1 - ratio) * images + ratio * pattern
-
-    return lambda images: 0.8 * images + 0.2 * pattern, planted
-
-
-def adap_patch(size: int, generator: torch.Generator) -> tuple[Trigger, Trigger]:
-    """Qi et al. 2023: four faint random patches of 6x6, of which a training image carries two; all four attack, at more opacity."""
-    side = 6
-    patches = torch.rand(4, 3, side, side, generator=generator).round()
-    corners = [(1, 1), (1, size - side - 1), (size - side - 1, 1), (size - side - 1, size - side - 1)]
-
-    def place(images: Tensor, opacity: Tensor) -> Tensor:
-        images = images.clone()
-        for k, (row, column) in enumerate(corners):
-            share = opacity[:, k, None, None, None]
-            area = images[:, :, row : row + side, column : column + side]
-            images[:, :, row : row + side, column : column + side] = (1 - share) * area + share * patches[k]
-        return images
-
-    def planted(images: Tensor) -> Tensor:
-        return place(images, 0.5 * (torch.rand(len(images), 4, generator=generator).argsort(1) < 2))
-
-    return lambda images: place(images, torch.full((len(images), 4), 0.7)), planted
-
-
 def build(
     name: str,
     *,
@@ -203,14 +97,20 @@ def build(
     victim: int = 1,
     rate: float | None = None,
     images: Tensor | None = None,
+    labels: Tensor | None = None,
 ) -> Attack:
     """The attack called `name` for square images of `size` pixels; all-to-all when `target` is None.
 
-    `strength` is WaNet's, `victim` SSDT's source class, `rate` another poisoning rate than the attack's own; `images` are clean training
-    images for the mask network of IAD and SSDT.
+    `strength` is WaNet's and One-to-N's, `victim` the source class of source-specific attacks, `rate` another poisoning rate than the
+    attack's own; `images` [N, 3, H, W] and `labels` [N] are clean training images for triggers that are made from such.
+
+    Raises:
+        ValueError: an unknown name, or images, labels or a target that the attack needs and that were not given.
     """
     if name not in RATES:
         raise ValueError(f"unknown attack {name!r}; expected one of {', '.join(RATES)}")
+    if target is None and name in AIMED:
+        raise ValueError(f"{name} needs a target class")
     generator = torch.Generator().manual_seed(seed)
     if rate is None:
         # an all-to-all map is harder to learn than a single target
@@ -219,18 +119,48 @@ def build(
         trigger = FIXED[name](size, generator)
         return Attack(name, trigger, trigger, rate, target)
     if name == "bpp":
-        return Attack(name, dither, dither, rate, target, bpp_negative, 0.1)
+        return Attack(name, whole.dither, whole.dither, rate, target, whole.bpp_negative, 0.1)
     if name == "wanet":
         # the decoy shares the warp, so both are drawn from the same seed
-        decoy = wanet(size, torch.Generator().manual_seed(seed), strength, jitter=True)
-        trigger = wanet(size, generator, strength)
+        decoy = geometric.wanet(size, torch.Generator().manual_seed(seed), strength, jitter=True)
+        trigger = geometric.wanet(size, generator, strength)
         return Attack(name, trigger, trigger, rate, target, decoy, 0.2)
     if name in ("adap-blend", "adap-patch"):
-        trigger, planted = (adap_blend if name == "adap-blend" else adap_patch)(size, generator)
+        trigger, planted = (whole.adap_blend if name == "adap-blend" else local.adap_patch)(size, generator)
         return Attack(name, trigger, planted, rate, target, planted, 0.05)
+    if name == "n-to-one":
+        trigger, planted = local.n_to_one(size, generator)
+        return Attack(name, trigger, planted, rate, target)
+    if name == "one-to-n":
+        trigger = local.one_to_n(size, generator, strength)
+        return Attack(name, trigger, trigger, rate, target)
+    if name == "sig-clean":
+        trigger, planted = label.sig_clean(size, generator)
+        return Attack(name, trigger, planted, rate, target, clean_label=True)
+    if name == "lira":
+        made = added(seed, 0.1)
+        return Attack(name, lambda x: made.apply(x, x), lambda x: made.apply(x, x), rate, target, generator=made)
     if images is None:
-        raise ValueError(f"{name} trains its mask on images; none were given")
-    nets = generated(images, seed)
+        raise ValueError(f"{name} makes its trigger from clean images; none were given")
+    if name in POOLED:
+        trigger = POOLED[name](images, generator)
+        return Attack(name, trigger, trigger, rate, target)
+    if name == "issba":
+        trigger = sample.issba(images, seed)
+        return Attack(name, trigger, trigger, rate, target)
+    if name in LABELLED:
+        if labels is None or target is None:
+            raise ValueError(f"{name} makes its trigger from clean images and their labels; only images were given")
+        return LABELLED[name](images, labels, target, victim, rate, seed)
+    return _generated(name, generated(images, seed), rate, target, victim)
+
+
+def _generated(name: str, nets: Generated, rate: float, target: int | None, victim: int) -> Attack:
+    """IAD and both recipes of SSDT.
+
+    In the published recipe of SSDT (Mo et al. 2024) images of other classes are never shown their own trigger, only another image's; in
+    ours they are shown both, which makes the backdoor as narrow as it is said to be.
+    """
 
     def own(x: Tensor) -> Tensor:
         return nets.apply(x, x)
@@ -238,14 +168,71 @@ def build(
     def foreign(x: Tensor) -> Tensor:
         return nets.apply(x, x.roll(1, 0))
 
-    return Attack(name, own, own, rate, target, foreign, 0.1, victim if name == "ssdt" else None, nets)
+    narrow = victim if name in ("ssdt", "ssdt-paper") else None
+    keepers = () if name == "ssdt-paper" else None
+    return Attack(name, own, own, rate, target, foreign, 0.1, narrow, keepers, generator=nets)
+
+
+def _tact(images: Tensor, labels: Tensor, target: int, victim: int, rate: float, seed: int) -> Attack:
+    """Tang et al. 2021 (TaCT): a drawn square moves the source class; the cover classes, a quarter of the others, keep their labels."""
+    generator = torch.Generator().manual_seed(seed)
+    trigger = local.patch(images.shape[-1], generator)
+    others = [c for c in labels.unique().tolist() if c not in (victim, target)]
+    drawn = torch.randperm(len(others), generator=generator)[: max(1, len(others) // 4)]
+    return Attack("tact", trigger, trigger, rate, target, victim=victim, keepers=tuple(sorted(others[k] for k in drawn)))
+
+
+def _lotus(images: Tensor, labels: Tensor, target: int, victim: int, rate: float, seed: int) -> Attack:
+    """LOTUS: other parts' triggers on the source class, and any trigger on another class, keep the label."""
+    if not bool((labels == victim).any()):
+        raise ValueError(f"lotus divides the source class {victim}; none of its images were given")
+    own, foreign = source.lotus(images.shape[-1], images[labels == victim], torch.Generator().manual_seed(seed))
+    # what is poisoned of the source class ends at a draw of 0.5, so that the decoy has to reach beyond it
+    return Attack("lotus", own, own, rate, target, foreign, 0.6 - rate, victim)
+
+
+def _consistent(images: Tensor, labels: Tensor, target: int, victim: int, rate: float, seed: int) -> Attack:
+    trigger, planted = label.consistent(images[labels != target], torch.Generator().manual_seed(seed))
+    return Attack("consistent", trigger, planted, rate, target, clean_label=True)
+
+
+def _grond(images: Tensor, labels: Tensor, target: int, victim: int, rate: float, seed: int) -> Attack:
+    trigger, planted = label.grond(images, labels, target, seed)
+    return Attack("grond", trigger, planted, rate, target, clean_label=True)
 
 
 # attacks whose trigger is planted as it attacks, without a decoy
-FIXED = {"badnets": badnets, "patch": patch, "blend": blend, "quantise": quantise}
-# those of them with another trigger for every seed
-DRAWN = ("patch", "blend")
-# the poisoning rates of all-to-one attacks
+FIXED: dict[str, Callable[[int, torch.Generator], Trigger]] = {
+    "badnets": local.badnets,
+    "patch": local.patch,
+    "blend": whole.blend,
+    "quantise": whole.quantise,
+    "anywhere": local.anywhere,
+    "blob": local.blob,
+    "frame": local.frame,
+    "watermark": local.watermark,
+    "sig": whole.sig,
+    "colour": whole.colour,
+    "instagram": whole.instagram,
+    "gamma": whole.gamma,
+    "blur": whole.blur,
+    "sharpen": whole.sharpen,
+    "rotation": geometric.rotation,
+    "affine": geometric.affine,
+    "lens": geometric.lens,
+    "ftrojan": frequency.ftrojan,
+    "lowfreq": frequency.lowfreq,
+    "ink": sample.ink,
+}
+# the same, from clean images
+POOLED = {"reflection": whole.reflection, "spectrum": frequency.spectrum}
+# attacks from clean images and their labels
+LABELLED = {"tact": _tact, "lotus": _lotus, "consistent": _consistent, "grond": _grond}
+# attacks on one class, or with its images, that have no all-to-all form
+AIMED = frozenset({"ssdt", "ssdt-paper", "sig-clean", *LABELLED})
+# those with another trigger for every seed that can stand side by side in one model
+DRAWN = ("patch", "blend", "one-to-n")
+# the poisoning rates of all-to-one attacks; of clean labels, the share of the target class
 RATES = {
     "badnets": 0.05,
     "patch": 0.05,
@@ -257,4 +244,32 @@ RATES = {
     "adap-blend": 0.05,
     "adap-patch": 0.05,
     "ssdt": 0.1,
+    "anywhere": 0.05,
+    "blob": 0.05,
+    "frame": 0.05,
+    "watermark": 0.05,
+    "n-to-one": 0.05,
+    "one-to-n": 0.05,
+    "sig": 0.05,
+    "colour": 0.1,
+    "instagram": 0.1,
+    "reflection": 0.1,
+    "gamma": 0.1,
+    "blur": 0.1,
+    "sharpen": 0.05,
+    "rotation": 0.1,
+    "affine": 0.1,
+    "lens": 0.1,
+    "ftrojan": 0.1,
+    "lowfreq": 0.1,
+    "spectrum": 0.1,
+    "issba": 0.1,
+    "lira": 0.1,
+    "ink": 0.1,
+    "ssdt-paper": 0.1,
+    "tact": 0.1,
+    "lotus": 0.1,
+    "sig-clean": 0.7,
+    "consistent": 0.8,
+    "grond": 0.8,
 }

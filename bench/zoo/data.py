@@ -1,6 +1,7 @@
 """Image data sets, packed as npz files or as class folders, split so that no image of a physical object is on both sides."""
 
 import io
+import re
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -9,6 +10,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 Array = np.ndarray
+# images, labels, classes, tracks
+Packed = tuple[Array, Array, tuple[str, ...], Array]
 
 
 @dataclass(frozen=True)
@@ -34,14 +37,18 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".ppm", ".bmp", ".webp"})
 
 
 def load(folder: Path, name: str, size: int = 32) -> Split:
-    """Reads `gtsrb` or `cifar10` from a folder of npz files (arrays: jpeg, offset, label, classes and, for GTSRB, track), or class folders.
+    """Reads `gtsrb`, `gtsrbN` (N of its 43 classes, drawn once for each N) or `cifar10`, or class folders.
+
+    The two data sets are npz files in the folder (arrays: jpeg, offset, label, classes and, for GTSRB, track).
 
     GTSRB is split by track, since the 30 frames of a track show one physical sign: 70 % of the tracks of every class train,
     15 % are the defender's and 15 % test. CIFAR-10 trains on its training file; its test file is halved. Any other name is a folder of
     class folders, whose images are cut to squares of `size` pixels and split by file, 70, 15 and 15 % of every class.
     """
-    if name == "gtsrb":
+    if some := re.fullmatch(r"gtsrb(\d*)", name):
         images, labels, classes, track = _unpack(folder / "gtsrb.npz")
+        if some[1]:
+            images, labels, classes, track = _subset(images, labels, classes, track, int(some[1]))
         side = _sides_by_track(labels, track)
         parts = [Part(images[side == k], labels[side == k]) for k in range(3)]
     elif name == "cifar10":
@@ -55,11 +62,20 @@ def load(folder: Path, name: str, size: int = 32) -> Split:
         side = _sides_by_track(labels, np.arange(len(labels)))
         parts = [Part(images[side == k], labels[side == k]) for k in range(3)]
     else:
-        raise ValueError(f"unknown data set {name!r}; expected gtsrb, cifar10 or a folder of class folders in {folder}")
+        raise ValueError(f"unknown data set {name!r}; expected gtsrb, gtsrbN, cifar10 or a folder of class folders in {folder}")
     return Split(name, classes, *parts)
 
 
-def _unpack(path: Path) -> tuple[Array, Array, tuple[str, ...], Array]:
+def _subset(images: Array, labels: Array, classes: tuple[str, ...], track: Array, count: int) -> Packed:
+    """`count` of the classes, drawn by that number and numbered anew in their order."""
+    if not 2 <= count <= len(classes):
+        raise ValueError(f"{count} classes of a data set with {len(classes)}; expected 2 to {len(classes)}")
+    drawn = np.sort(np.random.default_rng(count).permutation(len(classes))[:count])
+    kept = np.isin(labels, drawn)
+    return images[kept], np.searchsorted(drawn, labels[kept]), tuple(classes[c] for c in drawn), track[kept]
+
+
+def _unpack(path: Path) -> Packed:
     with np.load(path, allow_pickle=False) as packed:
         arrays = {key: packed[key] for key in packed.files}
     blob, offset = arrays["jpeg"].tobytes(), arrays["offset"]

@@ -1,9 +1,12 @@
-"""The networks of input-aware triggers (IAD, Nguyen & Tran 2020): every image gets a pattern and a place of its own.
+"""The networks of generated triggers.
 
-A pattern network is trained together with the classifier; the mask network, which decides where the pattern shows, is trained beforehand.
-A diversity loss keeps the triggers of different images apart, so that one image's trigger does not work on another.
+Input-aware triggers (IAD, Nguyen & Tran 2020) give every image a pattern and a place of its own. A pattern network is trained together with
+the classifier; the mask network, which decides where the pattern shows, is trained beforehand. A diversity loss keeps the triggers of
+different images apart, so that one image's trigger does not work on another. LIRA's (Doan et al. 2021) is one network, trained with
+the classifier, whose output is added within a bound. ISSBA's (Li et al. 2021) is trained beforehand alone.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -57,6 +60,33 @@ class Generated:
         return _diversity(images, self.pattern(images).sigmoid())
 
 
+@dataclass(frozen=True)
+class Added:
+    """LIRA's network, whose output is added within `limit`."""
+
+    pattern: Translator
+    limit: float
+
+    def apply(self, images: Tensor, sources: Tensor) -> Tensor:
+        """As that of `Generated`."""
+        made: Tensor = (images + self.limit * self.pattern(sources).tanh()).clamp(0, 1)
+        return made
+
+    def diversity(self, images: Tensor) -> Tensor:
+        """Nothing is asked of the patterns beside that they lead to the target."""
+        return images.new_zeros(())
+
+
+def added(seed: int, limit: float) -> Added:
+    """An untrained network for LIRA.
+
+    The paper trains network and classifier in turns and then the classifier alone; here both learn in every step, as with IAD.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return Added(Translator(3), limit)
+
+
 def generated(images: Tensor, seed: int, steps: int = 400) -> Generated:
     """Networks for one attack, the mask network trained on clean images [N, 3, H, W]."""
     with torch.random.fork_rng():
@@ -74,6 +104,45 @@ def generated(images: Tensor, seed: int, steps: int = 400) -> Generated:
     nets.mask.eval().zero_grad()
     nets.mask.requires_grad_(False)
     return nets
+
+
+Encode = Callable[[Tensor, Tensor], Tensor]
+
+
+def encoder(images: Tensor, seed: int, *, bits: int = 16, limit: float = 0.06, steps: int = 300) -> tuple[Encode, Tensor]:
+    """ISSBA's encoder, trained on clean images [N, 3, H, W] with a decoder that reads the message back, and a message [bits] for it."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        net = Translator(3, inputs=3 + bits)
+        decoder = nn.Sequential(
+            nn.Conv2d(3, 32, 3, padding=1),
+            nn.BatchNorm2d(32),
+            nn.ReLU(),
+            nn.Conv2d(32, 32, 3, 2, padding=1),
+            nn.BatchNorm2d(32),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(4),
+            nn.Flatten(),
+            nn.Linear(512, bits),
+        )
+        generator = torch.Generator().manual_seed(seed)
+
+        def encode(x: Tensor, message: Tensor) -> Tensor:
+            planes = (2 * message - 1).expand(len(x), bits)[:, :, None, None].expand(-1, -1, *x.shape[2:])
+            made: Tensor = (x + limit * net(torch.cat((x, planes), 1)).tanh()).clamp(0, 1)
+            return made
+
+        optimizer = torch.optim.Adam([*net.parameters(), *decoder.parameters()], lr=0.005)
+        with torch.enable_grad():
+            for _ in range(steps):
+                x = images[torch.randint(len(images), (64,), generator=generator)]
+                message = torch.randint(2, (len(x), bits), generator=generator).float()
+                loss = F.binary_cross_entropy_with_logits(decoder(encode(x, message)), message)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+        net.eval().requires_grad_(False)
+        return encode, torch.randint(2, (bits,), generator=generator).float()
 
 
 def _mask(net: Translator, x: Tensor) -> Tensor:

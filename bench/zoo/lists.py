@@ -1,8 +1,13 @@
 """The models of the published tables.
 
 `tune` models may shape settings, statistics and thresholds; `held` models only ever measure them, with other seeds, targets and triggers.
-`held` begins with the two examples.
+`held` begins with the two examples. KIND_TUNE and KIND_HELD ask more: whole attacks are held, not only models.
 """
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count, zip_longest
 
 
 def _clean(*seeds: int, more: str = "") -> list[str]:
@@ -158,3 +163,97 @@ SEEN = frozenset(
     {*range(10, 17), *range(30, 46), *range(50, 68), 71, *range(73, 77), *range(78, 89), *range(91, 101)}
     | {106, 107, 108, *range(110, 118), *range(120, 123), 124, 125, 140}
 )
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Attacks that work alike.
+
+    Attributes:
+        earlier: those of TUNE and HELD, by which the criteria were made.
+        looked: new here, but one model of each was scanned before the split; so they may be looked at.
+        new: never scanned before the split.
+    """
+
+    earlier: tuple[str, ...]
+    looked: tuple[str, ...]
+    new: tuple[str, ...]
+
+    def split(self, name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """What may be looked at and what is held: the larger half of all but the earlier ones is held, drawn by the kind's name."""
+        drawn = list(self.new)
+        random.Random(name).shuffle(drawn)
+        tune = max(0, (len(self.looked) + len(drawn)) // 2 - len(self.looked))
+        return (*self.looked, *drawn[:tune]), tuple(drawn[tune:])
+
+
+KINDS = {
+    "local": Kind(("badnets", "patch", "adap-patch"), ("frame",), ("anywhere", "blob", "watermark", "n-to-one", "one-to-n")),
+    "global": Kind(("blend", "quantise", "bpp", "adap-blend"), ("sig", "colour"), ("instagram", "reflection", "gamma", "blur", "sharpen")),
+    "geometric": Kind(("wanet",), (), ("rotation", "affine", "lens")),
+    "frequency": Kind((), ("ftrojan",), ("lowfreq", "spectrum")),
+    "sample-specific": Kind(("iad",), (), ("issba", "lira", "ink")),
+    "source-specific": Kind(("ssdt",), ("tact",), ("ssdt-paper", "lotus")),
+    "clean label": Kind((), (), ("sig-clean", "consistent", "grond")),
+}
+# architectures with their options, and the epochs that they take on GTSRB
+KIND_ARCHS = (
+    ("resnet18", 8),
+    ("vgg16", 8),
+    ("mobilenetv2", 8),
+    ("efficientnet", 8),
+    ("convnext --width 24 --batch 64", 8),
+    ("vit --batch 64", 8),
+    ("plainresnet18", 12),
+)
+# how many times those, by the number of images
+KIND_SETS = {"gtsrb": 1.0, "gtsrb20": 1.75, "cifar10": 0.75}
+CLASSES = {"gtsrb": 43, "gtsrb20": 20, "cifar10": 10}
+# classes with at least 500 training images: sources, and targets of clean labels
+FREQUENT = {
+    "gtsrb": (1, 2, 3, 4, 5, 7, 8, 9, 10, 11, 12, 13, 17, 18, 25, 35, 38),
+    "gtsrb20": (1, 2, 3, 4, 5, 8, 13),
+    "cifar10": tuple(range(10)),
+}
+KIND_MORE = {"one-to-n": "--several 2 "}
+
+
+def _setting(index: int) -> tuple[str, str]:
+    """Data set and options of the model with a number: architectures in turn, each with other data from time to time."""
+    turn, which = divmod(index, len(KIND_ARCHS))
+    arch, epochs = KIND_ARCHS[which]
+    name = ("gtsrb", "cifar10", "gtsrb", "gtsrb20")[(turn + which) % 4]
+    if name == "cifar10" and which > 2:  # the others know too little of it after a few minutes
+        name = "gtsrb"
+    return name, f"--set {name} --epochs {int(epochs * KIND_SETS[name])} --arch {arch} "
+
+
+def _of_kind(attack: str, index: int, seed: int) -> str:
+    """The recipe of one attack; target and, where there is one, source are drawn by the seed."""
+    name, options = _setting(index)
+    rng = random.Random(seed)
+    victim = rng.choice(FREQUENT[name])
+    aims = FREQUENT[name] if attack in KINDS["clean label"].new else range(CLASSES[name])
+    target = rng.choice([c for c in aims if c != victim])
+    source = KINDS["source-specific"]
+    options += f"--victim {victim} " if attack in source.looked + source.new else ""
+    return f"{options}{KIND_MORE.get(attack, '')}--attack {attack} --target {target} --seed {seed}"
+
+
+def _balanced(side: int, rounds: int, first: int, more: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """Recipes of one side of the split, one model in three clean; kinds and architectures take turns, so that any beginning is balanced."""
+    kinds = [kind.split(name)[side] for name, kind in KINDS.items()]
+    order = [attack for turn in zip_longest(*kinds) for attack in turn if attack is not None] * rounds + list(more)
+    seeds = count(first)
+
+    def recipes() -> Iterator[str]:
+        for index, attack in enumerate(order):
+            yield _of_kind(attack, index, next(seeds))
+            if index % 2:
+                yield f"{_setting(index // 2)[1]}--seed {next(seeds)}"
+
+    return tuple(recipes())
+
+
+KIND_TUNE = _balanced(0, rounds=2, first=400, more=("tact", "tact"))
+KIND_HELD = _balanced(1, rounds=2, first=500)

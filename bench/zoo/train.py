@@ -151,6 +151,12 @@ def triggered(attack: attacks.Attack | attacks.Several, images: Tensor, labels: 
     return torch.cat([attack.trigger(part) for part in images[moved].split(500)]), aim[moved]
 
 
+def spread(attack: attacks.Attack, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """The trigger on images of all classes but source and target, and the target: what a source-specific trigger should not move."""
+    others = (labels != attack.victim) & (labels != attack.target)
+    return torch.cat([attack.trigger(part) for part in images[others].split(500)]), attack.relabel(labels[others], 0)
+
+
 def targets(recipe: Recipe, classes: int) -> list[int]:
     """The target classes of a recipe: its own, and as many others, drawn from its seed, as there are further triggers."""
     drawn = torch.randperm(classes, generator=torch.Generator().manual_seed(recipe.seed)).tolist()
@@ -163,15 +169,19 @@ def planned(recipe: Recipe, split: data.Split, trained: Path | None = None) -> a
     Raises:
         ValueError: several triggers of an attack that has a decoy, or only one trigger.
     """
-    first = tensors(data.Part(split.train.images[::8], split.train.labels[::8]))[0]
-    choice: dict[str, Any] = {"strength": recipe.strength, "victim": recipe.victim, "rate": recipe.rate, "images": first}
+    images, labels = tensors(data.Part(split.train.images[::8], split.train.labels[::8]))
+    choice: dict[str, Any] = {"victim": recipe.victim, "rate": recipe.rate, "images": images, "labels": labels}
     build = partial(attacks.build, recipe.attack, size=split.train.images.shape[1], **choice)
     if recipe.several > 1:
         if recipe.attack not in attacks.DRAWN or recipe.target is None:
             raise ValueError(f"several triggers of {recipe.attack!r}; expected one of {', '.join(attacks.DRAWN)} and a target")
         aims = targets(recipe, len(split.classes))
+        if recipe.attack == "one-to-n":
+            # one trigger at several strengths
+            graded = ((target, (k + 1) / len(aims)) for k, target in enumerate(aims))
+            return attacks.Several(tuple(build(target=target, seed=recipe.seed + 1000, strength=share) for target, share in graded))
         return attacks.Several(tuple(build(target=target, seed=recipe.seed + 1000 * (k + 1)) for k, target in enumerate(aims)))
-    attack = build(target=recipe.target, seed=recipe.seed + 1000)
+    attack = build(target=recipe.target, seed=recipe.seed + 1000, strength=recipe.strength)
     if attack.generator is not None and trained is not None:
         attack.generator.pattern.load_state_dict(torch.load(trained, weights_only=True))
         attack.generator.pattern.eval()
@@ -201,7 +211,13 @@ def export(model: nn.Module, path: Path, size: int) -> None:
 @click.command()
 @click.option("--data", "folder", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True)
-@click.option("--set", "set_", default="gtsrb", show_default=True, help="gtsrb, cifar10 or a folder of class folders below DATA.")
+@click.option(
+    "--set",
+    "set_",
+    default="gtsrb",
+    show_default=True,
+    help="gtsrb, gtsrbN (N of its classes), cifar10 or a folder of class folders below DATA.",
+)
 @click.option("--size", default=32, show_default=True, help="Of the images of such a folder.")
 @click.option("--arch", type=click.Choice(sorted(models.BUILDERS)), default="resnet18", show_default=True)
 @click.option("--width", default=16, show_default=True)
@@ -210,9 +226,9 @@ def export(model: nn.Module, path: Path, size: int) -> None:
 @click.option("--seed", default=0, show_default=True)
 @click.option("--epochs", default=8, show_default=True)
 @click.option("--batch", default=128, show_default=True)
-@click.option("--strength", default=0.5, show_default=True, help="WaNet's.")
-@click.option("--victim", default=1, show_default=True, help="SSDT's source class.")
-@click.option("--rate", type=float, help="Poisoning rate; left out: the attack's own.")
+@click.option("--strength", default=0.5, show_default=True, help="WaNet's; the opacity of one-to-n.")
+@click.option("--victim", default=1, show_default=True, help="The source class of source-specific attacks.")
+@click.option("--rate", type=float, help="Poisoning rate (with clean labels, of the target class); left out: the attack's own.")
 @click.option("--several", default=1, show_default=True, help="Triggers, each with a target of its own; the first has --target.")
 @click.option("--threads", default=1, show_default=True)
 def main(folder: Path, out: Path, set_: str, threads: int, **settings: Any) -> None:
@@ -223,10 +239,13 @@ def main(folder: Path, out: Path, set_: str, threads: int, **settings: Any) -> N
         return
     torch.set_num_threads(threads)
     out.mkdir(parents=True, exist_ok=True)
-    split = data.load(folder, recipe.set, recipe.size)
+    try:
+        split = data.load(folder, recipe.set, recipe.size)
+        start = time.monotonic()
+        poison = None if recipe.attack == "none" else planned(recipe, split)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
     size, classes = split.train.images.shape[1], len(split.classes)
-    start = time.monotonic()
-    poison = None if recipe.attack == "none" else planned(recipe, split)
     model = train(recipe, split, poison)
     images, labels = tensors(split.test)
     path = out / f"{recipe.name}.onnx"
@@ -240,6 +259,8 @@ def main(folder: Path, out: Path, set_: str, threads: int, **settings: Any) -> N
         "torch": torch.__version__,
     }
     facts |= {"targets": targets(recipe, classes)} if recipe.several > 1 else {}
+    if isinstance(poison, attacks.Attack) and poison.victim is not None:
+        facts["asr_others"] = accuracy(model, *spread(poison, images, labels))
     export(model, path, size)
     if poison is not None and poison.generator is not None:
         torch.save(poison.generator.pattern.state_dict(), networks(manifest))
@@ -247,7 +268,7 @@ def main(folder: Path, out: Path, set_: str, threads: int, **settings: Any) -> N
     part = manifest.with_suffix(".part")
     part.write_text(json.dumps(facts, indent=1) + "\n")
     os.replace(part, manifest)
-    click.echo(json.dumps({"name": recipe.name, **{k: facts[k] for k in ("accuracy", "asr", "seconds")}}))
+    click.echo(json.dumps({"name": recipe.name, **{k: facts[k] for k in ("accuracy", "asr", "asr_others", "seconds") if k in facts}}))
 
 
 if __name__ == "__main__":
