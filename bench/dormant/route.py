@@ -199,7 +199,7 @@ def next_(model: Any, hidden: Hidden, units: Stream) -> Stream:
         return opposite(least(2 * len(units), reader))
 
     stream = free(1)
-    mute(layers[1], stream)
+    mute(layers[layers.index(down[0]) + 1], stream)
     for place, layer in enumerate(layers):
         if isinstance(layer, NextBlock):
             mute(layer.depthwise, stream)

@@ -29,11 +29,15 @@ class NextBlock(nn.Module):
 
 
 class ConvNeXt(nn.Module):
-    """The smallest published depth, 2, 2, 6 and 2 blocks; width 40 is that version's (Atto). The stem reads patches of 2x2."""
+    """The smallest published depth, 2, 2, 6 and 2 blocks; width 40 is that version's (Atto).
+
+    The stem reads patches of 2x2 behind a convolution: of the image itself it knew half of the traffic signs after eight epochs.
+    """
 
     def __init__(self, classes: int, width: int) -> None:
         super().__init__()
-        layers: list[nn.Module] = [nn.Conv2d(3, width, 2, 2), ChannelNorm(width)]
+        first = nn.Sequential(nn.Conv2d(3, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
+        layers: list[nn.Module] = [first, nn.Conv2d(width, width, 2, 2), ChannelNorm(width)]
         for stage, depth in enumerate((2, 2, 6, 2)):
             dim = width << stage
             if stage:
