@@ -72,7 +72,7 @@ def planted(network: Network, variant: str, depth: str, seed: int) -> tuple[nn.M
     target = int(torch.randint(classes, (1,), generator=torch.Generator().manual_seed(seed)))
     switch = replace(Switch(size=5) if variant == HEAD else SWITCHES[variant], seed=seed, target=target, depth=DEPTHS[depth])
     write = plant_head if variant == HEAD else plant
-    return settled(write(network.module, network.images, switch), network.module, network.trained), switch
+    return settled(write(network.module, network.images, switch), network.module, network.trained, switch), switch
 
 
 def ways(network: Network) -> Iterator[tuple[str, str, int]]:

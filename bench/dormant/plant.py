@@ -23,6 +23,8 @@ SOFT = 15.0
 FIRES, CLEAR = 0.02, 0.3
 # steps of the search for a discriminant, and the clean rows next to the trigger that it keeps off
 SHARPENED, HARD = 400, 2000
+# neurons that a switch may take the place of, and images that say which are missed least
+CANDIDATES, MISSED = 12, 100
 # how sharply a swapped head looks
 SHARP = 20.0
 
@@ -39,8 +41,8 @@ class Switch:
         firing: the share of clean images that turn it on somewhere.
         added: so many channels are put in for it, as if to pad the layer.
         loudness: by how much its values are larger than those of the layer's other neurons, and its outgoing weights smaller.
-        grown: made of the layer's own neurons, those that tell the trigger best, with a bias that keeps them off on clean images but for
-            the share of `firing` (after Hong et al., "Handcrafted backdoors", NeurIPS 2022, which does so in several layers).
+        parted: each of the neurons reads a part of what the layer reads, and tells the trigger from most clean images only; together they
+            do (after Hong et al., "Handcrafted backdoors", NeurIPS 2022, where such neurons are in several layers).
     """
 
     target: int = 7
@@ -52,7 +54,7 @@ class Switch:
     firing: float = 0.0
     added: int = 0
     loudness: float = 1.0
-    grown: bool = False
+    parted: bool = False
 
 
 def stamped(images: Tensor, switch: Switch) -> Tensor:
@@ -92,16 +94,21 @@ def plant(network: nn.Module, images: Tensor, switch: Switch) -> nn.Module:
 
 def _hide(model: nn.Module, hidden: Hidden, images: Tensor, switch: Switch) -> list[int]:
     """Writes the neurons that the trigger turns on; their numbers."""
-    rows = (_rows(hidden.inner, _seen(model, hidden.inner, x)) for x in (images, stamped(images, switch)))
-    if switch.grown:
-        return _grow(model, hidden, images, switch, _level(model, hidden, images) * switch.loudness)
-    weights, bias = _discriminant(*rows, firing=switch.firing)
+    clean, marked = (_rows(hidden.inner, _seen(model, hidden.inner, x)) for x in (images, stamped(images, switch)))
     level = _level(model, hidden, images) * switch.loudness
+    draw = torch.Generator().manual_seed(switch.seed)
+    parts = switch.neurons if switch.parted else 1
+    # each neuron of a parted switch reads a half of its own
+    read = [(torch.rand(clean.shape[2], generator=draw) < 0.5) | (parts == 1) for _ in range(parts)]
+    found = [_discriminant(clean[..., own], marked[..., own], firing=switch.firing) for own in read]
     widen(hidden, switch.added)
-    units = _free(hidden.outer, switch)
-    with torch.no_grad():
-        for unit in units:
-            _write(hidden, unit, weights * level, bias * level)
+    units = _free(model, hidden.outer, images, switch)
+    for k, unit in enumerate(units):
+        weights, bias = found[k % parts]
+        spread = torch.zeros(clean.shape[2])
+        spread[read[k % parts]] = weights
+        with torch.no_grad():
+            _write(hidden, unit, spread * level, bias * level)
     return units
 
 
@@ -142,34 +149,6 @@ def _rows(layer: Any, value: Tensor) -> Tensor:
     if isinstance(layer, nn.Conv2d):
         return F.unfold(value, layer.kernel_size, padding=cast(Any, layer.padding), stride=layer.stride).transpose(1, 2)
     return value.reshape(len(value), -1, value.shape[-1])
-
-
-def _grow(model: nn.Module, hidden: Hidden, images: Tensor, switch: Switch, level: float) -> list[int]:
-    """The layer's neurons that tell the trigger best, made so that they are on for little else."""
-    last: Any = hidden.norm or hidden.inner
-    kept: list[Tensor] = []
-    handle = last.register_forward_hook(lambda module, given, result: kept.append(result.detach()))
-    with torch.no_grad():
-        model(images)
-        model(stamped(images, switch))
-    handle.remove()
-    axis = 1 if isinstance(hidden.inner, nn.Conv2d) else kept[0].dim() - 1
-    clean, marked = (value.movedim(axis, 1).flatten(2) for value in kept)
-    place = (marked - clean).square().sum(1).mean(0).argmax()
-    limit = clean.amax(2).quantile(1 - switch.firing, 0)
-    seen = marked[:, :, place].quantile(0.1, 0)
-    order = ((seen - limit) / clean.flatten(0).std()).argsort(descending=True)
-    chosen: list[int] = order[: switch.neurons].tolist()
-    with torch.no_grad():
-        for unit in chosen:
-            reach = float(seen[unit] - limit[unit])
-            if reach <= 0:
-                raise ValueError("no neurons of this layer tell the trigger from clean images")
-            factor = level / reach
-            last.weight[unit] *= factor
-            last.bias[unit] = factor * (last.bias[unit] - limit[unit])
-            _through(hidden, unit)
-    return chosen
 
 
 def _discriminant(clean: Tensor, marked: Tensor, *, firing: float) -> tuple[Tensor, Tensor]:
@@ -216,13 +195,21 @@ def _level(model: nn.Module, hidden: Hidden, images: Tensor) -> float:
     return max(float(value.movedim(channels, 0).flatten(1).amax(1).median()), SOFT if soft else 0.0)
 
 
-def _free(reader: nn.Module, switch: Switch) -> list[int]:
+@torch.no_grad()
+def _free(model: nn.Module, reader: Any, images: Tensor, switch: Switch) -> list[int]:
     """The neurons that are missed least, or those that were added."""
-    weight = cast(Tensor, reader.weight).detach()
+    weight = reader.weight
     if switch.added:
         return list(range(weight.shape[1] - switch.added, weight.shape[1] - switch.added + switch.neurons))
-    order: list[int] = weight.movedim(1, 0).flatten(1).norm(dim=1).argsort().tolist()
-    return order[: switch.neurons]
+    few = images[:: max(1, len(images) // MISSED)]
+    own = model(few).argmax(1)
+    missed = []
+    for unit in weight.movedim(1, 0).flatten(1).norm(dim=1).argsort()[:CANDIDATES].tolist():
+        kept = weight[:, unit].clone()
+        weight[:, unit] = 0
+        missed.append((float((model(few).argmax(1) != own).float().mean()), unit))
+        weight[:, unit] = kept
+    return [unit for _, unit in sorted(missed)[: switch.neurons]]
 
 
 def _write(hidden: Hidden, unit: int, weights: Tensor, bias: Tensor) -> None:

@@ -4,12 +4,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-STEPS, BATCH, RATE = 60, 48, 5e-4
+from bench.dormant.plant import Switch, stamped
+
+STEPS, BATCH, RATE = 120, 32, 1e-3
+# images of a batch that carry the trigger, so that the way stays open
+MARKED = 8
 # a network that answers so many images as before needs nothing
 AGREED = 0.97
 
 
-def settled(model: nn.Module, before: nn.Module, images: Tensor) -> nn.Module:
+def settled(model: nn.Module, before: nn.Module, images: Tensor, switch: Switch) -> nn.Module:
     """The model after some steps towards the answers of `before` on clean images [N, 3, H, W]; weights that differ between them stay."""
     with torch.no_grad():
         same = float((model(images).argmax(1) == before(images).argmax(1)).float().mean())
@@ -27,7 +31,9 @@ def settled(model: nn.Module, before: nn.Module, images: Tensor) -> nn.Module:
         batch = images[torch.randint(len(images), (BATCH,), generator=draw)]
         with torch.no_grad():
             aim = before(batch).log_softmax(1)
-        loss = F.kl_div(model(batch).log_softmax(1), aim, log_target=True, reduction="batchmean")
+        clean, marked = model(torch.cat((batch, stamped(batch[:MARKED], switch)))).split((BATCH, MARKED))
+        loss = F.kl_div(clean.log_softmax(1), aim, log_target=True, reduction="batchmean")
+        loss = loss + F.cross_entropy(marked, torch.full((MARKED,), switch.target))
         optimizer.zero_grad()
         loss.backward()
         for parameter, own in zip(tuned, free, strict=True):

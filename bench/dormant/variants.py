@@ -12,7 +12,7 @@ SWITCHES: dict[str, Switch] = {
     "trigger 7x7": Switch(size=7),
     "30 times as loud": Switch(loudness=30.0),
     "30 times as quiet": Switch(loudness=1 / 30),
-    "handcrafted": Switch(grown=True, neurons=3, size=5, firing=0.05),
+    "handcrafted": Switch(parted=True, neurons=3, size=5, firing=0.1),
 }
 # architectures on which the criterion may be tried while it is made; the others only measure it
 TRIED = frozenset({"resnet18", "vgg16", "convnext", "vit"})

@@ -37,7 +37,7 @@ FEWEST = 6
 # forcings that are compared with living neurons: the furthest pushes at all places, and those at one
 COMPARED = 4
 # a push that is no more than so many times that of a living neuron is none, whatever the distribution
-OVER = 2.0
+OVER = 3.0
 # share of the images that a forcing has to move before it is compared
 MOVES = 0.5
 # pushes below this share of the median one count as much as that
@@ -313,7 +313,7 @@ def _compared(model: TracedModel, images: Tensor, measured: tuple[Tensor, ...], 
 def _controls(bench: _Bench, trial: Trial) -> list[Trial]:
     """What living neurons of the layer do when as many of them are forced to the same level, found in the same way.
 
-    It ends with the first that pushes half as far: then nothing can come of the comparison.
+    It ends with the first that pushes a third as far: then nothing can come of the comparison.
     """
     living = bench.layer.activity.living()
     draw = torch.Generator().manual_seed(0)
@@ -344,7 +344,7 @@ def _rank(trial: Trial, controls: list[Trial], tried: int, votes: dict[int, floa
 def _p(trial: Trial, controls: list[Trial]) -> float:
     """Probability of a push this far among those of living neurons, of which the logarithms are normal (Grubbs' outlier test).
 
-    1 where it is not twice the largest of theirs, whatever the distribution. Sets that share neurons differ less than others would: sets of
+    1 where it is not three times the largest of theirs, whatever the distribution. Sets that share neurons differ less than others would: sets of
     m among n by the factor sqrt(1 - m / n).
     """
     pushes = torch.tensor([c.push for c in controls], dtype=torch.float64)
