@@ -11,30 +11,19 @@ from typing import Any
 import click
 
 from banscan import importers
+from banscan.scanner.cli.commands import scan
+from banscan.scanner.cli.options import built
 from banscan.scanner.inputs import images, preprocess
 from banscan.scanner.settings import Options
 
 
 def options_of(words: tuple[str, ...]) -> Options:
-    """The options that words of the command line stand for."""
-    values: dict[str, Any] = {}
-    rest = list(words)
-    while rest:
-        word = rest.pop(0)
-        name = word.removeprefix("--")
-        if word == "--bgr":
-            values[name] = True
-        elif word in ("--mean", "--std"):
-            values[name] = tuple(map(float, rest.pop(0).split(",")))
-        elif word == "--scale":
-            values[name] = float(rest.pop(0))
-        elif word == "--size":
-            values[name] = int(rest.pop(0))
-        elif word in ("--preprocess", "--logits"):
-            values[name] = rest.pop(0)
-        else:
-            raise click.UsageError(f"{word}: expected an option on preprocessing, --size or --logits")
-    return Options(**values)
+    """The options that words of the command line stand for.
+
+    Raises:
+        click.UsageError: an option that `banscan scan` does not have, or a value that cannot be.
+    """
+    return built(Options, scan.make_context("scan", ["model", "--clean-dir", "folder", *words]).params)
 
 
 def share(path: Path, folder: Path, chosen: dict[str, Any], true: tuple[str, ...], most: int = 200) -> float:

@@ -67,4 +67,7 @@ def find(name: str, commit: str, folder: Path, given: Path | None) -> Repository
 
 
 def _run(*arguments: str) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(["git", *SAFE, *arguments], capture_output=True, check=False, env=os.environ | QUIET)
+    try:
+        return subprocess.run(["git", *SAFE, *arguments], capture_output=True, check=False, env=os.environ | QUIET)
+    except FileNotFoundError as error:
+        raise UsageError("git is not installed; the models of repositories need it") from error
