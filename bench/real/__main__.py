@@ -1,7 +1,7 @@
 """Fetches image classifiers of other people, scans them as a user would, and writes the page about it.
 
 python -m bench.real fetch FOLDER [--repositories DIR] [--data DIR]
-python -m bench.real scan FOLDER [--stage read] [--part tune] [--minutes 30]
+python -m bench.real scan FOLDER [--stage read|scan|told] [--part tune] [--minutes 30]
 python -m bench.real page --out docs/real.md
 """
 
@@ -64,7 +64,13 @@ def fetched(store: fetch.Store, models: tuple[table.Model, ...]) -> None:
 
 @main.command()
 @stored
-@click.option("--stage", type=click.Choice([rows.READ, rows.SCAN]), default=rows.SCAN, show_default=True, help="How far each goes.")
+@click.option(
+    "--stage",
+    type=click.Choice(list(rows.STAGES)),
+    default=rows.SCAN,
+    show_default=True,
+    help="How far each goes; told: the true preprocessing.",
+)
 @click.option("--pixels", type=int, help="Only models whose images are at most this high.")
 @click.option("--minutes", default=30.0, show_default=True, help="For each model.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=OUT, show_default=True)
@@ -72,15 +78,16 @@ def scan(store: fetch.Store, models: tuple[table.Model, ...], stage: str, pixels
     """Append a row for every model that OUT does not have yet, small images first; what is not in FOLDER is told and left out."""
     done = {(r["name"], r["stage"]) for r in results.read(out)}
     todo = [m for m in models if (m.name, stage) not in done and (pixels is None or m.size[0] <= pixels)]
+    if stage == rows.TOLD:
+        todo = [m for m in todo if m.preprocess]
     entries = {entry.name: entry for entry in table.images()}
-    measure = rows.read if stage == rows.READ else rows.scan
     for model in sorted(fetch.all_of(tuple(todo), store, click.echo), key=lambda m: m.size[0]):
         try:
             folder = images.folder(entries[model.images], store, model.labelled)
         except BanscanError as error:
             click.echo(str(error))
             continue
-        row = measure(model, store.model(model), folder, minutes * 60)
+        row = rows.STAGES[stage](model, store.model(model), folder, minutes * 60)
         results.append(out, row)
         click.echo(f"{model.name:24s} {row['outcome']:18s} {row['seconds']:7.1f} s {row['peak_mb']:6d} MB  {row['reason']}")
 

@@ -3,6 +3,7 @@
 import csv
 import gzip
 import io
+import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
@@ -24,19 +25,23 @@ Item = tuple[int | None, str, Callable[[], bytes]]
 
 
 def folder(entry: Images, store: Store, labelled: bool) -> Path:
-    """The folder with the images, written unless it is there: class folders by number, or with `labelled` false all in one.
+    """The folder with the images: class folders by number, or with `labelled` false all in one.
+
+    It is written unless it is there already, whole and from the same entry of the table.
 
     Raises:
         UsageError: their source cannot be had.
     """
     base = store.folder / "images" / (entry.name if labelled else f"{entry.name}-flat")
     mark = base.with_name(f"{base.name}.{DONE}")
-    if not mark.exists():
+    if not mark.exists() or mark.read_text() != repr(entry):
+        mark.unlink(missing_ok=True)
+        shutil.rmtree(base, ignore_errors=True)
         for label, name, content in picked(MAKERS[entry.maker](entry, store), entry.count):
             place = base / f"{label:04d}" if labelled and label is not None else base
             place.mkdir(parents=True, exist_ok=True)
             (place / name).write_bytes(content())
-        mark.touch()
+        mark.write_text(repr(entry))
     return base
 
 

@@ -3,7 +3,7 @@
 from collections import Counter
 from typing import Any
 
-from bench.real.rows import READ, SCAN
+from bench.real.rows import READ, SCAN, TOLD
 from bench.real.table import HELD, TUNE, Images, Model
 from bench.tables import header, rate
 
@@ -22,8 +22,9 @@ SHA-256 ([bench/real/models.toml](../bench/real/models.toml)), with images from 
 ([bench/real/images.toml](../bench/real/images.toml)). They are taken for clean: nobody certified them, and nothing speaks against it. So
 *no backdoor found* is right and *backdoored* is wrong. Each is scanned as a new user would: by the command line, with a model, a folder of
 images and no other option than the file asks for. The preprocessing is left to banscan and compared with the true one by the share of
-predictions that are the same; it is right from 95 % on. *Tune* models may shape settings, *held* models only measure; which is which was
-drawn by lot before the first scan. `make real REAL=FOLDER` fetches and scans them and writes this page."""
+predictions that are the same; it is right from 95 % on. *Told* is the verdict of a second scan, which is given the true preprocessing.
+*Tune* models may shape settings, *held* models only measure; which is which was drawn by lot before the first scan. `make real REAL=FOLDER`
+fetches and scans them and writes this page."""
 READING = """What `--dry-run` says: whether the file is read, and the preprocessing. Accuracy is that of images with labels in the
 model's classes, under the preprocessing that banscan found and under the true one."""
 
@@ -43,10 +44,23 @@ def page(models: tuple[Model, ...], images: tuple[Images, ...], rows: list[Row])
 
 def totals(models: tuple[Model, ...], rows: list[Row]) -> list[str]:
     """Counts for each part."""
-    lines = header(["part", "models", "read", "scanned", "called backdoored", "with a verdict", "preprocessing right"])
+    lines = header(
+        [
+            "part",
+            "models",
+            "read",
+            "scanned",
+            "called backdoored",
+            "with a verdict",
+            "told: called backdoored",
+            "with a verdict",
+            "preprocessing right",
+        ]
+    )
     for part in (HELD, TUNE):
         names = {m.name for m in models if m.part == part}
         scanned = [r for r in rows if r["name"] in names and r["stage"] == SCAN]
+        told = [r for r in rows if r["name"] in names and r["stage"] == TOLD]
         read = [r for r in rows if r["name"] in names and r["stage"] == READ]
         found = [right(r) for r in {r["name"]: r for r in (*read, *scanned)}.values() if "preprocess" in r]
         cells = [
@@ -56,6 +70,8 @@ def totals(models: tuple[Model, ...], rows: list[Row]) -> list[str]:
             str(len(scanned)),
             rate(r["outcome"] == FALSE for r in scanned),
             rate(r["outcome"] not in SILENT for r in scanned),
+            rate(r["outcome"] == FALSE for r in told),
+            rate(r["outcome"] not in SILENT for r in told),
             rate(found),
         ]
         lines.append(f"| {' | '.join(cells)} |")
@@ -74,14 +90,17 @@ def judged(row: Row) -> str:
 
 def scans(models: list[Model], by_name: dict[tuple[str, str], Row]) -> list[str]:
     """One line for every model of a part."""
-    lines = header(["model", "classes", "size", "verdict", "", "seconds", "memory", "why"])
+    lines = header(["model", "classes", "size", "verdict", "", "told", "seconds", "memory", "why"])
     for model in models:
         row = by_name.get((model.name, SCAN))
         size = "×".join(map(str, model.size))
         if row is None:
-            lines.append(f"| {model.name} | {model.classes:,} | {size} | not scanned yet | | | | |")
+            lines.append(f"| {model.name} | {model.classes:,} | {size} | not scanned yet | | | | | |")
             continue
-        cells = [row["outcome"], judged(row), f"{row['seconds']:.0f}", f"{row['peak_mb'] / 1000:.1f} GB", plain(row["reason"])]
+        told = by_name.get((model.name, TOLD))
+        second = "–" if told is None else f"**{told['outcome']}**" if told["outcome"] == FALSE else told["outcome"]
+        took = f"{row['seconds']:.0f}", f"{row['peak_mb'] / 1000:.1f} GB"
+        cells = [row["outcome"], judged(row), second, *took, plain(row["reason"])]
         lines.append(f"| {model.name} | {model.classes:,} | {size} | {' | '.join(cells)} |")
     return lines
 

@@ -11,7 +11,7 @@ from bench.real.table import Model
 from bench.rows import commit
 
 ROOT = Path(__file__).parents[2]
-READ, SCAN = "read", "scan"
+READ, SCAN, TOLD = "read", "scan", "told"
 
 
 def read(model: Model, file: Path, folder: Path, limit: float) -> dict[str, Any]:
@@ -20,13 +20,22 @@ def read(model: Model, file: Path, folder: Path, limit: float) -> dict[str, Any]
     found, report = _report(model, file, folder, limit, ["--dry-run"])
     row = _row(model, READ, found, report)
     row["structure"] = {"code": structure.code, "says": (structure.out.strip() or structure.last)[:600]}
-    return row | _preprocess(model, file, folder, limit, report, told=True)
+    return row | _preprocess(model, file, folder, limit, report, compare=True)
 
 
 def scan(model: Model, file: Path, folder: Path, limit: float) -> dict[str, Any]:
     """The whole scan, with the preprocessing that banscan finds by itself."""
     found, report = _report(model, file, folder, limit, [])
-    return _row(model, SCAN, found, report) | _preprocess(model, file, folder, limit, report, told=False)
+    return _row(model, SCAN, found, report) | _preprocess(model, file, folder, limit, report, compare=False)
+
+
+def told(model: Model, file: Path, folder: Path, limit: float) -> dict[str, Any]:
+    """The whole scan with the true preprocessing, as a user who knows it says it."""
+    return _row(model, TOLD, *_report(model, file, folder, limit, list(model.preprocess)))
+
+
+# by the name of the stage
+STAGES = {READ: read, SCAN: scan, TOLD: told}
 
 
 def _report(model: Model, file: Path, folder: Path, limit: float, more: list[str]) -> tuple[Ended, dict[str, Any] | None]:
@@ -65,14 +74,14 @@ def _row(model: Model, stage: str, ended: Ended, report: dict[str, Any] | None) 
         "used": report["images"]["used"],
         "accuracy": report["accuracy"],
         "confidence": report["confidence"],
-        "findings": [f for f in report["findings"] if f["value"] is not None] if stage == SCAN else [],
+        "findings": [f for f in report["findings"] if f["value"] is not None] if stage != READ else [],
         "stages": report["seconds"],
         "environment": report["environment"],
     }
 
 
-def _preprocess(model: Model, file: Path, folder: Path, limit: float, report: dict[str, Any] | None, told: bool) -> dict[str, Any]:
-    """The preprocessing that was found, how far the model says the same as under the true one, and with `told` its accuracy there."""
+def _preprocess(model: Model, file: Path, folder: Path, limit: float, report: dict[str, Any] | None, compare: bool) -> dict[str, Any]:
+    """The preprocessing that was found, how far the model says the same as under the true one, and with `compare` its accuracy there."""
     if report is None or not model.preprocess:
         return {}
     chosen = (report["preprocess"] or {}).get("preprocess")
@@ -81,7 +90,7 @@ def _preprocess(model: Model, file: Path, folder: Path, limit: float, report: di
         words = [sys.executable, "-m", "bench.real.agreement", str(file), str(folder), "--chosen", json.dumps(chosen), "--"]
         ended = run([*words, *model.preprocess, *model.options], limit, ROOT)
         row["agreement"] = float(ended.out) if ended.code == 0 else None
-    if told:
+    if compare:
         _, right = _report(model, file, folder, limit, ["--dry-run", *model.preprocess])
         row["true_accuracy"] = None if right is None else right["accuracy"]
     return row

@@ -178,6 +178,12 @@ def test_images_from_class_folders(clone: tuple[Path, str], tmp_path: Path) -> N
     assert len(list((labelled / "0000").iterdir())) == len(list((labelled / "0001").iterdir())) == 2
     assert {p.name for p in flat.iterdir()} == {p.name for p in labelled.rglob("*.png")}
     assert {p.stem for p in (labelled / "0000").iterdir()} == {"0", "3"}
+    # what is there is taken as it is, until the entry changes
+    (labelled / "0000" / "0.png").write_bytes(b"marked")
+    assert (images.folder(entry, store, True) / "0000" / "0.png").read_bytes() == b"marked"
+    images.folder(replace(entry, classes=("cats", "dogs")), store, True)
+    assert {p.stem for p in (labelled / "0001").iterdir()} == {"0", "3"}
+    assert (labelled / "0001" / "0.png").read_bytes() != b"marked"
 
 
 @pytest.mark.parametrize("kind", draw.KINDS)
@@ -217,14 +223,15 @@ def test_the_page_counts_what_the_rows_say() -> None:
         _row(held[1], "scan", "backdoored", preprocess={"name": "raw"}, agreement=0.5),
         _row(held[2], "scan", "inconclusive", preprocess=None, agreement=None),
         _row(held[3], "read", "failed"),
+        _row(held[0], "told", "backdoored"),
     ]
     text = page.page(MODELS, IMAGES, rows)
     total = next(line for line in text.splitlines() if line.startswith("| held"))
     cells = [c.strip() for c in total.strip("|").split("|")]
     assert cells[1] == str(len(held))
-    assert [c.split(" (")[0] for c in cells[2:]] == ["0 of 1", "3", "1 of 3", "2 of 3", "1 of 3"]
+    assert [c.split(" (")[0] for c in cells[2:]] == ["0 of 1", "3", "1 of 3", "2 of 3", "1 of 1", "1 of 1", "1 of 3"]
     line = {r["name"]: next(t for t in text.splitlines() if t.startswith(f"| {r['name']} |")) for r in rows}
-    assert "| right | 12 | 0.7 GB | as / it is |" in line[held[0]]
+    assert "| right | **backdoored** | 12 | 0.7 GB | as / it is |" in line[held[0]]
     assert "| **wrong** |" in line[held[1]]
     assert "| no verdict |" in line[held[2]]
     assert "not scanned yet" in line[held[3]]
