@@ -1,16 +1,14 @@
-"""A command in a process group of its own, with a limit of time, and what it took."""
+"""A command with a limit of time, and what it took."""
 
-import os
-import signal
+import json
 import subprocess
+import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-# how often it is asked whether it has ended, in seconds
-EVERY = 0.2
+LAUNCHER = Path(__file__).with_name("launcher.py")
 
 
 @dataclass(frozen=True)
@@ -38,24 +36,7 @@ class Ended:
 
 def run(command: Sequence[str], limit: float, folder: Path) -> Ended:
     """Runs a command in `folder`; after `limit` seconds it is killed with all that it started."""
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        begun = time.monotonic()
-        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True, cwd=folder)
-        status, usage, late = None, None, False
-        while status is None:
-            pid, ended, used = os.wait4(child.pid, os.WNOHANG)
-            if pid:
-                status, usage = ended, used
-            elif not late and time.monotonic() - begun > limit:
-                late = True
-                os.killpg(child.pid, signal.SIGKILL)
-            else:
-                time.sleep(EVERY)
-        child.returncode = os.waitstatus_to_exitcode(status)
-        assert usage is not None
-        texts = []
-        for file in (out, err):
-            file.seek(0)
-            texts.append(file.read().decode(errors="replace"))
-        # Linux counts in kB
-        return Ended(None if late else child.returncode, time.monotonic() - begun, usage.ru_maxrss // 1024, *texts)
+    with tempfile.NamedTemporaryFile("r") as result:
+        words = [sys.executable, "-I", str(LAUNCHER), result.name, str(limit), *command]
+        done = subprocess.run(words, capture_output=True, text=True, errors="replace", cwd=folder, check=True)
+        return Ended(**json.load(result), out=done.stdout, err=done.stderr)
