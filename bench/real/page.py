@@ -44,19 +44,8 @@ def page(models: tuple[Model, ...], images: tuple[Images, ...], rows: list[Row])
 
 def totals(models: tuple[Model, ...], rows: list[Row]) -> list[str]:
     """Counts for each part."""
-    lines = header(
-        [
-            "part",
-            "models",
-            "read",
-            "scanned",
-            "called backdoored",
-            "with a verdict",
-            "told: called backdoored",
-            "with a verdict",
-            "preprocessing right",
-        ]
-    )
+    wrong, answered = "called backdoored", "with a verdict"
+    lines = header(["part", "models", "read", "scanned", wrong, answered, f"told: {wrong}", f"told: {answered}", "preprocessing right"])
     for part in (HELD, TUNE):
         names = {m.name for m in models if m.part == part}
         scanned = [r for r in rows if r["name"] in names and r["stage"] == SCAN]
