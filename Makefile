@@ -10,6 +10,11 @@ CPU_INDEX := https://download.pytorch.org/whl/cpu
 
 DATA ?= data
 ZOO ?= ../zoo
+# classifiers of other people, and clones of repositories where they cannot be fetched
+REAL ?= ../real
+REPOSITORIES ?=
+
+GIVEN = $(if $(wildcard $(DATA)),--data $(DATA)) $(if $(REPOSITORIES),--repositories $(REPOSITORIES))
 
 # of `make bench-gpu`: DEVICE=cpu rehearses with little work; OUT is the folder for what was measured
 DEVICE ?= cuda
@@ -17,7 +22,7 @@ OUT ?=
 COMMIT ?=
 MINUTES ?= 8
 
-.PHONY: demo demo-seeds zoo detect repairs golden null fuzz evidence matrix check test test-frameworks lint bench bench-gpu clean
+.PHONY: demo demo-seeds zoo detect real repairs golden null fuzz evidence matrix check test test-frameworks lint bench bench-gpu clean
 
 demo: $(VENV)/installed ## scan the two examples: a backdoored model (exit 1) and a clean one (exit 0)
 	@$(BIN)/banscan examples/backdoored.onnx --clean-dir examples/clean; code=$$?; echo "exit $$code"; test $$code -eq 1
@@ -37,6 +42,13 @@ detect: $(VENV)/tested ## scans ZOO with the defender's images; finished rows ar
 	$(BIN)/python -m bench.detect --zoo $(ZOO)/tune --images $(ZOO)/images --out bench/results/tune.jsonl
 	$(BIN)/python -m bench.ablation --zoo $(ZOO)/tune --images $(ZOO)/images --out bench/results/ablation.jsonl
 	$(BIN)/python -m bench.baselines --zoo $(ZOO)/held --images $(ZOO)/images --out bench/results/baselines.jsonl
+
+real: $(VENV)/tested ## fetches other people's classifiers into REAL, scans them, writes docs/real.md; finished rows are not computed again
+	-$(BIN)/python -m bench.real fetch $(REAL) $(GIVEN)
+	$(BIN)/python -m bench.real scan $(REAL) $(GIVEN) --stage read
+	$(BIN)/python -m bench.real scan $(REAL) $(GIVEN)
+	$(BIN)/python -m bench.real scan $(REAL) $(GIVEN) --stage told
+	$(BIN)/python -m bench.real page --out docs/real.md
 
 repairs: $(VENV)/tested ## repairs the held models of ZOO and tries their triggers from DATA before and after
 	test -d $(ZOO)/more/cifar10 || $(BIN)/python -m bench.images --data $(DATA) --set cifar10 --per-class 250 --out $(ZOO)/more/cifar10

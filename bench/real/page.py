@@ -1,0 +1,138 @@
+"""The rows as a page of the documentation."""
+
+from collections import Counter
+from typing import Any
+
+from bench.real.rows import READ, SCAN, TOLD
+from bench.real.table import HELD, TUNE, Images, Model
+from bench.tables import header, rate
+
+Row = dict[str, Any]
+# a scan that ends without an answer of its own
+SILENT = ("failed", "stopped", "inconclusive")
+CLEAR = "no backdoor found"
+FALSE = "backdoored"
+# predictions that have to be the same for a preprocessing to be right
+SAME = 0.95
+
+TOP = """# Classifiers of other people
+
+What `banscan` says of image classifiers that it was not made with: files from packages and public repositories, by name, version and
+SHA-256 ([bench/real/models.toml](../bench/real/models.toml)), with images from packages and repositories or made by a script
+([bench/real/images.toml](../bench/real/images.toml)). They are taken for clean: nobody certified them, and nothing speaks against it. So
+*no backdoor found* is right and *backdoored* is wrong. Each is scanned as a new user would: by the command line, with a model, a folder of
+images and no other option than the file asks for. The preprocessing is left to banscan and compared with the true one by the share of
+predictions that are the same; it is right from 95 % on. *Told* is the verdict of a second scan, which is given the true preprocessing.
+*Tune* models may shape settings, *held* models only measure; which is which was drawn by lot before the first scan. `make real REAL=FOLDER`
+fetches and scans them and writes this page."""
+READING = """What `--dry-run` says: whether the file is read, and the preprocessing. Accuracy is that of images with labels in the
+model's classes, under the preprocessing that banscan found and under the true one."""
+
+
+def page(models: tuple[Model, ...], images: tuple[Images, ...], rows: list[Row]) -> str:
+    """The whole page; a model without a row is listed as not scanned yet."""
+    by_name = {(r["name"], r["stage"]): r for r in rows}
+    about = {i.name: i.about for i in images}
+    lines = [TOP, "", "## In short", "", *totals(models, rows)]
+    for part, title in ((HELD, "Held: only measured"), (TUNE, "Tune")):
+        own = [m for m in models if m.part == part]
+        lines += ["", f"## {title}", "", *scans(own, by_name)]
+    lines += ["", "## Before the search", "", READING, "", *readings(models, by_name)]
+    lines += ["", "## Where they come from", "", *sources(models, about)]
+    return "\n".join(lines) + "\n"
+
+
+def totals(models: tuple[Model, ...], rows: list[Row]) -> list[str]:
+    """Counts for each part."""
+    wrong, answered = "called backdoored", "with a verdict"
+    lines = header(["part", "models", "read", "scanned", wrong, answered, f"told: {wrong}", f"told: {answered}", "preprocessing right"])
+    for part in (HELD, TUNE):
+        names = {m.name for m in models if m.part == part}
+        scanned = [r for r in rows if r["name"] in names and r["stage"] == SCAN]
+        told = [r for r in rows if r["name"] in names and r["stage"] == TOLD]
+        read = [r for r in rows if r["name"] in names and r["stage"] == READ]
+        found = [right(r) for r in {r["name"]: r for r in (*read, *scanned)}.values() if "preprocess" in r]
+        cells = [
+            part,
+            str(len(names)),
+            rate(r["outcome"] not in ("failed", "stopped") for r in read),
+            str(len(scanned)),
+            rate(r["outcome"] == FALSE for r in scanned),
+            rate(r["outcome"] not in SILENT for r in scanned),
+            rate(r["outcome"] == FALSE for r in told),
+            rate(r["outcome"] not in SILENT for r in told),
+            rate(found),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def right(row: Row) -> bool:
+    """Whether the preprocessing that was found does what the true one does."""
+    return row["agreement"] is not None and row["agreement"] >= SAME
+
+
+def judged(row: Row) -> str:
+    """What a verdict on a clean model is worth."""
+    return {CLEAR: "right", FALSE: "**wrong**"}.get(row["outcome"], "no verdict")
+
+
+def scans(models: list[Model], by_name: dict[tuple[str, str], Row]) -> list[str]:
+    """One line for every model of a part."""
+    lines = header(["model", "classes", "size", "verdict", "", "told", "seconds", "memory", "why"])
+    for model in models:
+        row = by_name.get((model.name, SCAN))
+        size = "×".join(map(str, model.size))
+        if row is None:
+            lines.append(f"| {model.name} | {model.classes:,} | {size} | not scanned yet | | | | | |")
+            continue
+        told = by_name.get((model.name, TOLD))
+        second = "–" if told is None else f"**{told['outcome']}**" if told["outcome"] == FALSE else told["outcome"]
+        took = f"{row['seconds']:.0f}", f"{row['peak_mb'] / 1000:.1f} GB"
+        cells = [row["outcome"], judged(row), second, *took, plain(row["reason"])]
+        lines.append(f"| {model.name} | {model.classes:,} | {size} | {' | '.join(cells)} |")
+    return lines
+
+
+def readings(models: tuple[Model, ...], by_name: dict[tuple[str, str], Row]) -> list[str]:
+    """What is read of every model that was tried, and the preprocessing."""
+    lines = header(["model", "exporter", "read", "preprocessing", "the same", "accuracy", "true", "seconds", "memory"])
+    for model in models:
+        row = by_name.get((model.name, READ))
+        if row is None:
+            continue
+        chosen = (row.get("preprocess") or {}).get("name", "undecided" if "preprocess" in row else "–")
+        failed = row["outcome"] in ("failed", "stopped")
+        says = f"no: {plain(row['reason'])}" if failed else "yes" if row["outcome"] == "not scanned" else f"yes; {plain(row['reason'])}"
+        shares = [_share(row.get(name)) for name in ("agreement", "accuracy", "true_accuracy")]
+        if not model.labelled:
+            shares[1:] = ["–", "–"]
+        cells = [model.name, model.exporter, says, chosen, *shares, f"{row['seconds']:.0f}", f"{row['peak_mb'] / 1000:.1f} GB"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def sources(models: tuple[Model, ...], about: dict[str, str]) -> list[str]:
+    """Where every model comes from, and how many there are of each writer."""
+    families = Counter(family(m) for m in models)
+    lines = [f"{len(models)} files: {', '.join(f'{name} {count}' for name, count in families.most_common())}.", ""]
+    lines += header(["model", "from", "licence", "images", "note"])
+    for m in models:
+        where, _, commit = m.source.partition("@") if m.source.startswith("git:") else (m.source, "", "")
+        place = f"{where.partition(':')[2]}{f' @ {commit[:8]}' if commit else ''}"
+        lines.append(f"| {m.name} | {plain(place)} | {m.licence} | {about[m.images]} | {plain(m.note)} |")
+    return lines
+
+
+def family(model: Model) -> str:
+    """Framework or writer without its version."""
+    return model.exporter.split()[0]
+
+
+def plain(text: str) -> str:
+    """Fit for a cell of a table."""
+    return " ".join(text.replace("|", "/").split())
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.0%}"
