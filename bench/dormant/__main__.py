@@ -27,7 +27,7 @@ from bench.dormant.judge import judge, traced
 from bench.dormant.plant import Switch, plant, plant_head, success
 from bench.dormant.settle import settled
 from bench.dormant.trained import Network
-from bench.dormant.variants import DEPTHS, HEAD, ONE, PATH, SWITCHES, TRIED
+from bench.dormant.variants import DEPTHS, HEAD, ONE, PATH, SWAPPED, SWITCH, SWITCHES, TRIED, UNWRITTEN
 from bench.zoo.resnet50 import ResNet50
 
 CLASSES, LARGE = 10, 224
@@ -41,7 +41,7 @@ def row(model: TracedModel, images: Tensor, labels: Tensor, *, about: Row, targe
     led, finding = seen.searched.led, seen.finding
     return {
         **about,
-        "attack": "none" if target is None else "switch",
+        "attack": "none" if target is None else SWITCH,
         "target": target,
         "asr": asr,
         "size": images.shape[-1],
@@ -70,7 +70,7 @@ def planted(network: Network, variant: str, depth: str, seed: int) -> tuple[nn.M
     """
     classes = network.classes
     target = int(torch.randint(classes, (1,), generator=torch.Generator().manual_seed(seed)))
-    switch = replace(Switch(size=5) if variant == HEAD else SWITCHES[variant], seed=seed, target=target, depth=DEPTHS[depth])
+    switch = replace(SWAPPED if variant == HEAD else SWITCHES[variant], seed=seed, target=target, depth=DEPTHS[depth])
     write = plant_head if variant == HEAD else plant
     return settled(write(network.module, network.images, switch), network.module, network.trained, switch), switch
 
@@ -79,33 +79,29 @@ def ways(network: Network) -> Iterator[tuple[str, str, int]]:
     """How a switch is hidden in a network, where, and the seed, which no other switch has."""
     # crc32 of the name: the same in every run
     first = zlib.crc32(network.name.encode()) % 100_000
-    kinds = [*SWITCHES, *([HEAD] if network.arch == "vit" else [])]
-    yield from ((kind, depth, first + i) for i, (kind, depth) in enumerate(product(kinds, DEPTHS)))
+    kinds = {**SWITCHES, **({HEAD: SWAPPED} if network.arch == "vit" else {})}
+    # deep layers know nothing of the smallest trigger
+    every = [(kind, depth) for kind, depth in product(kinds, DEPTHS) if depth == "early" or kinds[kind].size > Switch().size]
+    yield from ((kind, depth, first + i) for i, (kind, depth) in enumerate(every))
 
 
 def of_zoo(network: Network, done: set[tuple[str, str, str]], only: str) -> Iterator[Row]:
     """A trained network without a switch, and with each in turn."""
     about: Row = {"network": network.name, "arch": network.arch, "held": network.arch not in TRIED}
+    images, labels = network.images, network.labels
     if (network.name, "none", "") not in done:
-        yield row(
-            traced(network.module, network.images),
-            network.images,
-            network.labels,
-            about=about | {"variant": "none", "depth": ""},
-            target=None,
-            asr=0.0,
-        )
+        here = about | {"variant": "none", "depth": ""}
+        yield row(traced(network.module, images), images, labels, about=here, target=None, asr=0.0)
     for variant, depth, seed in ways(network):
         if (network.name, variant, depth) in done or only not in variant:
             continue
+        here = about | {"variant": variant, "depth": depth, "seed": seed}
         try:
             model, switch = planted(network, variant, depth, seed)
-        except ValueError as error:
-            click.echo(f"{network.name} {variant} {depth}: {error}", err=True)
+        except ValueError:
+            yield here | {"attack": UNWRITTEN, "commit": rows.commit()}
             continue
-        asr = success(model, network.tested, switch)
-        facts_of = about | {"variant": variant, "depth": depth, "seed": seed}
-        yield row(traced(model, network.images), network.images, network.labels, about=facts_of, target=switch.target, asr=asr)
+        yield row(traced(model, images), images, labels, about=here, target=switch.target, asr=success(model, network.tested, switch))
 
 
 def example(done: set[tuple[str, str, str]]) -> Iterator[Row]:
@@ -166,11 +162,8 @@ def main(zoo: Path, data: Path, only: str, variant: str, tried: bool, out: Path)
     for part in parts:
         for made in part:
             rows.append(out, made)
-            click.echo(
-                f"{made['network']} {made['variant']} {made['depth']}: ASR {made['asr']}, accuracy {made['accuracy']:.3f}, class "
-                f"{made['called']} of {made['target']}, {made['seconds']} s",
-                err=True,
-            )
+            seen = ("attack", "asr", "accuracy", "called", "target", "seconds")
+            click.echo(f"{made['network']} {made['variant']} {made['depth']} { ({k: made[k] for k in seen if k in made}) }", err=True)
 
 
 if __name__ == "__main__":

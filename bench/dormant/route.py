@@ -66,6 +66,8 @@ def pass_on(layer: Any, stream: Stream) -> None:
 
 def keep(norm: Any, stream: Stream) -> None:
     """Lets values through a norm as they are, but for what a layer norm does to all channels."""
+    if norm is None:
+        return
     channels = numbers(stream)
     if isinstance(norm, nn.BatchNorm2d):
         cast(Tensor, norm.running_mean)[channels] = 0
@@ -101,20 +103,22 @@ def residual(model: Any, hidden: Hidden, units: Stream) -> Stream:
         return single(least(len(units), *(block.conv1.weight for block in readers or blocks[-1:])))
 
     stream = free(0)
-    mute(model.stem[1], stream)
+    mute(next(layer for layer in (model.stem[1], model.stem[0]) if hasattr(layer, "bias")), stream)
     for k, block in enumerate(blocks):
         ignore(block.conv1, stream)
         if k in stages:
             following = free(k + 1)
-            carry(block.shortcut[0], stream, following)
-            keep(block.shortcut[1], following)
+            shortcut, norm = block.shortcut if isinstance(block.shortcut, nn.Sequential) else (block.shortcut, None)
+            carry(shortcut, stream, following)
+            keep(norm, following)
             stream = following
-        writer, norm = (block.conv3, block.bn3) if isinstance(block, Bottleneck) else (block.conv2, block.bn2)
+        writer = block.conv3 if isinstance(block, Bottleneck) else block.conv2
+        norm = getattr(block, "bn3" if isinstance(block, Bottleneck) else "bn2", None)
         if writer is hidden.outer:
             carry(writer, units, stream, spread=True)
             keep(norm, stream)
         else:
-            mute(norm, stream)
+            mute(norm or writer, stream)
     return stream
 
 
@@ -235,6 +239,7 @@ def tokens(model: Any, hidden: Hidden, units: Stream) -> Stream:
 
 ROUTES: dict[type[nn.Module], Callable[[Any, Hidden, Stream], Stream]] = {
     models.ResNet18: residual,
+    models.PlainResNet18: residual,
     ResNet50: residual,
     models.VGG16: plain,
     models.DenseNet121: dense,

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from bench.rows import succeeds
+from bench.dormant.variants import SWITCH
+from bench.rows import WORKING
 from bench.tables import header, rate
 
 Row = dict[str, Any]
@@ -13,34 +14,23 @@ KNOWS = 0.8
 
 
 def page(rows: list[Row]) -> list[str]:
-    """Totals, then where switches were hidden by network, then networks without one."""
-    switches, clean = [r for r in rows if r["attack"] != "none"], [r for r in rows if r["attack"] == "none"]
-    working = [r for r in switches if succeeds(r, r["asr"]) and r["accuracy"] >= KNOWS]
-    weak = [r for r in switches if r not in working]
+    """Totals, of architectures that only measure and of those that the criterion was tried on; then all switches, then what has none."""
+    switches, clean = [r for r in rows if r["attack"] == SWITCH], [r for r in rows if r["attack"] == "none"]
+    working = [r for r in switches if works(r)]
+    weak = [r for r in switches if not works(r)]
+    held, tried = ([r for r in working if r["held"] is side] for side in (True, False))
     lines = [
-        f"- switches that work (ASR of 90 %, accuracy of 80 % and more), called backdoored: {rate(map(called, working))}",
-        f"- with their own target: {rate(map(found, working))}",
-        f"- switches that do not work, or have no trigger that was tried, called backdoored: {sum(map(called, weak))} of {len(weak)}",
-        f"- networks without a switch, called backdoored: {rate(map(called, clean))}",
+        f"- switches that work, in architectures that only measure: called backdoored {rate(map(called, held))}, with their target "
+        f"{rate(map(found, held))}",
+        f"- in architectures that the criterion was tried on: {rate(map(called, tried))}, with their target {rate(map(found, tried))}",
+        f"- switches that do not work: called backdoored {sum(map(called, weak))} of {len(weak)}",
+        f"- networks without a switch: called backdoored {rate(map(called, clean))}",
         "",
-        *header(
-            ["switch", "named beforehand", "network", "accuracy", "ASR", "called backdoored", "class", "neurons", "moved", "push", "p"]
-        ),
+        *header(["switch", "where", "network", "held", "accuracy", "ASR", "class", "neurons", "moved", "push", "p"]),
     ]
-    for row in sorted(switches, key=lambda r: (r["variant"], r["network"], r["seed"])):
-        seen = row["moved"] is not None
-        cells = [
-            row["variant"],
-            "yes" if row["held"] else "no",
-            row["network"],
-            f"{row['accuracy']:.2f}",
-            "–" if row["asr"] is None else f"{row['asr']:.2f}",
-            "yes" if called(row) else "no",
-        ]
-        cells += [f"{row['called']} (target {row['target']})" if called(row) else "–", str(len(row["neurons"])) if seen else "–"]
-        cells += [f"{row['moved']:.0%}" if seen else "–", "–" if row["ratio"] is None else f"{row['ratio']:.1f}"]
-        cells += [f"{row['p_value']:.1e}" if seen else "–"]
-        lines.append(f"| {' | '.join(cells)} |")
+    for row in sorted((r for r in rows if r["attack"] != "none"), key=lambda r: (r["variant"], r["depth"], r["network"])):
+        cells = [row["variant"], row["depth"] or "all stages", row["network"], "yes" if row["held"] else "no"]
+        lines.append(f"| {' | '.join([*cells, *(_seen(row) if row['attack'] == SWITCH else ['could not be written', *['–'] * 6])])} |")
     lines += [
         "",
         *header(["network without a switch", "size", "accuracy", "neurons", "dormant", "forced", "most moved", "seconds"]),
@@ -50,6 +40,23 @@ def page(rows: list[Row]) -> list[str]:
         cells = [row["network"], str(row["size"]), f"{row['accuracy']:.1%}", str(row["of"]), str(row["dormant"]), str(row["tried"]), most]
         lines.append(f"| {' | '.join(cells)} | {row['seconds']:.1f} |")
     return lines
+
+
+def _seen(row: Row) -> list[str]:
+    """How the switch works, and what the criterion says."""
+    cells = [f"{row['accuracy']:.2f}", f"{row['asr']:.2f}"]
+    cells.append("not found" if not called(row) else f"{row['called']}" if found(row) else f"{row['called']} (target {row['target']})")
+    if row["moved"] is None:
+        return [*cells, "–", "–", "–", "–"]
+    ratio = "–" if row["ratio"] is None else f"{row['ratio']:.1f}"
+    return [*cells, str(len(row["neurons"])), f"{row['moved']:.0%}", ratio, f"{row['p_value']:.1e}"]
+
+
+def works(row: Row) -> bool:
+    """Whether the trigger leads to the target, and the network still knows its images."""
+    asr: float = row["asr"]
+    accuracy: float = row["accuracy"]
+    return asr >= WORKING and accuracy >= KNOWS
 
 
 def called(row: Row) -> bool:

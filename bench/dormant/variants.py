@@ -2,6 +2,8 @@
 
 from bench.dormant.plant import Switch
 
+# what a row is of: a network with a switch, or one in which none could be written
+SWITCH, UNWRITTEN = "switch", "unwritten"
 ONE, PATH, HEAD = "one neuron", "through all stages", "attention head"
 SWITCHES: dict[str, Switch] = {
     ONE: Switch(),
@@ -14,7 +16,8 @@ SWITCHES: dict[str, Switch] = {
     "30 times as quiet": Switch(loudness=1 / 30),
     "handcrafted": Switch(parted=True, neurons=3, size=5, firing=0.1),
 }
+SWAPPED = Switch(size=5)
 # architectures on which the criterion may be tried while it is made; the others only measure it
-TRIED = frozenset({"resnet18", "vgg16", "convnext", "vit"})
+TRIED = frozenset({"resnet18", "vgg16", "vit"})
 # where in the network a switch is, as a share of its blocks
 DEPTHS = {"early": 0.0, "middle": 0.4}

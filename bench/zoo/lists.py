@@ -257,3 +257,13 @@ def _balanced(side: int, rounds: int, first: int, more: tuple[str, ...] = ()) ->
 
 KIND_TUNE = _balanced(0, rounds=2, first=400, more=("tact", "tact"))
 KIND_HELD = _balanced(1, rounds=2, first=500)
+# clean networks that switches are written into
+PLANT = (
+    "--arch mobilenetv2 --seed 300",
+    "--arch convnext --width 24 --batch 64 --seed 301",
+    "--arch vit --batch 64 --seed 302",
+    "--arch vgg16 --seed 303",
+    "--arch efficientnet --seed 304",
+    "--arch resnet18 --seed 306",
+    "--arch plainresnet18 --epochs 10 --seed 308",
+)
