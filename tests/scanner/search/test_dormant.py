@@ -23,7 +23,7 @@ from tests.importers import architectures
 
 CLASSES, TARGET = 10, 7
 # narrower ones know nothing any more where a channel is taken
-WIDTHS = {"vit": 16, "mobilenetv2": 32, "efficientnet": 32}
+WIDTHS = {"vit": 16, "vgg16": 16, "mobilenetv2": 32, "convnext": 24}
 
 
 class Small(nn.Module):
@@ -101,6 +101,7 @@ def test_neurons_are_found_behind_every_activation(name: str, layers: int, insid
     assert all(shapes[t.node][t.axis] == t.channels for t in found)
 
 
+@pytest.mark.slow
 def test_the_layer_in_front_of_an_activation_is_found() -> None:
     model = traced(known("efficientnet"), torch.zeros(2, 3, 32, 32))
     nodes = {n.name: n for n in model.module.graph.nodes}
@@ -196,7 +197,8 @@ PLACES = [
     ("resnet18", Switch(added=8)),
     ("resnet18", Switch(loudness=1 / 30)),
     ("mobilenetv2", Switch(size=5)),
-    ("efficientnet", Switch(size=5)),
+    ("convnext", Switch(size=5)),
+    ("plainresnet18", Switch()),
     ("vit", Switch(size=7)),
 ]
 
