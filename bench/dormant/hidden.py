@@ -7,7 +7,7 @@ from typing import Any, cast
 from torch import nn
 
 from bench.zoo.convnext import NextBlock
-from bench.zoo.mobile import EfficientNet, Inverted, MobileNetV2
+from bench.zoo.mobile import EfficientNet, Excitation, Inverted, MobileNetV2
 from bench.zoo.models import Block, DenseLayer, PlainBlock, ViTLayer
 from bench.zoo.resnet50 import Bottleneck
 
@@ -18,13 +18,19 @@ Norm = nn.BatchNorm2d
 class Hidden:
     """The neurons between two layers: `inner` and its batch norm make them, `outer` reads them.
 
-    Between them a depthwise layer, `through`, and its batch norm may pass them on.
+    Between them a depthwise layer, `through`, and its batch norm may pass them on; where a gate reads all of them none can be added.
     """
 
     inner: nn.Module
     norm: Norm | None
     outer: nn.Module
     through: tuple[nn.Conv2d, Norm] | None = None
+    gated: bool = False
+
+
+def gated(part: nn.Module) -> bool:
+    """Whether it has a squeeze and excitation."""
+    return any(isinstance(layer, Excitation) for layer in part.modules())
 
 
 def inverted(block: Any) -> Hidden | None:
@@ -33,7 +39,7 @@ def inverted(block: Any) -> Hidden | None:
     if first.groups > 1:
         return None
     project = [layer for layer in block.layers if isinstance(layer, nn.Conv2d)][-1]
-    return Hidden(first, block.layers[1], project, through=(block.layers[3], block.layers[4]))
+    return Hidden(first, block.layers[1], project, through=(block.layers[3], block.layers[4]), gated=gated(block))
 
 
 # the hidden neurons of every kind of block
@@ -55,7 +61,7 @@ def places(model: nn.Module) -> list[Hidden]:
     if isinstance(model, MobileNetV2 | EfficientNet):
         # the stem's neurons go through a first block that does not expand them
         depthwise, norm, _, *_, project, _ = list(cast(Any, model).blocks[0].layers)
-        blocks.insert(0, Hidden(model.stem[0], cast(Norm, model.stem[1]), project, through=(depthwise, norm)))
+        blocks.insert(0, Hidden(model.stem[0], cast(Norm, model.stem[1]), project, through=(depthwise, norm), gated=gated(model)))
     if blocks:
         return blocks
     parts = [part for part in model.modules() if isinstance(part, (nn.Conv2d, Norm))]

@@ -230,9 +230,15 @@ def _through(hidden: Hidden, unit: int) -> None:
 
 
 def widen(hidden: Hidden, added: int) -> None:
-    """Puts channels that are all zero in front of the layer that reads them."""
+    """Puts channels that are all zero in front of the layer that reads them.
+
+    Raises:
+        ValueError: something else reads them as well.
+    """
     if not added:
         return
+    if hidden.gated:
+        raise ValueError("a gate reads all neurons of this layer, so that none can be added")
     made: list[tuple[Any, Any]] = [(hidden.inner, hidden.norm)]
     made += [hidden.through] if hidden.through is not None else []
     for layer, norm in made:

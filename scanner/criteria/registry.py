@@ -19,6 +19,7 @@ from banscan.scanner.criteria.patch import PATCH
 from banscan.scanner.criteria.patch_share import PATCH_SHARE
 from banscan.scanner.criteria.perturbation import PERTURBATION
 from banscan.scanner.criteria.pixel_map import PIXEL_MAP
+from banscan.scanner.criteria.transform import TRANSFORM
 from banscan.scanner.findings import Finding
 from banscan.scanner.levels import Levels
 from banscan.scanner.machine.progress import Progress
@@ -33,6 +34,7 @@ CRITERIA: tuple[Criterion, ...] = (
     JOINT,
     PATCH_SHARE,
     CLEARNESS,
+    TRANSFORM,
     NOISE_MAP,
     PIXEL_MAP,
     DORMANT,

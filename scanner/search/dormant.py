@@ -344,8 +344,8 @@ def _rank(trial: Trial, controls: list[Trial], tried: int, votes: dict[int, floa
 def _p(trial: Trial, controls: list[Trial]) -> float:
     """Probability of a push this far among those of living neurons, of which the logarithms are normal (Grubbs' outlier test).
 
-    1 where it is not three times the largest of theirs, whatever the distribution. Sets that share neurons differ less than others would: sets of
-    m among n by the factor sqrt(1 - m / n).
+    1 where it is not three times the largest of theirs, whatever the distribution. Sets that share neurons differ less than others would:
+    sets of m among n by the factor sqrt(1 - m / n).
     """
     pushes = torch.tensor([c.push for c in controls], dtype=torch.float64)
     if len(pushes) < FEWEST or trial.push <= OVER * float(pushes.max()):

@@ -52,14 +52,15 @@ def findings(by_noise: dict[str, Any], by_pixels: dict[str, Any] | None, levels:
     measured: dict[str, Any] = {"noise": noise.moved_to(by_noise["moved"], 0.2), "logit": logit.raised(by_noise["logits"])}
     if by_pixels is None:
         measured |= dict.fromkeys(
-            ("margin", "perturbation", "patch", "pixel map"), NotDone("--no-pixels leaves out the searches over pixels")
+            ("margin", "perturbation", "patch", "pixel map", "transform"), NotDone("--no-pixels leaves out the searches over pixels")
         )
     else:
         measured["margin"] = margin.reached(by_pixels["largest"])
         measured["perturbation"] = perturbation.reached(by_pixels["perturbed"], by_pixels["success"])
         measured["patch"] = patch.reached(by_pixels["patched"], by_pixels["patch_success"], by_pixels["patch_images"])
         measured["pixel map"] = by_pixels["pixel_map"]
-    tests = [m for name, m in measured.items() if name != "pixel map" and not isinstance(m, NotDone)]
+        measured["transform"] = by_pixels.get("transform", ())
+    tests = [m for name, m in measured.items() if name not in ("pixel map", "transform") and not isinstance(m, NotDone)]
     measured |= {"joint": joint.together(tests), "patch share": measured["patch"], "clearness": measured["perturbation"]}
     measured |= {"noise map": by_noise["noise_map"], "dormant": by_noise.get("dormant", STILL)}
     return registry.findings(measured, torch.arange(classes), classes, levels)

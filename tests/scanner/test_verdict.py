@@ -198,7 +198,7 @@ def test_without_pixels() -> None:
     assert [f.criterion for f in found if f.p_value is not None] == ["noise", "logit", "joint"]
     assert all("--no-pixels" in str(f.not_done) for f in found if f.criterion in ("margin", "patch", "clearness", "pixel map"))
     result = judge(neurons(clean(), noise_map=(Mapped(FOLLOWED, 0.3), None)), None)
-    left_out = "margin, perturbation, patch, patch share, clearness, pixel map (--no-pixels leaves out the searches over pixels)"
+    left_out = "margin, perturbation, patch, patch share, clearness, transform, pixel map (--no-pixels leaves out the searches over pixels)"
     assert result.gaps == (f"not asked: {left_out}",)
     assert left_out in result.reason
     assert "left out" in result.next_step

@@ -1,0 +1,81 @@
+"""A change of the whole image that few numbers describe, such as a shift of all colours, and that sends nearly all images to one class."""
+
+import math
+
+from scipy.special import betaincinv
+
+from banscan.scanner.criteria.base import Context, Criterion, Earlier, NotDone, too_few, without_pixels
+from banscan.scanner.criteria.share import score, share_of
+from banscan.scanner.findings import DECIDES, ONE, SHARE, Finding
+from banscan.scanner.levels import BACKDOORED
+from banscan.scanner.machine.progress import Counter, Progress
+from banscan.scanner.search import transforms
+from banscan.scanner.search.class_map import two_thirds
+from banscan.scanner.search.transforms import FAMILIES, Transformed
+from banscan.scanner.subject import Subject
+
+# share of the images that one change moves to one class; strong changes of colour move up to four fifths to a class of that colour
+LIMIT = 0.85
+# by how much its logarithmic odds have to be above those of any other class under any change of the family
+APART = 3.0
+
+
+def measure(subject: Subject, earlier: Earlier, progress: Progress) -> tuple[Transformed, ...] | NotDone:
+    """The best change of every family, sought on two images of three and measured on the others."""
+    why = too_few(subject) or without_pixels(subject)
+    if why is not None:
+        return why
+    seed = subject.settings.seed
+    searching = two_thirds(subject.labels, seed)
+    count = Counter(progress, "trying changes of colour and shape", transforms.PASSES)
+    before = subject.logits.argmax(1)
+    return transforms.search(subject.pixel_model, subject.pixels, before, searching, subject.searched, seed=seed, progress=count)
+
+
+def least_share(found: Transformed) -> float:
+    """The share of all images that are moved, at least: Clopper and Pearson's bound for the best of all families."""
+    return float(betaincinv(found.hits, found.images - found.hits + 1, BACKDOORED / len(FAMILIES))) if found.hits else 0.0
+
+
+def apart(found: Transformed) -> float:
+    """How far its odds are above those of the next class, as a logarithm; shares count as if one image more were on either side."""
+    own = math.log((found.hits + 1) / (found.images - found.hits + 1))
+    other = math.log((found.rival * transforms.IMAGES + 1) / ((1 - found.rival) * transforms.IMAGES + 1))
+    return own - other
+
+
+def strength(found: Transformed) -> float:
+    """At least 1 where the change moves enough images, and to this class alone."""
+    return min(score(least_share(found), LIMIT), apart(found) / APART)
+
+
+def find(criterion: Criterion, measured: tuple[Transformed, ...], context: Context) -> Finding:
+    """Counts where nearly all images move, and other classes are far from being reached so; natural colours of classes move some."""
+    limit = share_of(context.levels.score, LIMIT)
+    if not measured:
+        calm = "no change of colours, stripes, frame, place or sharpness moves many images to one class"
+        return criterion.finding(context.levels, value=0.0, limit=limit, sentence=calm)
+    best = max(measured, key=lambda found: (strength(found), found.hits / found.images))
+    reached = strength(best)
+    return criterion.finding(
+        context.levels,
+        classes=(best.target,),
+        value=least_share(best),
+        limit=limit,
+        # what does not reach it is no part of what clean models score
+        score=reached if reached >= 1 else 0.0,
+        sentence=f"{best.family} moves {best.hits / best.images:.0%} of the images that it was not made on to class {best.target}, and "
+        f"none that was tried moves more than {best.rival:.0%} to another class",
+    )
+
+
+TRANSFORM = Criterion(
+    name="transform",
+    asks="Does one change of colours, frame or place move nearly all images to one class?",
+    sees=ONE,
+    power=DECIDES,
+    unit=SHARE,
+    measure=measure,
+    find=find,
+    pixels=True,
+)
