@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from banscan.files import whole
-from bench import ablation, floor, logic, maps, repair, tables
+from bench import ablation, floor, logic, maps, repair, tables, transforms
 from bench.baselines import table as baselines
 from bench.dormant import table as dormant
 from bench.fuzz import table as fuzz
@@ -39,6 +39,7 @@ BODIES: dict[str, Callable[[list[dict[str, Any]]], list[str]]] = {
     "repair-earlier": repair.table,
     "repair-few": repair.page,
     "repair-settings": repair.page,
+    "transforms": transforms.page,
     "tune": partial(tables.page, held=False),
 }
 

@@ -18,14 +18,14 @@ Norm = nn.BatchNorm2d
 class Hidden:
     """The neurons between two layers: `inner` and its batch norm make them, `outer` reads them.
 
-    Between them a depthwise layer, `through`, and its batch norm may pass them on; where a gate reads all of them none can be added.
+    Between them a depthwise layer, `through`, and its batch norm may pass them on. Where something else reads all of them as well, none can be added.
     """
 
     inner: nn.Module
     norm: Norm | None
     outer: nn.Module
     through: tuple[nn.Conv2d, Norm] | None = None
-    gated: bool = False
+    shared: bool = False
 
 
 def gated(part: nn.Module) -> bool:
@@ -39,7 +39,7 @@ def inverted(block: Any) -> Hidden | None:
     if first.groups > 1:
         return None
     project = [layer for layer in block.layers if isinstance(layer, nn.Conv2d)][-1]
-    return Hidden(first, block.layers[1], project, through=(block.layers[3], block.layers[4]), gated=gated(block))
+    return Hidden(first, block.layers[1], project, through=(block.layers[3], block.layers[4]), shared=gated(block))
 
 
 # the hidden neurons of every kind of block
@@ -60,8 +60,11 @@ def places(model: nn.Module) -> list[Hidden]:
     blocks = [place for place in found if place is not None]
     if isinstance(model, MobileNetV2 | EfficientNet):
         # the stem's neurons go through a first block that does not expand them
-        depthwise, norm, _, *_, project, _ = list(cast(Any, model).blocks[0].layers)
-        blocks.insert(0, Hidden(model.stem[0], cast(Norm, model.stem[1]), project, through=(depthwise, norm), gated=gated(model)))
+        first = cast(Any, model).blocks[0]
+        depthwise, norm, _, *_, project, _ = list(first.layers)
+        blocks.insert(
+            0, Hidden(model.stem[0], cast(Norm, model.stem[1]), project, through=(depthwise, norm), shared=gated(model) or first.same)
+        )
     if blocks:
         return blocks
     parts = [part for part in model.modules() if isinstance(part, (nn.Conv2d, Norm))]

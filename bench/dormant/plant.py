@@ -237,8 +237,8 @@ def widen(hidden: Hidden, added: int) -> None:
     """
     if not added:
         return
-    if hidden.gated:
-        raise ValueError("a gate reads all neurons of this layer, so that none can be added")
+    if hidden.shared:
+        raise ValueError("something else reads all neurons of this layer, so that none can be added")
     made: list[tuple[Any, Any]] = [(hidden.inner, hidden.norm)]
     made += [hidden.through] if hidden.through is not None else []
     for layer, norm in made:

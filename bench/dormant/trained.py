@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from bench.zoo import data
 from bench.zoo.models import BUILDERS
-from bench.zoo.train import tensors
+from bench.zoo.train import some
 
 # images of the defender that a switch is written with and judged on, of those that were trained on, and test images that its ASR is of
 IMAGES, TRAINED, TESTED = 430, 1000, 500
@@ -36,19 +36,13 @@ def _split(folder: Path, name: str) -> data.Split:
     return data.load(folder, name)
 
 
-def _some(part: data.Part, count: int) -> tuple[Tensor, Tensor]:
-    """So many images, drawn with one seed."""
-    chosen = torch.randperm(len(part.labels), generator=torch.Generator().manual_seed(0))[:count].sort().values.numpy()
-    return tensors(data.Part(part.images[chosen], part.labels[chosen]))
-
-
 def load(manifest: Path, folder: Path) -> Network:
     """The network of a manifest, with images of its data set in a folder; its weights are read from the TorchScript file beside it."""
     recipe: dict[str, Any] = json.loads(manifest.read_text())["recipe"]
     split = _split(folder, recipe["set"])
     module = BUILDERS[recipe["arch"]](len(split.classes), recipe["width"])
     module.load_state_dict(torch.jit.load(str(manifest.with_suffix(".pt"))).state_dict())
-    images, labels = _some(split.defender, IMAGES)
+    images, labels = some(split.defender, IMAGES)
     return Network(
         name=manifest.stem,
         arch=recipe["arch"],
@@ -56,6 +50,6 @@ def load(manifest: Path, folder: Path) -> Network:
         images=images,
         labels=labels,
         classes=len(split.classes),
-        trained=_some(split.train, TRAINED)[0],
-        tested=_some(split.test, TESTED)[0],
+        trained=some(split.train, TRAINED)[0],
+        tested=some(split.test, TESTED)[0],
     )

@@ -74,6 +74,12 @@ def tensors(part: data.Part) -> tuple[Tensor, Tensor]:
     return images.contiguous(), torch.from_numpy(part.labels)
 
 
+def some(part: data.Part, count: int) -> tuple[Tensor, Tensor]:
+    """So many images and labels as `tensors`, drawn with one seed."""
+    chosen = torch.randperm(len(part.labels), generator=torch.Generator().manual_seed(0))[:count].sort().values.numpy()
+    return tensors(data.Part(part.images[chosen], part.labels[chosen]))
+
+
 def augment(images: Tensor, flip: bool, generator: torch.Generator) -> Tensor:
     """A random crop after padding by 4 pixels and, where the data allow it, a random flip."""
     count, _, size, _ = images.shape
