@@ -18,7 +18,8 @@ Norm = nn.BatchNorm2d
 class Hidden:
     """The neurons between two layers: `inner` and its batch norm make them, `outer` reads them.
 
-    Between them a depthwise layer, `through`, and its batch norm may pass them on. Where something else reads all of them as well, none can be added.
+    Between them a depthwise layer, `through`, and its batch norm may pass them on. None can be added where something else reads all of
+    them as well (`shared`).
     """
 
     inner: nn.Module
@@ -62,9 +63,8 @@ def places(model: nn.Module) -> list[Hidden]:
         # the stem's neurons go through a first block that does not expand them
         first = cast(Any, model).blocks[0]
         depthwise, norm, _, *_, project, _ = list(first.layers)
-        blocks.insert(
-            0, Hidden(model.stem[0], cast(Norm, model.stem[1]), project, through=(depthwise, norm), shared=gated(model) or first.same)
-        )
+        shared = gated(model) or first.same
+        blocks.insert(0, Hidden(model.stem[0], cast(Norm, model.stem[1]), project, through=(depthwise, norm), shared=shared))
     if blocks:
         return blocks
     parts = [part for part in model.modules() if isinstance(part, (nn.Conv2d, Norm))]
