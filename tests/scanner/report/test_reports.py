@@ -72,7 +72,8 @@ def test_every_field_is_documented(kind: type) -> None:
     page = (ROOT / "docs" / "report.md").read_text()
     properties = SCHEMA["properties"] if kind is Report else SCHEMA["$defs"][kind.__name__]["properties"]
     names = [f for f in properties if f != "schema"]
-    assert names == list(kind.__dataclass_fields__)  # type: ignore[attr-defined]
+    # pictures are for pages that people read
+    assert names == [f for f in kind.__dataclass_fields__ if f != "evidence"]  # type: ignore[attr-defined]
     assert all(f"| `{name}` |" in page for name in names)
 
 

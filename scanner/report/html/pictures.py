@@ -1,0 +1,93 @@
+"""Samples under the changes that the searches found: which change is shown first, and what is said of each picture."""
+
+from dataclasses import dataclass
+
+from banscan.scanner.evidence import Change, Evidence, Sample, Seen
+from banscan.scanner.findings import Report
+from banscan.scanner.report.pieces import named
+
+# whose search made the change that shows what a criterion found
+MADE_BY = {"patch share": "patch", "clearness": "perturbation", "margin": "perturbation", "noise map": "pixel map"}
+# classes of a search beside the first, and pictures of each
+FEW = 3
+# how a change is called
+KINDS = {
+    "perturbation": "one perturbation of all pixels",
+    "patch": "one small patch",
+    "pixel map": "one perturbation along a map of classes",
+    "noise": "noise on the neurons, images as they are",
+}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A sample before and after; `moved` where it gets another class, `meant` where that is the one aimed at."""
+
+    sample: Sample
+    seen: Seen
+    was: str
+    now: str
+    moved: bool
+    meant: bool
+    before_text: str
+    after_text: str
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A change with its pictures; `called` where the verdict names its class, `single` where it is the only one of its search."""
+
+    change: Change
+    kind: str
+    target: str | None
+    called: bool
+    single: bool
+    pairs: tuple[Pair, ...]
+    text: str
+
+
+def leading(report: Report) -> Change | None:
+    """The change that shows best what the verdict is about."""
+    changes = () if report.evidence is None else report.evidence.changes
+    wanted = MADE_BY.get(report.verdict.criterion or "", report.verdict.criterion)
+    targets = report.verdict.targets
+
+    def rank(change: Change) -> tuple[bool, bool, bool]:
+        return bool(targets) and change.target not in targets, change.criterion != wanted, change.png is None
+
+    return min(changes, key=rank, default=None)
+
+
+def shown_change(report: Report, change: Change, most: int | None = None, *, single: bool = False) -> Shown:
+    """A change with words for its pictures, at most so many of them."""
+    evidence = report.evidence
+    assert evidence is not None
+    target = None if change.target is None else named(report, change.target)
+    kind = KINDS.get(change.criterion, change.criterion)
+    aimed = "" if target is None else f" aimed at class {target}"
+    called = report.verdict.outcome in ("backdoored", "suspicious") and change.target in report.verdict.targets
+    return Shown(
+        change=change,
+        kind=kind,
+        target=target,
+        called=called,
+        single=single,
+        pairs=tuple(_pair(report, evidence, change, seen, kind, aimed) for seen in change.seen[:most]),
+        text=f"{kind}{aimed}, {f'{change.gain:.0f} times as strong as it is' if change.gain > 1.5 else 'as it is'}, around grey",
+    )
+
+
+def _pair(report: Report, evidence: Evidence, change: Change, seen: Seen, kind: str, aimed: str) -> Pair:
+    sample = evidence.samples[seen.sample]
+    was, now = named(report, sample.was), named(report, seen.now)
+    moved = sample.was != seen.now
+    return Pair(
+        sample=sample,
+        seen=seen,
+        was=was,
+        now=now,
+        moved=moved,
+        meant=moved and (change.target is None or seen.now == change.target),
+        before_text=f"clean image, class {was}",
+        after_text=f"the same image under {kind}{aimed}, {f'class {now}' if moved else f'still class {now}'}",
+    )
