@@ -109,7 +109,7 @@ class _Bench:
         yield Change("noise", target, float(moved[place]), None, 1.0, seen)
 
     def _change(self, criterion: str, target: int | None, moved: float, change: Tensor, count: int) -> Change:
-        difference = self._upright(change)
+        difference = upright(change, self.subject.pixel_model.axis, self.subject.preprocess.bgr)
         places = [i for i, sample in enumerate(self.samples) if sample.label != target][:count]
         after = np.round(np.clip(self.own[places] / 255 + difference, 0, 1) * 255).astype(np.uint8)
         now, sure = self._answers(after)
@@ -118,18 +118,19 @@ class _Bench:
         around = np.round(np.clip(0.5 + difference * gain, 0, 1) * 255).astype(np.uint8)
         return Change(criterion, target, moved, png(around), gain, seen)
 
-    def _upright(self, change: Tensor) -> np.ndarray:
-        """A change in the model's layout as [H, W, C], in RGB order."""
-        rows = change.float().cpu().numpy()
-        rows = rows if self.subject.pixel_model.axis == 3 else rows.transpose(1, 2, 0)
-        return rows[..., ::-1] if self.subject.preprocess.bgr else rows
-
     def _answers(self, images: np.ndarray) -> tuple[list[int], list[float]]:
         """Classes and confidences that the model gives to uint8 images [n, H, W, C], read as all clean images are."""
         if not len(images):
             return [], []
         best = preprocess.answers(self.subject.model, self.subject.preprocess, images).nan_to_num().softmax(1).max(1)
         return best.indices.tolist(), best.values.tolist()
+
+
+def upright(change: Tensor, axis: int, bgr: bool) -> np.ndarray:
+    """A change in a model's layout, channels on axis 1 or 3 of its images, as [H, W, C] in RGB order."""
+    rows = change.float().cpu().numpy()
+    rows = rows if axis == 3 else rows.transpose(1, 2, 0)
+    return rows[..., ::-1] if bgr else rows
 
 
 def png(image: np.ndarray) -> bytes:
@@ -150,19 +151,19 @@ def _moves(subject: Subject, measured: Mapping[str, Any], verdict: Verdict) -> I
         among = torch.arange(len(labels))
         logits = changed_logits(subject.pixel_changes(pixel_map.RADIUS), mapped[0].change.to(subject.model.device), among)
         hits = torch.nn.functional.one_hot(logits.argmax(1), subject.classes).T.float()
-        yield _table("pixel map", False, hits, labels, list(range(subject.classes)), subject.classes)
+        yield table("pixel map", False, hits, labels, list(range(subject.classes)), subject.classes)
     perturbed, noise = measured.get("perturbation"), measured.get("noise")
     if isinstance(perturbed, ClassValues) and perturbed.found is not None:
         found = perturbed.found
         hits = (found.margins > 0).float().where(~found.margins.isnan(), torch.nan)
-        yield _table("perturbation", True, hits, labels[found.among], searched, subject.classes)
+        yield table("perturbation", True, hits, labels[found.among], searched, subject.classes)
     if isinstance(noise, Moved) and noise.answers is not None:
         hits = (noise.answers == subject.searched[:, None]).float()
         hits[labels[None] == subject.searched[:, None]] = torch.nan
-        yield _table("noise", True, hits, labels, searched, subject.classes)
+        yield table("noise", True, hits, labels, searched, subject.classes)
 
 
-def _table(criterion: str, aimed: bool, hits: Tensor, labels: Tensor, targets: list[int], classes: int) -> Moves:
+def table(criterion: str, aimed: bool, hits: Tensor, labels: Tensor, targets: list[int], classes: int) -> Moves:
     """Shares by source and target from hits [T, M] of images with labels [M]; NaN for images that are left out."""
     places, sources = list(range(len(targets))), [c for c in range(classes) if bool((labels == c).any())]
     if max(len(targets), len(sources)) > ROWS:

@@ -56,15 +56,15 @@ def of_switch(report: Report, switch: Switch) -> Graph:
 
 def of_place(report: Report, structure: Structure, place: Logic) -> Graph:
     """What decides by the pixels, beside the network."""
-    ways = "" if structure.shortest is None else f"{structure.shortest} to {structure.longest} operators with weights"
+    ways = "" if structure.shortest is None else f"{structure.shortest} to {structure.longest} with weights"
     network = Box(("the network", ways) if ways else ("the network",))
-    weights = f"{place.before} weighted before, {place.after} behind"
+    weights = f"{place.before} before, {place.after} behind"
     node = Box((f"{place.operator}: {place.tensor}", weights), True)
     answer = "the answer"
     if place.target is not None and place.moved is not None:
         answer = f"class {named(report, place.target)}: {place.moved:.0%} of the images"
     state = "" if place.state is None else f" set to {place.state}"
-    said = f"Beside the network, {place.operator} {place.tensor} decides by the pixels;{state} it leads to {answer}"
+    said = f"Beside the network, {place.operator} {place.tensor} decides by the pixels;{state} it leads to {answer}; {weights} with weights"
     return _laid([[Box(("the pixels",))], [network, node], [Box((answer,), place.target is not None)]], said)
 
 

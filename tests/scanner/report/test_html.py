@@ -19,6 +19,7 @@ from banscan.scanner.cli.options import built
 from banscan.scanner.evidence import Change, Evidence, Moves, Sample, Seen, Switch
 from banscan.scanner.findings import DEVIATIONS, Report
 from banscan.scanner.pictures import png
+from banscan.scanner.report import html as charts
 from banscan.scanner.report.html.again import command_of
 from banscan.scanner.report.html.dots import dots, places
 from banscan.scanner.report.html.matrix import matrix
@@ -259,6 +260,58 @@ def test_notebooks_show_a_frame(report: Report) -> None:
     assert attributes["srcdoc"] == report.to_html()
 
 
+# how colours look to people without one kind of cones, in linear RGB (Machado, Oliveira and Fernandes 2009, severity 1)
+BLIND = {
+    "protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deutan": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "tritan": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
+XYZ = [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
+WHITE = [0.95047, 1, 1.08883]
+
+
+def linear(colour: str) -> np.ndarray:
+    """Linear RGB of #rrggbb."""
+    value = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
+
+
+def lab(rgb: np.ndarray) -> np.ndarray:
+    """CIELAB of linear RGB."""
+    x = np.array(XYZ) @ rgb.clip(0, 1) / np.array(WHITE)
+    f = np.where(x > 0.008856, np.cbrt(x), 7.787 * x + 16 / 116)
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+
+def contrast(one: str, other: str) -> float:
+    """Of WCAG 2."""
+    dark, light = sorted(float(np.array(XYZ[1]) @ linear(c)) for c in (one, other))
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("scheme", [0, 1, 2], ids=["light", "dark", "print"])
+def test_colours_can_be_told_apart(scheme: int) -> None:
+    """Text is readable on its ground, and what is drawn in one chart differs to everybody by more than 20 in CIELAB."""
+    style = (Path(charts.__file__).parent / "style.css").read_text()
+    colours = dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6});", style.split(":root {")[1 + scheme].partition("}")[0]))
+    for text, ground in (
+        ("text", "ground"),
+        ("quiet", "ground"),
+        ("quiet", "card"),
+        ("called", "card"),
+        ("doubt", "card"),
+        ("dot", "card"),
+    ):
+        assert contrast(colours[text], colours[ground]) >= 4.5, (text, ground)
+    for tone in ("called", "doubt", "calm"):
+        for text in (tone, "text", "quiet"):
+            assert contrast(colours[text], colours[f"{tone}-ground"]) >= 4.5, (tone, text)
+    for one, other in (("called", "doubt"), ("called", "dot"), ("doubt", "dot"), ("called", "shade")):
+        for name, seen in BLIND.items():
+            apart = np.linalg.norm(lab(np.array(seen) @ linear(colours[one])) - lab(np.array(seen) @ linear(colours[other])))
+            assert apart > 20, (one, other, name, apart)
+
+
 @needs_browser
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["as it is", *sorted(MARKUP)])
@@ -270,7 +323,7 @@ def test_a_browser_shows_it(report: Report, name: str, tmp_path: Path) -> None:
     with Image.open(picture) as image:
         assert image.size == (1000, 1400)
         colours = {colour: count for count, colour in image.convert("RGB").getcolors(1 << 24) or []}
-    assert colours[(0xB0, 0x3A, 0x06)] > 500
+    assert colours[(0x86, 0x0D, 0x1D)] > 500
     assert len(colours) > 500
     assert width_in(page, 320) == 320
 
