@@ -28,8 +28,8 @@ FOLDER = Path(__file__).parent
 # colours and marks by the outcome
 TONES = {"backdoored": "called", "suspicious": "doubt", "no backdoor found": "calm", "inconclusive": "doubt", NOT_SCANNED: "plain"}
 MARKS = {"backdoored": "▲", "suspicious": "◆", "no backdoor found": "●", "inconclusive": "?", NOT_SCANNED: "–"}
-# classes that noise reaches best, and places in a graph, that are shown one by one
-REACHED, PLACES = 8, 4
+# classes that noise reaches best, places in a graph and pairs of a map that are shown one by one
+REACHED, PLACES, MAPPED = 8, 4, 4
 # of the frame in a notebook, in pixels
 FRAME = 720
 
@@ -137,6 +137,9 @@ def _key(report: Report) -> Iterator[tuple[str, str]]:
     verdict = report.verdict
     if verdict.targets:
         yield "target" if len(verdict.targets) == 1 else "targets", ", ".join(named(report, c) for c in verdict.targets)
+    if verdict.mapping:
+        pairs = [f"{source} → {attacked}" for source, attacked in verdict.mapping]
+        yield "class before → after", ", ".join(pairs[:MAPPED]) + (", …" if len(pairs) > MAPPED else "")
     if verdict.kind is not None:
         yield "kind", verdict.kind
     if verdict.criterion is not None:
@@ -173,7 +176,7 @@ def _graphs(report: Report) -> Iterator[tuple[str, Graph]]:
     structure = report.structure
     for place in [p for p in structure.places if p.outcome not in (IDLE, SEEN)][:PLACES] if structure is not None else ():
         assert structure is not None
-        yield f"{place.operator} in the graph: {place.outcome}", of_place(report, structure, place)
+        yield f"operator {place.operator} in the graph: {place.outcome}", of_place(report, structure, place)
     if report.evidence is not None and report.evidence.switch is not None:
         yield "neurons that clean images leave off", of_switch(report, report.evidence.switch)
 

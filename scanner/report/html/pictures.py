@@ -47,15 +47,19 @@ class Shown:
 
 
 def leading(report: Report) -> Change | None:
-    """The change that shows best what the verdict is about."""
+    """The change that shows best what the verdict is about; None where none is about it."""
     changes = () if report.evidence is None else report.evidence.changes
     wanted = MADE_BY.get(report.verdict.criterion or "", report.verdict.criterion)
     targets = report.verdict.targets
 
     def rank(change: Change) -> tuple[bool, bool, bool]:
-        return bool(targets) and change.target not in targets, change.criterion != wanted, change.png is None
+        about = change.target in targets or (change.target is None and bool(report.verdict.mapping))
+        return not about, change.criterion != wanted, change.png is None
 
-    return min(changes, key=rank, default=None)
+    best = min(changes, key=rank, default=None)
+    if best is None or report.verdict.outcome not in ("backdoored", "suspicious"):
+        return best
+    return None if rank(best)[0] else best
 
 
 def shown_change(report: Report, change: Change, most: int | None = None, *, single: bool = False) -> Shown:

@@ -20,6 +20,7 @@ def test_a_page_beside_the_report(model_file: Path, image_dir: Path, tmp_path: P
     assert "data:image" not in out.read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["missing/page.html", ".", "model", "image"])
 def test_a_page_that_cannot_be_written(place: str, model_file: Path, image_dir: Path, tmp_path: Path) -> None:
     """It is told before any work, and nothing that is read is overwritten."""
@@ -30,6 +31,7 @@ def test_a_page_that_cannot_be_written(place: str, model_file: Path, image_dir: 
     assert (model_file.read_bytes(), image.read_bytes()) == before
 
 
+@pytest.mark.slow
 def test_two_files_for_two_forms(model_file: Path, image_dir: Path, tmp_path: Path) -> None:
     both = tmp_path / "report.html"
     failed(banscan(model_file, "--clean-dir", image_dir, "--html", both, "-o", both), 4, "expected two files")

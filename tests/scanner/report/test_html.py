@@ -17,6 +17,7 @@ from banscan.importers.structure.finding import BYPASS, PROVED, Logic, Structure
 from banscan.scanner.cli.commands import commands
 from banscan.scanner.cli.options import built
 from banscan.scanner.evidence import Change, Evidence, Moves, Sample, Seen, Switch
+from banscan.scanner.findings import ALL as EVERY
 from banscan.scanner.findings import DEVIATIONS, Report
 from banscan.scanner.pictures import png
 from banscan.scanner.report import html as charts
@@ -24,6 +25,7 @@ from banscan.scanner.report.html.again import command_of
 from banscan.scanner.report.html.dots import dots, places
 from banscan.scanner.report.html.matrix import matrix
 from banscan.scanner.report.html.page import to_html
+from banscan.scanner.report.html.pictures import leading
 from banscan.scanner.report.json import read, render, to_dict
 from banscan.scanner.settings import Settings
 from banscan.scanner.verdict import inconclusive
@@ -243,6 +245,22 @@ def test_reports_without_pictures() -> None:
     text = stopped.to_html()
     assert "Too few images." in text
     assert "What was looked for" not in text
+
+
+def test_pictures_in_front_are_about_the_verdict(report: Report) -> None:
+    """An all-to-all verdict shows the map, one about a class no change that is aimed at another."""
+    mapped = replace(report.verdict, targets=(), mapping=tuple((c, (c + 1) % 43) for c in range(43)), kind=EVERY, criterion="noise map")
+    assert leading(replace(report, verdict=mapped)) is None
+    change = replace(evidence().changes[0], criterion="pixel map", target=None)
+    both = replace(report, verdict=mapped, evidence=replace(evidence(), changes=(*evidence().changes, change)))
+    assert leading(both) == change
+    assert "0 → 1, 1 → 2, 2 → 3, 3 → 4, …" in both.to_html()
+    elsewhere = replace(report, verdict=replace(report.verdict, targets=(12,), criterion="dormant"))
+    assert leading(elsewhere) is None
+    assert "The verdict does not rest on these" in elsewhere.to_html()
+    patched = replace(report, verdict=replace(report.verdict, targets=(1,), criterion="patch share"))
+    assert leading(patched) == evidence().changes[2]
+    assert leading(replace(report, verdict=replace(report.verdict, criterion="noise"))) == evidence().changes[3]
 
 
 def test_json_leaves_pictures_out(report: Report) -> None:
