@@ -15,6 +15,7 @@ from markupsafe import Markup, escape
 from banscan.importers.structure.finding import IDLE, SEEN
 from banscan.scanner.evidence import Change
 from banscan.scanner.findings import NOT_SCANNED, PLANNED, SUSPECTS, Finding, Report
+from banscan.scanner.logic import CRITERION
 from banscan.scanner.report import words
 from banscan.scanner.report.html.again import again, command_of
 from banscan.scanner.report.html.dots import Dots, dots
@@ -30,6 +31,8 @@ TONES = {"backdoored": "called", "suspicious": "doubt", "no backdoor found": "ca
 MARKS = {"backdoored": "▲", "suspicious": "◆", "no backdoor found": "●", "inconclusive": "?", NOT_SCANNED: "–"}
 # classes that noise reaches best, places in a graph and pairs of a map that are shown one by one
 REACHED, PLACES, MAPPED = 8, 4, 4
+# criteria that name a node or neurons: what is drawn of these comes first
+DRAWN = (CRITERION, "dormant")
 # of the frame in a notebook, in pixels
 FRAME = 720
 
@@ -116,6 +119,7 @@ def _values(report: Report, command: str) -> dict[str, Any]:
         "grids": list(_grids(report, lead)),
         "counts": verdict.outcome in ("backdoored", "suspicious"),
         "graphs": list(_graphs(report)),
+        "first": "graphs" if verdict.criterion in DRAWN else "pictures",
         "matrices": [(moves, matrix(report, moves)) for moves in evidence.moves] if evidence is not None else [],
         "levels": LEVELS,
         "cards": [_card(report, f) for f in report.findings if f.not_done is None],
@@ -138,7 +142,7 @@ def _key(report: Report) -> Iterator[tuple[str, str]]:
     if verdict.targets:
         yield "target" if len(verdict.targets) == 1 else "targets", ", ".join(named(report, c) for c in verdict.targets)
     if verdict.mapping:
-        pairs = [f"{source} → {attacked}" for source, attacked in verdict.mapping]
+        pairs = [f"{source}→{attacked}" for source, attacked in verdict.mapping]
         yield "class before → after", ", ".join(pairs[:MAPPED]) + (", …" if len(pairs) > MAPPED else "")
     if verdict.kind is not None:
         yield "kind", verdict.kind
@@ -176,7 +180,10 @@ def _graphs(report: Report) -> Iterator[tuple[str, Graph]]:
     structure = report.structure
     for place in [p for p in structure.places if p.outcome not in (IDLE, SEEN)][:PLACES] if structure is not None else ():
         assert structure is not None
-        yield f"operator {place.operator} in the graph: {place.outcome}", of_place(report, structure, place)
+        yield (
+            f"operator {place.operator} in the graph: {place.outcome} (numbers count the operators with weights)",
+            of_place(report, structure, place),
+        )
     if report.evidence is not None and report.evidence.switch is not None:
         yield "neurons that clean images leave off", of_switch(report, report.evidence.switch)
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from banscan.scanner.evidence import Change, Evidence, Sample, Seen
 from banscan.scanner.findings import Report
+from banscan.scanner.logic import CRITERION
 from banscan.scanner.report.pieces import named
 
 # whose search made the change that shows what a criterion found
@@ -21,7 +22,7 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Pair:
-    """A sample before and after; `moved` where it gets another class, `meant` where that is the one aimed at."""
+    """A sample before and after; `moved` where it gets another class, `meant` where that is the one aimed at, or its own along a map."""
 
     sample: Sample
     seen: Seen
@@ -50,7 +51,8 @@ def leading(report: Report) -> Change | None:
     """The change that shows best what the verdict is about; None where none is about it."""
     changes = () if report.evidence is None else report.evidence.changes
     wanted = MADE_BY.get(report.verdict.criterion or "", report.verdict.criterion)
-    targets = report.verdict.targets
+    # of several targets a structure's is the first, the others are the network's
+    targets = report.verdict.targets[: 1 if wanted == CRITERION else None]
 
     def rank(change: Change) -> tuple[bool, bool, bool]:
         about = change.target in targets or (change.target is None and bool(report.verdict.mapping))
@@ -69,19 +71,22 @@ def shown_change(report: Report, change: Change, most: int | None = None, *, sin
     target = None if change.target is None else named(report, change.target)
     kind = KINDS.get(change.criterion, change.criterion)
     aimed = "" if target is None else f" aimed at class {target}"
-    called = report.verdict.outcome in ("backdoored", "suspicious") and change.target in report.verdict.targets
+    verdict = report.verdict
+    meant = change.target in verdict.targets or (change.target is None and bool(verdict.mapping))
+    called = verdict.outcome in ("backdoored", "suspicious") and meant
+    along = dict(next((f.mapping for f in report.findings if f.criterion == change.criterion), ()))
     return Shown(
         change=change,
         kind=kind,
         target=target,
         called=called,
         single=single,
-        pairs=tuple(_pair(report, evidence, change, seen, kind, aimed) for seen in change.seen[:most]),
+        pairs=tuple(_pair(report, evidence, change, along, seen, kind, aimed) for seen in change.seen[:most]),
         text=f"{kind}{aimed}, {f'{change.gain:.0f} times as strong as it is' if change.gain > 1.5 else 'as it is'}, around grey",
     )
 
 
-def _pair(report: Report, evidence: Evidence, change: Change, seen: Seen, kind: str, aimed: str) -> Pair:
+def _pair(report: Report, evidence: Evidence, change: Change, along: dict[int, int], seen: Seen, kind: str, aimed: str) -> Pair:
     sample = evidence.samples[seen.sample]
     was, now = named(report, sample.was), named(report, seen.now)
     moved = sample.was != seen.now
@@ -91,7 +96,7 @@ def _pair(report: Report, evidence: Evidence, change: Change, seen: Seen, kind: 
         was=was,
         now=now,
         moved=moved,
-        meant=moved and (change.target is None or seen.now == change.target),
+        meant=moved and seen.now == (along.get(sample.label) if change.target is None else change.target),
         before_text=f"clean image, class {was}",
         after_text=f"the same image under {kind}{aimed}, {f'class {now}' if moved else f'still class {now}'}",
     )

@@ -254,10 +254,12 @@ def test_pictures_in_front_are_about_the_verdict(report: Report) -> None:
     change = replace(evidence().changes[0], criterion="pixel map", target=None)
     both = replace(report, verdict=mapped, evidence=replace(evidence(), changes=(*evidence().changes, change)))
     assert leading(both) == change
-    assert "0 → 1, 1 → 2, 2 → 3, 3 → 4, …" in both.to_html()
+    assert "0→1, 1→2, 2→3, 3→4, …" in both.to_html()
     elsewhere = replace(report, verdict=replace(report.verdict, targets=(12,), criterion="dormant"))
     assert leading(elsewhere) is None
     assert "The verdict does not rest on these" in elsewhere.to_html()
+    assert elsewhere.to_html().index('id="graphs"') < elsewhere.to_html().index('id="pictures"')
+    assert report.to_html().index('id="graphs"') > report.to_html().index('id="pictures"')
     patched = replace(report, verdict=replace(report.verdict, targets=(1,), criterion="patch share"))
     assert leading(patched) == evidence().changes[2]
     assert leading(replace(report, verdict=replace(report.verdict, criterion="noise"))) == evidence().changes[3]
