@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from banscan.scanner.evidence import Evidence
 from banscan.scanner.settings import Settings
 
 if TYPE_CHECKING:
@@ -251,6 +252,7 @@ class Report:
         kind: what decides which clean models stand for this one; `standing`, where it stands among them.
         deployed: what was scanned in place of the file, and what the file itself shows; None of a plain scan.
         environment: what a reader needs to repeat the numbers; `seconds`, by stage.
+        evidence: pictures of what was found, for pages that people read; JSON leaves them out, and a report read from it has none.
     """
 
     verdict: Verdict
@@ -273,3 +275,16 @@ class Report:
     standing: Standing | None = None
     deployed: Deployed | None = None
     seconds: dict[str, float] = field(default_factory=dict)
+    evidence: Evidence | None = field(default=None, repr=False)
+
+    def to_html(self) -> str:
+        """The report as one self-contained page; see `report.html.page.to_html`."""
+        from banscan.scanner.report.html.page import to_html
+
+        return to_html(self)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from banscan.scanner.report.html.page import framed
+
+        return framed(self)

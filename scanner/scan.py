@@ -15,7 +15,7 @@ from banscan.errors import EvidenceError, ModelError
 from banscan.importers import TracedModel
 from banscan.importers.structure.finding import Look, Structure
 from banscan.kernels import backend
-from banscan.scanner import calibration, facts, logic, plan, verdict
+from banscan.scanner import calibration, facts, logic, pictures, plan, verdict
 from banscan.scanner.aside import aside, shares, untargeted
 from banscan.scanner.calibration import Calibration
 from banscan.scanner.criteria import registry
@@ -314,6 +314,8 @@ def _judge(subject: Subject, known: Calibration, clean: CleanSet, draft: _Draft,
     findings = registry.findings(measured, subject.searched, subject.classes, levels)
     decided = verdict.decide(findings, levels)
     draft.add(findings=findings, verdict=decided)
+    with stages("pictures"):
+        draft.add(evidence=pictures.evidence(subject, clean.images, measured, decided))
     if decided.score is not None:
         draft.add(standing=calibration.standing(known, kind, decided.score, subject.settings))
 

@@ -28,7 +28,7 @@ def test_wheel_holds_every_module(tmp_path: Path) -> None:
     held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     expected = {f"banscan/{p.name}" for p in (ROOT / "banscan").iterdir() if p.suffix == ".py" or p.name == "py.typed"}
     for room, inside in ROOMS.items():
-        parts = [p for p in (ROOT / room).rglob("*") if p.suffix in (".py", ".json")]
+        parts = [p for p in (ROOT / room).rglob("*") if p.suffix in (".py", ".json", ".html", ".css")]
         expected |= {f"{inside}/{p.relative_to(ROOT / room).as_posix()}" for p in parts}
     assert held == expected
 

@@ -4,6 +4,7 @@ torch takes seconds to load, so everything that needs it is imported where it is
 """
 
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from difflib import get_close_matches
@@ -91,6 +92,7 @@ def format_option(names: list[str]) -> Callable[[F], F]:
 @click.option("--calibration", type=FILE, metavar="FILE", help="Threshold from your own clean models (calibrate).")
 @format_option([f.name for f in formats.FORMATS])
 @click.option("-o", "--output", type=FILE, metavar="FILE", help="Write the report there instead of to stdout.")
+@click.option("--html", type=FILE, metavar="FILE", help="Write a page with pictures there, beside the report.")
 @click.option(
     "--fail-on", type=click.Choice(["backdoored", "suspicious"]), default="backdoored", show_default=True, help="Exit 1 from here on."
 )
@@ -104,6 +106,7 @@ def scan(
     calibration: Path | None,
     format_: str,
     output: Path | None,
+    html: Path | None,
     fail_on: str,
     deployed: str | None,
     dry_run: bool,
@@ -113,7 +116,10 @@ def scan(
     """Scan one model file for a backdoor."""
     with work():
         settings, options = built(Settings, values), built(Options, values)
-        check_output(output, (model, options.labels, options.classes, calibration), (clean_dir,))
+        for written in (output, html):
+            check_output(written, (model, options.labels, options.classes, calibration), (clean_dir,))
+        if output is not None and html is not None and output.resolve() == html.resolve():
+            raise UsageError(f"{html}: given as --output and as --html; expected two files")
         given.check(model, (options.labels, options.classes), calibration, clean_dir)
         reader.start()
         from banscan.scanner import calibration as scores
@@ -127,6 +133,11 @@ def scan(
             report = run(model, clean_dir, settings=settings, options=options, against=against, progress=progress)
         with destination(output) as stream:
             formats.named(format_).scan(report, stream)
+        if html is not None:
+            from banscan.scanner.report.html.page import to_html
+
+            with destination(html) as stream:
+                stream.write(to_html(report, command=shlex.join(["banscan", *sys.argv[1:]])))
     outcome = report.verdict.outcome
     code = 1 if outcome == "suspicious" == fail_on else EXIT[outcome]
     sys.exit(0 if exit_zero else code)

@@ -1,6 +1,6 @@
 """Neuron noise aimed at each class in turn (BAN, Eq. 3 and 4): a backdoor is a shortcut that noise finds."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -22,10 +22,16 @@ SENTENCE = "noise aimed at class {c} moves this share of the other classes' imag
 
 @dataclass(frozen=True, kw_only=True)
 class Moved(ClassValues):
-    """What noise of strength `eps` aimed at each class does: `moved` [K, T], the share of the other classes' images predicted as it."""
+    """What noise of strength `eps` aimed at each class does.
+
+    Attributes:
+        moved: [K, T], the share of the other classes' images predicted as it.
+        answers: [T, N], the predictions in the first restart, for those who show them.
+    """
 
     eps: float
     moved: Tensor
+    answers: Tensor | None = field(default=None, repr=False, compare=False)
 
 
 def measure(subject: Subject, earlier: Earlier, progress: Progress) -> Moved | NotDone:
@@ -40,14 +46,15 @@ def measure(subject: Subject, earlier: Earlier, progress: Progress) -> Moved | N
     rows = settings.restarts * (1 + len(searched))
     # the first restarts are those of the untargeted search
     noise = start(neurons.fast, rows, eps, settings.seed, settings.ball)[settings.restarts :]
-    moved = []
+    moved, answers = [], []
     for k, own in enumerate(noise.split(len(searched))):
         found = neurons.search(own, searched, eps=eps, seed=settings.seed + k, settings=settings, progress=advance)
         checks.check_noise(own, found)
         logits, _ = logits_under(neurons.exact, neurons.prepared_exact, found)
         checks.check_finite(logits)
         moved.append(moved_share(logits, searched, subject.labels))
-    return moved_to(torch.stack(moved), eps)
+        answers.append(logits.argmax(2))
+    return replace(moved_to(torch.stack(moved), eps), answers=answers[0])
 
 
 def moved_to(moved: Tensor, eps: float) -> Moved:

@@ -6,7 +6,7 @@ several, and the p-value pays for their number.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from scipy.special import stdtr, stdtrit
@@ -15,6 +15,7 @@ from torch import Tensor
 from banscan.scanner.criteria.base import Context, Criterion
 from banscan.scanner.findings import Finding
 from banscan.scanner.levels import BACKDOORED, SUSPICIOUS
+from banscan.scanner.search.changes import Found
 
 # a share this small or large is as good as none or all: one image of those that a scan takes
 SMALLEST = 0.002
@@ -31,13 +32,15 @@ class ClassValues:
     Attributes:
         rows: [K, T], float64, a row per restart, a column per class that is searched for.
         least: the spread that counting images leaves between equal classes; the values' own is taken for no smaller.
-        shown: [T], what a reader is told of each class, and the format of these numbers.
+        shown: [T], what a reader is told of each class, and `form`, the format of these numbers.
+        found: the changes of pixels that were measured, where it was changes; they decide nothing.
     """
 
     rows: Tensor
     least: float
     shown: Tensor
     form: str = ".0%"
+    found: Found | None = field(default=None, repr=False, compare=False)
 
     def seen(self, place: int) -> str:
         """What is told of the class at this place among those searched for, beside the median one."""

@@ -1,6 +1,6 @@
 """The best small patch for each class, searched by mutation."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -11,7 +11,7 @@ from banscan.scanner.criteria.perturbation import RADIUS, goals_to
 from banscan.scanner.findings import DECIDES, DEVIATIONS, ONE, Finding
 from banscan.scanner.machine.progress import Counter, Progress
 from banscan.scanner.search import patch
-from banscan.scanner.search.changes import effect, margins_under
+from banscan.scanner.search.changes import effect, kept, margins_under
 from banscan.scanner.search.class_map import two_thirds
 from banscan.scanner.subject import Subject
 
@@ -39,8 +39,10 @@ def measure(subject: Subject, earlier: Earlier, progress: Progress) -> Patched |
     held = (~searching).nonzero()[:, 0]
     # a patch is a change of pixels like any other; how far it goes is not asked
     changes, goals = subject.pixel_changes(RADIUS), goals_to(searched, subject.classes)
-    under = margins_under(changes, labels, goals, patch.changes(model, pixels, found), held)
-    return reached(*effect(under, softness), len(held))
+    patches = patch.changes(model, pixels, found)
+    under = margins_under(changes, labels, goals, patches, held)
+    moved, success = effect(under, softness)
+    return replace(reached(moved, success, len(held)), found=kept(patches, success, under, held))
 
 
 def reached(moved: Tensor, success: Tensor, images: int) -> Patched:

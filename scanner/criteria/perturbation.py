@@ -1,5 +1,7 @@
 """One perturbation of all pixels, the same for every image, aimed at each class in turn."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -8,7 +10,7 @@ from banscan.scanner.criteria.base import Context, Criterion, Earlier, NotDone, 
 from banscan.scanner.criteria.outlier import ClassValues
 from banscan.scanner.findings import DECIDES, DEVIATIONS, ONE, Finding
 from banscan.scanner.machine.progress import Counter, Progress
-from banscan.scanner.search.changes import effect, margins_under
+from banscan.scanner.search.changes import effect, kept, margins_under
 from banscan.scanner.search.universal import universal
 from banscan.scanner.subject import Subject
 
@@ -40,8 +42,9 @@ def measure(subject: Subject, earlier: Earlier, progress: Progress) -> ClassValu
         progress=count,
     )
     drawn = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))[:MEASURED]
-    moved, success = effect(margins_under(changes, labels, goals, found, drawn), subject.softness)
-    return reached(moved, success)
+    under = margins_under(changes, labels, goals, found, drawn)
+    moved, success = effect(under, subject.softness)
+    return replace(reached(moved, success), found=kept(found, success, under, drawn))
 
 
 def goals_to(targets: Tensor, classes: int) -> Tensor:

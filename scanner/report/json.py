@@ -4,7 +4,7 @@ import json
 import math
 import types
 import typing
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -27,14 +27,17 @@ def render(report: Report) -> str:
 
 def render_repair(repair: "Repair") -> str:
     """The repair as JSON text, with both scans whole."""
-    document: dict[str, Any] = plain({"schema": REPAIR_SCHEMA, **asdict(repair)})
     scans = {"before": to_dict(repair.before), "after": to_dict(repair.after)}
-    return _text(document | scans | {"caveat": ATTENTION if repair.attention else None})
+    document: dict[str, Any] = plain({"schema": REPAIR_SCHEMA, **asdict(repair)} | scans)
+    return _text(document | {"caveat": ATTENTION if repair.attention else None})
 
 
 def to_dict(report: Report) -> dict[str, Any]:
     """The report as lists, dictionaries and plain values."""
-    document: dict[str, Any] = plain({"schema": SCHEMA, **asdict(report)})
+    # pixels of somebody's images have no place in logs
+    values = asdict(replace(report, evidence=None))
+    del values["evidence"]
+    document: dict[str, Any] = plain({"schema": SCHEMA, **values})
     return document
 
 

@@ -13,6 +13,8 @@ from banscan.scanner.search.pixel_model import PixelModel, margins
 
 # softness of the searches in units of the median margin by which clean images are classified
 SOFTNESS = 0.5
+# changes that are kept to be shown
+KEPT = 4
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,27 @@ def effect(margins_: Tensor, softness: float) -> tuple[Tensor, Tensor]:
     known = ~margins_.isnan()
     measured = known.sum(1).clamp(min=1)
     return ((margins_ > 0) & known).sum(1) / measured, torch.sigmoid(margins_ / softness).nansum(1) / measured
+
+
+@dataclass(frozen=True)
+class Found:
+    """Changes aimed at T classes, for those who show them.
+
+    Attributes:
+        changes: [K, ...], on the CPU, of the classes at the K `places` among the T, the one that is reached most clearly first.
+        margins: [T, M], of each class under its change over the images `among` [M]; NaN for images of the class itself.
+    """
+
+    changes: Tensor
+    places: tuple[int, ...]
+    margins: Tensor
+    among: Tensor
+
+
+def kept(found: Tensor, success: Tensor, margins_: Tensor, among: Tensor) -> Found:
+    """Of the changes found [T, ...] those with the largest `success` [T], with the margins [T, M] of all."""
+    places = success.argsort(descending=True, stable=True)[:KEPT]
+    return Found(found[places.to(found.device)].cpu(), tuple(places.tolist()), margins_, among)
 
 
 def softened(clean: Tensor) -> float:

@@ -1,7 +1,7 @@
 """The one-to-one map of classes that an all-to-all backdoor moves images along."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -23,10 +23,12 @@ class Mapped:
     Attributes:
         attacked: [C], the class that each class is moved to; -1 for classes that took no part.
         moved: share of held-out clean images that the change moves along the map.
+        change: it, on the CPU, for those who show it.
     """
 
     attacked: tuple[int, ...]
     moved: float
+    change: Tensor | None = field(default=None, repr=False, compare=False)
 
 
 def sources(labels: Tensor, classes: int) -> Tensor:
@@ -84,7 +86,7 @@ def search_map(
         for candidate in (attacked, followed):
             moved = float((margins_under(changes, labels, candidate[None], change[None], held) > 0).float().mean())
             if moved > best.moved:
-                best = Mapped(tuple(candidate.tolist()), moved)
+                best = Mapped(tuple(candidate.tolist()), moved, change.cpu())
         attacked = followed
     return best
 

@@ -2,7 +2,7 @@
 
 import io
 import json
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,11 @@ from banscan.scanner.levels import Levels
 from banscan.scanner.report import formats
 from banscan.scanner.report.json import plain, read, render, to_dict
 from banscan.scanner.report.pieces import chance, headline, sentence
-from banscan.scanner.settings import Settings
 from banscan.scanner.verdict import decide, inconclusive
 from banscan.text import ENCODED
 from tests.golden.pages import BLOCK, FOLDER, PAGES, ROOT, rendered, shown
 from tests.scanner.measured import clean, findings, neurons
+from tests.scanner.report.hostile import marked as mark
 from tests.test_text import HOSTILE
 
 jsonschema = pytest.importorskip("jsonschema")
@@ -72,7 +72,8 @@ def test_every_field_is_documented(kind: type) -> None:
     page = (ROOT / "docs" / "report.md").read_text()
     properties = SCHEMA["properties"] if kind is Report else SCHEMA["$defs"][kind.__name__]["properties"]
     names = [f for f in properties if f != "schema"]
-    assert names == list(kind.__dataclass_fields__)  # type: ignore[attr-defined]
+    # pictures are for pages that people read
+    assert names == [f for f in kind.__dataclass_fields__ if f != "evidence"]  # type: ignore[attr-defined]
     assert all(f"| `{name}` |" in page for name in names)
 
 
@@ -115,29 +116,10 @@ def test_class_names_are_printed_as_they_are(report: Report) -> None:
     assert "class 33 ([red]class 33[/])" in headline(named)
 
 
-def hostile(value: Any, name: str) -> Any:
-    """The report with this in all its texts."""
-    if isinstance(value, str):
-        return f"{value}{name}"
-    if isinstance(value, Path):
-        return value.with_name(f"{value.name}{name}".replace("/", "|"))
-    if isinstance(value, tuple):
-        return tuple(hostile(v, name) for v in value)
-    if is_dataclass(value) and not isinstance(value, type | Settings):
-        return replace(value, **{f.name: hostile(getattr(value, f.name), name) for f in fields(value)})
-    return value
-
-
 @pytest.fixture(params=sorted(HOSTILE))
 def marked(report: Report, request: pytest.FixtureRequest) -> Report:
     """A report in which every text that can come from a file is hostile."""
-    name = HOSTILE[request.param]
-    names = tuple(f"class {c} {name}" for c in range(43))
-    images = replace(report.images, unreadable=(name, "b"), labels=name)
-    model = replace(hostile(report.model, name), format=report.model.format)
-    return replace(
-        report, model=model, images=images, class_names=names, environment={k: f"{v}{name}" for k, v in report.environment.items()}
-    )
+    return mark(report, HOSTILE[request.param])
 
 
 def test_terminals_obey_nothing_of_a_report(marked: Report) -> None:

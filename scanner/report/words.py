@@ -1,0 +1,110 @@
+"""What every report for people says in the same words, on a screen or on a page."""
+
+from collections.abc import Iterator
+
+from banscan.scanner.findings import SUSPECTS, Deployed, Report
+from banscan.scanner.report.pieces import anatomy, chance, source
+from banscan.text import counted
+
+
+def odds(report: Report) -> str | None:
+    """How likely such a finding is by chance, where a test decided."""
+    verdict = report.verdict
+    decided = any(f.criterion == verdict.criterion and f.p_value is not None for f in report.findings)
+    if not decided or verdict.p_value is None or verdict.outcome not in ("backdoored", "suspicious"):
+        return None
+    return f"A model whose classes differ only by chance looks like this with probability {chance(verdict.p_value)}."
+
+
+def without_effect(report: Report) -> list[str]:
+    """Why values at or above their limits make no verdict, where they make none."""
+    above = [f for f in report.findings if f.not_done is None and f.value is not None and f.limit is not None and f.value >= f.limit]
+    idle = [f for f in above if not f.exceeds and f.power != SUSPECTS]
+    kinds = (
+        (
+            [f for f in above if f.exceeds and not f.own_null and report.verdict.outcome == "inconclusive"],
+            "which was set on other kinds of model and decides nothing here",
+        ),
+        ([f for f in idle if f.own_null], "but the model's other parts do as much, so that it does not count"),
+        ([f for f in idle if not f.own_null and not f.steady], "but not with the same class in every restart, so that it does not count"),
+        ([f for f in idle if not f.own_null and f.steady], "but other classes are reached nearly as well, so that it does not count"),
+    )
+    return [f"Above the limit, {why}: {', '.join(f.criterion for f in found)}" for found, why in kinds if found]
+
+
+def aside(report: Report) -> Iterator[tuple[str, str]]:
+    """What the verdict does not use, by name."""
+    found = report.aside
+    if found is None:
+        return
+    yield "accuracy under noise", f"{found.accuracy:.1%} (untargeted, {counted(found.restarts, 'restart')})"
+    yield (
+        "negative mask (Eq. 6)",
+        f"alone sends {found.mask.share:.0%} of the images to class {found.mask.target}; with noise class {found.mask_noise.target} "
+        f"gains most, {found.mask_noise.share:+.0%}",
+    )
+
+
+def facts(report: Report) -> Iterator[tuple[str, str]]:
+    """What was read and how it was scanned, by name."""
+    model, settings = report.model, report.settings
+    yield "model", f"{source(model)}, SHA-256 {model.sha256[:16]}…"
+    yield "features", anatomy(model)
+    yield "images", report.images.understood or report.images.labels
+    if report.accuracy is not None:
+        yield "accuracy", f"{report.accuracy:.1%} of the clean images get their label"
+    elif report.confidence is not None:
+        yield "confidence", f"{report.confidence:.1%} on the clean images, mean"
+    tried = report.preprocess
+    if tried is not None:
+        yield "preprocessing", "undecided" if tried.preprocess is None else f"{tried.preprocess.name}: {tried.reason}"
+    if report.parity is not None:
+        yield "parity", f"{report.parity.rms:.1e} relative RMS, {report.parity.largest:.1e} at most, against {model.runtime}"
+    if report.deployed is not None:
+        yield "deployed as", _deployed(report.deployed)
+    if report.standing is not None:
+        yield "clean models", _standing(report)
+    strength = "" if report.eps is None else f", eps {report.eps:.2g}{'' if settings.eps else ' (found by itself)'}"
+    yield (
+        "noise",
+        f"{settings.noise}{strength}, {counted(settings.steps, 'step')}, {counted(settings.restarts, 'restart')}, seed {settings.seed}, "
+        f"on the deepest {1 - settings.layers_without:.0%} of the layers",
+    )
+    env = report.environment
+    threads = counted(env["threads"], "thread")
+    yield "machine", f"{env['processor']}, {threads}, kernels {env['kernels']}, search in {env['search precision']}"
+    for note in model.notes:
+        yield "note", note
+
+
+def _deployed(found: Deployed) -> str:
+    """What was scanned in place of the file, and what the file itself shows."""
+    score = "" if found.score is None else f", score {found.score:.2f}"
+    lost = f"; {found.gains.share:.1%} go to class {found.gains.target}" if found.agreement < 1 else ""
+    return (
+        f"{found.kind}: what is said here is of that file; {found.agreement:.1%} of the clean images get the class that the file as it is "
+        f"gives them{lost}. The file as it is: {found.outcome}{score}"
+    )
+
+
+def _standing(report: Report) -> str:
+    """Where the model stands among clean ones."""
+    standing = report.standing
+    assert standing is not None
+    count = counted(standing.models, "clean model")
+    whose = f"banscan's own {count}" if standing.source is None else f"the {count} of {standing.source}"
+    if standing.uncovered is not None:
+        return f"{whose} say nothing about this one: {standing.uncovered}"
+    begins = "from" if standing.alpha is None else "above"
+    own = f"score {standing.score:.2f}, a model is called backdoored {begins} {standing.limit:.2f}"
+    if standing.alpha is not None:
+        own += f", which a clean one exceeds with a probability of at most {standing.alpha:g}"
+    if standing.reached is None or standing.p_value is None:
+        return f"{own}; {whose} were scanned with other settings, so theirs cannot be compared"
+    return f"{own}; of {whose} {standing.reached} score as high, a further one would with p {standing.p_value:.2f} at most"
+
+
+def seconds(report: Report) -> str:
+    """By stage, and in all."""
+    parts = ", ".join(f"{name} {spent:.1f}" for name, spent in report.seconds.items() if spent >= 0.05)
+    return f"{parts}; {sum(report.seconds.values()):.1f} in all"
