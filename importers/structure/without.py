@@ -18,13 +18,14 @@ def with_numbers(graph: Graph, numbers: dict[str, Fixed]) -> Graph:
     return copy
 
 
-def same_as_before(clean: Clean, found: Marks, seeds: set[str]) -> dict[str, str]:
+def same_as_before(clean: Clean, found: Marks, seeds: set[str], vectors: set[str]) -> dict[str, str]:
     """Where one of these constant tensors meets what differs between images: the tensor before it that the result is equal to.
 
-    So it is where the graph chooses by a switch, adds what is nothing, or multiplies by one; whatever the operator.
+    So it is where the graph chooses by a switch, adds what is nothing, or multiplies by one; whatever the operator. `vectors` are no
+    constants; what is made of them is followed until it is equal to something.
     """
     order = {o: k for k, step in enumerate(clean.flow.steps) for o in step.makes}
-    dirty = set(seeds)
+    dirty, followed = seeds | vectors, set(vectors)
     pairs: list[tuple[str, str]] = []
     for step in clean.flow.steps:
         if not any(i in dirty for i in step.reads):
@@ -35,7 +36,14 @@ def same_as_before(clean: Clean, found: Marks, seeds: set[str]) -> dict[str, str
                 continue
             if made not in found:
                 continue
-            like = [o for o, mark in found.items() if o not in clean.constant and order[o] < order[made] and _near(mark, found[made])]
+            like = [
+                o
+                for o, mark in found.items()
+                if o not in clean.constant and o not in followed and order[o] < order[made] and _near(mark, found[made])
+            ]
+            if not like and any(i in followed for i in step.reads):
+                dirty.add(made)
+                followed.add(made)
             pairs += [(made, o) for o in sorted(like, key=order.__getitem__, reverse=True)][: MOST - len(pairs)]
     return _straight(twins(clean.graph, pairs, clean.images))
 
