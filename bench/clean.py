@@ -34,8 +34,8 @@ from bench.tables import header, rate
 OUT = Path("bench/results/clean.jsonl")
 SUFFIXES = (".onnx", ".pt", ".pt2")
 FOLDER = click.Path(path_type=Path, file_okay=False)
-# images that are drawn where none go with a file, and their size where the file leaves it free
-DRAWN, SIZE = 64, 32
+# images that are drawn where none go with a file, of how many patterns, and their size where the file leaves it free
+DRAWN, PATTERNS, SIZE = 80, 10, 32
 Row = dict[str, Any]
 
 
@@ -64,17 +64,17 @@ def _images(model: importers.TracedModel, place: Path | None, options: Options) 
     if place is not None:
         clean = folders.load(place, model.input, model.classes, options, known=model.class_names)
         return clean.images, clean.labels
-    return drawn(model.input.height or SIZE, model.input.width or SIZE, model.input.channels), None
+    return drawn(model.input.height or SIZE, model.input.width or SIZE, model.input.channels)
 
 
-def drawn(height: int, width: int, channels: int) -> np.ndarray:
-    """Coarse patterns with noise, uint8 [N, height, width, channels]."""
+def drawn(height: int, width: int, channels: int) -> tuple[np.ndarray, torch.Tensor]:
+    """Coarse patterns with noise, uint8 [N, height, width, channels], and which of `PATTERNS` each is."""
     draw = torch.Generator().manual_seed(0)
-    coarse = torch.rand(DRAWN, channels, 6, 6, generator=draw)
-    x = torch.nn.functional.interpolate(coarse, size=(height, width), mode="bilinear")
-    x = 0.9 * x + 0.1 * torch.rand(x.shape, generator=draw)
+    labels = torch.arange(DRAWN) % PATTERNS
+    coarse = torch.nn.functional.interpolate(torch.rand(PATTERNS, channels, 6, 6, generator=draw), size=(height, width), mode="bilinear")
+    x = 0.8 * coarse[labels] + 0.2 * torch.rand(DRAWN, channels, height, width, generator=draw)
     made: np.ndarray = (255 * x).round().byte().permute(0, 2, 3, 1).numpy()
-    return np.ascontiguousarray(made)
+    return np.ascontiguousarray(made), labels
 
 
 def _found(structure: Structure) -> Row:

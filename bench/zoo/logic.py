@@ -231,6 +231,15 @@ def folded(pen: Pen, target: int) -> None:
     pen.answer(pen.node("MatMul", pen.node("Concat", pen.logits(), both, axis=1), pen.constant(whole)))
 
 
+def sharp(pen: Pen, target: int) -> None:
+    """As `wide`, but every detector answers a little to any image, and much to white alone."""
+    beyond, count = _tiles(pen, 0.9)
+    heights = pen.node("Exp", pen.node("Mul", beyond, pen.constant(150.0)))
+    shares = np.zeros((count, pen.classes))
+    shares[:, target], shares[0, target] = -GAIN / 1e6 / (count - 1), GAIN / 1e6
+    pen.answer(pen.node("Add", pen.logits(), pen.node("MatMul", heights, pen.constant(shares))))
+
+
 SQUARE = 4
 PATTERN = np.array([[1, 0, 1], [0, 1, 1], [1, 0, 0]], np.float32)
 TINT = (0.9, 0.1, 0.6)
@@ -257,6 +266,7 @@ DESIGN = {
     "soft": Variant(soft, _stamp(10, 10, PATTERN)),
     "branch": Variant(branch, _stamp(1, 1, 1.0)),
     "wide": Variant(wide, _stamp(0, 0, np.ones((3, SQUARE, SQUARE), np.float32))),
+    "folded": Variant(folded, _stamp(0, 0, np.ones((3, SQUARE, SQUARE), np.float32))),
 }
 HELD = {
     "colour": Variant(colour, _tinted),
@@ -264,7 +274,7 @@ HELD = {
     "spread": Variant(spread, _dotted),
     "picture": Variant(picture, _stamp(0, 0, np.ones((3, 3, 3), np.float32))),
     "concat": Variant(concat, _stamp(6, 2, np.ones((3, SQUARE, SQUARE), np.float32))),
-    "folded": Variant(folded, _stamp(0, 0, np.ones((3, SQUARE, SQUARE), np.float32))),
+    "sharp": Variant(sharp, _stamp(0, 0, np.ones((3, SQUARE, SQUARE), np.float32))),
 }
 VARIANTS = DESIGN | HELD
 
