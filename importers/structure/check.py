@@ -16,7 +16,7 @@ from banscan.importers.structure.graph import Graph, Session, copied, opened, ru
 from banscan.importers.structure.parts import parted
 from banscan.importers.structure.settle import Fixed, Settled, fixed
 from banscan.importers.structure.suspects import place, suspects, unsettled
-from banscan.importers.structure.without import same_as_before, with_numbers
+from banscan.importers.structure.without import led_past, same_as_before, with_numbers
 
 # rounds of writing branches out, for what decides within them
 ROUNDS = 4
@@ -118,7 +118,11 @@ def _settled(clean: Clean, places: tuple[Logic, ...], pixels: tuple[float, float
         return Settled()
     graph = with_numbers(clean.graph, numbers)
     calm, found = _clean(graph, graph.flow(), clean.images, pixels)
-    return Settled({} if calm is None else same_as_before(calm, found, set(numbers) | beside, vectors), numbers)
+    if calm is None:
+        return Settled(numbers=numbers)
+    same = same_as_before(calm, found, set(numbers) | beside, vectors)
+    # what is proved by a constant or a single number is taken out by itself
+    return Settled(same or (led_past(calm, found, vectors) if vectors and not numbers else {}), numbers)
 
 
 def _calm(clean: Clean, switch: Logic) -> np.ndarray | None:

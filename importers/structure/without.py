@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from banscan.importers.structure.forcing import Clean
-from banscan.importers.structure.graph import Graph, copied
+from banscan.importers.structure.forcing import MANY, Clean, scores
+from banscan.importers.structure.graph import Graph, Session, copied
 from banscan.importers.structure.settle import Fixed, Settled, apply
 from banscan.importers.structure.watch import Mark, Marks, twins
 
@@ -46,6 +46,33 @@ def same_as_before(clean: Clean, found: Marks, seeds: set[str], vectors: set[str
                 followed.add(made)
             pairs += [(made, o) for o in sorted(like, key=order.__getitem__, reverse=True)][: MOST - len(pairs)]
     return _straight(twins(clean.graph, pairs, clean.images))
+
+
+def led_past(clean: Clean, found: Marks, vectors: set[str]) -> dict[str, str]:
+    """Where what passes the network by joins it: the tensor of the network that goes in there, of the size that comes out.
+
+    For a map of detectors that clean images set as well, so that nothing is equal to what was before; most of them get the same class
+    without it all the same.
+    """
+    dirty, sources = set(vectors), list[str]()
+    for step in clean.flow.steps:
+        if not any(i in dirty for i in step.reads):
+            continue
+        sources += [i for i in step.reads if i in found and i not in dirty and not clean.flow.beside(i)]
+        for made in step.makes:
+            dirty.add(made)
+            like = [i for i in reversed(sources) if made in found and found[i].sizes == found[made].sizes]
+            if like and not clean.flow.beside(made) and _alike(clean, {made: like[0]}):
+                return {made: like[0]}
+    return {}
+
+
+def _alike(clean: Clean, tensors: dict[str, str]) -> bool:
+    """Whether most images get the same class with these in the place of others."""
+    copy = copied(clean.graph)
+    apply(copy.model, Settled(tensors))
+    classes = scores(copy, Session(copy, [copy.output]).answers(clean.images))
+    return classes is not None and float((classes == clean.classes).mean()) > MANY
 
 
 def _near(one: Mark, other: Mark) -> bool:

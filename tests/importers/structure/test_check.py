@@ -120,8 +120,11 @@ def test_a_map_of_detectors_that_hold_each_other_back(tmp_path: Path) -> None:
     path = saved(written(graph(), "wide", TARGET), tmp_path / "wide.onnx")
     x = images()
     x[::5] = 1.0 - 0.02 * x[::5]
-    found, _ = examine(path, None, x, PIXELS, SECONDS)
+    found, settled = examine(path, None, x, PIXELS, SECONDS)
     assert {p.target for p in found.proofs} == {TARGET}
+    model = importers.load(path, settled=settle.plain(settled))
+    y = torch.from_numpy(VARIANTS["wide"].trigger(x))
+    assert float((model.logits(y) - network()(y)).abs().max()) < 1e-4
 
 
 def test_branches_within_branches(tmp_path: Path) -> None:
