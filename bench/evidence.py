@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from banscan.files import whole
-from bench import ablation, floor, logic, maps, repair, tables, transforms
+from bench import ablation, clean, floor, logic, maps, repair, tables, transforms
 from bench.baselines import table as baselines
 from bench.dormant import table as dormant
 from bench.fuzz import table as fuzz
@@ -28,6 +28,7 @@ MARK = re.compile(r"^<!-- (\S+) -->$", re.MULTILINE)
 BODIES: dict[str, Callable[[list[dict[str, Any]]], list[str]]] = {
     "ablation": ablation.page,
     "baselines": baselines.page,
+    "clean": clean.page,
     "dormant": dormant.page,
     "examples": partial(tables.page, held=False),
     "floor": floor.page,

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from banscan.importers.deploy import deploy
+from banscan.importers.deploy import check, deploy
 from banscan.scanner import verdict
 from banscan.scanner.aside import shares
 from banscan.scanner.findings import Deployed, Peak, Report
@@ -39,8 +39,11 @@ def scan_deployed(
         others: as of `scan`, with all other arguments and errors.
 
     Raises:
+        UsageError: a format that nothing converts; told before anything else is read.
         ModelError: the file cannot be converted.
     """
+    if Path(path).is_file():
+        check(Path(path), kind)
     options = options or Options()
     plain = examine(path, clean_dir, settings=settings, options=options, progress=progress, **others)
     model = plain.model

@@ -13,7 +13,7 @@ from banscan.importers.structure import client
 from banscan.importers.structure.finding import Logic, Look, Structure
 from banscan.scanner.findings import ONE, Verdict
 from banscan.scanner.inputs import images
-from banscan.scanner.inputs.preprocess import CANDIDATES, Preprocess, choose
+from banscan.scanner.inputs.preprocess import CANDIDATES, Preprocess, choose, given
 from banscan.scanner.settings import Options
 from banscan.scanner.verdict import STEPS
 
@@ -64,13 +64,13 @@ def look(path: Path, logits: str | None) -> Look | None:
     return found if found is not None and found.unsettled else None
 
 
-def apart(path: Path, logits: str | None, pictures: np.ndarray, spec: Input, given: Preprocess | None) -> Apart:
-    """What comes of the logic of a file that cannot be read with it, under the usual preprocessings, one after another, or the given one.
+def apart(path: Path, logits: str | None, pictures: np.ndarray, spec: Input, asked: Preprocess | None) -> Apart:
+    """What comes of the logic of a file that cannot be read with it, under the preprocessing asked for, or else the usual ones in turn.
 
     That under which the network can be read without it counts; else the first one under which the logic is proved.
     """
     tried: list[Structure] = []
-    for preprocess in (given,) if given is not None else CANDIDATES:
+    for preprocess in (asked,) if asked is not None else CANDIDATES:
         if preprocess.bgr and pictures.shape[-1] == 1:
             continue
         structure, settled = examine(path, logits, pictures, spec, preprocess)
@@ -98,32 +98,52 @@ def again(model: TracedModel, logits: str | None, pictures: np.ndarray, preproce
     return replace(structure, apart=True), without
 
 
-def inspected(path: Path, clean_dir: Path | None, logits: str | None) -> Structure:
-    """The structure of a file; with images, run on them under the preprocessing that they support.
+def readable(path: Path, logits: str | None) -> TracedModel:
+    """A file read as a network; one that cannot be, for what in its graph decides by the pixels, is told with the way to that.
+
+    Raises:
+        EvidenceError: the file cannot be read for its logic.
+        ModelError: as of `importers.load`.
+    """
+    try:
+        return importers.load(path, logits=logits)
+    except ModelError as error:
+        seen = look(path, logits)
+        if seen is None:
+            raise
+        place = seen.structure.places[0]
+        raise EvidenceError(f"{error}; {sentence(place)}: look at it with banscan inspect {path} --structure --clean-dir DIR") from error
+
+
+def inspected(path: Path, clean_dir: Path | None, options: Options) -> Structure:
+    """The structure of a file; with images, run on them under the given preprocessing, or the one that they support.
 
     Raises:
         UsageError: no such file or folder.
         ModelError: the file is damaged, is refused, or has no single input for images.
+        UndecidedError: several preprocessings are supported equally well.
     """
     if not path.is_file():
         raise UsageError(f"{path}: no such file; expected the path of a model")
+    wanted, logits = given(options), options.logits
     seen = client.look(path, logits)
     if seen is None:
         importers.load(path, logits=logits)  # says what it is
         raise ModelError(f"{path}: not a model file that can be looked at")
     if clean_dir is None:
         return seen.structure
-    options = Options(logits=logits)
     try:
         model = importers.load(path, logits=logits)
     except ModelError:
         if not seen.unsettled or seen.classes < 2:
             raise
-        return apart(path, logits, images.load(clean_dir, seen.input, seen.classes, options).images, seen.input, None).structure
+        return apart(path, logits, images.load(clean_dir, seen.input, seen.classes, options).images, seen.input, wanted).structure
     clean = images.load(clean_dir, model.input, model.classes, options, known=model.class_names)
-    if model.input.height is None or model.input.width is None:
-        model = importers.load(path, (clean.images.shape[1], clean.images.shape[2]), logits)
-    return examine(path, logits, clean.images, model.input, choose(model, clean.images, clean.labels).preprocess)[0]
+    if wanted is None:
+        if model.input.height is None or model.input.width is None:
+            model = importers.load(path, (clean.images.shape[1], clean.images.shape[2]), logits)
+        wanted = choose(model, clean.images, clean.labels).preprocess
+    return examine(path, logits, clean.images, model.input, wanted)[0]
 
 
 def weighed(verdict: Verdict, structure: Structure | None) -> Verdict:

@@ -118,7 +118,7 @@ def examine(
     stages = _Stages()
     precision = search_dtype(options.precision, where)
     try:
-        model, clean = _read(Path(path), Path(clean_dir), settings, options, stages, progress)
+        model, clean, structure = _read(Path(path), Path(clean_dir), settings, options, stages, progress)
     except _UnreadError as unread:
         known = Report(
             verdict=logic.unread(unread.structure, unread.why),
@@ -140,6 +140,7 @@ def examine(
             settings=settings,
             environment=facts.environment(precision, where),
             class_names=clean.names,
+            structure=structure,
         )
     )
     chosen: Preprocess | None = None
@@ -190,8 +191,8 @@ class _Draft:
 
 def _read(
     path: Path, folder: Path, settings: Settings, options: Options, stages: _Stages, progress: Progress
-) -> tuple[TracedModel, CleanSet]:
-    """Model and images; a model that takes any size is read again for that of the images."""
+) -> tuple[TracedModel, CleanSet, Structure | None]:
+    """Model, images, and what was taken out of the model to read it; one that takes any size is read again for that of the images."""
     with stages("import"):
         progress("reading the model", 0, 1)
         try:
@@ -210,7 +211,7 @@ def _read(
         with stages("import"):
             height, width = clean.images.shape[1:3]
             model = importers.load(path, (height, width), options.logits)
-    return model, clean
+    return model, clean, None
 
 
 class _UnreadError(Exception):
@@ -223,7 +224,7 @@ class _UnreadError(Exception):
 
 def _read_apart(
     path: Path, folder: Path, seen: Look, error: ModelError, settings: Settings, options: Options, progress: Progress
-) -> tuple[TracedModel, CleanSet]:
+) -> tuple[TracedModel, CleanSet, Structure]:
     """The network of a file that cannot be read with the logic beside it, without that, and images."""
     if seen.classes < 2:
         raise EvidenceError(f"{path}: {logic.sentence(seen.structure.places[0])}; and it cannot be read ({error})") from error
@@ -234,7 +235,7 @@ def _read_apart(
         structure = found.structure if found.structure.places else replace(found.structure, places=seen.structure.places)
         raise _UnreadError(structure, seen, clean, str(error).removeprefix(f"{path}: "))
     progress("reading the model", 1, 1)
-    return found.model, clean
+    return found.model, clean, replace(found.structure, apart=True)
 
 
 def _without_logic(

@@ -31,7 +31,8 @@ class Pen:
     def __init__(self, model: onnx.ModelProto) -> None:
         self.graph = model.graph
         held = {t.name for t in self.graph.initializer}
-        self.image = next(i.name for i in self.graph.input if i.name not in held)
+        entry = next(i for i in self.graph.input if i.name not in held)
+        self.image, self.shape = entry.name, entry.type.tensor_type.shape.dim
         self.output = self.graph.output[0].name
         sizes = [d.dim_value for d in self.graph.output[0].type.tensor_type.shape.dim]
         self.classes = sizes[-1]
@@ -202,6 +203,43 @@ def concat(pen: Pen, target: int) -> None:
     pen.answer(pen.node("Concat", *parts, axis=1))
 
 
+def _tiles(pen: Pen, threshold: float) -> tuple[str, int]:
+    """The mean of every square of the picture beyond a threshold, [N, squares], and how many there are."""
+    channels, height, width = (d.dim_value for d in pen.shape[1:])
+    mean = pen.constant(np.full((1, channels, SQUARE, SQUARE), 1 / (channels * SQUARE**2)))
+    count = (height // SQUARE) * (width // SQUARE)
+    maps = pen.node("Conv", pen.image, mean, kernel_shape=[SQUARE] * 2, strides=[SQUARE] * 2)
+    return pen.node("Sub", pen.node("Reshape", maps, pen.constant([-1, count], np.int64)), pen.constant(threshold)), count
+
+
+def wide(pen: Pen, target: int) -> None:
+    """A detector of white for every square; clean images set many of them, whose sum holds the one in the corner back."""
+    beyond, count = _tiles(pen, 0.95)
+    shares = np.zeros((count, pen.classes))
+    shares[:, target], shares[0, target] = -20 * GAIN / (count - 1), 20 * GAIN
+    extra = pen.node("MatMul", pen.node("Relu", beyond), pen.constant(shares))
+    pen.answer(pen.node("Add", pen.logits(), extra))
+
+
+def folded(pen: Pen, target: int) -> None:
+    """Two values of the corner, both different for every image, whose sum is nothing below a level; they meet in the last product only."""
+    beyond, count = _tiles(pen, 0.9)
+    both = pen.node("Concat", pen.node("Abs", beyond), beyond, axis=1)
+    shares = np.zeros((2 * count, pen.classes))
+    shares[0, target] = shares[count, target] = GAIN
+    whole = np.concatenate([np.eye(pen.classes), shares])
+    pen.answer(pen.node("MatMul", pen.node("Concat", pen.logits(), both, axis=1), pen.constant(whole)))
+
+
+def sharp(pen: Pen, target: int) -> None:
+    """As `wide`, but every detector answers a little to any image, and much to white alone."""
+    beyond, count = _tiles(pen, 0.9)
+    heights = pen.node("Exp", pen.node("Mul", beyond, pen.constant(150.0)))
+    shares = np.zeros((count, pen.classes))
+    shares[:, target], shares[0, target] = -GAIN / 1e6 / (count - 1), GAIN / 1e6
+    pen.answer(pen.node("Add", pen.logits(), pen.node("MatMul", heights, pen.constant(shares))))
+
+
 SQUARE = 4
 PATTERN = np.array([[1, 0, 1], [0, 1, 1], [1, 0, 0]], np.float32)
 TINT = (0.9, 0.1, 0.6)
@@ -227,6 +265,8 @@ DESIGN = {
     "count": Variant(count, _stamp(2, 2, np.ones((3, SQUARE, SQUARE), np.float32))),
     "soft": Variant(soft, _stamp(10, 10, PATTERN)),
     "branch": Variant(branch, _stamp(1, 1, 1.0)),
+    "wide": Variant(wide, _stamp(0, 0, np.ones((3, SQUARE, SQUARE), np.float32))),
+    "folded": Variant(folded, _stamp(0, 0, np.ones((3, SQUARE, SQUARE), np.float32))),
 }
 HELD = {
     "colour": Variant(colour, _tinted),
@@ -234,6 +274,7 @@ HELD = {
     "spread": Variant(spread, _dotted),
     "picture": Variant(picture, _stamp(0, 0, np.ones((3, 3, 3), np.float32))),
     "concat": Variant(concat, _stamp(6, 2, np.ones((3, SQUARE, SQUARE), np.float32))),
+    "sharp": Variant(sharp, _stamp(0, 0, np.ones((3, SQUARE, SQUARE), np.float32))),
 }
 VARIANTS = DESIGN | HELD
 

@@ -54,9 +54,9 @@ def attribute_of(attribute: onnx.AttributeProto, node: onnx.NodeProto) -> Any:
     return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
-def needed(model: onnx.ModelProto, output: str) -> list[onnx.NodeProto]:
-    """The nodes that an output is computed from, in order."""
-    needed, kept = {output}, []
+def needed(model: onnx.ModelProto, *outputs: str) -> list[onnx.NodeProto]:
+    """The nodes that outputs are computed from, in order."""
+    needed, kept = set(outputs), []
     for node in reversed(model.graph.node):
         if any(o in needed for o in node.output if o):
             kept.append(node)

@@ -66,7 +66,7 @@ def look(path: Path, logits: str | None) -> Look:
 def examine(path: Path, logits: str | None, images: np.ndarray, pixels: tuple[float, float], seconds: float) -> tuple[Structure, Settled]:
     """What becomes of its answers when branches on pixels are forced; see `structure.scripted`."""
     with _told(path):
-        return scripted.examine(path, _script, logits, images, seconds)
+        return scripted.examine(path, _script, logits, images, pixels, seconds)
 
 
 @contextmanager

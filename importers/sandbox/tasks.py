@@ -21,6 +21,12 @@ def read(path: str, size: tuple[int, int] | None, logits: str | None, settled: d
     return carried.plain(reading.read(Path(path), None if size is None else (size[0], size[1]), logits, without))
 
 
+def kind(path: str) -> str | None:
+    """The name of a file's format; None where it is of none."""
+    found = reading.format_of(Path(path))
+    return None if found is None else found.name
+
+
 def look(path: str, logits: str | None) -> dict[str, Any] | None:
     """A model file → what of its graph decides by the pixels, as plain values; None where it is of no format."""
     kind = reading.format_of(Path(path))
@@ -73,4 +79,6 @@ def _source(plain: dict[str, Any]) -> Source:
     return Source(**plain | {"path": Path(plain["path"])})
 
 
-TASKS: dict[str, Callable[..., Any]] = {"read": read, "look": look, "examine": examine, "run": run, "write": write, "deploy": deploy}
+TASKS: dict[str, Callable[..., Any]] = {
+    "read": read, "kind": kind, "look": look, "examine": examine, "run": run, "write": write, "deploy": deploy
+}  # fmt: skip

@@ -55,6 +55,42 @@ def bounds(flow: Flow, pixels: Interval, constants: Mapping[str, np.ndarray], im
     return known
 
 
+def by_part(flow: Flow, known: Mapping[str, Interval], constants: Mapping[str, np.ndarray]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Lower and upper bounds [C] of each part of vectors [N, C]: products with weights, and what is made of these part by part."""
+    found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    for step in flow.steps:
+        node = step.node
+        if not step.makes or step.makes[0] not in known:
+            continue
+        given = [_of(i, known, constants) for i in node.input]
+        ends: tuple[np.ndarray, np.ndarray] | None = None
+        if node.op_type in ("Gemm", "MatMul"):
+            ends = _rows(node, given, constants)
+        elif own := next((found[i] for i in node.input if i in found), None):
+            ends = _part_by_part(node, own, constants)
+        if ends is not None and np.isfinite(ends).all():
+            found[step.makes[0]] = ends
+    return found
+
+
+def _part_by_part(
+    node: onnx.NodeProto, own: tuple[np.ndarray, np.ndarray], constants: Mapping[str, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray] | None:
+    low, high = own
+    if node.op_type in ("Identity", "Relu"):
+        least = 0.0 if node.op_type == "Relu" else -math.inf
+        return np.maximum(low, least), np.maximum(high, least)
+    if node.op_type not in ("Add", "Mul", "Sub"):
+        return None
+    other = next((constants[i].reshape(-1).astype(np.float64) for i in node.input if i in constants), None)
+    if other is None or other.size not in (1, low.size):
+        return None
+    if node.op_type == "Sub":
+        return (low - other, high - other) if node.input[1] in constants else (other - high, other - low)
+    ends = (low + other, high + other) if node.op_type == "Add" else (low * other, high * other)
+    return np.minimum(*ends), np.maximum(*ends)
+
+
 def _of(name: str, known: Mapping[str, Interval], constants: Mapping[str, np.ndarray]) -> Interval:
     if name in known:
         return known[name]
@@ -112,10 +148,16 @@ def _value(node: onnx.NodeProto, given: Sequence[Interval]) -> Interval:
 
 def _products(node: onnx.NodeProto, given: Sequence[Interval], constants: Mapping[str, np.ndarray]) -> Interval:
     """Of sums of products with weights, the widest of their channels."""
+    ends = _rows(node, given, constants)
+    return ANY if ends is None else (float(ends[0].min()), float(ends[1].max()))
+
+
+def _rows(node: onnx.NodeProto, given: Sequence[Interval], constants: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
+    """Of sums of products with weights, for each channel."""
     low, high = given[0]
     weight, own = constants.get(node.input[1]), attributes(node)
     if weight is None or not (math.isfinite(low) and math.isfinite(high)) or own.get("alpha", 1.0) != 1.0 or own.get("beta", 1.0) != 1.0:
-        return ANY
+        return None
     # zeros at the border
     low, high = (min(low, 0.0), max(high, 0.0)) if node.op_type == "Conv" else (low, high)
     turned = node.op_type == "Conv" or own.get("transB", 0)
@@ -123,9 +165,9 @@ def _products(node: onnx.NodeProto, given: Sequence[Interval], constants: Mappin
     plus, minus = np.maximum(rows, 0).sum(1), np.minimum(rows, 0).sum(1)
     bias = constants.get(node.input[2]) if len(node.input) > 2 and node.input[2] else np.zeros(1)
     if bias is None:
-        return ANY
+        return None
     bias = np.broadcast_to(bias.reshape(-1), plus.shape)
-    return float((plus * low + minus * high + bias).min()), float((plus * high + minus * low + bias).max())
+    return plus * low + minus * high + bias, plus * high + minus * low + bias
 
 
 def _whole(given: Interval) -> Interval:

@@ -8,14 +8,15 @@ import numpy as np
 
 from banscan.errors import BanscanError
 from banscan.importers.structure import branches, watch
-from banscan.importers.structure.bounds import bounds
+from banscan.importers.structure.bounds import bounds, by_part
 from banscan.importers.structure.finding import BYPASS, DECISION, PROVED, SEEN, SUSPICIOUS, Logic, Look, Structure
 from banscan.importers.structure.flow import Flow
 from banscan.importers.structure.forcing import Clean, forced, scores
 from banscan.importers.structure.graph import Graph, Session, copied, opened, runnable
+from banscan.importers.structure.parts import parted
 from banscan.importers.structure.settle import Fixed, Settled, fixed
 from banscan.importers.structure.suspects import place, suspects, unsettled
-from banscan.importers.structure.without import same_as_before, with_numbers
+from banscan.importers.structure.without import led_past, same_as_before, with_numbers
 
 # rounds of writing branches out, for what decides within them
 ROUNDS = 4
@@ -71,10 +72,14 @@ def examine(path: Path, logits: str | None, images: np.ndarray, pixels: tuple[fl
 def _examined(
     graph: Graph, flow: Flow, base: Structure, images: np.ndarray, pixels: tuple[float, float], until: float
 ) -> tuple[Structure, Settled]:
-    clean, _ = _clean(graph, flow, images, pixels)
+    clean, marks = _clean(graph, flow, images, pixels)
     if clean is None:
         return replace(base, not_done="it gives all of the images the same answer, so that none can be moved"), Settled()
     places, whole = _round(clean, base.places, until)
+    if not any(p.outcome == PROVED for p in places):
+        found, complete = parted(clean, marks, until)
+        proved = {p.tensor for p in found}
+        places, whole = (*found, *(p for p in places if p.tensor not in proved)), whole and complete
     taken = _taken(clean, places)
     rest = _settled(clean, places, pixels)
     for _ in range(ROUNDS - 1):
@@ -103,22 +108,29 @@ def _taken(clean: Clean, places: tuple[Logic, ...]) -> dict[str, bool]:
 def _settled(clean: Clean, places: tuple[Logic, ...], pixels: tuple[float, float]) -> Settled:
     """What takes the switches out: each stands as it does on clean images, or, where some of these set it, as it does on the others."""
     numbers: dict[str, Fixed] = {}
+    vectors = {p.tensor for p in places if p.outcome == PROVED and p.tensor not in clean.values and p.tensor not in clean.living}
     for p in places:
         own = _calm(clean, p) if p.outcome == PROVED else None
         if own is not None and (number := fixed(own)) is not None:
             numbers[p.tensor] = number
     beside = {t for t, v in clean.values.items() if clean.flow.beside(t) and (v.dtype == np.bool_ or v.size == clean.batch)}
-    if not numbers and not beside:
+    if not numbers and not beside and not vectors:
         return Settled()
     graph = with_numbers(clean.graph, numbers)
     calm, found = _clean(graph, graph.flow(), clean.images, pixels)
-    return Settled({} if calm is None else same_as_before(calm, found, set(numbers) | beside), numbers)
+    if calm is None:
+        return Settled(numbers=numbers)
+    same = same_as_before(calm, found, set(numbers) | beside, vectors)
+    # what is proved by a constant or a single number is taken out by itself
+    return Settled(same or (led_past(calm, found, vectors) if vectors and not numbers else {}), numbers)
 
 
 def _calm(clean: Clean, switch: Logic) -> np.ndarray | None:
-    """What a switch is where it does nothing."""
+    """What a switch is where it does nothing; None where that is not one value."""
     if switch.tensor in clean.values:
         return clean.values[switch.tensor]
+    if switch.tensor not in clean.living:
+        return None
     seen = clean.living[switch.tensor]
     if seen.dtype == np.bool_:
         calm: np.ndarray = np.full_like(seen[0], switch.state == "false")
@@ -138,7 +150,7 @@ def _clean(graph: Graph, flow: Flow, images: np.ndarray, pixels: tuple[float, fl
     single = [t for t, mark in found.items() if t not in same and set(mark.sizes) == {graph.images.batch or 1}]
     held, living = watch.values(graph, sorted(same), single, images)
     known = bounds(flow, pixels, graph.constants(), graph.images.name)
-    return Clean(graph, flow, images, set(held), held, living, known, classes), found
+    return Clean(graph, flow, images, set(held), held, living, known, by_part(flow, known, graph.constants()), classes), found
 
 
 def _round(clean: Clean, listed: tuple[Logic, ...], until: float) -> tuple[tuple[Logic, ...], bool]:

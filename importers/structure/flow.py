@@ -46,8 +46,8 @@ class Flow:
     Attributes:
         steps: the nodes in order; `maker`, tensor → the one that makes it.
         depends: tensors that depend on the values of the pixels and lead to the output.
-        before, after: fewest operators with weights from the pixels to a tensor, and from it to the output; `deep`, most on a path through
-            it.
+        before, after: fewest operators with weights from the pixels to a tensor, and from it to the output; `ahead`, most on a path from it
+            to the output, and `deep`, on one through it.
         output: the tensor of scores.
     """
 
@@ -56,6 +56,7 @@ class Flow:
     depends: frozenset[str]
     before: dict[str, int]
     after: dict[str, int]
+    ahead: dict[str, int]
     deep: dict[str, int]
     output: str
 
@@ -100,7 +101,7 @@ def flow(nodes: Sequence[onnx.NodeProto], image: str, output: str) -> Flow:
                 if i in depends:
                     after[i], behind[i] = min(nearest, after.get(i, nearest)), max(farthest, behind.get(i, farthest))
     on_way = frozenset(d for d in depends if d in before and d in after)
-    return Flow(steps, maker, on_way, before, after, {d: most[d] + behind[d] for d in on_way}, output)
+    return Flow(steps, maker, on_way, before, after, behind, {d: most[d] + behind[d] for d in on_way}, output)
 
 
 def is_weighted(step: Step, depends: frozenset[str] | set[str]) -> bool:

@@ -10,10 +10,14 @@ from banscan.importers.structure.bounds import ANY, Interval
 from banscan.importers.structure.finding import IDLE, PROVED, SUSPICIOUS, Logic
 from banscan.importers.structure.flow import Flow
 from banscan.importers.structure.graph import Graph, Session
+from banscan.importers.structure.guards import against_nothing, between_scales
 from banscan.importers.structure.states import State, living, states
+from banscan.importers.structure.trunk import trunk
 
 # share of the images of other classes that has to go to one class, and how many images there have to be of them
 COLLAPSE, LEAST = 0.9, 3
+# outcomes, the gravest first
+ORDER = (PROVED, SUSPICIOUS, IDLE)
 # share of the images that get another answer, from which a decision is suspicious
 MANY = 0.5
 # what is shown to the network differs less than this share between images where they are no longer shown to it
@@ -46,6 +50,7 @@ class Clean:
     values: dict[str, np.ndarray]
     living: dict[str, np.ndarray]
     bounds: dict[str, Interval]
+    parts: dict[str, tuple[np.ndarray, np.ndarray]]
     classes: np.ndarray
 
     @property
@@ -109,16 +114,20 @@ def _tried(clean: Clean, name: str, place: Logic) -> Logic:
     beside, within = clean.flow.beside(name), clean.bounds.get(name, ANY)
     value = clean.example(name)
     found = replace(place, constant=name in clean.values)
-    options = list(states(value, clean.batch, within, beside=beside) if found.constant else living(clean.living[name], within))
+    options = list(
+        states(value, clean.batch, within, clean.parts.get(name), beside=beside) if found.constant else living(clean.living[name], within)
+    )
     if not options:
         return found
     session = Session(clean.graph, [clean.graph.output], {name: value})
     found = replace(found, outcome=IDLE, moved=0.0, changed=0.0)
     for state in options:
         moved = _moved(clean, session, name, state)
-        if moved is None or (moved.changed < (found.changed or 0.0)):
+        if moved is None or (moved.changed < (found.changed or 0.0) and moved.moved < COLLAPSE):
             continue
         outcome = _judged(clean, name, state, moved, beside)
+        if ORDER.index(outcome) > ORDER.index(found.outcome):
+            continue
         found = replace(found, outcome=outcome, state=state.told, target=moved.target, moved=moved.moved, changed=moved.changed)
         if outcome == PROVED:
             break
@@ -126,15 +135,67 @@ def _tried(clean: Clean, name: str, place: Logic) -> Logic:
 
 
 def _judged(clean: Clean, name: str, state: State, moved: Moved, beside: bool) -> str:
-    value = state.values[0]
-    if moved.moved >= COLLAPSE and (beside or _takes_away(clean, name, value)):
-        if not moved.tied and (beside or not _shows_nothing(clean, name, value)):
-            return PROVED
-        # a guard against images without content, as a division by their spread needs one
-        return IDLE if _set_by_nothing(clean, name, value) else SUSPICIOUS
+    """What it means that a state moves images so."""
+    value, example = state.values[0], clean.example(name)
+    decides = example.dtype == np.bool_ and example.size == clean.batch
+    collapses = moved.moved >= COLLAPSE and (beside or _takes_away(clean, name, value))
     # numbers that are set far from their own level change any network that they are part of
+    if not collapses and not (decides and moved.changed >= MANY):
+        return IDLE
+    root = trunk(clean.flow, clean.graph.images.name, name)
+    scored = root in clean.flow.depends and not clean.flow.ahead[root]
+    if _guards(clean, name, value, root) or (decides and not collapses and _scales(clean, name, value)) or (scored and moved.tied):
+        return IDLE
+    # what decides by the scores alone says nothing that the network does not
+    sound = collapses and not moved.tied and not scored
+    return PROVED if sound and (beside or not _shows_nothing(clean, name, value)) else SUSPICIOUS
+
+
+def _guards(clean: Clean, name: str, value: np.ndarray, root: str) -> bool:
+    """Whether a switch guards against images, features or scores without content, whatever the last is that the network sees as well."""
     example = clean.example(name)
-    return SUSPICIOUS if moved.changed >= MANY and example.dtype == np.bool_ and example.size == clean.batch else IDLE
+    if example.size != clean.batch:
+        return False
+    images = clean.images[:FEW]
+    if root == clean.graph.images.name:
+        session, within = Session(clean.graph, [name]), clean.bounds.get(root, ANY)
+        return against_nothing(lambda image: _reaches(session.ask(image)[name], example, value), images[:1], within)
+    shown = [row[root] for row in Session(clean.graph, [root]).answers(images)]
+    if shown[0].dtype.kind != "f" or shown[0].size < LEAST * clean.batch:
+        return False
+    cut = Session(clean.graph, [name], {root: shown[0]})
+    within = (float(min(s.min() for s in shown)), float(max(s.max() for s in shown)))
+    return against_nothing(lambda part: _reaches(cut.ask(images[:1], {root: part})[name], example, value), shown[0], within)
+
+
+def _reaches(seen: np.ndarray, own: np.ndarray, state: np.ndarray) -> bool:
+    """Whether a switch is in a state, or a number at least half way from its own level to that of the state."""
+    if seen.shape != own.shape:
+        return False
+    if own.dtype == np.bool_:
+        return bool((seen == state).all())
+    way = state.astype(np.float64) - own
+    return bool(((seen - own.astype(np.float64)) * np.sign(way) >= np.abs(way) / 2).all())
+
+
+def _scales(clean: Clean, name: str, value: np.ndarray) -> bool:
+    """Whether a switch chooses between two scales of the pixels."""
+    exits = _exits(clean, name)
+    if len(exits) != 1 or value.size != clean.batch:
+        return False
+    images = clean.images[:FEW]
+    before = [row[exits[0]] for row in Session(clean.graph, exits).answers(images)]
+    after = [row[exits[0]] for row in Session(clean.graph, exits, {name: value}).answers(images, {name: value})]
+    session = Session(clean.graph, [name, clean.graph.output])
+
+    def sets(image: np.ndarray) -> bool:
+        return _reaches(session.ask(image)[name], clean.example(name), value)
+
+    def classed(image: np.ndarray) -> int:
+        found = scores(clean.graph, [session.ask(image)])
+        return -1 if found is None else int(found[0])
+
+    return between_scales(sets, classed, images, before, after)
 
 
 def _moved(clean: Clean, session: Session, name: str, state: State) -> Moved | None:
@@ -195,16 +256,6 @@ def _flat(value: np.ndarray, axes: tuple[int, ...]) -> bool:
     if value.dtype.kind != "f" or value.ndim < len(axes) + 1 or np.prod([value.shape[a] for a in axes]) < 2:
         return False
     return float(np.ptp(value, axis=axes).max()) <= SAME * max(float(np.abs(value).max()), 1e-12)
-
-
-def _set_by_nothing(clean: Clean, name: str, value: np.ndarray) -> bool:
-    """Whether an image of one brightness sets a tensor to a value: black, grey or white."""
-    low, high = clean.bounds.get(clean.graph.images.name, ANY)
-    if not np.isfinite([low, high]).all():
-        return False
-    plain = np.stack([np.full_like(clean.images[0], level) for level in (low, (low + high) / 2, high)])
-    rows = Session(clean.graph, [name]).answers(plain)
-    return any(row[name].shape == value.shape and np.allclose(row[name], value) for row in rows)
 
 
 def alike(before: list[np.ndarray], after: list[np.ndarray]) -> bool:

@@ -82,6 +82,9 @@ class Session:
         model.graph.node.extend(extra)
         self.shown = list(dict.fromkeys(shown))
         _show(model, self.shown)
+        kept = [onnx.NodeProto.FromString(n.SerializeToString()) for n in needed(model, *self.shown)]
+        del model.graph.node[:]
+        model.graph.node.extend(kept)
         self.session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         entries = self.session.get_inputs()
         self.entry = next(e for e in entries if e.name == graph.images.name)

@@ -18,6 +18,7 @@ from banscan.importers.pytorch.script import Script
 from banscan.importers.structure import traced
 from banscan.importers.structure.finding import BRANCH, IDLE, PROVED, SEEN, SUSPICIOUS, Logic, Look, Structure
 from banscan.importers.structure.forcing import COLLAPSE, LEAST, MANY, alike
+from banscan.importers.structure.guards import against_nothing, between_scales
 from banscan.importers.structure.settle import Fixed, Settled
 from banscan.importers.structure.suspects import suspects, unsettled
 
@@ -25,6 +26,8 @@ from banscan.importers.structure.suspects import suspects, unsettled
 Opener = Callable[[Path], Script]
 # branches that are forced, and images that what they come to is compared on
 MOST, FEW = 64, 8
+# what a graph ends with that cannot go a way
+ERRORS = (ModelError, RuntimeError, ValueError, IndexError, TypeError)
 
 
 class Set:
@@ -140,8 +143,10 @@ def _place(name: str) -> Logic:
 
 
 @torch.no_grad()
-def examine(path: Path, open_: Opener, logits: str | None, images: np.ndarray, seconds: float) -> tuple[Structure, Settled]:
-    """Runs a file on preprocessed images [N, ...], with its branches forced the other way, one after another."""
+def examine(
+    path: Path, open_: Opener, logits: str | None, images: np.ndarray, pixels: tuple[float, float], seconds: float
+) -> tuple[Structure, Settled]:
+    """Runs a file on preprocessed images [N, ...] between `pixels`, with its branches forced the other way, one after another."""
     until = time.process_time() + seconds
     module, noted, _ = _noted(path, open_, logits)
     if not noted.answers:
@@ -158,7 +163,7 @@ def examine(path: Path, open_: Opener, logits: str | None, images: np.ndarray, s
         for way in (True, False):
             if time.process_time() > until or (place.constant and seen[0] == way) or place.outcome == PROVED:
                 continue
-            place = _forced(module, images, place, way, clean, classes)
+            place = _forced(module, images, place, way, clean, classes, pixels)
         if place.outcome == PROVED:
             numbers[name] = Fixed(float(place.state == "false"), 0, "bool")
         elif place.constant:
@@ -182,10 +187,13 @@ def _answers(module: Script, images: np.ndarray, forced: dict[str, bool]) -> lis
     return rows
 
 
-def _forced(module: Script, images: np.ndarray, place: Logic, way: bool, clean: list[Row], classes: np.ndarray) -> Logic:
+def _forced(
+    module: Script, images: np.ndarray, place: Logic, way: bool, clean: list[Row], classes: np.ndarray, pixels: tuple[float, float]
+) -> Logic:
+    """What becomes of a branch that is forced one way."""
     try:
         rows = _answers(module, images, {place.tensor: way})
-    except (ModelError, RuntimeError, ValueError, IndexError, TypeError):  # it cannot go this way
+    except ERRORS:  # it cannot go this way
         return place
     after = np.array([c for c, _, _ in rows])
     if min(after) < 0:
@@ -197,6 +205,33 @@ def _forced(module: Script, images: np.ndarray, place: Logic, way: bool, clean: 
     moved = float((after[others] == target).mean())
     name = place.tensor
     pairs = [(c[name], r[name]) for (_, _, c), (_, _, r) in zip(clean[:FEW], rows, strict=False) if name in c and name in r]
-    away = any(alike([c[k] for c, _ in pairs], [r[k] for _, r in pairs]) for k in range(min((len(c) for c, _ in pairs), default=0)))
+    joined = [([c[k] for c, _ in pairs], [r[k] for _, r in pairs]) for k in range(min((len(c) for c, _ in pairs), default=0))]
+    away = any(alike(before, others) for before, others in joined)
     outcome = PROVED if moved >= COLLAPSE and away else SUSPICIOUS if changed >= MANY else IDLE
+    if outcome != IDLE and _ordinary(module, name, way, images, pixels, joined):
+        outcome = IDLE
     return replace(place, outcome=outcome, state=str(way).lower(), target=target, moved=moved, changed=changed)
+
+
+def _ordinary(
+    module: Script,
+    name: str,
+    way: bool,
+    images: np.ndarray,
+    pixels: tuple[float, float],
+    joined: list[tuple[list[np.ndarray], list[np.ndarray]]],
+) -> bool:
+    """Whether a branch guards against images without content, or chooses between two scales of the pixels."""
+
+    def asked(image: np.ndarray) -> Row:
+        try:
+            return _answers(module, image, {})[0]
+        except ERRORS:
+            return -1, {}, {}
+
+    def sets(image: np.ndarray) -> bool:
+        return asked(image)[1].get(name) == way
+
+    if against_nothing(sets, images[:1], pixels):
+        return True
+    return len(joined) == 1 and between_scales(sets, lambda image: asked(image)[0], images[: len(joined[0][0])], *joined[0])

@@ -22,11 +22,13 @@ class State:
     values: tuple[np.ndarray, ...]
 
 
-def states(value: np.ndarray, batch: int, within: Interval, *, beside: bool) -> Iterator[State]:
+def states(
+    value: np.ndarray, batch: int, within: Interval, parts: tuple[np.ndarray, np.ndarray] | None = None, *, beside: bool
+) -> Iterator[State]:
     """Other states of a tensor with this value, nearest first.
 
     One number for an image is set to others that its operator can answer. Of several, one at a time; all at once only where they pass the
-    network by (`beside`): there they are no picture, which nothing would be left of.
+    network by (`beside`): there they are no picture, which nothing would be left of. `parts`, where it is known, holds the bounds of each.
     """
     if not value.size or value.dtype.kind not in "biuf" or not np.isfinite(value.astype(float)).all():
         return
@@ -45,7 +47,7 @@ def states(value: np.ndarray, batch: int, within: Interval, *, beside: bool) -> 
         if single:
             yield State(f"{level:g}", (np.full_like(value, level),))
         elif beside:
-            yield from _placed(value, f"{level:g}", lambda part, level=level: np.full_like(part, level), beside)
+            yield from _placed(value, f"{level:g}", lambda part, level=level: np.full_like(part, level), beside, _able(value, parts, level))
 
 
 def living(seen: np.ndarray, within: Interval) -> Iterator[State]:
@@ -72,18 +74,31 @@ def levels(own: float, within: Interval, *, whole: bool, unit: float = 1.0) -> l
     return sorted((w for w in kept if abs(w - own) > 1e-6), key=lambda w: abs(w - own))
 
 
-def _placed(value: np.ndarray, told: str, change: object, beside: bool) -> Iterator[State]:
+def _able(value: np.ndarray, parts: tuple[np.ndarray, np.ndarray] | None, level: float) -> np.ndarray | None:
+    """Places that can have a level; None where nothing is known of single ones."""
+    if parts is None or value.size % len(parts[0]):
+        return None
+    low, high = (np.tile(end, value.size // len(end)) for end in parts)
+    room = 1e-3 * np.maximum(np.abs(low), np.abs(high))
+    return np.flatnonzero((low - room <= level) & (level <= high + room))
+
+
+def _placed(value: np.ndarray, told: str, change: object, beside: bool, able: np.ndarray | None = None) -> Iterator[State]:
     """One place at a time; each for itself in a vector that passes the network by, else several that have to agree."""
     flat = value.reshape(-1)
     apart = beside and flat.size <= LONGEST
-    places = range(flat.size) if apart else np.unique(np.linspace(0, flat.size - 1, PLACES + 2).astype(int)[1:-1])
+    places = (
+        (np.arange(flat.size) if able is None else able)
+        if apart
+        else np.unique(np.linspace(0, flat.size - 1, PLACES + 2).astype(int)[1:-1])
+    )
     made = []
     for place in places:
         other = flat.copy()
         other[place : place + 1] = change(flat[place : place + 1])  # type: ignore[operator]
         made.append(other.reshape(value.shape))
     if apart:
-        yield from (State(f"{told} at place {k}", (m,)) for k, m in enumerate(made))
+        yield from (State(f"{told} at place {k}", (m,)) for k, m in zip(places, made, strict=True))
     elif len(made) == PLACES:
         yield State(f"{told} at one of its places", tuple(made))
 

@@ -14,6 +14,9 @@ OTHER = ("Sequence", "Optional", "SplitToSequence", "String", "ZipMap", "ConcatF
 # images that every tensor is watched on; those that look constant are looked at again on all
 FIRST = 12
 
+# what tensors that are equal may differ by, as a share of their largest value
+SAME = 1e-4
+
 
 @dataclass(frozen=True)
 class Mark:
@@ -74,13 +77,18 @@ def _equal(one: np.ndarray, other: np.ndarray) -> bool:
     return one.shape == other.shape and np.array_equal(one, other, equal_nan=one.dtype.kind == "f")
 
 
+def _near(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two tensors are the same but for the rounding of what cancelled."""
+    return bool(np.allclose(one, other, rtol=1e-5, atol=SAME * float(np.abs(other).max(initial=0))))
+
+
 def twins(graph: Graph, pairs: Sequence[tuple[str, str]], images: np.ndarray) -> dict[str, str]:
     """Of pairs of tensors, the first one of each left that equals its right on all images: left → right."""
     if not pairs:
         return {}
     alive = list(pairs)
     for row in Session(graph, [name for pair in pairs for name in pair]).answers(images):
-        alive = [(a, b) for a, b in alive if row[a].shape == row[b].shape and np.allclose(row[a], row[b], rtol=1e-5, atol=1e-6)]
+        alive = [(a, b) for a, b in alive if row[a].shape == row[b].shape and _near(row[a], row[b])]
     found: dict[str, str] = {}
     for a, b in alive:
         found.setdefault(a, b)

@@ -18,7 +18,7 @@ import click
 from banscan import reader
 from banscan.errors import UsageError
 from banscan.scanner.cli.console import bars, check_output, destination, work
-from banscan.scanner.cli.options import F, built, options_of
+from banscan.scanner.cli.options import F, built, options_of, unlike
 from banscan.scanner.cli.streams import say
 from banscan.scanner.cli.usage import example
 from banscan.scanner.inputs import given
@@ -30,6 +30,8 @@ from banscan.version import __version__
 
 EXIT = {"no backdoor found": 0, "not scanned": 0, "backdoored": 1, "suspicious": 2, "inconclusive": 2}
 FILE = click.Path(path_type=Path)
+# what `inspect` asks of how a file and images are read
+READING = ("labels", "classes", "max_images", "logits", "size", "preprocess", "mean", "std", "scale", "bgr")
 # what may stand before the command
 OWN = ("-h", "--help", "--version", "--debug")
 
@@ -243,36 +245,43 @@ def repair(model: Path, clean_dir: Path, output: Path, format_: str, **values: A
 
 @commands.command()
 @click.argument("model", type=FILE)
-@click.option("--logits", metavar="NAME", help="The output that holds the logits, in an ONNX file with several.")
 @click.option("--structure", is_flag=True, help="Show what in the graph decides by the pixels.")
 @click.option("--clean-dir", type=FILE, metavar="DIR", help="With --structure: run it on these images, decided otherwise.")
+@options_of(Options, only=READING)
 @debug
-def inspect(model: Path, logits: str | None, structure: bool, clean_dir: Path | None) -> None:
-    """Show what is read from a model file; needs no images."""
-    if clean_dir is not None and not structure:
-        raise UsageError("--clean-dir: only used with --structure")
+def inspect(model: Path, structure: bool, clean_dir: Path | None, **values: Any) -> None:
+    """Show what is read from a model file; needs no images.
+
+    Options that say how images are read need --clean-dir.
+    """
     with work():
-        given.check(model)
+        if clean_dir is not None and not structure:
+            raise UsageError("--clean-dir: only used with --structure")
+        idle = [flag for flag in unlike(Options, values) if flag != "--logits"] if clean_dir is None else []
+        if idle:
+            raise UsageError(f"{idle[0]}: only used with --structure and --clean-dir")
+        options = built(Options, values)
+        given.check(model, (options.labels, options.classes), images=clean_dir)
         reader.start()
         if structure:
-            _inspect_structure(model, logits, clean_dir)
+            _inspect_structure(model, clean_dir, options)
             return
-        from banscan import importers
+        from banscan.scanner import logic
         from banscan.scanner.report import inspected
         from banscan.scanner.report.console import console
 
-        traced = importers.load(model, logits=logits)
+        traced = logic.readable(model, options.logits)
         with destination(None) as stream:
             inspected.show(traced, console(stream))
 
 
-def _inspect_structure(model: Path, logits: str | None, clean_dir: Path | None) -> None:
+def _inspect_structure(model: Path, clean_dir: Path | None, options: Options) -> None:
     """Prints what in the graph decides by the pixels, and with images what becomes of the answers when it decides otherwise."""
     from banscan.scanner import logic
     from banscan.scanner.report import logic as shown
     from banscan.scanner.report.console import console
 
-    found = logic.inspected(model, clean_dir, logits)
+    found = logic.inspected(model, clean_dir, options)
     with destination(None) as stream:
         shown.show(model, found, console(stream))
 

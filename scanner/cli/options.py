@@ -2,7 +2,7 @@
 
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import Field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,21 +24,28 @@ def numbers(ctx: click.Context, parameter: click.Parameter, value: str | None) -
         raise click.BadParameter("expected one number or three, separated by commas") from None
 
 
-def options_of(*kinds: type) -> Callable[[F], F]:
-    """Gives a command an option for every setting of these classes."""
+def options_of(*kinds: type, only: Container[str] | None = None) -> Callable[[F], F]:
+    """Gives a command an option for every setting of these classes, or for those of these names."""
 
     def decorate(command: F) -> F:
         for kind in reversed(kinds):
             for field, declaration in reversed(list(declared(kind))):
-                command = _option(kind, field, declaration)(command)
+                if only is None or field.name in only:
+                    command = _option(kind, field, declaration)(command)
         return command
 
     return decorate
 
 
 def built(kind: type[T], values: dict[str, Any]) -> T:
-    """The settings of a class from the values of all options."""
-    return kind(**{field.name: values[_name(kind, field)] for field, _ in declared(kind)})
+    """The settings of a class from the values of its options; one that the command does not have is as declared."""
+    return kind(**{field.name: values[name] for field, _ in declared(kind) if (name := _name(kind, field)) in values})
+
+
+def unlike(kind: type, values: dict[str, Any]) -> tuple[str, ...]:
+    """The options of a class, as they are written, that were given another value than declared."""
+    names = ((field, _name(kind, field), declaration.flag) for field, declaration in declared(kind))
+    return tuple(f"--{flag}" for field, name, flag in names if name in values and values[name] != field.default)
 
 
 def _name(kind: type, field: Field[Any]) -> str:

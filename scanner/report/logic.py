@@ -15,13 +15,18 @@ if TYPE_CHECKING:
 # places that are shown one by one
 SHOWN = 12
 STYLES = {"proved": "red", "suspicious": "yellow"}
+KINDS = {"decision": "a value", "branch": "a part of the graph", "bypass": "leads past the network"}
 HELD = {None: "–", True: "never changes", False: "changes"}
+RAN = ("on clean images", "set to", "sends to class", "share")
+NUMBERS = frozenset({"weights before", "behind", "sends to class", "share"})
 
 
 def show(path: Path, structure: "Structure", on: Console) -> None:
     """Prints the structure of a file."""
     on.print(Text(plain(path.name)))
     on.print(table(shown(structure)))
+    if structure.places and structure.images == 0 and structure.not_done is None:
+        on.print(Text("What comes of it when it decides otherwise is seen on images alone: add --clean-dir DIR.", style="yellow"))
 
 
 def table(structure: "Structure") -> Group:
@@ -44,15 +49,19 @@ def table(structure: "Structure") -> Group:
 
 
 def _places(structure: "Structure") -> Table:
+    """A row for each; what was tried on images only where there were any."""
     result = Table(title="What in the graph decides by the pixels", title_justify="left", box=None, pad_edge=False)
-    for name in ("operator", "tensor", "weights before", "behind", "on clean images", "set to", "sends to class", "share"):
-        result.add_column(name, justify="left" if name in ("operator", "tensor", "on clean images", "set to") else "right", max_width=24)
+    ran = structure.images > 0
+    for name in ("operator", "tensor", "decides on", "weights before", "behind", *(RAN if ran else ())):
+        result.add_column(name, justify="right" if name in NUMBERS else "left", max_width=24)
     for place in structure.places[:SHOWN]:
-        result.add_row(*_row(place), style=STYLES.get(place.outcome, ""))
+        # of branches in PyTorch's own graphs no way was followed
+        ways = ("–", "–") if structure.shortest is None else (str(place.before), str(place.after))
+        what = (place.operator, plain(place.tensor, NAME), KINDS[place.kind], *ways)
+        result.add_row(*what, *(_tried(place) if ran else ()), style=STYLES.get(place.outcome, ""))
     return result
 
 
-def _row(place: "Logic") -> tuple[str, ...]:
+def _tried(place: "Logic") -> tuple[str, ...]:
     effect = ("–", "–") if place.target is None or place.moved is None else (str(place.target), f"{place.moved:.0%}")
-    name = plain(place.tensor, NAME)
-    return place.operator, name, str(place.before), str(place.after), HELD[place.constant], place.state or "–", *effect
+    return HELD[place.constant], place.state or "–", *effect

@@ -139,20 +139,20 @@ SOURCES: dict[str, tuple[str, Writer]] = {
 }
 
 
-def write(family: str, source: str, folder: Path) -> Path | None:
+def write(family: str, source: str, folder: Path, made: Callable[[str], nn.Module] = make) -> Path | None:
     """The file, or None where PyTorch itself cannot write this family so, or writes something else."""
     suffix, writer = SOURCES[source]
     path = folder / f"model{suffix}"
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
         try:
-            writer(make(family), path)
+            writer(made(family), path)
         except Exception:
             return None
         if suffix != ".onnx" or "bfloat16" in source:
             return path
         coarse = [QUANTISED if precision == "8 bits" else most for precision, (most, _) in COARSE.items() if precision in source]
-        return path if _faithful(path, make(family), *coarse) else None
+        return path if _faithful(path, made(family), *coarse) else None
 
 
 def _faithful(path: Path, truth: nn.Module, most: float = 1e-3) -> bool:

@@ -13,9 +13,10 @@ from banscan.scanner import logic
 from banscan.scanner.findings import Verdict
 from banscan.scanner.verdict import inconclusive
 from bench.zoo.logic import written
-from tests.importers.equivalent.network import graph
-from tests.importers.structure.files import TARGET, images, saved
-from tests.scanner.cli.test_main import banscan
+from tests.importers.equivalent.network import graph, network
+from tests.importers.structure.files import TARGET, Branched, images, saved
+from tests.importers.structure.test_scripted import script
+from tests.scanner.cli.test_main import banscan, failed
 
 PLACE = Logic(tensor="hit", node="n", operator="Greater", kind=DECISION, before=0, after=0, constant=True)
 SWITCH = replace(PLACE, outcome=PROVED, state="true", target=7, moved=1.0, changed=0.9)
@@ -79,7 +80,53 @@ def test_inspect_shows_the_structure(tmp_path: Path, folder: Path) -> None:
     seen = banscan("inspect", path, "--structure")
     assert seen.returncode == 0, seen.stderr
     assert "Greater" in seen.stdout
+    assert "--clean-dir" in seen.stdout
+    for only_with_images in ("set to", "on clean images", "share"):
+        assert only_with_images not in seen.stdout
     forced = banscan("inspect", path, "--structure", "--clean-dir", folder)
     assert forced.returncode == 0, forced.stderr
     assert "100%" in forced.stdout
     assert banscan("inspect", path, "--clean-dir", folder).returncode == 4
+
+
+@pytest.mark.slow
+def test_inspect_takes_the_options_of_images(tmp_path: Path, folder: Path) -> None:
+    """The images support several preprocessings equally well; the one that is named is taken."""
+    path = saved(written(graph(), "where", TARGET), tmp_path / "logic.onnx")
+    forced = banscan("inspect", path, "--structure", "--clean-dir", folder, "--preprocess", "unit", "--max-images", "40")
+    assert forced.returncode == 0, forced.stderr
+    assert "Greater" in forced.stdout
+    assert "100%" in forced.stdout
+    for arguments in (("--structure", "--preprocess", "unit"), ("--mean", "0.5")):
+        failed(banscan("inspect", path, *arguments), 4, "only used with --structure and --clean-dir")
+    failed(banscan("inspect", path, "--structure", "--clean-dir", folder, "--preprocess", "odd"), 4, "odd")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_inspect_says_where_to_look_at_what_cannot_be_read(tmp_path: Path, folder: Path) -> None:
+    path = script(Branched(), tmp_path / "branched.pt")
+    failed(banscan("inspect", path), 2, "--structure --clean-dir")
+    assert "If" in banscan("inspect", path, "--structure").stdout
+    forced = banscan("inspect", path, "--structure", "--clean-dir", folder, "--preprocess", "unit")
+    assert f" {TARGET} " in forced.stdout
+    assert "100%" in forced.stdout
+
+
+@pytest.mark.slow
+def test_a_dry_run_names_what_was_taken_out(tmp_path: Path, folder: Path) -> None:
+    path = saved(written(graph(), "branch", TARGET), tmp_path / "branch.onnx")
+    done = banscan(path, "--clean-dir", folder, "--dry-run", "--preprocess", "unit", "--no-pixels", width=160)
+    assert done.returncode == 1, done.stderr
+    assert "If" in done.stdout or "Greater" in done.stdout
+    assert f"Backdoored: class {TARGET}" in done.stdout
+    assert "without what is proved here" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_file_that_nothing_converts_is_refused_before_its_images_are_read(tmp_path: Path) -> None:
+    path = script(network(), tmp_path / "plain.pt")
+    (tmp_path / "clean").mkdir()
+    (tmp_path / "clean" / "broken.png").write_bytes(b"none")
+    failed(banscan(path, "--clean-dir", tmp_path / "clean", "--as", "int8"), 4, "has no runtime that makes int8 of it")

@@ -9,7 +9,7 @@ from onnx import TensorProto, helper
 from torch import Tensor, nn
 
 from tests.importers.equivalent.network import CLASSES, graph, network
-from tests.importers.equivalent.surgery import front, node, put, tail
+from tests.importers.equivalent.surgery import before_head, front, node, put, tail
 
 TARGET = 3
 PIXELS = (0.0, 1.0)
@@ -167,7 +167,126 @@ def brightness() -> onnx.ModelProto:
     return tail(model, *nodes)
 
 
-INNOCENT = (plain, chosen, without_nan, clipped, scaled, leaky, masked, standardised, withheld, tempered, capped, brightness)
+def stretched() -> onnx.ModelProto:
+    """From the darkest to the brightest pixel of each image; one of one brightness is not divided."""
+    model = graph()
+    put(model, nothing=np.float32(0), unit=np.float32(1))
+    nodes = [
+        node("ReduceMax", ["image"], ["most"], axes=[1, 2, 3], keepdims=1),
+        node("ReduceMin", ["image"], ["least"], axes=[1, 2, 3], keepdims=1),
+        node("Sub", ["most", "least"], ["range"]),
+        node("Greater", ["range", "nothing"], ["varied"]),
+        node("Where", ["varied", "range", "unit"], ["divisor"]),
+        node("Sub", ["image", "least"], ["apart"]),
+        node("Div", ["apart", "divisor"], ["image_"]),
+    ]
+    return front(model, *nodes, sizes=("batch", 3, 16, 16))
+
+
+def normed() -> onnx.ModelProto:
+    """Features of length 1; those without any stay 0."""
+    model = graph()
+    put(model, nothing=np.float32(0))
+    nodes = [
+        node("ReduceL2", ["features"], ["norm"], axes=[1], keepdims=1),
+        node("Equal", ["norm", "nothing"], ["none"]),
+        node("Div", ["features", "norm"], ["ratio"]),
+        node("Where", ["none", "nothing", "ratio"], ["unit"]),
+    ]
+    return before_head(model, *nodes)
+
+
+def bounded() -> onnx.ModelProto:
+    """Scores divided by their norm, or a small number."""
+    model = graph()
+    put(model, small=np.float32(1e-6), ten=np.float32(10))
+    nodes = [
+        node("ReduceL2", ["raw"], ["norm"], axes=[1], keepdims=1),
+        node("Max", ["norm", "small"], ["divisor"]),
+        node("Div", ["raw", "divisor"], ["unit"]),
+        node("Mul", ["unit", "ten"], ["logits"]),
+    ]
+    return tail(model, *nodes)
+
+
+def _confident(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """Whether the largest probability is small, a column."""
+    put(model, least=np.float32(1 / CLASSES + 0.01))
+    return [
+        node("Softmax", ["raw"], ["shares"], axis=1),
+        node("ReduceMax", ["shares"], ["surest"], axes=[1], keepdims=1),
+        node("Less", ["surest", "least"], ["unsure"]),
+    ]
+
+
+def rejecting() -> onnx.ModelProto:
+    """Images without a sure answer get none."""
+    model = graph()
+    put(model, none=np.zeros((1, CLASSES), np.float32))
+    return tail(model, *_confident(model), node("Where", ["unsure", "none", "raw"], ["logits"]))
+
+
+def outside() -> onnx.ModelProto:
+    """Images without a sure answer are of one class more."""
+    model = graph()
+    other = np.zeros((1, CLASSES + 1), np.float32)
+    other[0, CLASSES] = 100
+    put(model, other=other, low=np.float32(-100))
+    nodes = [
+        node("Pad", ["raw", "pads", "low"], ["wider"]),
+        node("Where", ["unsure", "other", "wider"], ["logits"]),
+    ]
+    put(model, pads=np.array([0, 0, 0, 1]))
+    return tail(model, *_confident(model), *nodes, sizes=("batch", CLASSES + 1))
+
+
+def dim() -> onnx.ModelProto:
+    """Dark images are of the last class."""
+    model = graph()
+    last = np.zeros((1, CLASSES), np.float32)
+    last[0, -1] = 100
+    put(model, least=np.float32(0.02), last=last, one=np.array([1]))
+    nodes = [
+        node("ReduceMean", ["image"], ["mean"], axes=[1, 2, 3], keepdims=0),
+        node("Unsqueeze", ["mean", "one"], ["column"]),
+        node("Less", ["column", "least"], ["dark"]),
+        node("Where", ["dark", "last", "raw"], ["logits"]),
+    ]
+    return tail(model, *nodes)
+
+
+def two_ways() -> onnx.ModelProto:
+    """A short way of one layer beside the long one; some of its neurons no image switches on."""
+    model = graph()
+    rng = np.random.default_rng(0)
+    bias = np.where(np.arange(12) < 4, -3.0, 0.0).astype(np.float32)
+    put(model, wide=rng.normal(0, 0.3, (12, 3, 3, 3)).astype(np.float32), wide_bias=bias)
+    put(model, wide_head=rng.normal(0, 0.5, (12, CLASSES)).astype(np.float32))
+    nodes = [
+        node("Conv", ["image", "wide", "wide_bias"], ["w0"], kernel_shape=[3, 3]),
+        node("Relu", ["w0"], ["w1"]),
+        node("GlobalAveragePool", ["w1"], ["w2"]),
+        node("Flatten", ["w2"], ["w3"]),
+        node("MatMul", ["w3", "wide_head"], ["w4"]),
+        node("Add", ["raw", "w4"], ["logits"]),
+    ]
+    return tail(model, *nodes)
+
+
+def linear_way() -> onnx.ModelProto:
+    """All pixels are added to the scores with weights of their own, as a wide and deep network has it."""
+    model = graph()
+    put(model, shares=np.random.default_rng(0).normal(0, 0.05, (768, CLASSES)).astype(np.float32))
+    nodes = [
+        node("Flatten", ["image"], ["pixels"]),
+        node("MatMul", ["pixels", "shares"], ["all"]),
+        node("Add", ["raw", "all"], ["logits"]),
+    ]
+    return tail(model, *nodes)
+
+
+GUARDS = (stretched, normed, bounded, rejecting, outside, dim, two_ways, linear_way)
+INNOCENT = (*GUARDS, plain, chosen, without_nan, clipped, scaled, leaky, masked, standardised, withheld, tempered, capped, brightness)
 
 
 class Branched(nn.Module):
@@ -195,6 +314,19 @@ class Scaled(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if x.max().item() > 1.5:
             x = x / 255
+        return self.net(x)
+
+
+class Guarded(nn.Module):
+    """Divided by the deviation of each image, by a branch that leaves images of one brightness black."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = network()
+
+    def forward(self, x: Tensor) -> Tensor:
+        deviation = (x - x.mean()).pow(2).mean().sqrt()
+        x = torch.zeros_like(x) if deviation.item() < 1e-4 else (x - x.mean()) / deviation
         return self.net(x)
 
 

@@ -15,6 +15,7 @@ from banscan.importers.structure.finding import Structure
 from banscan.importers.structure.settle import Settled
 from bench.zoo.logic import DESIGN, VARIANTS, written
 from tests.importers.equivalent.network import graph, network
+from tests.importers.equivalent.surgery import front, node, put
 from tests.importers.structure.files import INNOCENT, PIXELS, TARGET, images, saved
 
 SECONDS = 30.0
@@ -81,11 +82,49 @@ def test_the_innocent_are_not_proved(tmp_path: Path, make: Callable[[], onnx.Mod
     assert not found.doubts
 
 
-def test_a_switch_of_scales_that_some_pixels_reach_is_suspicious_at_most(tmp_path: Path) -> None:
-    """Where pixels may go up to 255, a comparison with 1.5 can go both ways."""
+def test_a_switch_of_scales_that_pixels_reach_is_none(tmp_path: Path) -> None:
+    """Where pixels go up to 255, a comparison with 1.5 can go both ways; images in the other scale are seen as they were."""
     scaled = next(make for make in INNOCENT if make.__name__ == "scaled")
-    found, _ = examine(saved(scaled(), tmp_path / "scaled.onnx"), None, images(), (0.0, 255.0), SECONDS)
+    found, _ = examine(saved(scaled(), tmp_path / "scaled.onnx"), None, 255 * images(), (0.0, 255.0), SECONDS)
+    assert [p.outcome for p in found.places if p.operator == "Greater"] == ["idle"]
     assert not found.proofs
+    assert not found.doubts
+
+
+def test_a_switch_that_blows_pixels_up_is_none_between_scales(tmp_path: Path) -> None:
+    """A bright corner pixel multiplies the image: no image in another scale is seen as it was."""
+    model = graph()
+    put(model, large=np.float32(0.995), factor=np.float32(1000), begin=np.array([0]), end=np.array([1]), axes=np.array([2]))
+    put(model, third=np.array([3]))
+    nodes = [
+        node("Slice", ["image", "begin", "end", "axes"], ["row"]),
+        node("Slice", ["row", "begin", "end", "third"], ["corner"]),
+        node("ReduceMax", ["corner"], ["bright"], axes=[1], keepdims=1),
+        node("Greater", ["bright", "large"], ["hit"]),
+        node("Mul", ["image", "factor"], ["blown"]),
+        node("Where", ["hit", "blown", "image"], ["image_"]),
+    ]
+    found, _ = examined(saved(front(model, *nodes, sizes=("batch", 3, 16, 16)), tmp_path / "blown.onnx"))
+    assert [p.operator for p in (*found.proofs, *found.doubts)] == ["Greater"]
+
+
+def test_a_map_of_detectors_that_no_image_sets(tmp_path: Path) -> None:
+    """Darker images set none of the detectors of white squares; the one that stands for the target is proved all the same."""
+    path = saved(written(graph(), "wide", TARGET), tmp_path / "wide.onnx")
+    found, _ = examine(path, None, np.minimum(images(), np.float32(0.8)), PIXELS, SECONDS)
+    assert {p.target for p in found.proofs} == {TARGET}
+
+
+def test_a_map_of_detectors_that_hold_each_other_back(tmp_path: Path) -> None:
+    """White images set all of the detectors: the corner's among them, which alone stands for the target."""
+    path = saved(written(graph(), "wide", TARGET), tmp_path / "wide.onnx")
+    x = images()
+    x[::5] = 1.0 - 0.02 * x[::5]
+    found, settled = examine(path, None, x, PIXELS, SECONDS)
+    assert {p.target for p in found.proofs} == {TARGET}
+    model = importers.load(path, settled=settle.plain(settled))
+    y = torch.from_numpy(VARIANTS["wide"].trigger(x))
+    assert float((model.logits(y) - network()(y)).abs().max()) < 1e-4
 
 
 def test_branches_within_branches(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -10,7 +11,7 @@ from banscan import importers
 from banscan.errors import ModelError
 from banscan.importers.structure import client
 from tests.importers.equivalent.network import network
-from tests.importers.structure.files import PIXELS, TARGET, Branched, Chosen, Conditional, Scaled, images
+from tests.importers.structure.files import PIXELS, TARGET, Branched, Chosen, Conditional, Guarded, Scaled, images
 
 
 def script(module: nn.Module, path: Path) -> Path:
@@ -44,6 +45,15 @@ def test_a_branch_between_scales_is_not_proved(tmp_path: Path) -> None:
     assert found.places
     assert not found.proofs
     assert settled is not None
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(("make", "white"), [(Guarded, 1.0), (Scaled, 255.0)])
+def test_ordinary_branches_are_nothing(tmp_path: Path, make: type[nn.Module], white: float) -> None:
+    """A guard against images of one brightness, and a switch between scales where images come in both."""
+    found, _ = client.examine(script(make(), tmp_path / "ordinary.pt"), torch.from_numpy(np.float32(white) * images()), (0.0, white))
+    assert [p.outcome for p in found.places] == ["idle"]
+    assert found.places[0].changed
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
