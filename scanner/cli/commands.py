@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Callable
 from difflib import get_close_matches
-from functools import partial
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,9 @@ import click
 
 from banscan import reader
 from banscan.errors import UsageError
+from banscan.scanner import baseline as known
+from banscan.scanner.cli import codes
+from banscan.scanner.cli import outputs as outputs_
 from banscan.scanner.cli.console import bars, check_output, destination, work
 from banscan.scanner.cli.options import F, built, options_of
 from banscan.scanner.cli.streams import say
@@ -23,11 +25,11 @@ from banscan.scanner.cli.usage import example
 from banscan.scanner.inputs import given
 from banscan.scanner.repair.settings import RepairSettings
 from banscan.scanner.report import formats
+from banscan.scanner.request import Request, set_threads
 from banscan.scanner.settings import DEPLOYMENTS, Options, Settings
 from banscan.text import counted
 from banscan.version import __version__
 
-EXIT = {"no backdoor found": 0, "not scanned": 0, "backdoored": 1, "suspicious": 2, "inconclusive": 2}
 FILE = click.Path(path_type=Path)
 # what may stand before the command
 OWN = ("-h", "--help", "--version", "--debug")
@@ -90,7 +92,10 @@ def format_option(names: list[str]) -> Callable[[F], F]:
 @options_of(Options, Settings)
 @click.option("--calibration", type=FILE, metavar="FILE", help="Threshold from your own clean models (calibrate).")
 @format_option([f.name for f in formats.FORMATS])
-@click.option("-o", "--output", type=FILE, metavar="FILE", help="Write the report there instead of to stdout.")
+@click.option(
+    "-o", "--output", "outputs", type=FILE, multiple=True, metavar="FILE", help="Write it there, too, as its name ends; may be repeated."
+)
+@click.option("--baseline", type=FILE, metavar="FILE", help="Accept the findings that it names (-o FILE.baseline.json).")
 @click.option(
     "--fail-on", type=click.Choice(["backdoored", "suspicious"]), default="backdoored", show_default=True, help="Exit 1 from here on."
 )
@@ -103,7 +108,8 @@ def scan(
     clean_dir: Path,
     calibration: Path | None,
     format_: str,
-    output: Path | None,
+    outputs: tuple[Path, ...],
+    baseline: Path | None,
     fail_on: str,
     deployed: str | None,
     dry_run: bool,
@@ -112,34 +118,24 @@ def scan(
 ) -> None:
     """Scan one model file for a backdoor."""
     with work():
-        settings, options = built(Settings, values), built(Options, values)
-        check_output(output, (model, options.labels, options.classes, calibration), (clean_dir,))
-        given.check(model, (options.labels, options.classes), calibration, clean_dir)
+        request = Request(
+            settings=built(Settings, values), options=built(Options, values), calibration=calibration, deployed=deployed, dry_run=dry_run
+        )
+        texts = (request.options.labels, request.options.classes)
+        outputs_.check(format_, outputs, (model, *texts, calibration, baseline), (clean_dir,))
+        given.check(model, texts, calibration, clean_dir)
+        accepted = frozenset() if baseline is None else known.load(baseline)
         reader.start()
-        from banscan.scanner import calibration as scores
-        from banscan.scanner import scan as scanning
-        from banscan.scanner.deployed import scan_deployed
-
-        _set_threads(options)
-        run = scanning.dry_run if dry_run else scanning.scan if deployed is None else partial(scan_deployed, kind=deployed)
-        against = None if calibration is None else scores.load(calibration)
+        set_threads(request.options)
         with bars() as progress:
-            report = run(model, clean_dir, settings=settings, options=options, against=against, progress=progress)
-        with destination(output) as stream:
+            report = known.applied(request.run(model, clean_dir, progress), accepted)
+        outputs_.write(report, outputs)
+        with destination(None) as stream:
             formats.named(format_).scan(report, stream)
-    outcome = report.verdict.outcome
-    code = 1 if outcome == "suspicious" == fail_on else EXIT[outcome]
+        code = codes.of(report, fail_on)
+        if code == 0 and codes.EXIT[report.verdict.outcome]:
+            say(f"{model}: {baseline} accepts everything that was found, so the exit code is 0")
     sys.exit(0 if exit_zero else code)
-
-
-def _set_threads(options: Options) -> None:
-    """As many as the process is allowed, unless someone said how many."""
-    import torch
-
-    from banscan.scanner.machine import threads
-
-    if options.threads is None and threads.NAME not in os.environ:  # torch has taken that number already
-        torch.set_num_threads(threads.allowed())
 
 
 @commands.command()
@@ -171,7 +167,7 @@ def calibrate(clean_models: Path, clean_dir: Path, alpha: float, output: Path, *
             seen = "scanned before" if report is None else report.verdict.outcome
             say(f"{path.name}: score {entry.score:.2f}, {seen}")
 
-        _set_threads(options)
+        set_threads(options)
         partial = output.with_name(f"{output.name}.partial")
         with bars() as progress:
             found = run(
@@ -200,7 +196,7 @@ def calibrate(clean_models: Path, clean_dir: Path, alpha: float, output: Path, *
 @options_of(Options, Settings)
 @click.option("-o", "--output", type=FILE, required=True, metavar="FILE", help="The repaired model.")
 @options_of(RepairSettings)
-@format_option([f.name for f in formats.FORMATS if f.repair is not None])
+@format_option([f.name for f in formats.FORMATS if f.repairs])
 @debug
 def repair(model: Path, clean_dir: Path, output: Path, format_: str, **values: Any) -> None:
     """Take the backdoor out of a model file.
@@ -220,14 +216,12 @@ def repair(model: Path, clean_dir: Path, output: Path, format_: str, **values: A
             under = "" if noisy != noisy else f", under noise {noisy:.3f}"
             say(f"epoch {epoch}: loss {clean:.3f} on clean images{under}; accuracy {accuracy:.1%} on the images kept")
 
-        _set_threads(options)
+        set_threads(options)
         with bars() as progress:
             done = run(model, clean_dir, output, tuning=tuning, settings=settings, options=options, progress=progress, on_epoch=on_epoch)
-        write = formats.named(format_).repair
-        assert write is not None
         with destination(None) as stream:
-            write(done, stream)
-    sys.exit(EXIT[done.after.verdict.outcome])
+            formats.named(format_).repair(done, stream)
+    sys.exit(codes.EXIT[done.after.verdict.outcome])
 
 
 @commands.command()

@@ -2,7 +2,7 @@
 
 from rich.table import Table
 
-from banscan.scanner.findings import NOT_SCANNED, SHARE, Finding, ModelFacts, Report
+from banscan.scanner.findings import NOT_SCANNED, PLANNED, SHARE, Finding, ModelFacts, Report
 from banscan.text import NAME, plain
 
 STYLES = {
@@ -42,6 +42,15 @@ def all_named(report: Report) -> str:
     """All classes that a verdict names."""
     *first, last = (named(report, c) for c in report.verdict.targets)
     return f"classes {', '.join(first)} and {last}"
+
+
+def left_out(report: Report) -> list[str]:
+    """What was not looked for, and why: a line for every reason."""
+    names: dict[str, list[str]] = {}
+    for finding in report.findings:
+        if finding.not_done not in (None, PLANNED):
+            names.setdefault(str(finding.not_done), []).append(finding.criterion)
+    return [f"Not looked for: {', '.join(own)} ({why})" for why, own in names.items()]
 
 
 def sentence(text: str) -> str:

@@ -1,5 +1,6 @@
 """The report that a person reads: the verdict in one sentence and what to do, then the evidence behind it."""
 
+from collections.abc import Sequence
 from typing import TextIO
 
 from rich.console import Console, Group, RenderableType
@@ -7,11 +8,24 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from banscan.scanner.findings import PLANNED, SUSPECTS, Deployed, Finding, Report
-from banscan.scanner.report import logic, repaired
+from banscan.scanner.findings import PLANNED, SUSPECTS, Deployed, Failure, Finding, Report
+from banscan.scanner.report import logic, repaired, summary
 from banscan.scanner.report.console import console
-from banscan.scanner.report.format import Format
-from banscan.scanner.report.pieces import STYLES, add_notes, anatomy, bar, chance, headline, named, number, pairs, sentence, source
+from banscan.scanner.report.pieces import (
+    STYLES,
+    add_notes,
+    anatomy,
+    bar,
+    chance,
+    headline,
+    left_out,
+    named,
+    number,
+    pairs,
+    sentence,
+    source,
+)
+from banscan.scanner.report.results import settled
 from banscan.text import counted, shown
 
 # classes and preprocessings that are shown one by one
@@ -43,6 +57,8 @@ def _headline(report: Report) -> Panel:
         odds = f"A model whose classes differ only by chance looks like this with probability {chance(verdict.p_value)}."
         body.append(Text(odds, style="dim"))
     body += [Text(sentence(gap)) for gap in verdict.gaps if gap not in verdict.reason]
+    if settled(report):
+        body.append(Text("Accepted: a baseline accepts everything that was found."))
     body.append(Text(f"Next: {verdict.next_step}"))
     return Panel(Group(*body), title=Text(report.model.path.name), title_align="left", padding=(0, 1))
 
@@ -80,19 +96,16 @@ def _findings(report: Report) -> Group:
     table.add_column("class", justify="right", max_width=12)
     for name in ("value", "limit", "p"):
         table.add_column(name, justify="right", no_wrap=True)
-    left_out: dict[str, list[str]] = {}
     calls = "red" if report.verdict.outcome == "backdoored" else "yellow"
     for finding in report.findings:
         if finding.not_done is None:
             table.add_row(*_row(finding), style=calls if finding.exceeds else "yellow" if finding.suspects else "")
-        elif finding.not_done != PLANNED:
-            left_out.setdefault(finding.not_done, []).append(finding.criterion)
     lines: list[RenderableType] = [table, Text(_explained(report), style="dim")] if table.row_count else []
     lines += [Text(line, style="yellow") for line in _without_effect(report)]
     planned = [f for f in report.findings if f.not_done == PLANNED]
     if planned:
         lines.append(_planned(report, planned))
-    lines += [Text(f"Not looked for: {', '.join(names)} ({why})", style="yellow") for why, names in left_out.items()]
+    lines += [Text(line, style="yellow") for line in left_out(report)]
     return Group(*lines)
 
 
@@ -239,8 +252,14 @@ def _timings(report: Report) -> Text:
     return Text(f"Seconds: {parts}; {sum(report.seconds.values()):.1f} in all", style="dim")
 
 
-def _write(report: Report, stream: TextIO) -> None:
+def write(report: Report, stream: TextIO) -> None:
+    """Writes the report of a scan."""
     show(shown(report), console(stream))
 
 
-FORMAT = Format("terminal", _write, repaired.write)
+def write_many(reports: Sequence[Report], failures: Sequence[Failure], stream: TextIO) -> None:
+    """Writes a summary of many."""
+    summary.show(reports, failures, console(stream))
+
+
+write_repair = repaired.write
