@@ -16,12 +16,13 @@ import click
 from banscan import reader
 from banscan.errors import UsageError
 from banscan.scanner import baseline as known
-from banscan.scanner.cli import codes
+from banscan.scanner.cli import codes, many
 from banscan.scanner.cli import outputs as outputs_
 from banscan.scanner.cli.console import bars, check_output, destination, work
 from banscan.scanner.cli.options import F, built, options_of
 from banscan.scanner.cli.streams import say
 from banscan.scanner.cli.usage import example
+from banscan.scanner.fleet import models as several
 from banscan.scanner.inputs import given
 from banscan.scanner.repair.settings import RepairSettings
 from banscan.scanner.report import formats
@@ -69,6 +70,7 @@ def commands() -> None:
     banscan inspect MODEL            show the layers that a scan would work on
     banscan calibrate ...            set the threshold by clean models of your own
     banscan repair MODEL ... -o FILE take the backdoor out
+    banscan scan DIR --clean-dir ... scan many models; banscan merge: those of several machines
 
     \b
     Exit codes:
@@ -86,56 +88,115 @@ def format_option(names: list[str]) -> Callable[[F], F]:
     return click.option("--format", "format_", type=click.Choice(names), default=names[0], show_default=True)
 
 
+def outputs_option(command: F) -> F:
+    """Where reports go beside stdout."""
+    what = "Write it there, too; its name says how. Repeatable."
+    return click.option("-o", "--output", "outputs", type=FILE, multiple=True, metavar="FILE", help=what)(command)
+
+
+def verdict_options(command: F) -> F:
+    """What a verdict is to whoever called."""
+    levels = click.Choice(["backdoored", "suspicious"])
+    for option in (
+        click.option("--exit-zero", is_flag=True, help="Exit 0 whatever the verdict; failures keep their code."),
+        click.option("--fail-on", type=levels, default="backdoored", show_default=True, help="Exit 1 from here on."),
+        click.option("--baseline", type=FILE, metavar="FILE", help="Accept the findings that it names (-o FILE.baseline.json)."),
+        click.option("-q", "--quiet", is_flag=True, help="One line on stdout."),
+    ):
+        command = option(command)
+    return command
+
+
 @commands.command()
-@click.argument("model", type=FILE)
-@clean_dir
+@click.argument("models", type=FILE, nargs=-1, metavar="MODEL...")
+@click.option("--clean-dir", type=FILE, metavar="DIR", help="Clean images: class folders or flat.")
 @options_of(Options, Settings)
 @click.option("--calibration", type=FILE, metavar="FILE", help="Threshold from your own clean models (calibrate).")
 @format_option([f.name for f in formats.FORMATS])
-@click.option(
-    "-o", "--output", "outputs", type=FILE, multiple=True, metavar="FILE", help="Write it there, too, as its name ends; may be repeated."
-)
-@click.option("--baseline", type=FILE, metavar="FILE", help="Accept the findings that it names (-o FILE.baseline.json).")
-@click.option(
-    "--fail-on", type=click.Choice(["backdoored", "suspicious"]), default="backdoored", show_default=True, help="Exit 1 from here on."
-)
+@outputs_option
+@verdict_options
+@click.option("-v", "--verbose", is_flag=True, help="Cut nothing short in the report.")
 @click.option("--as", "deployed", type=click.Choice(DEPLOYMENTS), help="Scan the model as it will be deployed, too.")
 @click.option("--dry-run", is_flag=True, help="Show what is read and understood, and search for nothing.")
-@click.option("--exit-zero", is_flag=True, help="Exit 0 whatever the verdict; failures keep their code.")
+@click.option("--table", type=FILE, metavar="FILE", help="CSV of model,images,labels,preprocess for many models.")
+@click.option("--jobs", type=click.IntRange(1, 1024), metavar="N", help="Scan so many models at once.")
+@click.option("--results", type=FILE, metavar="DIR", help=f"Results of many models; a second run goes on.  [default: {many.RESULTS}]")
+@click.option("--shard", metavar="I/N", help="Only part I of N of the models; auto in a Slurm array (merge).")
 @debug
 def scan(
-    model: Path,
-    clean_dir: Path,
+    models: tuple[Path, ...],
+    clean_dir: Path | None,
     calibration: Path | None,
     format_: str,
     outputs: tuple[Path, ...],
     baseline: Path | None,
+    quiet: bool,
+    verbose: bool,
     fail_on: str,
     deployed: str | None,
     dry_run: bool,
     exit_zero: bool,
+    table: Path | None,
+    jobs: int | None,
+    results: Path | None,
+    shard: str | None,
     **values: Any,
 ) -> None:
-    """Scan one model file for a backdoor."""
+    """Scan a model file for a backdoor, or many.
+
+    MODEL is a file, a folder of models or a pattern. Of many models every one has a line as it comes and a result in DIR; the exit code is
+    that of the gravest: 1 before 2 before 3.
+    """
+    if table is None:
+        _require("models", models)
+        _require("clean_dir", clean_dir)
     with work():
         request = Request(
             settings=built(Settings, values), options=built(Options, values), calibration=calibration, deployed=deployed, dry_run=dry_run
         )
+        accepted = frozenset() if baseline is None else known.load(baseline)
+        if several.several(models) or any(given_ is not None for given_ in (table, jobs, results, shard)):
+            told = many.Told(format_=format_, outputs=outputs, accepted=accepted, fail_on=fail_on, exit_zero=exit_zero, quiet=quiet)
+            sys.exit(many.run(models, clean_dir, request, told, table=table, processes=jobs or 1, results=results, part=shard))
+        assert clean_dir is not None
+        (model,) = models
         texts = (request.options.labels, request.options.classes)
         outputs_.check(format_, outputs, (model, *texts, calibration, baseline), (clean_dir,))
         given.check(model, texts, calibration, clean_dir)
-        accepted = frozenset() if baseline is None else known.load(baseline)
         reader.start()
         set_threads(request.options)
         with bars() as progress:
             report = known.applied(request.run(model, clean_dir, progress), accepted)
         outputs_.write(report, outputs)
-        with destination(None) as stream:
-            formats.named(format_).scan(report, stream)
+        outputs_.show(report, format_, quiet=quiet, verbose=verbose)
         code = codes.of(report, fail_on)
         if code == 0 and codes.EXIT[report.verdict.outcome]:
             say(f"{model}: {baseline} accepts everything that was found, so the exit code is 0")
     sys.exit(0 if exit_zero else code)
+
+
+def _require(name: str, value: Any) -> None:
+    """Raises MissingParameter for one that was left out where it is needed."""
+    if not value:
+        context = click.get_current_context()
+        raise click.MissingParameter(ctx=context, param=next(p for p in context.command.params if p.name == name))
+
+
+@commands.command()
+@click.argument("folder", type=FILE, metavar="DIR")
+@format_option([f.name for f in formats.FORMATS if f.several])
+@outputs_option
+@verdict_options
+@debug
+def merge(folder: Path, format_: str, outputs: tuple[Path, ...], baseline: Path | None, quiet: bool, fail_on: str, exit_zero: bool) -> None:
+    """Put the shards of many models together.
+
+    DIR holds the results of `banscan scan --shard I/N --results ...`, all in one folder or one below it for every shard. A shard that is
+    missing, or there twice, is refused.
+    """
+    accepted = frozenset() if baseline is None else known.load(baseline)
+    told = many.Told(format_=format_, outputs=outputs, accepted=accepted, fail_on=fail_on, exit_zero=exit_zero, quiet=quiet)
+    sys.exit(many.merge(folder, told))
 
 
 @commands.command()

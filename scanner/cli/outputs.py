@@ -32,3 +32,18 @@ def write_many(reports: Sequence[Report], failures: Sequence[Failure], outputs: 
     for output in outputs:
         with destination(output) as stream:
             formats.of(output).many(reports, failures, stream)
+
+
+def show(report: Report, format_: str, *, quiet: bool, verbose: bool) -> None:
+    """Writes the report of one scan to stdout."""
+    with destination(None) as stream:
+        if quiet:
+            from banscan.scanner.report import summary
+
+            stream.write(f"{summary.line(report)}\n")
+        elif verbose and format_ == "terminal":
+            from banscan.scanner.report import terminal
+
+            terminal.write_all(report, stream)
+        else:
+            formats.named(format_).scan(report, stream)

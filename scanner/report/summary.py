@@ -38,11 +38,15 @@ def show(reports: Sequence[Report], failures: Sequence[Failure], on: Console) ->
         on.print(_table(told))
     for failure in failures:
         on.print(Text(line(failure), style="yellow"))
-    counts = Counter(outcome for outcome, _ in rows)
-    words = ", ".join(f"{counts[outcome]} {outcome}" for outcome in ORDER if counts[outcome])
+    on.print(Text(counts(reports, failures)))
+
+
+def counts(reports: Sequence[Report], failures: Sequence[Failure]) -> str:
+    """How many there are of each, in one line."""
+    found = Counter(report.verdict.outcome for report in reports) + Counter({FAILED: len(failures)})
+    words = ", ".join(f"{found[outcome]} {outcome}" for outcome in ORDER if found[outcome])
     known = sum(map(settled, reports))
-    accepted = f"; {known} accepted by the baseline" if known else ""
-    on.print(Text(f"{counted(len(rows), 'model')}: {words}{accepted}"))
+    return f"{counted(len(reports) + len(failures), 'model')}: {words}{f'; {known} accepted by the baseline' if known else ''}"
 
 
 def _table(rows: Sequence[tuple[str, Report | Failure]]) -> Table:

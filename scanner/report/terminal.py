@@ -28,24 +28,26 @@ from banscan.scanner.report.pieces import (
 from banscan.scanner.report.results import settled
 from banscan.text import counted, shown
 
+# what a reader may need to repeat a scan
+PACKAGES = ("torch", "onnx", "onnxruntime", "numpy")
 # classes and preprocessings that are shown one by one
 SHOWN, CANDIDATES = 6, 4
 
 
-def show(report: Report, on: Console) -> None:
-    """Prints the whole report at the console's width."""
+def show(report: Report, on: Console, *, everything: bool = False) -> None:
+    """Prints the report at the console's width; `everything`, with nothing cut short."""
     on.print(_headline(report))
     if report.structure is not None and (report.structure.places or report.structure.not_done):
         on.print(logic.table(report.structure))
     if report.reach:
-        on.print(_classes(report))
+        on.print(_classes(report, len(report.reach) if everything else SHOWN))
     if report.findings:
         on.print(_findings(report))
     if report.aside is not None:
         on.print(_aside(report))
-    on.print(_facts(report))
+    on.print(_facts(report, everything=everything))
     if report.preprocess is not None and report.preprocess.table:
-        on.print(_preprocessing(report))
+        on.print(_preprocessing(report, len(report.preprocess.table) if everything else CANDIDATES))
     on.print(_timings(report))
 
 
@@ -63,8 +65,8 @@ def _headline(report: Report) -> Panel:
     return Panel(Group(*body), title=Text(report.model.path.name), title_align="left", padding=(0, 1))
 
 
-def _classes(report: Report) -> Table:
-    """Bars of the classes that noise reaches best."""
+def _classes(report: Report, most: int) -> Table:
+    """Bars of the classes that noise reaches best, so many of them."""
     table = Table(title="Classes that neuron noise reaches best", title_justify="left", box=None, pad_edge=False, expand=False)
     table.add_column("class", justify="right", max_width=24)
     table.add_column("images of other classes moved there by noise aimed at it")
@@ -73,7 +75,7 @@ def _classes(report: Report) -> Table:
     table.add_column("share of all: clean", justify="right")
     table.add_column("untargeted", justify="right")
     called = report.verdict.targets if report.verdict.outcome in ("backdoored", "suspicious") else ()
-    for row in sorted(report.reach, key=lambda r: -r.moved)[:SHOWN]:
+    for row in sorted(report.reach, key=lambda r: -r.moved)[:most]:
         table.add_row(
             Text(named(report, row.target), overflow="ellipsis"),
             Text(bar(row.moved), style="red" if row.target in called else "cyan"),
@@ -166,10 +168,10 @@ def _aside(report: Report) -> Table:
     return table
 
 
-def _facts(report: Report) -> Table:
+def _facts(report: Report, *, everything: bool) -> Table:
     model, settings = report.model, report.settings
     table = pairs("Scan")
-    table.add_row("model", f"{source(model)}, SHA-256 {model.sha256[:16]}…")
+    table.add_row("model", f"{source(model)}, SHA-256 {model.sha256 if everything else f'{model.sha256[:16]}…'}")
     table.add_row("features", anatomy(model))
     table.add_row("images", report.images.understood or report.images.labels)
     if report.accuracy is not None:
@@ -194,6 +196,8 @@ def _facts(report: Report) -> Table:
     env = report.environment
     threads = counted(env["threads"], "thread")
     table.add_row("machine", f"{env['processor']}, {threads}, kernels {env['kernels']}, search in {env['search precision']}")
+    if everything:
+        table.add_row("versions", ", ".join(f"{name} {env[name]}" for name in ("banscan", "python", *PACKAGES) if name in env))
     add_notes(table, model)
     return table
 
@@ -225,7 +229,7 @@ def _standing(report: Report) -> str:
     return f"{own}; of {whose} {standing.reached} score as high, a further one would with p {standing.p_value:.2f} at most"
 
 
-def _preprocessing(report: Report) -> Table:
+def _preprocessing(report: Report, most: int) -> Table:
     chosen = report.preprocess
     assert chosen is not None
     own = None if chosen.preprocess is None else chosen.preprocess.name
@@ -233,15 +237,15 @@ def _preprocessing(report: Report) -> Table:
     for name in ("candidate", "accuracy", "mean confidence", "information"):
         table.add_column(name, justify="left" if name == "candidate" else "right")
     # where none was chosen a reader needs all of them
-    shown = len(chosen.table) if own is None else CANDIDATES
+    shown = len(chosen.table) if own is None else most
     best, rest = chosen.table[:shown], chosen.table[shown:]
     for s in best:
         accuracy = "–" if s.accuracy is None else f"{s.accuracy:.1%}"
         style = "bold" if s.name == own else "dim" if own else ""
         table.add_row(s.name, accuracy, f"{s.confidence:.1%}", f"{s.information:.2f}", style=style)
     if rest:
-        most = max((s.accuracy for s in rest if s.accuracy is not None), default=None)
-        least = "–" if most is None else f"≤ {most:.1%}"
+        highest = max((s.accuracy for s in rest if s.accuracy is not None), default=None)
+        least = "–" if highest is None else f"≤ {highest:.1%}"
         table.add_row(f"{len(rest)} more", least, "", f"≤ {max(s.information for s in rest):.2f}", style="dim")
     return table
 
@@ -255,6 +259,11 @@ def _timings(report: Report) -> Text:
 def write(report: Report, stream: TextIO) -> None:
     """Writes the report of a scan."""
     show(shown(report), console(stream))
+
+
+def write_all(report: Report, stream: TextIO) -> None:
+    """Writes the report of a scan with nothing cut short."""
+    show(shown(report), console(stream), everything=True)
 
 
 def write_many(reports: Sequence[Report], failures: Sequence[Failure], stream: TextIO) -> None:
