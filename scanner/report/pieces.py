@@ -13,6 +13,9 @@ STYLES = {
     NOT_SCANNED: "bold",
 }
 
+# characters of a bar that stands for all
+BAR = 24
+
 
 def headline(report: Report) -> str:
     """The verdict in plain words."""
@@ -68,7 +71,7 @@ def number(finding: Finding, value: float) -> str:
     return f"{value:.0%}" if finding.unit == SHARE else f"{value:.2f}"
 
 
-def bar(share: float, width: int = 24) -> str:
+def bar(share: float, width: int = BAR) -> str:
     """A bar in eighths of a character."""
     eighths = round(max(0.0, min(1.0, share)) * width * 8)
     return "█" * (eighths // 8) + ("" if eighths % 8 == 0 else chr(0x258F - (eighths % 8) + 1))

@@ -12,6 +12,7 @@ from banscan.scanner.findings import PLANNED, SUSPECTS, Deployed, Failure, Findi
 from banscan.scanner.report import logic, repaired, summary
 from banscan.scanner.report.console import console
 from banscan.scanner.report.pieces import (
+    BAR,
     STYLES,
     add_notes,
     anatomy,
@@ -28,6 +29,8 @@ from banscan.scanner.report.pieces import (
 from banscan.scanner.report.results import settled
 from banscan.text import counted, shown
 
+# columns of a terminal below which tables have no room for words
+NARROW = 72
 # what a reader may need to repeat a scan
 PACKAGES = ("torch", "onnx", "onnxruntime", "numpy")
 # classes and preprocessings that are shown one by one
@@ -40,9 +43,9 @@ def show(report: Report, on: Console, *, everything: bool = False) -> None:
     if report.structure is not None and (report.structure.places or report.structure.not_done):
         on.print(logic.table(report.structure))
     if report.reach:
-        on.print(_classes(report, len(report.reach) if everything else SHOWN))
+        on.print(_classes(report, len(report.reach) if everything else SHOWN, narrow=on.width < NARROW))
     if report.findings:
-        on.print(_findings(report))
+        on.print(_findings(report, narrow=on.width < NARROW))
     if report.aside is not None:
         on.print(_aside(report))
     on.print(_facts(report, everything=everything))
@@ -65,43 +68,48 @@ def _headline(report: Report) -> Panel:
     return Panel(Group(*body), title=Text(report.model.path.name), title_align="left", padding=(0, 1))
 
 
-def _classes(report: Report, most: int) -> Table:
-    """Bars of the classes that noise reaches best, so many of them."""
+def _classes(report: Report, most: int, *, narrow: bool) -> Table:
+    """Bars of the classes that noise reaches best, so many of them; `narrow`, without what is beside the shares."""
     table = Table(title="Classes that neuron noise reaches best", title_justify="left", box=None, pad_edge=False, expand=False)
     table.add_column("class", justify="right", max_width=24)
-    table.add_column("images of other classes moved there by noise aimed at it")
+    table.add_column("images moved there" if narrow else "images of other classes moved there by noise aimed at it")
     table.add_column("share", justify="right")
-    table.add_column("over restarts", justify="right", no_wrap=True)
-    table.add_column("share of all: clean", justify="right")
-    table.add_column("untargeted", justify="right")
+    if not narrow:
+        table.add_column("over restarts", justify="right", no_wrap=True)
+        table.add_column("share of all: clean", justify="right")
+        table.add_column("untargeted", justify="right")
+    width = BAR // 2 if narrow else BAR
     called = report.verdict.targets if report.verdict.outcome in ("backdoored", "suspicious") else ()
     for row in sorted(report.reach, key=lambda r: -r.moved)[:most]:
-        table.add_row(
+        cells = (
             Text(named(report, row.target), overflow="ellipsis"),
-            Text(bar(row.moved), style="red" if row.target in called else "cyan"),
+            Text(bar(row.moved, width), style="red" if row.target in called else "cyan"),
             f"{row.moved:.0%}",
             f"{row.smallest:.0%} to {row.largest:.0%}" if report.settings.restarts > 1 else "–",
             f"{row.clean:.1%}",
             "–" if row.untargeted is None else f"{row.untargeted:.1%}",
         )
+        table.add_row(*cells[: len(table.columns)])
     moved = sorted(row.moved for row in report.reach)
     middle = moved[(len(moved) - 1) // 2]
-    table.add_row("median", Text(bar(middle), style="dim"), f"{middle:.0%}", "", "", "", style="dim")
+    table.add_row("median", Text(bar(middle, width), style="dim"), f"{middle:.0%}", style="dim")
     return table
 
 
-def _findings(report: Report) -> Group:
-    """What each criterion found, and what the numbers mean."""
-    table = Table(title="What was looked for", title_justify="left", box=None, pad_edge=False)
+def _findings(report: Report, *, narrow: bool) -> Group:
+    """What each criterion found, and what the numbers mean; `narrow`, without its question and the values of the restarts."""
+    gaps = (0, 1, 0, 0) if narrow else (0, 1)
+    table = Table(title="What was looked for", title_justify="left", box=None, pad_edge=False, padding=gaps)
     table.add_column("criterion", no_wrap=True)
-    table.add_column("question")
+    if not narrow:
+        table.add_column("question")
     table.add_column("class", justify="right", max_width=12)
     for name in ("value", "limit", "p"):
         table.add_column(name, justify="right", no_wrap=True)
     calls = "red" if report.verdict.outcome == "backdoored" else "yellow"
     for finding in report.findings:
         if finding.not_done is None:
-            table.add_row(*_row(finding), style=calls if finding.exceeds else "yellow" if finding.suspects else "")
+            table.add_row(*_row(finding, narrow=narrow), style=calls if finding.exceeds else "yellow" if finding.suspects else "")
     lines: list[RenderableType] = [table, Text(_explained(report), style="dim")] if table.row_count else []
     lines += [Text(line, style="yellow") for line in _without_effect(report)]
     planned = [f for f in report.findings if f.not_done == PLANNED]
@@ -135,13 +143,15 @@ def _without_effect(report: Report) -> list[str]:
     return [f"Above the limit, {why}: {', '.join(f.criterion for f in found)}" for found, why in kinds if found]
 
 
-def _row(finding: Finding) -> tuple[str, str, str, str, str, str]:
+def _row(finding: Finding, *, narrow: bool) -> tuple[str, ...]:
     value = "–" if finding.value is None else number(finding, finding.value)
     limit = "–" if finding.limit is None else number(finding, finding.limit)
     spread = f" ({min(finding.restarts):.1f} to {max(finding.restarts):.1f})" if finding.restarts else ""
     p = "–" if finding.p_value is None else chance(finding.p_value)
     classes = ", ".join(map(str, finding.classes)) or "–"
     alone = "" if finding.power != SUSPECTS else " (suspicious at most)"
+    if narrow:
+        return finding.criterion, classes, value, limit, p
     return finding.criterion, f"{finding.asks}{alone}", classes, f"{value}{spread}", limit, p
 
 
