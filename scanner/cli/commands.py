@@ -14,9 +14,10 @@ from typing import Any
 import click
 
 from banscan import reader
-from banscan.errors import UsageError
+from banscan.errors import BanscanError, UsageError
 from banscan.scanner import baseline as known
 from banscan.scanner.cli import codes, many
+from banscan.scanner.cli import config as settings_file
 from banscan.scanner.cli import outputs as outputs_
 from banscan.scanner.cli.console import bars, check_output, destination, work
 from banscan.scanner.cli.options import F, built, options_of
@@ -70,7 +71,8 @@ def commands() -> None:
     banscan inspect MODEL            show the layers that a scan would work on
     banscan calibrate ...            set the threshold by clean models of your own
     banscan repair MODEL ... -o FILE take the backdoor out
-    banscan scan DIR --clean-dir ... scan many models; banscan merge: those of several machines
+    banscan scan DIR ... --jobs 2    scan many models (merge: on several machines)
+    banscan doctor                   say whether scans can run here
 
     \b
     Exit codes:
@@ -321,13 +323,54 @@ def _inspect_structure(model: Path, logits: str | None, clean_dir: Path | None) 
         shown.show(model, found, console(stream))
 
 
+@commands.command()
+@click.option("--json", "as_json", is_flag=True, help="For a program, or for a report of a fault.")
+@debug
+def doctor(as_json: bool) -> None:
+    """Say whether scans can run here, and what to install.
+
+    Exit codes: 0 where they can, 2 where they cannot.
+    """
+    with work():
+        reader.start()
+        from banscan.scanner import doctor as looking
+        from banscan.scanner.report import checked
+
+        found = looking.examine()
+        with destination(None) as stream:
+            checked.write(found, stream, as_json=as_json)
+    sys.exit(BanscanError.exit_code if any(check.wrong for check in found) else 0)
+
+
+@commands.command()
+@click.argument("command", default="scan", metavar="[COMMAND]")
+@debug
+def config(command: str) -> None:
+    """Print the settings that hold for a command (scan), and where they are from.
+
+    They are read from banscan.toml, or [tool.banscan] in pyproject.toml, in the folder where banscan is called; BANSCAN_CONFIG names
+    another file. The command line wins.
+    """
+    known_ = {name: own for name, own in commands.commands.items() if settings_file.options(own)}
+    if command not in known_:
+        raise UsageError(f"{command}: no command with settings; expected one of {', '.join(known_)}")
+    found = settings_file.find(os.environ)
+    values = settings_file.defaults(commands, found).get(command, {})
+    own = known_[command].make_context(command, [], resilient_parsing=True, default_map=values)
+    with destination(None) as stream:
+        stream.write(f"# banscan {command}: what holds here, and where it is from\n")
+        stream.writelines(f"{line}\n" for line in settings_file.lines(own, found))
+
+
 def run(arguments: list[str]) -> int:
     """Runs one command and returns its exit code.
 
     Not by click's own `main`, which ends with 1 when any pipe breaks. Raises whatever the command raises.
     """
     try:
-        with commands.make_context("banscan", list(arguments)) as context:
+        helped = {"-h", "--help", "--version"}.intersection(arguments)
+        values = {} if helped else settings_file.defaults(commands, settings_file.find(os.environ))
+        with commands.make_context("banscan", list(arguments), default_map=values) as context:
             commands.invoke(context)
     except click.exceptions.Exit as ended:
         return ended.exit_code
