@@ -50,12 +50,17 @@ def backend(where: torch.device) -> str:
         return "cpu" if where.type == "cpu" else "triton" if where.type == "cuda" and _why_no_triton(where) is None else "reference"
     if asked not in NAMES:
         raise UsageError(f"BANSCAN_KERNELS is {asked!r}; expected one of {', '.join(sorted(NAMES))}")
-    if asked == "cpu" and where.type != "cpu":
-        raise UsageError(f"BANSCAN_KERNELS is 'cpu', which cannot run on device {where.type!r}; unset it")
-    why = _why_no_triton(where) if asked == "triton" else None
+    why = why_not(asked, where)
     if why is not None:
-        raise UsageError(f"BANSCAN_KERNELS is 'triton', which cannot run: {why}; unset it")
+        raise UsageError(f"BANSCAN_KERNELS is {asked!r}, which cannot run: {why}; unset it")
     return asked
+
+
+def why_not(name: str, where: torch.device) -> str | None:
+    """What keeps the backend of this name from running on a device, or None."""
+    if name == "cpu" and where.type != "cpu":
+        return f"device {where.type!r} is no CPU"
+    return _why_no_triton(where) if name == "triton" else None
 
 
 def chosen(where: torch.device) -> Backend:

@@ -97,7 +97,7 @@ def environment(precision: torch.dtype, device: torch.device) -> dict[str, Any]:
     """What a reader needs to repeat the numbers."""
     return {
         "device": str(device),
-        "processor": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
+        "processor": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
         "threads": torch.get_num_threads(),
         "kernels": backend(device),
         "search precision": str(precision).removeprefix("torch."),
@@ -107,7 +107,8 @@ def environment(precision: torch.dtype, device: torch.device) -> dict[str, Any]:
     }
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The name of the CPU."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -251,6 +251,7 @@ class Report:
         structure: what of the file's graph decides by the pixels, and what came of making it decide otherwise.
         kind: what decides which clean models stand for this one; `standing`, where it stands among them.
         deployed: what was scanned in place of the file, and what the file itself shows; None of a plain scan.
+        accepted: fingerprints of the findings that a baseline accepts (`report.results`).
         environment: what a reader needs to repeat the numbers; `seconds`, by stage.
         evidence: pictures of what was found, for pages that people read; JSON leaves them out, and a report read from it has none.
     """
@@ -274,6 +275,7 @@ class Report:
     kind: Kind | None = None
     standing: Standing | None = None
     deployed: Deployed | None = None
+    accepted: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
     evidence: Evidence | None = field(default=None, repr=False)
 
@@ -288,3 +290,14 @@ class Report:
         from banscan.scanner.report.html.page import framed
 
         return framed(self)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A model, one of several, of which there is no report: the sentence that says why, and its exit code. `sha256` is None where the file
+    could not be read."""
+
+    path: Path
+    sha256: str | None
+    sentence: str
+    code: int

@@ -41,7 +41,7 @@ STAGES = {READ: read, SCAN: scan, TOLD: told}
 def _report(model: Model, file: Path, folder: Path, limit: float, more: list[str]) -> tuple[Ended, dict[str, Any] | None]:
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / "report.json"
-        asked = ["scan", str(file), "--clean-dir", str(folder), "--format", "json", "--output", str(out), "--threads", "1"]
+        asked = ["scan", str(file), "--clean-dir", str(folder), "--output", str(out), "--threads", "1"]
         ended = _banscan([*asked, *model.options, *more], limit)
         return ended, json.loads(out.read_text()) if out.exists() else None
 

@@ -4,11 +4,9 @@ torch takes seconds to load, so everything that needs it is imported where it is
 """
 
 import os
-import shlex
 import sys
 from collections.abc import Callable
 from difflib import get_close_matches
-from functools import partial
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -16,19 +14,24 @@ from typing import Any
 import click
 
 from banscan import reader
-from banscan.errors import UsageError
+from banscan.errors import BanscanError, UsageError
+from banscan.scanner import baseline as known
+from banscan.scanner.cli import codes, many
+from banscan.scanner.cli import config as settings_file
+from banscan.scanner.cli import outputs as outputs_
 from banscan.scanner.cli.console import bars, check_output, destination, work
 from banscan.scanner.cli.options import F, built, options_of, unlike
 from banscan.scanner.cli.streams import say
 from banscan.scanner.cli.usage import example
+from banscan.scanner.fleet import models as several
 from banscan.scanner.inputs import given
 from banscan.scanner.repair.settings import RepairSettings
 from banscan.scanner.report import formats
+from banscan.scanner.request import Request, set_threads
 from banscan.scanner.settings import DEPLOYMENTS, Options, Settings
 from banscan.text import counted
 from banscan.version import __version__
 
-EXIT = {"no backdoor found": 0, "not scanned": 0, "backdoored": 1, "suspicious": 2, "inconclusive": 2}
 FILE = click.Path(path_type=Path)
 # what `inspect` asks of how a file and images are read
 READING = ("labels", "classes", "max_images", "logits", "size", "preprocess", "mean", "std", "scale", "bgr")
@@ -70,6 +73,8 @@ def commands() -> None:
     banscan inspect MODEL            show the layers that a scan would work on
     banscan calibrate ...            set the threshold by clean models of your own
     banscan repair MODEL ... -o FILE take the backdoor out
+    banscan scan DIR ... --jobs 2    scan many models (merge: on several machines)
+    banscan doctor                   say whether scans can run here
 
     \b
     Exit codes:
@@ -87,72 +92,115 @@ def format_option(names: list[str]) -> Callable[[F], F]:
     return click.option("--format", "format_", type=click.Choice(names), default=names[0], show_default=True)
 
 
+def outputs_option(command: F) -> F:
+    """Where reports go beside stdout."""
+    what = "Write it there, too; its name says how. Repeatable."
+    return click.option("-o", "--output", "outputs", type=FILE, multiple=True, metavar="FILE", help=what)(command)
+
+
+def verdict_options(command: F) -> F:
+    """What a verdict is to whoever called."""
+    levels = click.Choice(["backdoored", "suspicious"])
+    for option in (
+        click.option("--exit-zero", is_flag=True, help="Exit 0 whatever the verdict; failures keep their code."),
+        click.option("--fail-on", type=levels, default="backdoored", show_default=True, help="Exit 1 from here on."),
+        click.option("--baseline", type=FILE, metavar="FILE", help="Accept the findings that it names (-o FILE.baseline.json)."),
+        click.option("-q", "--quiet", is_flag=True, help="One line on stdout."),
+    ):
+        command = option(command)
+    return command
+
+
 @commands.command()
-@click.argument("model", type=FILE)
-@clean_dir
+@click.argument("models", type=FILE, nargs=-1, metavar="MODEL...")
+@click.option("--clean-dir", type=FILE, metavar="DIR", help="Clean images: class folders or flat.")
 @options_of(Options, Settings)
 @click.option("--calibration", type=FILE, metavar="FILE", help="Threshold from your own clean models (calibrate).")
 @format_option([f.name for f in formats.FORMATS])
-@click.option("-o", "--output", type=FILE, metavar="FILE", help="Write the report there instead of to stdout.")
-@click.option("--html", type=FILE, metavar="FILE", help="Write a page with pictures there, beside the report.")
-@click.option(
-    "--fail-on", type=click.Choice(["backdoored", "suspicious"]), default="backdoored", show_default=True, help="Exit 1 from here on."
-)
+@outputs_option
+@verdict_options
+@click.option("-v", "--verbose", is_flag=True, help="Cut nothing short in the report.")
 @click.option("--as", "deployed", type=click.Choice(DEPLOYMENTS), help="Scan the model as it will be deployed, too.")
 @click.option("--dry-run", is_flag=True, help="Show what is read and understood, and search for nothing.")
-@click.option("--exit-zero", is_flag=True, help="Exit 0 whatever the verdict; failures keep their code.")
+@click.option("--table", type=FILE, metavar="FILE", help="CSV of model,images,labels,preprocess for many models.")
+@click.option("--jobs", type=click.IntRange(1, 1024), metavar="N", help="Scan so many models at once.")
+@click.option("--results", type=FILE, metavar="DIR", help=f"Results of many models; a second run goes on.  [default: {many.RESULTS}]")
+@click.option("--shard", metavar="I/N", help="Only part I of N of the models; auto in a Slurm array (merge).")
 @debug
 def scan(
-    model: Path,
-    clean_dir: Path,
+    models: tuple[Path, ...],
+    clean_dir: Path | None,
     calibration: Path | None,
     format_: str,
-    output: Path | None,
-    html: Path | None,
+    outputs: tuple[Path, ...],
+    baseline: Path | None,
+    quiet: bool,
+    verbose: bool,
     fail_on: str,
     deployed: str | None,
     dry_run: bool,
     exit_zero: bool,
+    table: Path | None,
+    jobs: int | None,
+    results: Path | None,
+    shard: str | None,
     **values: Any,
 ) -> None:
-    """Scan one model file for a backdoor."""
+    """Scan a model file for a backdoor, or many.
+
+    MODEL is a file, a folder of models or a pattern. Of many models every one has a line as it comes and a result in DIR; the exit code is
+    that of the gravest: 1 before 2 before 3.
+    """
+    if table is None:
+        _require("models", models)
+        _require("clean_dir", clean_dir)
     with work():
-        settings, options = built(Settings, values), built(Options, values)
-        for written in (output, html):
-            check_output(written, (model, options.labels, options.classes, calibration), (clean_dir,))
-        if output is not None and html is not None and output.resolve() == html.resolve():
-            raise UsageError(f"{html}: given as --output and as --html; expected two files")
-        given.check(model, (options.labels, options.classes), calibration, clean_dir)
+        request = Request(
+            settings=built(Settings, values), options=built(Options, values), calibration=calibration, deployed=deployed, dry_run=dry_run
+        )
+        accepted = frozenset() if baseline is None else known.load(baseline)
+        if several.several(models) or any(given_ is not None for given_ in (table, jobs, results, shard)):
+            told = many.Told(format_=format_, outputs=outputs, accepted=accepted, fail_on=fail_on, exit_zero=exit_zero, quiet=quiet)
+            sys.exit(many.run(models, clean_dir, request, told, table=table, processes=jobs or 1, results=results, part=shard))
+        assert clean_dir is not None
+        (model,) = models
+        texts = (request.options.labels, request.options.classes)
+        outputs_.check(format_, outputs, (model, *texts, calibration, baseline), (clean_dir,))
+        given.check(model, texts, calibration, clean_dir)
         reader.start()
-        from banscan.scanner import calibration as scores
-        from banscan.scanner import scan as scanning
-        from banscan.scanner.deployed import scan_deployed
-
-        _set_threads(options)
-        run = scanning.dry_run if dry_run else scanning.scan if deployed is None else partial(scan_deployed, kind=deployed)
-        against = None if calibration is None else scores.load(calibration)
+        set_threads(request.options)
         with bars() as progress:
-            report = run(model, clean_dir, settings=settings, options=options, against=against, progress=progress)
-        with destination(output) as stream:
-            formats.named(format_).scan(report, stream)
-        if html is not None:
-            from banscan.scanner.report.html.page import to_html
-
-            with destination(html) as stream:
-                stream.write(to_html(report, command=shlex.join(["banscan", *sys.argv[1:]])))
-    outcome = report.verdict.outcome
-    code = 1 if outcome == "suspicious" == fail_on else EXIT[outcome]
+            report = known.applied(request.run(model, clean_dir, progress), accepted)
+        outputs_.write(report, outputs)
+        outputs_.show(report, format_, quiet=quiet, verbose=verbose)
+        code = codes.of(report, fail_on)
+        if code == 0 and codes.EXIT[report.verdict.outcome]:
+            say(f"{model}: {baseline} accepts everything that was found, so the exit code is 0")
     sys.exit(0 if exit_zero else code)
 
 
-def _set_threads(options: Options) -> None:
-    """As many as the process is allowed, unless someone said how many."""
-    import torch
+def _require(name: str, value: Any) -> None:
+    """Raises MissingParameter for one that was left out where it is needed."""
+    if not value:
+        context = click.get_current_context()
+        raise click.MissingParameter(ctx=context, param=next(p for p in context.command.params if p.name == name))
 
-    from banscan.scanner.machine import threads
 
-    if options.threads is None and threads.NAME not in os.environ:  # torch has taken that number already
-        torch.set_num_threads(threads.allowed())
+@commands.command()
+@click.argument("folder", type=FILE, metavar="DIR")
+@format_option([f.name for f in formats.FORMATS if f.several])
+@outputs_option
+@verdict_options
+@debug
+def merge(folder: Path, format_: str, outputs: tuple[Path, ...], baseline: Path | None, quiet: bool, fail_on: str, exit_zero: bool) -> None:
+    """Put the shards of many models together.
+
+    DIR holds the results of `banscan scan --shard I/N --results ...`, all in one folder or one below it for every shard. A shard that is
+    missing, or there twice, is refused.
+    """
+    accepted = frozenset() if baseline is None else known.load(baseline)
+    told = many.Told(format_=format_, outputs=outputs, accepted=accepted, fail_on=fail_on, exit_zero=exit_zero, quiet=quiet)
+    sys.exit(many.merge(folder, told))
 
 
 @commands.command()
@@ -184,7 +232,7 @@ def calibrate(clean_models: Path, clean_dir: Path, alpha: float, output: Path, *
             seen = "scanned before" if report is None else report.verdict.outcome
             say(f"{path.name}: score {entry.score:.2f}, {seen}")
 
-        _set_threads(options)
+        set_threads(options)
         partial = output.with_name(f"{output.name}.partial")
         with bars() as progress:
             found = run(
@@ -213,7 +261,7 @@ def calibrate(clean_models: Path, clean_dir: Path, alpha: float, output: Path, *
 @options_of(Options, Settings)
 @click.option("-o", "--output", type=FILE, required=True, metavar="FILE", help="The repaired model.")
 @options_of(RepairSettings)
-@format_option([f.name for f in formats.FORMATS if f.repair is not None])
+@format_option([f.name for f in formats.FORMATS if f.repairs])
 @debug
 def repair(model: Path, clean_dir: Path, output: Path, format_: str, **values: Any) -> None:
     """Take the backdoor out of a model file.
@@ -233,14 +281,12 @@ def repair(model: Path, clean_dir: Path, output: Path, format_: str, **values: A
             under = "" if noisy != noisy else f", under noise {noisy:.3f}"
             say(f"epoch {epoch}: loss {clean:.3f} on clean images{under}; accuracy {accuracy:.1%} on the images kept")
 
-        _set_threads(options)
+        set_threads(options)
         with bars() as progress:
             done = run(model, clean_dir, output, tuning=tuning, settings=settings, options=options, progress=progress, on_epoch=on_epoch)
-        write = formats.named(format_).repair
-        assert write is not None
         with destination(None) as stream:
-            write(done, stream)
-    sys.exit(EXIT[done.after.verdict.outcome])
+            formats.named(format_).repair(done, stream)
+    sys.exit(codes.EXIT[done.after.verdict.outcome])
 
 
 @commands.command()
@@ -286,13 +332,54 @@ def _inspect_structure(model: Path, clean_dir: Path | None, options: Options) ->
         shown.show(model, found, console(stream))
 
 
+@commands.command()
+@click.option("--json", "as_json", is_flag=True, help="For a program, or for a report of a fault.")
+@debug
+def doctor(as_json: bool) -> None:
+    """Say whether scans can run here, and what to install.
+
+    Exit codes: 0 where they can, 2 where they cannot.
+    """
+    with work():
+        reader.start()
+        from banscan.scanner import doctor as looking
+        from banscan.scanner.report import checked
+
+        found = looking.examine()
+        with destination(None) as stream:
+            checked.write(found, stream, as_json=as_json)
+    sys.exit(BanscanError.exit_code if any(check.wrong for check in found) else 0)
+
+
+@commands.command()
+@click.argument("command", default="scan", metavar="[COMMAND]")
+@debug
+def config(command: str) -> None:
+    """Print the settings that hold for a command (scan), and where they are from.
+
+    They are read from banscan.toml, or [tool.banscan] in pyproject.toml, in the folder where banscan is called; BANSCAN_CONFIG names
+    another file. The command line wins.
+    """
+    known_ = {name: own for name, own in commands.commands.items() if settings_file.options(own)}
+    if command not in known_:
+        raise UsageError(f"{command}: no command with settings; expected one of {', '.join(known_)}")
+    found = settings_file.find(os.environ)
+    values = settings_file.defaults(commands, found).get(command, {})
+    own = known_[command].make_context(command, [], resilient_parsing=True, default_map=values)
+    with destination(None) as stream:
+        stream.write(f"# banscan {command}: what holds here, and where it is from\n")
+        stream.writelines(f"{line}\n" for line in settings_file.lines(own, found))
+
+
 def run(arguments: list[str]) -> int:
     """Runs one command and returns its exit code.
 
     Not by click's own `main`, which ends with 1 when any pipe breaks. Raises whatever the command raises.
     """
     try:
-        with commands.make_context("banscan", list(arguments)) as context:
+        helped = {"-h", "--help", "--version"}.intersection(arguments)
+        values = {} if helped else settings_file.defaults(commands, settings_file.find(os.environ))
+        with commands.make_context("banscan", list(arguments), default_map=values) as context:
             commands.invoke(context)
     except click.exceptions.Exit as ended:
         return ended.exit_code

@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from banscan.errors import BanscanError
 from banscan.files import check as check_place
 from banscan.files import whole
+from banscan.scanner.cli.streams import say
 from banscan.scanner.inputs import kept
 from banscan.text import ENCODED
 
@@ -44,12 +46,26 @@ def work() -> Iterator[None]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+class Lines:
+    """Progress as lines, the first after a minute."""
+
+    def __init__(self, seconds: float = 60) -> None:
+        self.seconds = seconds
+        self.begin = self.last = time.monotonic()
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now - self.last >= self.seconds:
+            self.last = now
+            say(f"{(now - self.begin) / 60:.0f} min: {stage}, {done / max(1, total):.0%}")
+
+
 @contextmanager
 def bars() -> Iterator[Any]:
-    """A progress bar on stderr, only where someone watches it."""
+    """Progress on stderr: a bar where someone watches it; elsewhere, as in the log of a CI system, a line a minute."""
     console = Console(stderr=True)
-    if not console.is_terminal:
-        yield lambda stage, done, total: None
+    if not sys.stderr.isatty() or console.is_dumb_terminal:  # whatever FORCE_COLOR says
+        yield Lines()
         return
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:

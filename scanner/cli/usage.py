@@ -6,19 +6,22 @@ import click
 
 # the least that each command takes; names are those of its parameters
 LEAST = {
-    "scan": "banscan {model} --clean-dir {clean_dir}",
+    "scan": "banscan {models} --clean-dir {clean_dir}",
     "inspect": "banscan inspect {model}",
     "repair": "banscan repair {model} --clean-dir {clean_dir} -o {output}",
     "calibrate": "banscan calibrate --clean-models {clean_models} --clean-dir {clean_dir} -o {output}",
 }
 # what stands for a path that was not given; a repair writes a file of the kind that it reads
-STANDING = {"model": "model.onnx", "clean_dir": "imgs/", "clean_models": "models/"}
+STANDING = {"model": "model.onnx", "models": "model.onnx", "clean_dir": "imgs/", "clean_models": "models/"}
 
 
 def example(context: click.Context) -> str:
     """A complete call of a command of which something is missing."""
     given = {name: str(value) for name, value in context.params.items() if value is not None}
+    words = [str(word) for word in context.params.get("models") or ()]
+    given.pop("models", None)
     suffix = given.get("model", STANDING["model"]).rpartition("/")[2].rpartition(".")[2]
     output = "calibration.json" if context.command.name == "calibrate" else f"fixed.{suffix}"
     values = {**STANDING, "output": output, **given}
-    return LEAST[str(context.command.name)].format(**{name: shlex.quote(value) for name, value in values.items()})
+    quoted = {name: shlex.quote(value) for name, value in values.items()}
+    return LEAST[str(context.command.name)].format(**quoted | ({"models": shlex.join(words)} if words else {}))

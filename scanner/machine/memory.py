@@ -29,7 +29,7 @@ def images_at_once(nodes: Iterable[fx.Node], dtype: torch.dtype, device: torch.d
     """Images whose gradients can be computed at once, where every one leaves the tensors of these nodes behind."""
     sizes = [dtype.itemsize * values(node) // TRACED for node in nodes]
     kind = "cuda" if device.type == "cuda" else "cpu"
-    room = int(SHARE[kind] * _total(device)) // max(1, COPIES * sum(sizes))
+    room = int(SHARE[kind] * total(device)) // max(1, COPIES * sum(sizes))
     if kind == "cpu":
         room = min(room, max(FEW, CACHE // max(1, *sizes)))
     return max(1, min(MOST[kind], room))
@@ -49,7 +49,8 @@ def values(node: fx.Node) -> int:
     return math.prod(size.node.hint if isinstance(size, torch.SymInt) else size for size in value.shape)
 
 
-def _total(device: torch.device) -> int:
+def total(device: torch.device) -> int:
+    """Bytes of memory that a device has, or that a container may use of it."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
     try:

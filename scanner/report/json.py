@@ -4,13 +4,13 @@ import json
 import math
 import types
 import typing
+from collections.abc import Sequence
 from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from banscan.errors import UsageError
-from banscan.scanner.findings import Report
-from banscan.scanner.report.format import Format
+from banscan.scanner.findings import Failure, Report
 from banscan.scanner.report.repaired import ATTENTION
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 SCHEMA = "banscan/2"
 REPAIR_SCHEMA = "banscan-repair/2"
+MANY_SCHEMA = "banscan-many/1"
 
 
 def render(report: Report) -> str:
@@ -99,12 +100,17 @@ def _text(document: dict[str, Any]) -> str:
     return json.dumps(document, indent=1, allow_nan=False).replace("\x7f", "\\u007f") + "\n"
 
 
-def _write(report: Report, stream: TextIO) -> None:
+def write(report: Report, stream: TextIO) -> None:
+    """Writes the report of a scan."""
     stream.write(render(report))
 
 
-def _write_repair(repair: "Repair", stream: TextIO) -> None:
+def write_many(reports: Sequence[Report], failures: Sequence[Failure], stream: TextIO) -> None:
+    """Writes several, and what failed."""
+    failed = [{"path": str(f.path), "sha256": f.sha256, "error": f.sentence, "exit_code": f.code} for f in failures]
+    stream.write(_text({"schema": MANY_SCHEMA, "reports": [to_dict(report) for report in reports], "failures": failed}))
+
+
+def write_repair(repair: "Repair", stream: TextIO) -> None:
+    """Writes the report of a repair."""
     stream.write(render_repair(repair))
-
-
-FORMAT = Format("json", _write, _write_repair)

@@ -2,7 +2,7 @@
 
 from rich.table import Table
 
-from banscan.scanner.findings import NOT_SCANNED, SHARE, Finding, ModelFacts, Report
+from banscan.scanner.findings import NOT_SCANNED, PLANNED, SHARE, Finding, ModelFacts, Report
 from banscan.text import NAME, plain
 
 STYLES = {
@@ -12,6 +12,9 @@ STYLES = {
     "inconclusive": "bold yellow",
     NOT_SCANNED: "bold",
 }
+
+# characters of a bar that stands for all
+BAR = 24
 
 
 def headline(report: Report) -> str:
@@ -44,6 +47,15 @@ def all_named(report: Report) -> str:
     return f"classes {', '.join(first)} and {last}"
 
 
+def left_out(report: Report) -> list[str]:
+    """What was not looked for, and why: a line for every reason."""
+    names: dict[str, list[str]] = {}
+    for finding in report.findings:
+        if finding.not_done not in (None, PLANNED):
+            names.setdefault(str(finding.not_done), []).append(finding.criterion)
+    return [f"Not looked for: {', '.join(own)} ({why})" for why, own in names.items()]
+
+
 def sentence(text: str) -> str:
     """With a capital letter and a full stop."""
     return f"{text[:1].upper()}{text[1:]}{'' if text.endswith('.') else '.'}"
@@ -59,7 +71,7 @@ def number(finding: Finding, value: float) -> str:
     return f"{value:.0%}" if finding.unit == SHARE else f"{value:.2f}"
 
 
-def bar(share: float, width: int = 24) -> str:
+def bar(share: float, width: int = BAR) -> str:
     """A bar in eighths of a character."""
     eighths = round(max(0.0, min(1.0, share)) * width * 8)
     return "█" * (eighths // 8) + ("" if eighths % 8 == 0 else chr(0x258F - (eighths % 8) + 1))

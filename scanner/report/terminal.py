@@ -1,5 +1,6 @@
 """The report that a person reads: the verdict in one sentence and what to do, then the evidence behind it."""
 
+from collections.abc import Sequence
 from typing import TextIO
 
 from rich.console import Console, Group, RenderableType
@@ -7,32 +8,34 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from banscan.scanner.findings import PLANNED, SUSPECTS, Finding, Report
-from banscan.scanner.report import logic, repaired
+from banscan.scanner.findings import PLANNED, SUSPECTS, Failure, Finding, Report
+from banscan.scanner.report import logic, repaired, summary
 from banscan.scanner.report.console import console
-from banscan.scanner.report.format import Format
-from banscan.scanner.report.pieces import STYLES, bar, chance, headline, named, number, pairs, sentence
+from banscan.scanner.report.pieces import BAR, STYLES, bar, chance, headline, left_out, named, number, pairs, sentence
+from banscan.scanner.report.results import settled
 from banscan.scanner.report.words import aside, facts, odds, seconds, without_effect
 from banscan.text import counted, shown
 
+# columns of a terminal below which tables have no room for words
+NARROW = 72
 # classes and preprocessings that are shown one by one
 SHOWN, CANDIDATES = 6, 4
 
 
-def show(report: Report, on: Console) -> None:
-    """Prints the whole report at the console's width."""
+def show(report: Report, on: Console, *, everything: bool = False) -> None:
+    """Prints the report at the console's width; `everything`, with nothing cut short."""
     on.print(_headline(report))
     if report.structure is not None and (report.structure.places or report.structure.not_done):
         on.print(logic.table(report.structure))
     if report.reach:
-        on.print(_classes(report))
+        on.print(_classes(report, len(report.reach) if everything else SHOWN, narrow=on.width < NARROW))
     if report.findings:
-        on.print(_findings(report))
+        on.print(_findings(report, narrow=on.width < NARROW))
     if report.aside is not None:
         on.print(_aside(report))
-    on.print(_facts(report))
+    on.print(_facts(report, everything=everything))
     if report.preprocess is not None and report.preprocess.table:
-        on.print(_preprocessing(report))
+        on.print(_preprocessing(report, len(report.preprocess.table) if everything else CANDIDATES))
     on.print(_timings(report))
 
 
@@ -42,56 +45,60 @@ def _headline(report: Report) -> Panel:
     if (told := odds(report)) is not None:
         body.append(Text(told, style="dim"))
     body += [Text(sentence(gap)) for gap in verdict.gaps if gap not in verdict.reason]
+    if settled(report):
+        body.append(Text("Accepted: a baseline accepts everything that was found."))
     body.append(Text(f"Next: {verdict.next_step}"))
     return Panel(Group(*body), title=Text(report.model.path.name), title_align="left", padding=(0, 1))
 
 
-def _classes(report: Report) -> Table:
-    """Bars of the classes that noise reaches best."""
+def _classes(report: Report, most: int, *, narrow: bool) -> Table:
+    """Bars of the classes that noise reaches best, so many of them; `narrow`, without what is beside the shares."""
     table = Table(title="Classes that neuron noise reaches best", title_justify="left", box=None, pad_edge=False, expand=False)
     table.add_column("class", justify="right", max_width=24)
-    table.add_column("images of other classes moved there by noise aimed at it")
+    table.add_column("images moved there" if narrow else "images of other classes moved there by noise aimed at it")
     table.add_column("share", justify="right")
-    table.add_column("over restarts", justify="right", no_wrap=True)
-    table.add_column("share of all: clean", justify="right")
-    table.add_column("untargeted", justify="right")
+    if not narrow:
+        table.add_column("over restarts", justify="right", no_wrap=True)
+        table.add_column("share of all: clean", justify="right")
+        table.add_column("untargeted", justify="right")
+    width = BAR // 2 if narrow else BAR
     called = report.verdict.targets if report.verdict.outcome in ("backdoored", "suspicious") else ()
-    for row in sorted(report.reach, key=lambda r: -r.moved)[:SHOWN]:
-        table.add_row(
+    for row in sorted(report.reach, key=lambda r: -r.moved)[:most]:
+        cells = (
             Text(named(report, row.target), overflow="ellipsis"),
-            Text(bar(row.moved), style="red" if row.target in called else "cyan"),
+            Text(bar(row.moved, width), style="red" if row.target in called else "cyan"),
             f"{row.moved:.0%}",
             f"{row.smallest:.0%} to {row.largest:.0%}" if report.settings.restarts > 1 else "–",
             f"{row.clean:.1%}",
             "–" if row.untargeted is None else f"{row.untargeted:.1%}",
         )
+        table.add_row(*cells[: len(table.columns)])
     moved = sorted(row.moved for row in report.reach)
     middle = moved[(len(moved) - 1) // 2]
-    table.add_row("median", Text(bar(middle), style="dim"), f"{middle:.0%}", "", "", "", style="dim")
+    table.add_row("median", Text(bar(middle, width), style="dim"), f"{middle:.0%}", style="dim")
     return table
 
 
-def _findings(report: Report) -> Group:
-    """What each criterion found, and what the numbers mean."""
-    table = Table(title="What was looked for", title_justify="left", box=None, pad_edge=False)
+def _findings(report: Report, *, narrow: bool) -> Group:
+    """What each criterion found, and what the numbers mean; `narrow`, without its question and the values of the restarts."""
+    gaps = (0, 1, 0, 0) if narrow else (0, 1)
+    table = Table(title="What was looked for", title_justify="left", box=None, pad_edge=False, padding=gaps)
     table.add_column("criterion", no_wrap=True)
-    table.add_column("question")
+    if not narrow:
+        table.add_column("question")
     table.add_column("class", justify="right", max_width=12)
     for name in ("value", "limit", "p"):
         table.add_column(name, justify="right", no_wrap=True)
-    left_out: dict[str, list[str]] = {}
     calls = "red" if report.verdict.outcome == "backdoored" else "yellow"
     for finding in report.findings:
         if finding.not_done is None:
-            table.add_row(*_row(finding), style=calls if finding.exceeds else "yellow" if finding.suspects else "")
-        elif finding.not_done != PLANNED:
-            left_out.setdefault(finding.not_done, []).append(finding.criterion)
+            table.add_row(*_row(finding, narrow=narrow), style=calls if finding.exceeds else "yellow" if finding.suspects else "")
     lines: list[RenderableType] = [table, Text(_explained(report), style="dim")] if table.row_count else []
     lines += [Text(line, style="yellow") for line in without_effect(report)]
     planned = [f for f in report.findings if f.not_done == PLANNED]
     if planned:
         lines.append(_planned(report, planned))
-    lines += [Text(f"Not looked for: {', '.join(names)} ({why})", style="yellow") for why, names in left_out.items()]
+    lines += [Text(line, style="yellow") for line in left_out(report)]
     return Group(*lines)
 
 
@@ -103,13 +110,15 @@ def _planned(report: Report, planned: list[Finding]) -> Table:
     return table
 
 
-def _row(finding: Finding) -> tuple[str, str, str, str, str, str]:
+def _row(finding: Finding, *, narrow: bool) -> tuple[str, ...]:
     value = "–" if finding.value is None else number(finding, finding.value)
     limit = "–" if finding.limit is None else number(finding, finding.limit)
     spread = f" ({min(finding.restarts):.1f} to {max(finding.restarts):.1f})" if finding.restarts else ""
     p = "–" if finding.p_value is None else chance(finding.p_value)
     classes = ", ".join(map(str, finding.classes)) or "–"
     alone = "" if finding.power != SUSPECTS else " (suspicious at most)"
+    if narrow:
+        return finding.criterion, classes, value, limit, p
     return finding.criterion, f"{finding.asks}{alone}", classes, f"{value}{spread}", limit, p
 
 
@@ -130,14 +139,14 @@ def _aside(report: Report) -> Table:
     return table
 
 
-def _facts(report: Report) -> Table:
+def _facts(report: Report, *, everything: bool) -> Table:
     table = pairs("Scan")
-    for name, said in facts(report):
+    for name, said in facts(report, everything=everything):
         table.add_row(name, said)
     return table
 
 
-def _preprocessing(report: Report) -> Table:
+def _preprocessing(report: Report, most: int) -> Table:
     chosen = report.preprocess
     assert chosen is not None
     own = None if chosen.preprocess is None else chosen.preprocess.name
@@ -145,15 +154,15 @@ def _preprocessing(report: Report) -> Table:
     for name in ("candidate", "accuracy", "mean confidence", "information"):
         table.add_column(name, justify="left" if name == "candidate" else "right")
     # where none was chosen a reader needs all of them
-    shown = len(chosen.table) if own is None else CANDIDATES
+    shown = len(chosen.table) if own is None else most
     best, rest = chosen.table[:shown], chosen.table[shown:]
     for s in best:
         accuracy = "–" if s.accuracy is None else f"{s.accuracy:.1%}"
         style = "bold" if s.name == own else "dim" if own else ""
         table.add_row(s.name, accuracy, f"{s.confidence:.1%}", f"{s.information:.2f}", style=style)
     if rest:
-        most = max((s.accuracy for s in rest if s.accuracy is not None), default=None)
-        least = "–" if most is None else f"≤ {most:.1%}"
+        highest = max((s.accuracy for s in rest if s.accuracy is not None), default=None)
+        least = "–" if highest is None else f"≤ {highest:.1%}"
         table.add_row(f"{len(rest)} more", least, "", f"≤ {max(s.information for s in rest):.2f}", style="dim")
     return table
 
@@ -162,8 +171,19 @@ def _timings(report: Report) -> Text:
     return Text(f"Seconds: {seconds(report)}", style="dim")
 
 
-def _write(report: Report, stream: TextIO) -> None:
+def write(report: Report, stream: TextIO) -> None:
+    """Writes the report of a scan."""
     show(shown(report), console(stream))
 
 
-FORMAT = Format("terminal", _write, repaired.write)
+def write_all(report: Report, stream: TextIO) -> None:
+    """Writes the report of a scan with nothing cut short."""
+    show(shown(report), console(stream), everything=True)
+
+
+def write_many(reports: Sequence[Report], failures: Sequence[Failure], stream: TextIO) -> None:
+    """Writes a summary of many."""
+    summary.show(reports, failures, console(stream))
+
+
+write_repair = repaired.write

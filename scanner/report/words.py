@@ -6,6 +6,9 @@ from banscan.scanner.findings import SUSPECTS, Deployed, Report
 from banscan.scanner.report.pieces import anatomy, chance, source
 from banscan.text import counted
 
+# what a reader may need to repeat a scan
+PACKAGES = ("torch", "onnx", "onnxruntime", "numpy")
+
 
 def odds(report: Report) -> str | None:
     """How likely such a finding is by chance, where a test decided."""
@@ -45,10 +48,10 @@ def aside(report: Report) -> Iterator[tuple[str, str]]:
     )
 
 
-def facts(report: Report) -> Iterator[tuple[str, str]]:
-    """What was read and how it was scanned, by name."""
+def facts(report: Report, *, everything: bool = False) -> Iterator[tuple[str, str]]:
+    """What was read and how it was scanned, by name; `everything` shortens nothing."""
     model, settings = report.model, report.settings
-    yield "model", f"{source(model)}, SHA-256 {model.sha256[:16]}…"
+    yield "model", f"{source(model)}, SHA-256 {model.sha256 if everything else f'{model.sha256[:16]}…'}"
     yield "features", anatomy(model)
     yield "images", report.images.understood or report.images.labels
     if report.accuracy is not None:
@@ -73,6 +76,8 @@ def facts(report: Report) -> Iterator[tuple[str, str]]:
     env = report.environment
     threads = counted(env["threads"], "thread")
     yield "machine", f"{env['processor']}, {threads}, kernels {env['kernels']}, search in {env['search precision']}"
+    if everything:
+        yield "versions", ", ".join(f"{name} {env[name]}" for name in ("banscan", "python", *PACKAGES) if name in env)
     for note in model.notes:
         yield "note", note
 

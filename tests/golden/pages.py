@@ -21,7 +21,6 @@ def rendered(source: Path) -> str:
     terminal = formats.named("terminal")
     document = json.loads(text)
     if document["schema"] == REPAIR_SCHEMA:
-        assert terminal.repair is not None
         terminal.repair(made(Repair, document), stream)
     else:
         terminal.scan(read(text), stream)

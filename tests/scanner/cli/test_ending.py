@@ -282,6 +282,16 @@ def test_too_little_room_for_a_report(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_progress_in_a_log_is_a_line_a_minute() -> None:
+    """No control characters, whatever a CI system says of colours, and nothing before a minute has passed."""
+    faster = "console.Lines.__init__.__defaults__ = ({},)"
+    steps = "with console.bars() as p: [p('noise', done, 4) for done in range(5)]"
+    body = f"from banscan.scanner.cli import console\n    {faster}\n    {steps}\n    return 0"
+    quiet, told_ = (ended(body.format(seconds), FORCE_COLOR="1", CI="true") for seconds in (60, 0))
+    assert (quiet.returncode, quiet.stderr) == (0, "")
+    assert told_.stderr.splitlines() == [f"0 min: noise, {done}%" for done in (0, 25, 50, 75, 100)]
+
+
 def test_too_few_open_files() -> None:
     body = "files = [open('/dev/null') for _ in range(10**4)]"
     told(ended(body, limits=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))), 2, "/dev/null: Too many open files; allow more")

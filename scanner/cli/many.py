@@ -1,0 +1,162 @@
+"""Many models in one command: a line for each as it comes, a summary, and results that an interrupted run goes on from."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from banscan.errors import UsageError
+from banscan.scanner import baseline as known
+from banscan.scanner.cli import codes, outputs
+from banscan.scanner.cli.console import destination
+from banscan.scanner.cli.streams import say
+from banscan.scanner.findings import Failure
+from banscan.scanner.inputs import given
+from banscan.scanner.machine import threads
+from banscan.scanner.report import formats
+from banscan.scanner.request import Request
+from banscan.text import counted
+
+if TYPE_CHECKING:
+    from banscan.scanner.findings import Report
+    from banscan.scanner.fleet.job import Job
+
+RESULTS = Path("banscan-results")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """How results are told.
+
+    Attributes:
+        format_: of stdout; `outputs`, the files that are written beside.
+        accepted: fingerprints that a baseline accepts.
+        fail_on: from which outcome on the exit code is 1; `exit_zero`, whether it is 0 whatever the verdicts.
+        quiet: whether stdout has one line only.
+    """
+
+    format_: str
+    outputs: tuple[Path, ...]
+    accepted: frozenset[str]
+    fail_on: str
+    exit_zero: bool = False
+    quiet: bool = False
+
+
+def run(
+    words: Sequence[Path],
+    clean_dir: Path | None,
+    request: Request,
+    told: Told,
+    *,
+    table: Path | None,
+    processes: int,
+    results: Path | None,
+    part: str | None,
+) -> int:
+    """Scans them and returns the exit code of all.
+
+    Raises:
+        UsageError: something that is named cannot be; nothing was scanned then.
+    """
+    from banscan.scanner.fleet import pool, shard, stored
+
+    own = shard.parse(part, os.environ)
+    jobs = _jobs(words, clean_dir, request, table)
+    texts = (request.options.labels, request.options.classes)
+    given.check(None, texts, request.calibration, clean_dir)
+    read = (*(job.model for job in jobs), *texts, request.calibration, table)
+    outputs.check(told.format_, told.outputs, read, {job.images for job in jobs}, several=True)
+    folder = results or RESULTS
+    stored.prepare(folder)
+    (folder / own.file).unlink(missing_ok=True)
+    mine = own.own(jobs)
+    scanned: list[Report | Failure] = []
+    done: list[tuple[Path, str | None, str | None]] = []
+    every = max(1, _threads(request) // max(1, min(processes, len(mine))))
+    try:
+        for job, result in pool.scanned(mine, folder, processes=processes, threads=every):
+            scanned.append(_applied(result.scanned, told.accepted))
+            done.append(_row(job.model, result))
+            _say(f"[{len(scanned):>{len(str(len(mine)))}}/{len(mine)}]", scanned[-1], told)
+    except BaseException:
+        if len(scanned) < len(mine):
+            say(f"{len(scanned)} of {counted(len(mine), 'model')} are done and kept in {folder}; the same command goes on from there")
+        raise
+    shard.write(folder, own, [job.model for job in jobs], done)
+    return tell(scanned, told)
+
+
+def merge(folder: Path, told: Told) -> int:
+    """Tells the results of all shards below a folder together, and returns the exit code of all."""
+    from banscan.scanner.fleet import shard
+
+    outputs.check(told.format_, told.outputs, (), (), several=True)
+    return tell([_applied(stored.scanned, told.accepted) for stored in shard.merge(folder)], told)
+
+
+def tell(scanned: Sequence["Report | Failure"], told: Told) -> int:
+    """Writes the outputs and the summary, and returns the exit code of all."""
+    reports = [one for one in scanned if not isinstance(one, Failure)]
+    failures = [one for one in scanned if isinstance(one, Failure)]
+    outputs.write_many(reports, failures, told.outputs)
+    with destination(None) as stream:
+        if told.quiet:
+            from banscan.scanner.report import summary
+
+            stream.write(f"{summary.counts(reports, failures)}\n")
+        else:
+            formats.named(told.format_).many(reports, failures, stream)
+    verdicts = [] if told.exit_zero else [codes.of(report, told.fail_on) for report in reports]
+    return codes.joined([*verdicts, *(failure.code for failure in failures)])
+
+
+def _jobs(words: Sequence[Path], clean_dir: Path | None, request: Request, table: Path | None) -> "tuple[Job, ...]":
+    from banscan.scanner.fleet import models
+    from banscan.scanner.fleet import table as tables
+    from banscan.scanner.fleet.job import Job
+
+    if table is not None:
+        if words:
+            raise UsageError(f"{words[0]}: --table {table} names the models; give one or the other")
+        return tables.jobs(table, clean_dir, request)
+    found = models.listed(words)
+    for note in found.notes:
+        say(note)
+    assert clean_dir is not None
+    return tuple(Job(model, clean_dir, request) for model in found.models)
+
+
+def _threads(request: Request) -> int:
+    """All that may be used, for all processes together."""
+    asked = os.environ.get(threads.NAME, "").partition(",")[0].strip()
+    return request.options.threads or (int(asked) if asked.isdecimal() else threads.allowed())
+
+
+def _applied(scanned: "Report | Failure", accepted: frozenset[str]) -> "Report | Failure":
+    return scanned if isinstance(scanned, Failure) else known.applied(scanned, accepted)
+
+
+def _row(model: Path, result: object) -> tuple[Path, str | None, str | None]:
+    """What the shard says of a model: that of which no file was kept with its sentence."""
+    from banscan.scanner.fleet.stored import Stored
+
+    assert isinstance(result, Stored)
+    scanned = result.scanned
+    digest = scanned.sha256 if isinstance(scanned, Failure) else None
+    if result.file is not None:
+        return model, result.file.stem, None
+    return model, digest, scanned.sentence if isinstance(scanned, Failure) else None
+
+
+def _say(counter: str, scanned: "Report | Failure", told: Told) -> None:
+    """The line of one model: on stdout before a summary for people, on stderr before a document."""
+    from banscan.scanner.report import summary
+
+    line = f"{counter} {summary.line(scanned)}"
+    if told.format_ != "terminal":
+        say(line)
+    elif not told.quiet:
+        with destination(None) as stream:
+            stream.write(f"{line}\n")

@@ -1,0 +1,49 @@
+"""Where reports go: stdout in one format, and files in the formats that their names ask for."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from banscan.errors import UsageError
+from banscan.scanner.cli.console import check_output, destination
+from banscan.scanner.findings import Failure, Report
+from banscan.scanner.report import formats
+
+
+def check(format_: str, outputs: Sequence[Path], files: Iterable[Path | None], folders: Iterable[Path], *, several: bool = False) -> None:
+    """Raises UsageError, before any work, for a format or a file that could not be written; `files` and `folders` are what is read."""
+    formats.check(formats.named(format_), f"--format {format_}", several=several)
+    read, inside = tuple(files), tuple(folders)
+    for i, output in enumerate(outputs):
+        check_output(output, read, inside)
+        formats.check(formats.of(output), str(output), several=several)
+        if output in outputs[:i]:
+            raise UsageError(f"{output}: given twice as an output; name it once")
+
+
+def write(report: Report, outputs: Sequence[Path]) -> None:
+    """Writes the report of one scan into every file."""
+    for output in outputs:
+        with destination(output) as stream:
+            formats.of(output).scan(report, stream)
+
+
+def write_many(reports: Sequence[Report], failures: Sequence[Failure], outputs: Sequence[Path]) -> None:
+    """Writes the reports of many scans into every file."""
+    for output in outputs:
+        with destination(output) as stream:
+            formats.of(output).many(reports, failures, stream)
+
+
+def show(report: Report, format_: str, *, quiet: bool, verbose: bool) -> None:
+    """Writes the report of one scan to stdout."""
+    with destination(None) as stream:
+        if quiet:
+            from banscan.scanner.report import summary
+
+            stream.write(f"{summary.line(report)}\n")
+        elif verbose and format_ == "terminal":
+            from banscan.scanner.report import terminal
+
+            terminal.write_all(report, stream)
+        else:
+            formats.named(format_).scan(report, stream)

@@ -1,0 +1,39 @@
+"""One model among many: its file, its images, and what is asked of the scan."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from banscan.importers.digest import sha256
+from banscan.scanner.request import Request, plain
+from banscan.version import __version__
+
+# where a scan runs does not change what is asked of it
+ELSEWHERE = ("device", "threads")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A model, the folder of its clean images, and how it is scanned."""
+
+    model: Path
+    images: Path
+    request: Request
+
+    def asked(self) -> dict[str, Any]:
+        """What decides the result beside the model's own bytes: a stored one counts only where it was asked the same."""
+        document = plain(self.request)
+        for name in ELSEWHERE:
+            document["options"].pop(name)
+        calibration = self.request.calibration
+        if calibration is not None:
+            document["calibration"] = sha256(calibration)
+        for name in ("labels", "classes"):
+            path = getattr(self.request.options, name)
+            document["options"][name] = None if path is None else sha256(path)
+        return {"banscan": __version__, "images": str(self.images.resolve()), **document}
+
+    def in_threads(self, count: int) -> "Job":
+        """The same in so many threads."""
+        options = replace(self.request.options, threads=count)
+        return replace(self, request=replace(self.request, options=options))

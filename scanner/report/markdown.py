@@ -1,0 +1,89 @@
+"""The report for a pull request or a wiki, in GitHub's Markdown."""
+
+import re
+from collections.abc import Sequence
+from typing import TextIO
+
+from banscan.scanner.findings import Failure, Finding, Report
+from banscan.scanner.report.pieces import anatomy, chance, headline, left_out, number, sentence, source
+from banscan.scanner.report.results import settled
+from banscan.text import NAME, plain
+
+# what means something in Markdown or in the HTML that it lets through
+MARKS = re.compile(r"([\\`*_{}\[\]<>#~|&$])")
+# what becomes a link or calls a person without any mark
+LINKS = {"@": "&#64;", "://": ":&#47;&#47;", "www.": "www&#46;"}
+MARK = {"backdoored": "❌", "suspicious": "⚠️", "no backdoor found": "✅", "inconclusive": "❔", "not scanned": "❔"}
+
+
+def to_markdown(reports: Sequence[Report], failures: Sequence[Failure] = ()) -> str:
+    """The reports one after another; of several, with a table of all in front."""
+    parts = [_table(reports, failures)] if len(reports) + len(failures) > 1 else []
+    parts += [_one(report) for report in reports]
+    parts += [f"## {_name(failure.path)}: failed\n\n{_words(sentence(failure.sentence))}\n" for failure in failures]
+    return "\n".join(parts)
+
+
+def _table(reports: Sequence[Report], failures: Sequence[Failure]) -> str:
+    lines = ["| model | verdict | score |", "| --- | --- | --: |"]
+    for report in reports:
+        score = "–" if report.verdict.score is None else f"{report.verdict.score:.2f}"
+        lines.append(f"| {_name(report.model.path)} | {MARK[report.verdict.outcome]} {_words(headline(report))} | {score} |")
+    lines += [f"| {_name(failure.path)} | ❔ {_words(sentence(failure.sentence))} | – |" for failure in failures]
+    return "\n".join(lines) + "\n"
+
+
+def _one(report: Report) -> str:
+    verdict, model = report.verdict, report.model
+    lines = [f"## {MARK[verdict.outcome]} {_name(model.path)}: {_words(headline(report))}", "", _words(sentence(verdict.reason)), ""]
+    if settled(report):
+        lines += ["**Accepted**: a baseline accepts everything that was found.", ""]
+    lines += [f"- {_words(sentence(gap))}" for gap in verdict.gaps if gap not in verdict.reason]
+    lines += [f"**Next:** {_words(verdict.next_step)}", ""]
+    done = [finding for finding in report.findings if finding.not_done is None]
+    if done:
+        lines += ["| criterion | question | class | value | limit | p |", "| --- | --- | --: | --: | --: | --: |"]
+        lines += [_row(finding) for finding in done]
+        lines.append("")
+    lines += [f"- {_words(line)}" for line in left_out(report)]
+    lines += [
+        f"- Model: {_words(source(model))}, {_words(anatomy(model))}",
+        f"- SHA-256: `{model.sha256}`",
+        f"- Images: {_words(report.images.understood or report.images.labels)}",
+    ]
+    if report.accuracy is not None:
+        lines.append(f"- Clean accuracy: {report.accuracy:.1%}")
+    if report.preprocess is not None and report.preprocess.preprocess is not None:
+        lines.append(f"- Preprocessing: {_words(report.preprocess.preprocess.name)}")
+    lines.append(f"- banscan {report.environment.get('banscan', '')}, seed {report.settings.seed}")
+    return "\n".join(lines) + "\n"
+
+
+def _row(finding: Finding) -> str:
+    value, limit = (None if v is None else number(finding, v) for v in (finding.value, finding.limit))
+    p = None if finding.p_value is None else chance(finding.p_value)
+    name = f"**{finding.criterion}**" if finding.exceeds else finding.criterion
+    cells = (name, _words(finding.asks), ", ".join(map(str, finding.classes)), value, limit, p)
+    return f"| {' | '.join(cell or '–' for cell in cells)} |"
+
+
+def _name(path: object) -> str:
+    return _words(plain(str(path), NAME))
+
+
+def _words(text: str) -> str:
+    """A text as Markdown shows it, whatever is in it."""
+    text = MARKS.sub(r"\\\1", plain(text))
+    for link, shown in LINKS.items():
+        text = text.replace(link, shown)
+    return text
+
+
+def write(report: Report, stream: TextIO) -> None:
+    """Writes one report."""
+    write_many((report,), (), stream)
+
+
+def write_many(reports: Sequence[Report], failures: Sequence[Failure], stream: TextIO) -> None:
+    """Writes several into one document."""
+    stream.write(to_markdown(reports, failures))

@@ -1,0 +1,224 @@
+"""What reports tell pipelines: SARIF, JUnit, Markdown, CycloneDX and baselines, all made again from stored reports."""
+
+import io
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from banscan.errors import UsageError
+from banscan.importers.structure.finding import Logic, Structure
+from banscan.scanner import baseline
+from banscan.scanner.criteria.registry import CRITERIA
+from banscan.scanner.findings import Failure, Report
+from banscan.scanner.logic import weighed
+from banscan.scanner.report import formats
+from banscan.scanner.report.json import read
+from banscan.scanner.report.results import results, settled
+from banscan.scanner.report.sarif import to_sarif
+from banscan.scanner.verdict import inconclusive
+from tests.golden.pages import FOLDER, ROOT
+from tests.scanner.report.hostile import hostile
+from tests.test_text import HOSTILE
+
+jsonschema = pytest.importorskip("jsonschema")
+SARIF: dict[str, Any] = json.loads((ROOT / "tests" / "data" / "sarif-2.1.0.json").read_text())
+FAILURES = (Failure(Path("a b/ü.onnx"), None, "a b/ü.onnx: not an ONNX model", 3),)
+
+
+@pytest.fixture
+def report() -> Report:
+    return read((FOLDER / "backdoored.json").read_text())
+
+
+@pytest.fixture
+def clean() -> Report:
+    return read((FOLDER / "clean.json").read_text())
+
+
+def proved(report: Report) -> Report:
+    """A report with logic in its graph."""
+    place = Logic(
+        tensor="gate",
+        node="n",
+        operator="Where",
+        kind="decision",
+        before=0,
+        after=1,
+        outcome="proved",
+        state="1",
+        target=3,
+        moved=1,
+        changed=1,
+    )
+    structure = Structure(places=(place,))
+    return replace(report, structure=structure, verdict=weighed(report.verdict, structure))
+
+
+def valid(document: dict[str, Any]) -> dict[str, Any]:
+    """The run of a SARIF document that fits the schema."""
+    jsonschema.Draft4Validator(SARIF).validate(document)
+    (run,) = document["runs"]
+    return run  # type: ignore[no-any-return]
+
+
+def written(report: Report, name: str) -> str:
+    stream = io.StringIO()
+    formats.named(name).scan(report, stream)
+    return stream.getvalue()
+
+
+def test_sarif_names_the_file_and_what_was_found(report: Report) -> None:
+    run = valid(json.loads(written(report, "sarif")))
+    (artifact,) = run["artifacts"]
+    assert artifact["hashes"] == {"sha-256": report.model.sha256}
+    assert artifact["location"]["uri"] == "examples/backdoored.onnx"
+    assert [r["level"] for r in run["results"]] == ["error"] * 3 + ["warning"] * (len(run["results"]) - 3)
+    assert {r["ruleId"] for r in run["results"]} == {f.criterion for f in report.findings if f.exceeds or f.suspects}
+    rules = run["tool"]["driver"]["rules"]
+    assert all(rules[r["ruleIndex"]]["id"] == r["ruleId"] for r in run["results"])
+    assert {c.name for c in CRITERIA} < {rule["id"] for rule in rules}
+    assert all(len(rule["help"]["text"]) > 80 for rule in rules)
+
+
+def test_levels_follow_the_verdict(report: Report, clean: Report) -> None:
+    assert valid(to_sarif((clean,)))["results"] == []
+    open_ = replace(report, verdict=inconclusive("too few images"))
+    found = valid(to_sarif((open_,)))["results"]
+    assert {r["level"] for r in found} == {"warning"}
+    assert any(r["message"]["text"] == "Too few images." for r in found)
+    doubtful = replace(report, verdict=replace(report.verdict, outcome="suspicious"))
+    assert {r.level for r in results(doubtful)} == {"warning"}
+    logic, *_ = valid(to_sarif((proved(clean),)))["results"]
+    assert (logic["ruleId"], logic["level"]) == ("structure", "error")
+    assert logic["locations"][0]["logicalLocations"] == [{"name": "gate"}]
+
+
+def test_fingerprints_hold_over_runs_and_tell_findings_apart(report: Report) -> None:
+    def prints(of: Report) -> list[str]:
+        return [r.fingerprint for r in results(of)]
+
+    # another run: other seconds, another seed with slightly other numbers
+    findings = tuple(replace(f, value=None if f.value is None else f.value * 1.01) for f in report.findings)
+    again = replace(report, seconds={}, settings=replace(report.settings, seed=1), findings=findings)
+    assert prints(again) == prints(report)
+    assert len(set(prints(report))) == len(prints(report))
+    other = replace(report, model=replace(report.model, sha256="0" * 64))
+    moved = replace(report, findings=tuple(replace(f, classes=(1,)) for f in report.findings))
+    assert set(prints(report)).isdisjoint(prints(other))
+    assert set(prints(report)).isdisjoint(prints(moved))
+
+
+def test_several_reports_and_failures_in_one_document(report: Report, clean: Report) -> None:
+    run = valid(to_sarif((clean, report), FAILURES))
+    assert {r["locations"][0]["physicalLocation"]["artifactLocation"]["index"] for r in run["results"]} == {1}
+    (told,) = run["invocations"]
+    assert told["executionSuccessful"] is False
+    assert [n["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] for n in told["toolExecutionNotifications"]] == [
+        "a%20b/%C3%BC.onnx"
+    ]
+    for format_ in formats.FORMATS:
+        if format_.several and format_.missing() is None and format_.name != "baseline":
+            stream = io.StringIO()
+            format_.many((clean, report), FAILURES, stream)
+            assert "not an ONNX model" in stream.getvalue() or format_.name == "cyclonedx", format_.name
+
+
+def test_junit_counts_findings_as_failures(report: Report, clean: Report) -> None:
+    root = ElementTree.fromstring(written(report, "junit"))
+    suite = root.find("testsuite")
+    assert suite is not None
+    failed = {case.get("name") for case in suite if case.find("failure") is not None}
+    assert failed == {"verdict"} | {f.criterion for f in report.findings if f.exceeds or f.suspects}
+    assert int(root.get("failures", "")) == len(failed)
+    calm = ElementTree.fromstring(written(clean, "junit"))
+    assert (calm.get("failures"), calm.get("errors")) == ("0", "0")
+    assert calm.get("tests") == str(1 + len(CRITERIA))
+    open_ = ElementTree.fromstring(written(replace(report, verdict=inconclusive("too few images")), "junit"))
+    assert open_.get("errors") == "1"
+
+
+@pytest.mark.parametrize("name", sorted(HOSTILE))
+def test_names_of_strangers_stay_text(report: Report, name: str) -> None:
+    marks = f"{HOSTILE[name]}[x](http://a.b) ![i](u) <img src=x> {{0}} @all | `code`"
+    evil = replace(
+        report,
+        model=replace(hostile(report.model, marks), format=report.model.format, sha256=report.model.sha256),
+        verdict=replace(report.verdict, reason=f"{report.verdict.reason} {marks}"),
+        findings=tuple(replace(f, sentence=f"{f.sentence} {marks}") for f in report.findings),
+        class_names=tuple(f"{c} {marks}" for c in range(43)),
+    )
+    run = valid(json.loads(written(evil, "sarif")))
+    for text in (r["message"]["text"] for r in run["results"]):
+        assert text.isprintable()
+        assert not re.search(r"(?<!\\)\[", text)
+        assert "{0}" not in text.replace("{{", "").replace("}}", "")
+    ElementTree.fromstring(written(evil, "junit"))
+    text = written(evil, "markdown")
+    assert all(line.isprintable() for line in text.split("\n"))
+    for raw in (r"(?<!\\)<img", r"(?<!\\)\]\(", "@all", "http://"):
+        assert not re.search(raw, text), raw
+
+
+def test_a_baseline_accepts_these_findings_of_this_file(report: Report, tmp_path: Path) -> None:
+    file = tmp_path / "known.baseline.json"
+    file.write_text(written(report, "baseline"))
+    accepted = baseline.applied(report, baseline.load(file))
+    assert settled(accepted)
+    assert not settled(report)
+    assert all("suppressions" in r for r in valid(to_sarif((accepted,)))["results"])
+    assert ElementTree.fromstring(written(accepted, "junit")).get("failures") == "0"
+    assert "Accepted" in written(accepted, "markdown")
+    assert "accepts everything" in written(accepted, "terminal")
+    assert read(written(accepted, "json")).accepted == accepted.accepted
+    new = replace(report, findings=tuple(replace(f, classes=(7,)) if f.criterion == "noise" else f for f in report.findings))
+    other = replace(report, model=replace(report.model, sha256="0" * 64))
+    assert not settled(baseline.applied(new, baseline.load(file)))
+    assert not settled(baseline.applied(other, baseline.load(file)))
+    assert not settled(baseline.applied(replace(report, verdict=inconclusive("x")), baseline.load(file)))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema": "banscan-baseline/1", "accepted": [{"fingerprint": 1}]}', "[" * 10**5])
+def test_what_is_no_baseline_is_told(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "known.json"
+    file.write_text(text)
+    with pytest.raises(UsageError, match=r"known\.json: no baseline; expected a file that `banscan scan -o"):
+        baseline.load(file)
+
+
+@pytest.mark.parametrize(
+    ("name", "format_"),
+    [("r.json", "json"), ("r.SARIF", "sarif"), ("a.sarif.json", "sarif"), ("r.cdx.json", "cyclonedx"), ("k.baseline.json", "baseline")],
+)
+def test_the_end_of_a_name_says_the_format(name: str, format_: str) -> None:
+    assert formats.of(Path(name)).name == format_
+
+
+def test_unknown_suffixes_and_missing_packages_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match=r"r\.pdf: the end of the name says the format; expected one of \.txt, \.json, "):
+        formats.of(Path("r.pdf"))
+    monkeypatch.setattr(formats, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"^r\.cdx\.json: .*pip install 'banscan\[sbom\]'$"):
+        formats.check(formats.of(Path("r.cdx.json")), "r.cdx.json")
+    with pytest.raises(UsageError, match=r"^r\.html: html has no form for several models"):
+        formats.check(formats.of(Path("r.html")), "r.html", several=True)
+
+
+def test_a_bill_of_materials_holds_the_model_and_its_findings(report: Report, clean: Report) -> None:
+    pytest.importorskip("cyclonedx")
+    from cyclonedx.schema import SchemaVersion
+    from cyclonedx.validation.json import JsonStrictValidator
+
+    stream = io.StringIO()
+    formats.named("cyclonedx").many((report, clean), FAILURES, stream)
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(stream.getvalue()) is None
+    document = json.loads(stream.getvalue())
+    assert {c["type"] for c in document["components"]} == {"machine-learning-model"}
+    assert {c["hashes"][0]["content"] for c in document["components"]} == {report.model.sha256, clean.model.sha256}
+    found = document["vulnerabilities"]
+    assert len(found) == len(results(report))
+    assert all(v["affects"][0]["ref"].endswith(report.model.sha256) for v in found)
