@@ -174,8 +174,7 @@ def scan(
         outputs_.write(report, outputs)
         outputs_.show(report, format_, quiet=quiet, verbose=verbose)
         code = codes.of(report, fail_on)
-        if code == 0 and codes.EXIT[report.verdict.outcome]:
-            say(f"{model}: {baseline} accepts everything that was found, so the exit code is 0")
+        outputs_.explain(code, (report,))
     sys.exit(0 if exit_zero else code)
 
 
@@ -330,6 +329,40 @@ def _inspect_structure(model: Path, clean_dir: Path | None, options: Options) ->
     found = logic.inspected(model, clean_dir, options)
     with destination(None) as stream:
         shown.show(model, found, console(stream))
+
+
+@commands.command()
+@click.argument("report", type=FILE, metavar="REPORT")
+@format_option([f.name for f in formats.FORMATS])
+@outputs_option
+@verdict_options
+@click.option("-v", "--verbose", is_flag=True, help="Cut nothing short in the report.")
+@debug
+def render(
+    report: Path,
+    format_: str,
+    outputs: tuple[Path, ...],
+    baseline: Path | None,
+    quiet: bool,
+    verbose: bool,
+    fail_on: str,
+    exit_zero: bool,
+) -> None:
+    """Write a stored report in other forms.
+
+    REPORT is a file that `banscan scan -o FILE.json` wrote; nothing is scanned. Exit codes are those of the scan.
+    """
+    outputs_.check(format_, outputs, (report, baseline), ())
+    accepted = frozenset() if baseline is None else known.load(baseline)
+    from banscan.scanner.report.json import read_file
+
+    stored = read_file(report)
+    stored = stored if baseline is None else known.applied(stored, accepted)
+    outputs_.write(stored, outputs)
+    outputs_.show(stored, format_, quiet=quiet, verbose=verbose)
+    code = codes.of(stored, fail_on)
+    outputs_.explain(code, (stored,))
+    sys.exit(0 if exit_zero else code)
 
 
 @commands.command()

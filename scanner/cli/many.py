@@ -109,7 +109,9 @@ def tell(scanned: Sequence["Report | Failure"], told: Told) -> int:
         else:
             formats.named(told.format_).many(reports, failures, stream)
     verdicts = [] if told.exit_zero else [codes.of(report, told.fail_on) for report in reports]
-    return codes.joined([*verdicts, *(failure.code for failure in failures)])
+    code = codes.joined([*verdicts, *(failure.code for failure in failures)])
+    outputs.explain(code, reports)
+    return code
 
 
 def _jobs(words: Sequence[Path], clean_dir: Path | None, request: Request, table: Path | None) -> "tuple[Job, ...]":

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from banscan.errors import UsageError
 from banscan.scanner.cli.console import check_output, destination
+from banscan.scanner.cli.streams import say
 from banscan.scanner.findings import Failure, Report
 from banscan.scanner.report import formats
 
@@ -32,6 +33,14 @@ def write_many(reports: Sequence[Report], failures: Sequence[Failure], outputs: 
     for output in outputs:
         with destination(output) as stream:
             formats.of(output).many(reports, failures, stream)
+
+
+def explain(code: int, reports: Iterable[Report]) -> None:
+    """Says on stderr why something was found and the exit code is 0 all the same."""
+    from banscan.scanner.report.results import settled
+
+    if code == 0 and any(map(settled, reports)):
+        say("the baseline accepts everything that was found, so the exit code is 0")
 
 
 def show(report: Report, format_: str, *, quiet: bool, verbose: bool) -> None:

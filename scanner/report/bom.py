@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from banscan.scanner.findings import Failure, Report
+from banscan.scanner.report.json import plain as rounded
 from banscan.scanner.report.pieces import headline, left_out, sentence
 from banscan.scanner.report.results import ERROR, INCONCLUSIVE, results
 from banscan.scanner.report.rules import RULES, place
@@ -53,7 +54,7 @@ def to_bom(reports: Sequence[Report]) -> "Bom":
             type=ComponentType.MACHINE_LEARNING_MODEL,
             bom_ref=ref,
             hashes=[HashType(alg=HashAlgorithm.SHA_256, content=model.sha256)],
-            properties=[Property(name=f"banscan:{k}", value=plain(str(v))) for k, v in about.items() if v is not None],
+            properties=[Property(name=f"banscan:{k}", value=plain(str(rounded(v)))) for k, v in about.items() if v is not None],
         )
         bom.components.add(component)
         for result in (r for r in results(report) if r.rule != INCONCLUSIVE):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from banscan.errors import UsageError
+from banscan.files import check_file
 from banscan.scanner.findings import Failure, Report
 from banscan.scanner.report.repaired import ATTENTION
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 SCHEMA = "banscan/2"
 REPAIR_SCHEMA = "banscan-repair/2"
+EXPECTED = "expected a file that `banscan scan -o FILE.json` wrote"
 MANY_SCHEMA = "banscan-many/1"
 
 
@@ -69,6 +71,19 @@ def read(text: str) -> Report:
     except (TypeError, KeyError, UsageError) as error:
         raise ValueError(f"no report of the schema {SCHEMA} ({error})") from error
     return report
+
+
+def read_file(path: Path) -> Report:
+    """A report from the file that `-o FILE.json` wrote.
+
+    Raises:
+        UsageError: it is none.
+    """
+    check_file(path, EXPECTED)
+    try:
+        return read(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"{path}: {error if str(error).startswith('no report') else 'no report'}; {EXPECTED}") from error
 
 
 def made(kind: Any, value: Any) -> Any:

@@ -29,7 +29,8 @@ def to_junit(reports: Sequence[Report], failures: Sequence[Failure] = ()) -> Ele
 def _suite(root: Element, report: Report) -> None:
     suite = SubElement(root, "testsuite", name=plain(str(report.model.path)), time=f"{sum(report.seconds.values()):.1f}")
     facts = SubElement(suite, "properties")
-    for name, value in (("sha256", report.model.sha256), ("outcome", report.verdict.outcome), ("score", str(report.verdict.score))):
+    score = "" if report.verdict.score is None else f"{report.verdict.score:.6g}"
+    for name, value in (("sha256", report.model.sha256), ("outcome", report.verdict.outcome), ("score", score)):
         SubElement(facts, "property", name=name, value=value)
     case = _case(suite, VERDICT)
     words = f"{headline(report)}. {sentence(report.verdict.reason)} Next: {report.verdict.next_step}"

@@ -8,6 +8,7 @@ from typing import Any, TextIO
 from urllib.parse import quote
 
 from banscan.scanner.findings import Failure, Report
+from banscan.scanner.report.json import plain as rounded
 from banscan.scanner.report.pieces import headline, left_out, sentence
 from banscan.scanner.report.results import Result, results
 from banscan.scanner.report.rules import RULES, place
@@ -71,7 +72,7 @@ def _artifact(report: Report) -> dict[str, Any]:
         "hashes": {"sha-256": model.sha256},
         "roles": ["analysisTarget"],
         "description": _text(headline(report)),
-        "properties": about,
+        "properties": rounded(about),
     }
 
 

@@ -22,6 +22,7 @@ from banscan.scanner.report.results import results, settled
 from banscan.scanner.report.sarif import to_sarif
 from banscan.scanner.verdict import inconclusive
 from tests.golden.pages import FOLDER, ROOT
+from tests.scanner.cli.test_main import banscan, failed
 from tests.scanner.report.hostile import hostile
 from tests.test_text import HOSTILE
 
@@ -206,6 +207,26 @@ def test_unknown_suffixes_and_missing_packages_are_told(monkeypatch: pytest.Monk
         formats.check(formats.of(Path("r.cdx.json")), "r.cdx.json")
     with pytest.raises(UsageError, match=r"^r\.html: html has no form for several models"):
         formats.check(formats.of(Path("r.html")), "r.html", several=True)
+
+
+@pytest.mark.slow
+def test_stored_reports_are_written_in_other_forms(tmp_path: Path) -> None:
+    """Through the real entry point, with the exit codes of the scan; nothing else is left than what was asked for."""
+    asked = [tmp_path / name for name in ("f.sarif", "t.xml", "s.md", "r.txt", "r.json", "k.baseline.json")]
+    outputs = [word for path in asked for word in ("-o", path)]
+    done = banscan("render", FOLDER / "backdoored.json", *outputs, "-q")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout == "examples/backdoored.onnx: Backdoored: class 33 looks like an attacker's target (score 30.84)\n"
+    assert sorted(tmp_path.iterdir()) == sorted(asked)
+    valid(json.loads((tmp_path / "f.sarif").read_text()))
+    assert (tmp_path / "r.txt").read_text() == (FOLDER / "backdoored.txt").read_text()
+    assert (tmp_path / "r.json").read_text() == (FOLDER / "backdoored.json").read_text()
+    again = banscan("render", FOLDER / "backdoored.json", "--baseline", tmp_path / "k.baseline.json", "--format", "junit")
+    assert (again.returncode, again.stderr) == (0, "the baseline accepts everything that was found, so the exit code is 0\n")
+    assert ElementTree.fromstring(again.stdout).get("failures") == "0"
+    assert banscan("render", FOLDER / "clean.json", "--format", "markdown").returncode == 0
+    failed(banscan("render", tmp_path / "t.xml"), 4, r"t\.xml: no report; expected a file that `banscan scan -o FILE\.json` wrote")
+    failed(banscan("render", FOLDER / "repaired.json"), 4, r"repaired\.json: no report of the schema banscan/2; expected a file")
 
 
 def test_a_bill_of_materials_holds_the_model_and_its_findings(report: Report, clean: Report) -> None:
