@@ -27,7 +27,7 @@ from banscan.scanner.settings import DEPLOYMENTS, Options, Settings
 from banscan.text import counted
 from banscan.version import __version__
 
-EXIT = {"no backdoor found": 0, "not scanned": 0, "backdoored": 1, "suspicious": 2, "inconclusive": 2}
+EXIT = {"no backdoor found": 0, "not scanned": 0, "backdoored": 1, "suspicious": 2, "fragile": 2, "inconclusive": 2}
 FILE = click.Path(path_type=Path)
 # what may stand before the command
 OWN = ("-h", "--help", "--version", "--debug")
@@ -72,7 +72,7 @@ def commands() -> None:
     Exit codes:
       0  no backdoor found       3  the file holds no image classifier
       1  backdoored              4  wrong usage, no such file
-      2  inconclusive, suspicious or failed
+      2  inconclusive, fragile, suspicious or failed
     """
 
 
