@@ -17,11 +17,33 @@ ONE, ALL = "all-to-one", "all-to-all"
 KINDS = (ONE, ALL)
 # what a criterion may do by itself
 DECIDES, SUSPECTS = "decides", "suspects"
+# the outcome where a weakness may be natural
+FRAGILE = "fragile"
 # the outcome of a dry run, and why its findings are empty
 NOT_SCANNED = "not scanned"
 PLANNED = "nothing is searched for in a dry run"
 # what values and limits count: how far a class is from the others, or images
 DEVIATIONS, SHARE = "standard deviations", "share"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Control:
+    """What the same search shows of a copy of the model that was tuned on the clean images against the noise.
+
+    Attributes:
+        before, after: the largest share of images that is moved, in the model and in its copy.
+        classes: where most images go in the copy; empty of a map.
+        accuracy: before and after, on clean images that the tuning did not see.
+        planted: whether the weakness went with the tuning, as what was planted does.
+        sentence: what was seen; where there is no copy, why.
+    """
+
+    before: float
+    after: float | None = None
+    classes: tuple[int, ...] = ()
+    accuracy: tuple[float, float] | None = None
+    planted: bool = False
+    sentence: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +67,8 @@ class Finding:
         not_done: why nothing of it was looked for; everything but the first five is then empty.
         own_null: whether it was compared with the model's own parts, and not with other classes or other models: then it holds for models
             of any kind with any number of classes, at a level of its own; it may call them backdoored, and clears none.
+        control: what a tuned copy of the model shows, of a criterion with an absolute limit that is exceeded in a model unlike those that
+            the limit was measured on; None where none was needed.
     """
 
     criterion: str
@@ -68,6 +92,7 @@ class Finding:
     partly: str | None = None
     not_done: str | None = None
     own_null: bool = False
+    control: Control | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,10 +100,11 @@ class Verdict:
     """The outcome with the reason for it.
 
     Attributes:
-        outcome: "backdoored", "suspicious", "no backdoor found" or "inconclusive"; "not scanned" of a dry run.
+        outcome: "backdoored", "suspicious", "fragile", "no backdoor found" or "inconclusive"; "not scanned" of a dry run. In a fragile
+            model one change moves most images, and nobody can tell whether that was planted.
         reason: one sentence; it ends with the kinds of backdoor that were not looked for, where nothing was found.
         next_step: what the reader should do.
-        kind: "all-to-one" or "all-to-all" where the outcome is one of the first two.
+        kind: "all-to-one" or "all-to-all" where the outcome is one of the first three.
         targets: the target classes of an all-to-one backdoor, the clearest first.
         mapping: source class → attacked class of an all-to-all backdoor.
         criterion: the one that decided; where none did, the test with the smallest p-value. `p_value` is that of the leading test.

@@ -15,13 +15,13 @@ from banscan.errors import EvidenceError, ModelError
 from banscan.importers import TracedModel
 from banscan.importers.structure.finding import Look, Structure
 from banscan.kernels import backend
-from banscan.scanner import calibration, facts, logic, pictures, plan, verdict
+from banscan.scanner import calibration, control, facts, logic, pictures, plan, verdict
 from banscan.scanner.aside import aside, shares, untargeted
 from banscan.scanner.calibration import Calibration
 from banscan.scanner.criteria import registry
 from banscan.scanner.criteria.base import NotDone
 from banscan.scanner.criteria.noise import Moved
-from banscan.scanner.findings import Reach, Report
+from banscan.scanner.findings import FRAGILE, Reach, Report
 from banscan.scanner.inputs import checks, images, order, preprocess
 from banscan.scanner.inputs.images import CleanSet
 from banscan.scanner.inputs.preprocess import Choice, Preprocess, UndecidedError
@@ -313,11 +313,13 @@ def _judge(subject: Subject, known: Calibration, clean: CleanSet, draft: _Draft,
         draft.add(findings=registry.findings(known_so_far, subject.searched, subject.classes, levels))
         raise
     findings = registry.findings(measured, subject.searched, subject.classes, levels)
+    if control.needed(subject, kind, levels):
+        findings = control.controlled(subject, findings, levels, measured, progress, stages)
     decided = verdict.decide(findings, levels)
     draft.add(findings=findings, verdict=decided)
     with stages("pictures"):
         draft.add(evidence=pictures.evidence(subject, clean.images, measured, decided))
-    if decided.score is not None:
+    if decided.score is not None and decided.outcome != FRAGILE:
         draft.add(standing=calibration.standing(known, kind, decided.score, subject.settings))
 
 

@@ -4,15 +4,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from banscan.scanner.findings import ALL, DECIDES, KINDS, NOT_SCANNED, Finding, Verdict
+from banscan.scanner.findings import ALL, DECIDES, FRAGILE, KINDS, NOT_SCANNED, Finding, Verdict
 from banscan.scanner.levels import Levels
 
 TAKE_IT_OUT = "`banscan repair` takes most backdoors out of a file; a scan that finds nothing afterwards is no proof either"
 # the more serious, the higher; an open question weighs more than nothing found
-GRAVITY = {NOT_SCANNED: 0, "no backdoor found": 1, "inconclusive": 2, "suspicious": 3, "backdoored": 4}
+GRAVITY = {NOT_SCANNED: 0, "no backdoor found": 1, "inconclusive": 2, FRAGILE: 3, "suspicious": 4, "backdoored": 5}
 STEPS = {
     "backdoored": f"Do not deploy this file. Ask whoever made it for the training data and code, or train it anew; {TAKE_IT_OUT}.",
     "suspicious": "Do not deploy it yet: scan again with other seeds (--seed 1, --seed 2) and with more clean images, up to 500.",
+    FRAGILE: "Whoever can change what the model sees can steer it there, planted or not. Scan 19 or more clean models of this kind with "
+    "`banscan calibrate`, then scan again with --calibration, which tells the two apart.",
     "no backdoor found": "Nothing more can be asked of these images. It is no proof: docs/limits.md says what a scan does not see.",
     "gaps": "Scan again with what was left out, as the sentence above says. It is no proof: docs/limits.md says what a scan does not see.",
     "inconclusive": "This is no verdict: do what the sentence above asks for, then scan again.",
@@ -42,15 +44,20 @@ def decide(findings: Sequence[Finding], levels: Levels) -> Verdict:
     # a null of its own is no part of what clean models score
     score = max(f.score for f in deciding if f.exceeds or not f.own_null)
     found: dict[str, Any] = {"p_value": best.p_value, "criterion": best.criterion, "score": score, "gaps": gaps}
-    exceeding = alone if alone and levels.uncovered is not None else [f for f in deciding if f.exceeds]
+    fragile = [f for f in deciding if f.exceeds and f.control is not None and not f.control.planted]
+    # they need no clean models of this kind: dormant neurons are compared with the living, and what goes with a tuning was planted
+    own = [f for f in deciding if f.exceeds and (f.own_null or (f.control is not None and f.control.planted))]
+    exceeding = own if own and levels.uncovered is not None else [f for f in deciding if f.exceeds and f not in fragile]
     doubtful = [f for f in (best, leading(tests)) if f.suspects]
     if exceeding:
         verdict = _called("backdoored", first(exceeding), found)
     elif doubtful:
         verdict = _called("suspicious", doubtful[0], found | {"p_value": doubtful[0].p_value})
+    elif fragile:
+        verdict = _called(FRAGILE, first(fragile), found)
     else:
         verdict = _calm(done, gaps, levels, found)
-    return verdict if levels.uncovered is None or alone else _uncovered(verdict, levels.uncovered)
+    return verdict if levels.uncovered is None or own or verdict.outcome == FRAGILE else _uncovered(verdict, levels.uncovered)
 
 
 def leading(tests: Iterable[Finding]) -> Finding:
@@ -99,7 +106,8 @@ def unmeasured(why: str) -> Verdict:
 
 def _called(outcome: str, finding: Finding, found: dict[str, Any]) -> Verdict:
     about = {"kind": finding.sees, "targets": finding.classes, "mapping": finding.mapping, "criterion": finding.criterion}
-    return Verdict(outcome=outcome, reason=finding.sentence, next_step=STEPS[outcome], **(found | about))
+    seen = finding.sentence if finding.control is None else f"{finding.sentence}; {finding.control.sentence}"
+    return Verdict(outcome=outcome, reason=seen, next_step=STEPS[outcome], **(found | about))
 
 
 def _calm(done: Sequence[Finding], gaps: tuple[str, ...], levels: Levels, found: dict[str, Any]) -> Verdict:

@@ -2,6 +2,7 @@
 
 python -m bench.real fetch FOLDER [--repositories DIR] [--data DIR]
 python -m bench.real scan FOLDER [--stage read|scan|told] [--part tune] [--minutes 30]
+python -m bench.real plant FOLDER --only digits-flat --attack badnets --target 3
 python -m bench.real page --out docs/real.md
 """
 
@@ -16,10 +17,10 @@ import click
 from banscan.errors import BanscanError
 from banscan.files import whole
 from bench import rows as results
-from bench.real import fetch, images, rows, table
+from bench.real import fetch, images, plant, rows, table
 from bench.real.page import page
 
-OUT = Path("bench/results/real.jsonl")
+OUT, PLANTED = Path("bench/results/real.jsonl"), Path("bench/results/planted.jsonl")
 FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
@@ -90,6 +91,31 @@ def scan(store: fetch.Store, models: tuple[table.Model, ...], stage: str, pixels
         row = rows.STAGES[stage](model, store.model(model), folder, minutes * 60)
         results.append(out, row)
         click.echo(f"{model.name:24s} {row['outcome']:18s} {row['seconds']:7.1f} s {row['peak_mb']:6d} MB  {row['reason']}")
+
+
+@main.command(name="plant")
+@stored
+@click.option("--attack", default="badnets", show_default=True, help="Of the zoo.")
+@click.option("--target", type=int, help="All-to-all otherwise.")
+@click.option("--minutes", default=30.0, show_default=True, help="For each scan.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=PLANTED, show_default=True)
+def planted(store: fetch.Store, models: tuple[table.Model, ...], attack: str, target: int | None, minutes: float, out: Path) -> None:
+    """Plant a backdoor into every model that has labels, scan what came of it, and append a row."""
+    entries = {entry.name: entry for entry in table.images()}
+    for model in fetch.all_of(tuple(m for m in models if m.labelled and m.preprocess), store, click.echo):
+        entry = entries[model.images]
+        ours, theirs = images.folder(entry, store, labelled=True), images.folder(entry, store, labelled=True, others=plant.IMAGES)
+        file = store.folder / "planted" / f"{model.name}-{attack}-{'all' if target is None else target}{store.model(model).suffix}"
+        file.parent.mkdir(exist_ok=True)
+        try:
+            done = plant.of_file(model, store.model(model), theirs, ours, file, plant.Planting(attack, target))
+        except BanscanError as error:
+            click.echo(str(error))
+            continue
+        row = rows.told(model, file, ours, minutes * 60)
+        row |= {"attack": attack, "target": target, "asr": done.asr, "accuracies": done.accuracy}
+        results.append(out, row)
+        click.echo(f"{model.name:24s} ASR {done.asr:.0%} {row['outcome']:18s} {row['seconds']:7.1f} s  {row['reason']}")
 
 
 @main.command(name="page")

@@ -24,20 +24,27 @@ DONE = "done"
 Item = tuple[int | None, str, Callable[[], bytes]]
 
 
-def folder(entry: Images, store: Store, labelled: bool) -> Path:
+def folder(entry: Images, store: Store, labelled: bool, others: int = 0) -> Path:
     """The folder with the images: class folders by number, or with `labelled` false all in one.
 
-    It is written unless it is there already, whole and from the same entry of the table.
+    It is written unless it is there already, whole and from the same entry of the table. With `others`, it holds at most so many that are
+    not among those that it holds without: the attacker's.
 
     Raises:
         UsageError: their source cannot be had.
     """
-    base = store.folder / "images" / (entry.name if labelled else f"{entry.name}-flat")
+    name = entry.name if labelled else f"{entry.name}-flat"
+    base = store.folder / "images" / (f"{name}-{others}-others" if others else name)
     mark = base.with_name(f"{base.name}.{DONE}")
     if not mark.exists() or mark.read_text() != repr(entry):
         mark.unlink(missing_ok=True)
         shutil.rmtree(base, ignore_errors=True)
-        for label, name, content in picked(MAKERS[entry.maker](entry, store), entry.count):
+        items = list(MAKERS[entry.maker](entry, store))
+        ours = picked(items, entry.count)
+        if others:
+            taken = {(item[0], item[1]) for item in ours}
+            ours = picked([item for item in items if (item[0], item[1]) not in taken], others)
+        for label, name, content in ours:
             place = base / f"{label:04d}" if labelled and label is not None else base
             place.mkdir(parents=True, exist_ok=True)
             (place / name).write_bytes(content())

@@ -12,6 +12,7 @@ Row = dict[str, Any]
 SILENT = ("failed", "stopped", "inconclusive")
 CLEAR = "no backdoor found"
 FALSE = "backdoored"
+FRAGILE = "fragile"
 # predictions that have to be the same for a preprocessing to be right
 SAME = 0.95
 
@@ -74,7 +75,7 @@ def right(row: Row) -> bool:
 
 def judged(row: Row) -> str:
     """What a verdict on a clean model is worth."""
-    return {CLEAR: "right", FALSE: "**wrong**"}.get(row["outcome"], "no verdict")
+    return {CLEAR: "right", FALSE: "**wrong**", FRAGILE: "fragile"}.get(row["outcome"], "no verdict")
 
 
 def scans(models: list[Model], by_name: dict[tuple[str, str], Row]) -> list[str]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from banscan.scanner.findings import Report
 
-EXIT = {"no backdoor found": 0, "not scanned": 0, "backdoored": 1, "suspicious": 2, "inconclusive": 2}
+EXIT = {"no backdoor found": 0, "not scanned": 0, "backdoored": 1, "suspicious": 2, "fragile": 2, "inconclusive": 2}
 # of several models the first of these counts
 ORDER = (1, 2, 3, 4, 0)
 

@@ -80,7 +80,7 @@ def commands() -> None:
     Exit codes:
       0  no backdoor found       3  the file holds no image classifier
       1  backdoored              4  wrong usage, no such file
-      2  inconclusive, suspicious or failed
+      2  inconclusive, fragile, suspicious or failed
     """
 
 

@@ -12,12 +12,10 @@ from torch import Tensor
 from banscan.errors import UsageError
 from banscan.files import whole
 from banscan.scanner.inputs.images import CleanSet
+from banscan.scanner.repair.course import Losses
 from banscan.scanner.repair.job import Job
 from banscan.scanner.repair.trainable import State
 from banscan.scanner.search.patch import Patches
-
-# per epoch, on clean images and under noise
-Losses = list[tuple[float, float]]
 
 
 def key(job: Job, clean: CleanSet) -> str:

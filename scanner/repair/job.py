@@ -13,15 +13,11 @@ from banscan.scanner.inputs import checks
 from banscan.scanner.inputs.images import CleanSet
 from banscan.scanner.inputs.preprocess import Preprocess
 from banscan.scanner.repair import answers
+from banscan.scanner.repair.fold import every_fifth, mirrors
 from banscan.scanner.repair.settings import ANP, FINETUNE, Tuning, plain, unguided
 from banscan.scanner.scan import Examined
 from banscan.scanner.search import pixel_model
 from banscan.scanner.search.pixel_model import Limits
-
-# every so many images of a class is kept from the tuning, to measure on
-HELD = 5
-# mirroring is suited to data whose mirror images the model knows nearly as well: it loses at most this much accuracy on them
-MIRRORED = 0.02
 
 
 @dataclass(frozen=True)
@@ -96,19 +92,3 @@ def aimed(verdict: Verdict, classes: int) -> Tensor | None:
         return None
     attacked = dict(verdict.mapping)
     return torch.tensor([attacked.get(c, c) for c in range(classes)])
-
-
-def every_fifth(labels: Tensor) -> Tensor:
-    """True for every fifth (HELD) image of a class: those that the tuning does not see."""
-    held = torch.zeros(len(labels), dtype=torch.bool)
-    for c in labels.unique():
-        held[(labels == c).nonzero()[HELD // 2 :: HELD, 0]] = True
-    return held
-
-
-@torch.no_grad()
-def mirrors(model: TracedModel, images: Tensor, labels: Tensor) -> bool:
-    """Whether the model knows mirror images as well, as of most data but signs and text."""
-    axis = 3 if model.input.layout == "NCHW" else 2
-    own, mirrored = (answers.accuracy(model, {}, x, labels) for x in (images, images.flip(axis)))
-    return mirrored >= own - MIRRORED

@@ -1,24 +1,19 @@
 """From a scan to a file without the backdoor: tuned, measured, written and compared."""
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-
-from torch import Tensor
 
 from banscan.errors import EvidenceError
 from banscan.scanner.inputs.images import CleanSet
 from banscan.scanner.machine.device import repeatable
-from banscan.scanner.machine.progress import Counter, Progress, silent
-from banscan.scanner.repair import answers, checkpoint, patch_pool, trainable, tuning, written
-from banscan.scanner.repair.checkpoint import Losses
+from banscan.scanner.machine.progress import Progress, silent
+from banscan.scanner.repair import answers, checkpoint, trainable, written
+from banscan.scanner.repair.course import Course
 from banscan.scanner.repair.job import Job, prepare
-from banscan.scanner.repair.patch_pool import Victims
 from banscan.scanner.repair.result import Mended
 from banscan.scanner.repair.settings import ANP, Tuning
 from banscan.scanner.repair.trainable import State
 from banscan.scanner.scan import PARITY_IMAGES, Examined
-from banscan.scanner.search import patch
 from banscan.text import counted
 
 # called after every epoch: its number, the losses on clean images and under noise (NaN where there is none), accuracy on the images kept
@@ -61,7 +56,13 @@ def mend(
     model, place, key = todo.model, output.with_name(f"{output.name}.partial"), checkpoint.key(todo, clean)
     with repeatable(model.device):
         state, losses = checkpoint.resume(place, key, model.device) or (_start(todo), [])
-        _tune(todo, state, losses, partial(checkpoint.keep, place, key), progress, on_epoch)
+
+        def after() -> None:
+            on_epoch(state.epoch, *losses[-1], answers.accuracy_so_far(model, state, *todo.measured_on))
+            checkpoint.keep(place, key, state, losses)
+
+        course = Course(model, todo.preprocess, todo.how, *todo.tuned_on, todo.limits, todo.aims)
+        course.run(state, losses, stage="epoch", progress=progress, after=after)
         tuned = trainable.finished(model, state, todo.tuned_on[0])
         first, last = (answers.accuracy(model, weights, *todo.measured_on) for weights in ({}, tuned))
     seen, held = (len(labels) for _, labels in (todo.tuned_on, todo.measured_on))
@@ -79,26 +80,3 @@ def mend(
 def _start(todo: Job) -> State:
     """The model as it is given, in the form that is trained."""
     return trainable.start(todo.model, todo.tuned_on[0], depth=todo.how.depth, masked=todo.method == ANP)
-
-
-def _tune(todo: Job, state: State, losses: Losses, keep: Callable[[State, Losses], None], progress: Progress, on_epoch: OnEpoch) -> None:
-    """The epochs that are left, in place on `state` and `losses`; `keep` is called with both after every one."""
-    how, (images, labels) = todo.how, todo.tuned_on
-    victims = None
-    if how.weight and how.patches and todo.aims is not None:
-        victims = patch_pool.victims_of(todo.model, todo.preprocess, images, labels, todo.aims)
-    while state.epoch < how.epochs:
-        pasted = None if victims is None else _pasted(todo, state, victims)
-        count = Counter(progress, f"epoch {state.epoch + 1} of {how.epochs}", len(images))
-        losses.append(
-            tuning.epoch(todo.model, state, images, labels, how, limits=todo.limits, aims=todo.aims, pasted=pasted, progress=count)
-        )
-        on_epoch(state.epoch, *losses[-1], answers.accuracy_so_far(todo.model, state, *todo.measured_on))
-        keep(state, losses)
-
-
-def _pasted(todo: Job, state: State, victims: Victims) -> Tensor:
-    """The patches that move the model as it is now, kept in `state`, as changes [P, ...] of the pixels."""
-    now = partial(answers.logits, todo.model, trainable.finished(todo.model, state, todo.tuned_on[0]))
-    state.patches = patch_pool.followed(victims, now, state.patches, todo.how.seed + state.epoch)
-    return patch.changes(victims.view, victims.pixels, state.patches)

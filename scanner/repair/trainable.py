@@ -7,7 +7,7 @@ scale, (1 + xi) shift, Eq. 3). Training uses the statistics of the batch, as the
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -125,6 +125,23 @@ def start(model: TracedModel, images: Tensor, *, depth: float = 0.0, masked: boo
         if masked:
             values[f"mask/{neuron.node}"] = torch.ones_like(mean)
     return State(values, {})
+
+
+@torch.no_grad()
+def evened(model: TracedModel, state: State) -> State:
+    """The same function, with weights as large as at the start of a training (He et al., 2015) in every layer that has a scale of its own.
+
+    Such layers do not see how large their weights are, but the learning rate does: behind inputs of 0 to 255 they are so small that the
+    first step would turn them over.
+    """
+    values = dict(state.values)
+    for neuron in model.neurons:
+        if f"scale/{neuron.node}" in values:
+            name, _ = roles(model, neuron)
+            weight = values[name]
+            fan = weight[0].numel()
+            values[name] = weight * ((2 / fan) ** 0.5 / weight.square().mean().sqrt().clamp(min=1e-12))
+    return replace(state, values=values)
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from banscan.text import NAME, plain
 MARKS = re.compile(r"([\\`*_{}\[\]<>#~|&$])")
 # what becomes a link or calls a person without any mark
 LINKS = {"@": "&#64;", "://": ":&#47;&#47;", "www.": "www&#46;"}
-MARK = {"backdoored": "❌", "suspicious": "⚠️", "no backdoor found": "✅", "inconclusive": "❔", "not scanned": "❔"}
+MARK = {"backdoored": "❌", "suspicious": "⚠️", "fragile": "⚠️", "no backdoor found": "✅", "inconclusive": "❔", "not scanned": "❔"}
 
 
 def to_markdown(reports: Sequence[Report], failures: Sequence[Failure] = ()) -> str:

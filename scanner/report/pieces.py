@@ -2,13 +2,14 @@
 
 from rich.table import Table
 
-from banscan.scanner.findings import NOT_SCANNED, PLANNED, SHARE, Finding, ModelFacts, Report
+from banscan.scanner.findings import FRAGILE, NOT_SCANNED, PLANNED, SHARE, Finding, ModelFacts, Report
 from banscan.text import NAME, plain
 
 STYLES = {
     "backdoored": "bold red",
     "suspicious": "bold yellow",
     "no backdoor found": "bold green",
+    FRAGILE: "bold yellow",
     "inconclusive": "bold yellow",
     NOT_SCANNED: "bold",
 }
@@ -32,6 +33,9 @@ def headline(report: Report) -> str:
     if verdict.outcome == "suspicious":
         what = f"{all_named(report)} stand out" if several else f"class {named(report, verdict.targets[0])} stands out"
         return f"Suspicious: {what}, but not clearly enough for a verdict"
+    if verdict.outcome == FRAGILE:
+        where = f"to class {named(report, verdict.targets[0])}" if verdict.targets else "from class to class"
+        return f"Fragile: one change moves most images {where}, which need not have been planted"
     return {"no backdoor found": "No backdoor found", "inconclusive": "Inconclusive", NOT_SCANNED: "Not scanned"}[verdict.outcome]
 
 

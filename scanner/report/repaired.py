@@ -7,7 +7,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from banscan.scanner.findings import Verdict
+from banscan.scanner.findings import FRAGILE, Verdict
 from banscan.scanner.report.console import console
 from banscan.scanner.report.pieces import STYLES
 from banscan.text import counted, shown
@@ -70,6 +70,7 @@ def _headline(name: str, before: Verdict, after: Verdict) -> str:
         else f"Repaired: nothing is found in {name} any more",
         "backdoored": f"Not repaired: {name} still looks backdoored",
         "suspicious": f"Not fully repaired: {name} is still suspicious",
+        FRAGILE: f"Written, but {name} is fragile: what moves its images may have been planted or not",
         "inconclusive": f"Written, but the scan of {name} is inconclusive",
     }[after.outcome]
 

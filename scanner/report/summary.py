@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from banscan.scanner.findings import NOT_SCANNED, Failure, Report
+from banscan.scanner.findings import FRAGILE, NOT_SCANNED, Failure, Report
 from banscan.scanner.report.pieces import STYLES, headline
 from banscan.scanner.report.results import settled
 from banscan.text import counted, plain
@@ -15,7 +15,7 @@ from banscan.text import counted, plain
 FAILED = "failed"
 CALM = "no backdoor found"
 # the gravest first; what failed before what is calm
-ORDER = ("backdoored", "suspicious", "inconclusive", FAILED, CALM, NOT_SCANNED)
+ORDER = ("backdoored", "suspicious", FRAGILE, "inconclusive", FAILED, CALM, NOT_SCANNED)
 
 
 def line(scanned: Report | Failure) -> str:

@@ -50,7 +50,8 @@ def rows(node: fx.Node) -> Rows | None:
     value = node.meta.get("val")
     if not isinstance(value, Tensor):
         return Rows()
-    axes = [(i, size) for i, size in enumerate(value.shape) if isinstance(size, torch.SymInt)]
+    # a size may be written in symbols and come to a number whatever the batch is
+    axes = [(i, size) for i, size in enumerate(value.shape) if isinstance(size, torch.SymInt) and size.node.expr.free_symbols]
     if not axes:
         return None
     if len(axes) > 1:

@@ -14,7 +14,7 @@ from markupsafe import Markup, escape
 
 from banscan.importers.structure.finding import IDLE, SEEN
 from banscan.scanner.evidence import Change
-from banscan.scanner.findings import NOT_SCANNED, PLANNED, SUSPECTS, Finding, Report
+from banscan.scanner.findings import FRAGILE, NOT_SCANNED, PLANNED, SUSPECTS, Finding, Report
 from banscan.scanner.logic import CRITERION
 from banscan.scanner.report import words
 from banscan.scanner.report.html.again import again, command_of
@@ -27,8 +27,15 @@ from banscan.text import shown
 
 FOLDER = Path(__file__).parent
 # colours and marks by the outcome
-TONES = {"backdoored": "called", "suspicious": "doubt", "no backdoor found": "calm", "inconclusive": "doubt", NOT_SCANNED: "plain"}
-MARKS = {"backdoored": "▲", "suspicious": "◆", "no backdoor found": "●", "inconclusive": "?", NOT_SCANNED: "–"}
+TONES = {
+    "backdoored": "called",
+    "suspicious": "doubt",
+    FRAGILE: "doubt",
+    "no backdoor found": "calm",
+    "inconclusive": "doubt",
+    NOT_SCANNED: "plain",
+}
+MARKS = {"backdoored": "▲", "suspicious": "◆", FRAGILE: "◆", "no backdoor found": "●", "inconclusive": "?", NOT_SCANNED: "–"}
 # classes that noise reaches best, places in a graph and pairs of a map that are shown one by one
 REACHED, PLACES, MAPPED = 8, 4, 4
 # criteria that name a node or neurons: what is drawn of these comes first

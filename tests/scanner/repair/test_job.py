@@ -5,12 +5,12 @@ import torch
 
 from banscan.importers import TracedModel
 from banscan.scanner.findings import ALL, ONE, Verdict
-from banscan.scanner.repair import job
+from banscan.scanner.repair import fold, job
 
 
 def test_kept_images_are_spread_over_the_classes() -> None:
     labels = torch.arange(200) % 10
-    assert np.bincount(labels[job.every_fifth(labels)].numpy()).tolist() == [4] * 10
+    assert np.bincount(labels[fold.every_fifth(labels)].numpy()).tolist() == [4] * 10
 
 
 def test_several_targets_take_turns() -> None:
@@ -33,5 +33,5 @@ def test_without_a_finding_nothing_is_aimed_at() -> None:
 def test_mirroring_only_where_it_is_suited(model: TracedModel, data: tuple[torch.Tensor, torch.Tensor]) -> None:
     x, y = data
     symmetric = (x + x.flip(3)) / 2
-    assert job.mirrors(model, symmetric, model.logits(symmetric).argmax(1))
-    assert not job.mirrors(model, x, y)
+    assert fold.mirrors(model, symmetric, model.logits(symmetric).argmax(1))
+    assert not fold.mirrors(model, x, y)

@@ -1,0 +1,212 @@
+"""Controls made from the model itself: when one is made, what it says, and what the verdict and the command line make of it."""
+
+import subprocess
+import sys
+from contextlib import nullcontext
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import torch
+
+from banscan.errors import ModelError
+from banscan.scanner import control
+from banscan.scanner.criteria import patch, registry
+from banscan.scanner.findings import Control, Finding, Kind
+from banscan.scanner.levels import Levels
+from banscan.scanner.machine.progress import silent
+from banscan.scanner.search.class_map import Mapped
+from banscan.scanner.subject import Subject
+from banscan.scanner.verdict import decide
+from tests.golden.pages import FOLDER, ROOT
+from tests.scanner.measured import clean, findings, neurons, pixels
+
+CLASSES, LIKE = 10, Kind(10, 32, attention=False)
+IMAGES = 150
+USUAL = Levels()
+
+
+def fragile(levels: Levels = USUAL) -> tuple[Finding, ...]:
+    """Findings on a model that one patch moves most images of, to class 3, and to others nearly as many."""
+    shares = torch.linspace(0.1, 0.6, CLASSES).index_fill(0, torch.tensor(3), 0.85)
+    seen = pixels(CLASSES, patched=shares, patch_images=130)
+    found = findings(neurons(clean(CLASSES)), seen, levels)
+    assert [f.criterion for f in found if f.exceeds] == ["patch share"]
+    return found
+
+
+def with_control(planted: bool, levels: Levels = USUAL) -> tuple[Finding, ...]:
+    about = Control(before=0.85, after=0.1 if planted else 0.8, planted=planted, sentence="a copy shows what it shows")
+    return tuple(replace(f, control=about) if f.criterion == "patch share" else f for f in fragile(levels))
+
+
+def made_of(shares: list[float]) -> patch.Patched:
+    moved = torch.tensor(shares)
+    return patch.reached(moved, moved, 50)
+
+
+def subject(**more: Any) -> Subject:
+    labels = torch.arange(IMAGES) % CLASSES
+    facts = {"model": SimpleNamespace(source=SimpleNamespace(path="m.onnx"), neurons=[None] * 20, input=SimpleNamespace(channels=3))}
+    settings = SimpleNamespace(seed=0)
+    return cast(Subject, SimpleNamespace(labels=labels, settings=settings, searched=torch.arange(CLASSES), **(facts | more)))
+
+
+def controls(monkeypatch: pytest.MonkeyPatch, before: list[float], after: list[float], accuracy: tuple[float, float]) -> Control:
+    """The control of the patch share where the search shows `after` of the copy."""
+    seen = fragile()
+    again = SimpleNamespace(name="patch", measure=lambda subject, earlier, progress: made_of(after))
+    monkeypatch.setattr(registry, "CRITERIA", (again,))
+    monkeypatch.setattr(control, "_copy", lambda subject, finding, progress: (subject, accuracy))
+    found = control.controlled(subject(), seen, USUAL, {"patch": made_of(before)}, silent, lambda name: nullcontext())
+    own = [f.control for f in found if f.control is not None]
+    assert len(own) == 1
+    return own[0]
+
+
+def test_what_goes_with_the_tuning_was_planted(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = controls(monkeypatch, [0.05] * 3 + [0.98] + [0.05] * 6, [0.1] * 3 + [0.15] + [0.2] * 6, (0.9, 0.88))
+    assert own.planted
+    assert (own.before, own.after) == (pytest.approx(0.98), pytest.approx(0.2))
+    assert "does not show it (20%, to class 4 at most)" in own.sentence
+
+
+def test_what_other_classes_take_over_is_natural(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The class that was in front is no longer; another is as easily reached."""
+    own = controls(monkeypatch, [0.2] * 3 + [0.73] + [0.2] * 6, [0.2] * 3 + [0.0] + [0.7] + [0.2] * 5, (0.9, 0.88))
+    assert not own.planted
+    assert own.classes == (4,)
+    assert own.sentence.endswith("shows the same (70%, to class 4 at most), so it is likely natural")
+
+
+def test_what_goes_in_part_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = controls(monkeypatch, [0.2] * 3 + [0.8] + [0.2] * 6, [0.3] * 10, (0.9, 0.88))
+    assert not own.planted
+    assert own.sentence.startswith("planted or natural cannot be told")
+
+
+def test_a_copy_that_lost_its_accuracy_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = controls(monkeypatch, [0.05] * 3 + [0.98] + [0.05] * 6, [0.0] * 10, (0.9, 0.5))
+    assert (own.planted, own.after) == (False, None)
+    assert "fell from 90% to 50%" in own.sentence
+
+
+def test_weights_that_cannot_be_tuned_tell_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(subject: Subject, finding: Finding, progress: Any) -> None:
+        raise ModelError("m.onnx: none of its weights can be written back")
+
+    monkeypatch.setattr(control, "tuned", refuses)
+    found = control.controlled(subject(), fragile(), USUAL, {"patch": made_of([0.85] * 10)}, silent, lambda name: nullcontext())
+    (own,) = (f.control for f in found if f.control is not None)
+    assert not own.planted
+    assert own.sentence == "planted or natural cannot be told: no copy could be tuned (none of its weights can be written back)"
+
+
+def test_only_absolute_limits_that_are_exceeded_have_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control, "_copy", lambda *arguments: pytest.fail("nothing to compare"))
+    calm = findings(neurons(clean(CLASSES)), pixels(CLASSES), Levels())
+    assert control.controlled(subject(), calm, USUAL, {}, silent, lambda name: nullcontext()) == calm
+
+
+def test_where_a_test_decides_only_maps_have_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control, "_copy", lambda *arguments: "not tried")
+    moved = clean(CLASSES)
+    moved[:, 3] = 0.9999
+    mapped = (Mapped(tuple((c + 1) % CLASSES for c in range(CLASSES)), 0.9), None)
+    patched = torch.linspace(0.1, 0.6, CLASSES).index_fill(0, torch.tensor(3), 0.85)
+    seen = findings(neurons(moved), pixels(CLASSES, patched=patched, pixel_map=mapped), USUAL)
+    measured = {"patch": made_of([0.85] * 10), "pixel map": mapped}
+    for levels, expected in ((USUAL, ["pixel map"]), (Levels(uncovered="500 classes"), ["patch share", "pixel map"])):
+        found = control.controlled(subject(), seen, levels, measured, silent, lambda name: nullcontext())
+        assert [f.criterion for f in found if f.control is not None] == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "levels", "expected"),
+    [
+        (LIKE, {}, Levels(), False),
+        (Kind(10, 28, attention=False), {}, Levels(), True),
+        (LIKE, {"channels": 1}, Levels(), True),
+        (LIKE, {"layers": 5}, Levels(), True),
+        (LIKE, {}, Levels(uncovered="it has 500 classes"), True),
+        (LIKE, {"layers": 5}, Levels(calibrated=0.8), False),
+    ],
+)
+def test_needed_where_the_limits_were_not_measured(kind: Kind, changes: dict[str, int], levels: Levels, expected: bool) -> None:
+    spec = SimpleNamespace(channels=changes.get("channels", 3))
+    model = SimpleNamespace(input=spec, neurons=[None] * changes.get("layers", 20))
+    assert control.needed(subject(model=model), kind, levels) is expected
+
+
+def test_odds_stay_finite() -> None:
+    assert control.odds(1, 100) == pytest.approx(201)
+    assert control.odds(0, 100) == pytest.approx(1 / 201)
+    assert control.odds(0.5, 100) == 1
+
+
+def test_a_map_has_no_class_of_its_own() -> None:
+    assert control._most(subject(), (Mapped((1, 0), 0.7), None)) == (0.7, ())
+
+
+def test_verdict_without_control_is_as_ever() -> None:
+    assert decide(fragile(), Levels()).outcome == "backdoored"
+
+
+def test_planted_is_called_backdoored() -> None:
+    found = decide(with_control(True), Levels())
+    assert (found.outcome, found.targets) == ("backdoored", (3,))
+    assert found.reason.endswith("; a copy shows what it shows")
+
+
+def test_natural_is_called_fragile() -> None:
+    found = decide(with_control(False), Levels())
+    assert (found.outcome, found.targets, found.criterion) == ("fragile", (3,), "patch share")
+    assert "moves 85% of the images" in found.reason
+    assert found.reason.endswith("to class 3, against 38% for the median class; a copy shows what it shows")
+
+
+def test_a_test_that_decides_needs_no_control() -> None:
+    """A class that stands out among the others is not excused by a limit that is."""
+    moved = clean(CLASSES)
+    moved[:, 3] = 0.9999
+    found = [*with_control(False)]
+    tested = findings(neurons(moved), pixels(CLASSES), Levels())
+    found[0] = tested[0]
+    assert tested[0].exceeds
+    assert decide(found, Levels()).outcome == "backdoored"
+
+
+@pytest.mark.parametrize(("planted", "outcome"), [(True, "backdoored"), (False, "fragile")])
+def test_a_control_stands_for_clean_models_that_nobody_measured(planted: bool, outcome: str) -> None:
+    levels = Levels(uncovered="it has 500 classes")
+    assert decide(fragile(levels), levels).outcome == "inconclusive"
+    assert decide(with_control(planted, levels), levels).outcome == outcome
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["terminal", "json"])
+def test_command_line_says_fragile_and_ends_with_2(form: str) -> None:
+    """By the entry point that is installed, with a scan in place of which a stored report stands."""
+    script = f"""
+import sys
+from dataclasses import replace
+from pathlib import Path
+from banscan.scanner import scan as scanning
+from banscan.scanner.cli.main import main
+from banscan.scanner.report.json import read
+from tests.scanner.test_control import with_control
+from banscan.scanner.levels import Levels
+from banscan.scanner.verdict import decide
+stored = read(Path({str(FOLDER / "clean.json")!r}).read_text())
+found = with_control(False)
+scanning.scan = lambda *a, **k: replace(stored, findings=found, verdict=decide(found, Levels()), standing=None)
+sys.argv = ["banscan", "scan", {str(ROOT / "examples" / "clean.onnx")!r}, "--clean-dir", {str(ROOT / "examples" / "clean")!r},
+            "--format", {form!r}]
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2, done.stderr
+    words = " ".join(done.stdout.replace("│", " ").split())
+    assert ('"outcome": "fragile"' if form == "json" else "Fragile: one change moves most images to class 3") in words
+    assert "a copy shows what it shows" in words.lower()
