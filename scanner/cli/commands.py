@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from banscan import reader
 from banscan.errors import BanscanError, UsageError
@@ -159,7 +160,7 @@ def scan(
             settings=built(Settings, values), options=built(Options, values), calibration=calibration, deployed=deployed, dry_run=dry_run
         )
         accepted = frozenset() if baseline is None else known.load(baseline)
-        if several.several(models) or any(given_ is not None for given_ in (table, jobs, results, shard)):
+        if several.several(models) or table is not None or shard is not None or _called_with("jobs") or _called_with("results"):
             told = many.Told(format_=format_, outputs=outputs, accepted=accepted, fail_on=fail_on, exit_zero=exit_zero, quiet=quiet)
             sys.exit(many.run(models, clean_dir, request, told, table=table, processes=jobs or 1, results=results, part=shard))
         assert clean_dir is not None
@@ -176,6 +177,11 @@ def scan(
         code = codes.of(report, fail_on)
         outputs_.explain(code, (report,))
     sys.exit(0 if exit_zero else code)
+
+
+def _called_with(name: str) -> bool:
+    """Whether an option is on the command line; what a settings file says of many models is not for one alone."""
+    return click.get_current_context().get_parameter_source(name) == ParameterSource.COMMANDLINE
 
 
 def _require(name: str, value: Any) -> None:

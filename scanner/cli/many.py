@@ -60,12 +60,15 @@ def run(
     Raises:
         UsageError: something that is named cannot be; nothing was scanned then.
     """
-    from banscan.scanner.fleet import pool, shard, stored
+    from banscan.scanner.fleet import models, shard, stored
 
     own = shard.parse(part, os.environ)
-    jobs = _jobs(words, clean_dir, request, table)
     texts = (request.options.labels, request.options.classes)
+    models.check(words)
     given.check(None, texts, request.calibration, clean_dir)
+    from banscan.scanner.fleet import pool  # torch comes with it, after all that can be told without
+
+    jobs = _jobs(words, clean_dir, request, table)
     read = (*(job.model for job in jobs), *texts, request.calibration, table)
     outputs.check(told.format_, told.outputs, read, {job.images for job in jobs}, several=True)
     folder = results or RESULTS

@@ -47,6 +47,13 @@ def listed(given: Sequence[Path]) -> Listed:
     return Listed(tuple(sorted(found.values())), tuple(notes))
 
 
+def check(given: Sequence[Path]) -> None:
+    """Raises UsageError for the first of these words that is neither a file nor a folder nor a pattern."""
+    for word in given:
+        if not word.is_dir() and not _pattern(word):
+            check_file(word, EXPECTED)
+
+
 def several(given: Sequence[Path]) -> bool:
     """Whether these words mean more than one file, or may."""
     return len(given) != 1 or given[0].is_dir() or _pattern(given[0])
@@ -57,7 +64,7 @@ def _named(word: Path) -> tuple[list[Path], list[Path]]:
     if word.is_dir():
         return _folder(word)
     if not _pattern(word):
-        check_file(word, EXPECTED)
+        check((word,))
         return [word], []
     matching = sorted(Path(name) for name in glob.glob(str(word), recursive=True))
     files = [path for path in matching if path.is_file()]

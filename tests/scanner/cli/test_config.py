@@ -92,6 +92,12 @@ def test_settings_that_cannot_be(text: str, match: str, tmp_path: Path) -> None:
     refused(tmp_path, text, match)
 
 
+def test_what_is_said_of_many_models_is_not_for_one_alone(tmp_path: Path) -> None:
+    (tmp_path / "banscan.toml").write_text('jobs = 2\nresults = "r"\nclean-dir = "."\n')
+    assert "none.onnx: no such file; expected the path of a model\n" in banscan(tmp_path, "none.onnx").stderr
+    assert "expected a model, a folder of models or a pattern" in banscan(tmp_path, "none.onnx", "--jobs", 2).stderr
+
+
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     refused(tmp_path, "", "none.toml: no such file; expected a settings file", "x.toml", BANSCAN_CONFIG="none.toml")
     refused(tmp_path, "[tool]\nbanscan = 1\n", r"pyproject\.toml: tool\.banscan is no table", "pyproject.toml")

@@ -148,7 +148,7 @@ def test_killed_at_20_random_moments(place: Path) -> None:
     kills, at_work = 0, 0
     while kills < 20:
         before = len(results(found)) if found.exists() else 0
-        process = start(place, *command, STUB_SECONDS="0.02")
+        process = start(place, *command, STUB_SECONDS="0.1")
         # half of them at any moment, half when it is at work
         begin, wait = time.monotonic(), draw.uniform(0, 6) if kills % 2 else 60
         while time.monotonic() - begin < wait and process.poll() is None:
@@ -170,7 +170,7 @@ def test_killed_at_20_random_moments(place: Path) -> None:
     assert len({result["sha256"] for result in results(found)}) == len(results(found)) == 200
     counts = begun(place)
     assert len(counts) == 200
-    assert sum(counts.values()) <= 200 + 2 * kills
+    assert 200 < sum(counts.values()) <= 200 + 2 * kills
     assert [path.name for path in found.iterdir() if path.suffix != ".json"] == []
 
 
