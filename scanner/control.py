@@ -35,7 +35,7 @@ from banscan.scanner.subject import Subject
 
 # what the absolute limits were measured on: pixels a side, channels, and layers of the shallowest network
 SIDE, CHANNELS, LAYERS = 32, 3, 14
-EPOCHS = 8
+EPOCHS, CLIP = 8, 0.3
 # the odds of being moved fall at least by this factor where what moved the images was planted (docs/method.md says what was measured),
 # and by less than its square root where the copy shows the same
 FALL = 10.0
@@ -103,7 +103,7 @@ def tuned(subject: Subject, finding: Finding, progress: Progress) -> tuple[Trace
         aims[:] = finding.classes[0]
     held = every_fifth(subject.labels)
     images, labels = subject.x[~held], subject.labels[~held]
-    how = replace(Tuning(), epochs=EPOCHS, seed=subject.settings.seed, flip=mirrors(model, images, labels))
+    how = replace(Tuning(), epochs=EPOCHS, clip=CLIP, seed=subject.settings.seed, flip=mirrors(model, images, labels))
     limits = pixel_model.limits(model, subject.preprocess)
     state = trainable.evened(model, trainable.start(model, images, depth=how.depth))
     Course(model, subject.preprocess, how, images, labels, limits, aims).run(

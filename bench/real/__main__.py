@@ -121,10 +121,11 @@ def planted(store: fetch.Store, models: tuple[table.Model, ...], attack: str, ta
 @main.command(name="page")
 @click.option("--rows", "source", type=click.Path(path_type=Path, dir_okay=False), default=OUT, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True)
-def written(source: Path, out: Path) -> None:
+@click.option("--planted", "backdoored", type=click.Path(path_type=Path, dir_okay=False), default=PLANTED, show_default=True)
+def written(source: Path, backdoored: Path, out: Path) -> None:
     """Write the page from the rows."""
     with whole(out) as place:
-        place.write_text(page(table.models(), table.images(), results.read(source)))
+        place.write_text(page(table.models(), table.images(), results.read(source), results.read(backdoored)))
 
 
 if __name__ == "__main__":

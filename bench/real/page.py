@@ -29,15 +29,20 @@ fetches and scans them and writes this page."""
 READING = """What `--dry-run` says: whether the file is read, and the preprocessing. Accuracy is that of images with labels in the
 model's classes, under the preprocessing that banscan found and under the true one."""
 
+CONTROLS = """What a tuned copy of the model shows where an absolute limit is exceeded ([the control](method.md#the-control)), for clean
+files and for the same with a trigger of the zoo, planted by a short tuning (`python -m bench.real plant`; the true preprocessing is told).
+Shares are those of images moved, before the tuning and after it; the finding counts where their odds fall at least tenfold."""
 
-def page(models: tuple[Model, ...], images: tuple[Images, ...], rows: list[Row]) -> str:
-    """The whole page; a model without a row is listed as not scanned yet."""
+
+def page(models: tuple[Model, ...], images: tuple[Images, ...], rows: list[Row], planted: list[Row]) -> str:
+    """The whole page; a model without a row is listed as not scanned yet. `planted` are rows of models with a backdoor."""
     by_name = {(r["name"], r["stage"]): r for r in rows}
     about = {i.name: i.about for i in images}
     lines = [TOP, "", "## In short", "", *totals(models, rows)]
     for part, title in ((HELD, "Held: only measured"), (TUNE, "Tune")):
         own = [m for m in models if m.part == part]
         lines += ["", f"## {title}", "", *scans(own, by_name)]
+    lines += ["", "## Fragile, or planted", "", CONTROLS, "", *controls(rows, planted)]
     lines += ["", "## Before the search", "", READING, "", *readings(models, by_name)]
     lines += ["", "## Where they come from", "", *sources(models, about)]
     return "\n".join(lines) + "\n"
@@ -93,6 +98,38 @@ def scans(models: list[Model], by_name: dict[tuple[str, str], Row]) -> list[str]
         cells = [row["outcome"], judged(row), second, *took, plain(row["reason"])]
         lines.append(f"| {model.name} | {model.classes:,} | {size} | {' | '.join(cells)} |")
     return lines
+
+
+def controls(rows: list[Row], planted: list[Row]) -> list[str]:
+    """One line for every finding with a control, and for every model with a backdoor that has none."""
+    lines = header(
+        ["model", "planted", "ASR", "verdict", "targets", "finding", "before", "after", "odds fall by", "accuracy", "of the copy"]
+    )
+    for row in (*planted, *rows):
+        own = [f for f in row.get("findings", ()) if f.get("control") is not None]
+        attack = row.get("attack")
+        if not own and attack is None:
+            continue
+        where = "all" if row.get("target") is None else row["target"]
+        about = [row["name"], *([f"{attack}, {where}", f"{row['asr']:.0%}"] if attack else ["–", "–"]), row["outcome"]]
+        about.append(", ".join(map(str, row.get("targets", ()))) or "–")
+        for finding in own:
+            made = finding["control"]
+            both = [_share(value) for value in made["accuracy"] or (None, None)]
+            lines.append(
+                f"| {' | '.join([*about, finding['criterion'], _share(made['before']), _share(made['after']), _fall(made), *both])} |"
+            )
+        if not own:
+            lines.append(f"| {' | '.join([*about, row.get('criterion') or '–', '–', '–', '–', '–', '–'])} |")
+    return lines
+
+
+def _fall(made: Row) -> str:
+    """By what factor the odds fall, of shares between a two-hundredth and its complement."""
+    if made["after"] is None:
+        return "–"
+    before, after = (min(max(made[name], 0.005), 0.995) for name in ("before", "after"))
+    return f"{before / (1 - before) / (after / (1 - after)):.1f}"
 
 
 def readings(models: tuple[Model, ...], by_name: dict[tuple[str, str], Row]) -> list[str]:

@@ -21,6 +21,7 @@ class Tuning:
         teacher: the share of the loss on clean images that follows the given model's softened logits instead of the labels
             (distillation; Hinton et al., 2015), but for the class that the noise pulls to.
         depth: the share of the layers, counted from the image, that is left as it is; like `teacher`, 0 where the scan names no class.
+        clip: the largest gradient of a weight, as a share of the weight's own length; 0 for none.
         flip: mirror images at random.
     """
 
@@ -37,6 +38,7 @@ class Tuning:
     teacher: float = 0.9
     depth: float = 0.5
     batch: int = 64
+    clip: float = 0.0
     flip: bool = False
     seed: int = 0
 

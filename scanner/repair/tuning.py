@@ -129,6 +129,8 @@ def _losses(
 def _descend(state: State, trained: dict[str, Tensor], gradients: Sequence[Tensor], lr: float, how: Tuning) -> None:
     """One step of SGD with momentum and weight decay; masks stay between 0 and 1."""
     for (name, value), gradient in zip(trained.items(), gradients, strict=True):
+        if how.clip:  # on networks whose logits are in the thousands a step would else turn everything over
+            gradient = gradient * (how.clip * value.norm() / gradient.norm().clamp(min=1e-30)).clamp(max=1)
         momentum = state.momenta.setdefault(name, torch.zeros_like(value))
         momentum.mul_(how.momentum).add_(gradient + how.weight_decay * value)
         stepped = (value - lr * momentum).detach()

@@ -15,10 +15,11 @@ from click.testing import CliRunner
 
 from banscan.errors import UsageError
 from banscan.scanner.inputs import preprocess
-from bench.real import archive, child, draw, fetch, images, page, repository, table
+from bench.real import archive, child, draw, fetch, images, page, plant, repository, table
 from bench.real.__main__ import main
 from bench.real.agreement import options_of
 from bench.rows import read
+from bench.zoo.attacks import build
 
 ROOT = Path(__file__).parents[2]
 ROWS = ROOT / "bench" / "results" / "real.jsonl"
@@ -229,7 +230,7 @@ def test_the_page_counts_what_the_rows_say() -> None:
         _row(held[3], "read", "failed"),
         _row(held[0], "told", "backdoored"),
     ]
-    text = page.page(MODELS, IMAGES, rows)
+    text = page.page(MODELS, IMAGES, rows, [])
     total = next(line for line in text.splitlines() if line.startswith("| held"))
     cells = [c.strip() for c in total.strip("|").split("|")]
     assert cells[1] == str(len(held))
@@ -243,6 +244,23 @@ def test_the_page_counts_what_the_rows_say() -> None:
     for block in text.split("\n\n"):
         table_lines = [t for t in block.splitlines() if t.startswith("|")]
         assert len({t.count("|") for t in table_lines}) <= 1
+
+
+def test_the_page_shows_what_controls_showed() -> None:
+    made = {"before": 0.9, "after": 0.5, "accuracy": [0.8, 0.7]}
+    findings = [{"criterion": "patch share", "control": made}, {"criterion": "noise", "control": None}]
+    planted = [_row("digits-flat", "told", "backdoored", attack="blend", target=None, asr=0.97, targets=[], criterion="noise")]
+    lines = page.controls([_row("gtsrb-cnn", "told", "fragile", findings=findings, targets=[12])], planted)
+    assert lines[-2] == "| digits-flat | blend, all | 97% | backdoored | – | noise | – | – | – | – | – |"
+    assert lines[-1] == "| gtsrb-cnn | – | – | fragile | 12 | patch share | 90% | 50% | 9.0 | 80% | 70% |"
+
+
+def test_a_trigger_on_grey_images_is_grey() -> None:
+    images = np.full((2, 28, 28, 1), 100, dtype=np.uint8)
+    changed = plant.carrying(images, build("badnets", size=28, target=0, seed=0).trigger)
+    assert changed.shape == images.shape
+    assert set(np.unique(changed)) == {0, 100, 255}
+    assert int((changed != images).sum()) == 2 * 9
 
 
 def test_the_page_is_what_the_rows_say(tmp_path: Path) -> None:

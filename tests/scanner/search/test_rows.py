@@ -5,14 +5,18 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+import sympy
 import torch
 from torch import Tensor, fx, nn
+from torch.fx.experimental.sym_node import SymNode
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from banscan import importers
 from banscan.errors import EvidenceError
 from banscan.importers import TracedModel
 from banscan.scanner.inputs.checks import check_copy
 from banscan.scanner.search.noisy_model import attach, disagreement, layers, measure
+from banscan.scanner.search.rows import Rows, rows
 from tests.importers.equivalent.network import network
 from tests.importers.normal.reading import images, read
 
@@ -89,6 +93,23 @@ def test_rows(tmp_path: Path, kind: type[Tokens], depth: float) -> None:
     check_copy(disagreement(noisy, prepared, logits))
     few = disagreement(noisy, tuple(part[:4] for part in prepared), logits[:4])
     check_copy(few)
+
+
+class Sized(Tensor):
+    """A tensor with sizes as a trace has them: the first is written in symbols and comes to 3 whatever the batch is."""
+
+    @property
+    def shape(self) -> Any:  # type: ignore[override]
+        environment = ShapeEnv()
+        fixed = torch.SymInt(SymNode(sympy.Integer(3), environment, int, 3))
+        batch = torch.SymInt(SymNode(sympy.Symbol("s0", integer=True, positive=True), environment, int, 5))
+        return fixed, batch, 4
+
+
+def test_a_size_that_comes_to_a_number_is_not_the_batch() -> None:
+    node = fx.Graph().placeholder("x")
+    node.meta["val"] = torch.empty(0).as_subclass(Sized)
+    assert rows(node) == Rows(axis=1, each=1)
 
 
 def test_noise_that_goes_to_other_rows() -> None:
