@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from banscan import importers
-from banscan.errors import ModelError
+from banscan.errors import ModelError, UsageError
 from banscan.importers.deploy import deploy
 from banscan.scanner.inputs.checks import PARITY
 from tests.importers.equivalent.network import graph
@@ -46,5 +46,5 @@ def test_what_cannot_be_deployed(plain: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="float16 already"):
         deploy(importers.load(tmp_path / "half.onnx"), "int8", x)
     torch.jit.trace(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 4)), torch.rand(2, 3, 8, 8)).save(str(tmp_path / "a.pt"))
-    with pytest.raises(ModelError, match="export the model as ONNX"):
+    with pytest.raises(UsageError, match="export the model as ONNX"):
         deploy(importers.load(tmp_path / "a.pt"), "int8", torch.rand(4, 3, 8, 8))

@@ -17,7 +17,7 @@ LARGEST = 8 * 16 * 16
 
 def test_by_the_memory_of_the_machine(model_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nodes = list(importers.load(model_file).module.graph.nodes)
-    monkeypatch.setattr(memory, "_total", lambda device: 1 << 40)
+    monkeypatch.setattr(memory, "total", lambda device: 1 << 40)
     assert memory.images_at_once(nodes, torch.float32, GPU) == memory.MOST["cuda"]
     assert memory.images_at_once(nodes, torch.float32, CPU) == memory.MOST["cpu"]
     monkeypatch.setattr(memory, "CACHE", 100 * 4 * LARGEST)
@@ -26,9 +26,9 @@ def test_by_the_memory_of_the_machine(model_file: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(memory, "CACHE", 1)
     assert memory.images_at_once(nodes, torch.float32, CPU) == memory.FEW
     small = 1 << 20
-    monkeypatch.setattr(memory, "_total", lambda device: small)
+    monkeypatch.setattr(memory, "total", lambda device: small)
     assert 1 <= memory.images_at_once(nodes, torch.float32, GPU) < small / (4 * LARGEST)
-    monkeypatch.setattr(memory, "_total", lambda device: 0)
+    monkeypatch.setattr(memory, "total", lambda device: 0)
     assert memory.images_at_once(nodes, torch.float32, GPU) == 1
 
 
@@ -43,6 +43,6 @@ def test_a_container_may_have_less(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     limit = tmp_path / "memory.max"
     limit.write_text("123456\n")
     monkeypatch.setattr(memory, "LIMIT", limit)
-    assert memory._total(CPU) == 123456
+    assert memory.total(CPU) == 123456
     limit.write_text("max\n")
-    assert memory._total(CPU) > 123456
+    assert memory.total(CPU) > 123456
