@@ -45,7 +45,7 @@ def measured(path: Path, place: Path | None, options: Options) -> Row:
     try:
         model = importers.load(path, logits=options.logits)
     except BanscanError as error:
-        return {"outcome": "not read", "reason": str(error), "seconds": time.perf_counter() - begin}
+        return {"outcome": "not read", "reason": str(error).removeprefix(f"{path}: "), "seconds": time.perf_counter() - begin}
     try:
         pictures, labels = _images(model, place, options)
         if model.input.height is None or model.input.width is None:
@@ -56,7 +56,7 @@ def measured(path: Path, place: Path | None, options: Options) -> Row:
         row = _found(structure) | {"seconds": time.perf_counter() - begin}
         return row | _dormant(model, pictures, chosen)
     except BanscanError as error:
-        return {"outcome": "not measured", "reason": str(error), "seconds": time.perf_counter() - begin}
+        return {"outcome": "not measured", "reason": str(error).removeprefix(f"{path}: "), "seconds": time.perf_counter() - begin}
 
 
 def _images(model: importers.TracedModel, place: Path | None, options: Options) -> tuple[np.ndarray, Any]:
