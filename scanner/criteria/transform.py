@@ -14,7 +14,7 @@ from banscan.scanner.search.class_map import two_thirds
 from banscan.scanner.search.transforms import FAMILIES, Transformed
 from banscan.scanner.subject import Subject
 
-# share of the images that one change moves to one class; strong changes of colour move up to four fifths to a class of that colour
+# share of the images that one change moves to one class, at least; a strong change of colour moves many to a class of that colour
 LIMIT = 0.85
 # by how much its logarithmic odds have to be above those of any other class under any change of the family
 APART = 3.0
