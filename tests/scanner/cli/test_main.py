@@ -337,7 +337,7 @@ def test_grey_images_become_rgb(model_file: Path, image_dir: Path, tmp_path: Pat
 
 @pytest.mark.slow
 def test_scan_of_a_transformer_as_torchscript(patterns: tuple[np.ndarray, np.ndarray], image_dir: Path, tmp_path: Path) -> None:
-    """From the file alone; no clean model with attention and 10 classes was measured, so the evidence comes without a verdict."""
+    """From the file alone; it is so small that perturbations move its images along a map, and a tuned copy's as well."""
     torch.manual_seed(0)
     net = learn(Tokens(), patterns, lr=0.01, steps=80)
     path = tmp_path / "tokens.pt"
@@ -349,7 +349,8 @@ def test_scan_of_a_transformer_as_torchscript(patterns: tuple[np.ndarray, np.nda
     report = json.loads(result.stdout)
     assert report["model"]["format"] == "TorchScript"
     assert report["accuracy"] > 0.9
-    assert "attention" in report["verdict"]["reason"]
+    assert report["verdict"]["outcome"] == "fragile"
+    assert "likely natural" in report["verdict"]["reason"]
     assert [f["criterion"] for f in report["findings"] if f["p_value"] is not None][-1] == "joint"
 
 

@@ -15,7 +15,7 @@ def test_a_page_beside_the_report(model_file: Path, image_dir: Path, tmp_path: P
     assert done.stderr == ""
     text = page.read_text(encoding="utf-8")
     assert text.startswith("<!DOCTYPE html>")
-    assert "report &lt;b&gt;.html" in text
+    assert model_file.name in text
     assert text.count("data:image/png;base64,") > 20
     assert "data:image" not in out.read_text()
 

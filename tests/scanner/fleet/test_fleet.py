@@ -66,7 +66,9 @@ def start(place: Path, *arguments: object, stub: bool = True, **environment: str
     code = (STUBBED.format(stub=str(STUB)) if stub else "") + MAIN
     known = {**os.environ, "PYTHONPATH": str(ROOT), "STUB_LOG": str(place / "log"), "OMP_NUM_THREADS": "2", **environment}
     command = [sys.executable, "-c", code, *map(str, arguments)]
-    return subprocess.Popen(command, cwd=place, env=known, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    # who runs the tests in the background may ignore it, and what is started inherits that
+    return subprocess.Popen(command, cwd=place, env=known, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), **pipes)
 
 
 def ended(place: Path, *arguments: object, **more: Any) -> tuple[int, str, str]:
