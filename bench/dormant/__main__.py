@@ -163,7 +163,8 @@ def main(zoo: Path, data: Path, only: str, variant: str, tried: bool, out: Path)
         for made in part:
             rows.append(out, made)
             seen = ("attack", "asr", "accuracy", "called", "target", "seconds")
-            click.echo(f"{made['network']} {made['variant']} {made['depth']} { ({k: made[k] for k in seen if k in made}) }", err=True)
+            told = {k: made[k] for k in seen if k in made}
+            click.echo(f"{made['network']} {made['variant']} {made['depth']} {told}", err=True)
 
 
 if __name__ == "__main__":

@@ -220,10 +220,6 @@ def _write(hidden: Hidden, unit: int, weights: Tensor, bias: Tensor) -> None:
         hidden.norm.bias[unit] = bias
     else:
         inner.bias[unit] = bias
-    _through(hidden, unit)
-
-
-def _through(hidden: Hidden, unit: int) -> None:
     if hidden.through is not None:
         pass_on(hidden.through[0], single([unit]))
         keep(hidden.through[1], single([unit]))

@@ -24,6 +24,7 @@ from banscan.scanner.cli.console import bars, check_output, destination, work
 from banscan.scanner.cli.options import F, built, options_of, unlike
 from banscan.scanner.cli.streams import say
 from banscan.scanner.cli.usage import example
+from banscan.scanner.findings import Report
 from banscan.scanner.fleet import models as several
 from banscan.scanner.inputs import given
 from banscan.scanner.repair.settings import RepairSettings
@@ -172,11 +173,17 @@ def scan(
         set_threads(request.options)
         with bars() as progress:
             report = known.applied(request.run(model, clean_dir, progress), accepted)
-        outputs_.write(report, outputs)
-        outputs_.show(report, format_, quiet=quiet, verbose=verbose)
-        code = codes.of(report, fail_on)
-        outputs_.explain(code, (report,))
+        code = _told(report, format_, outputs, fail_on, quiet=quiet, verbose=verbose)
     sys.exit(0 if exit_zero else code)
+
+
+def _told(report: Report, format_: str, outputs: tuple[Path, ...], fail_on: str, *, quiet: bool, verbose: bool) -> int:
+    """Writes a report everywhere it is wanted; the exit code that it stands for."""
+    outputs_.write(report, outputs)
+    outputs_.show(report, format_, quiet=quiet, verbose=verbose)
+    code = codes.of(report, fail_on)
+    outputs_.explain(code, (report,))
+    return code
 
 
 def _called_with(name: str) -> bool:
@@ -364,10 +371,7 @@ def render(
 
     stored = read_file(report)
     stored = stored if baseline is None else known.applied(stored, accepted)
-    outputs_.write(stored, outputs)
-    outputs_.show(stored, format_, quiet=quiet, verbose=verbose)
-    code = codes.of(stored, fail_on)
-    outputs_.explain(code, (stored,))
+    code = _told(stored, format_, outputs, fail_on, quiet=quiet, verbose=verbose)
     sys.exit(0 if exit_zero else code)
 
 

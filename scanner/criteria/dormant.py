@@ -2,10 +2,8 @@
 
 import math
 
-from scipy.special import betaincinv
-
 from banscan.scanner.criteria.base import Context, Criterion, Earlier, NotDone
-from banscan.scanner.criteria.share import score, share_of
+from banscan.scanner.criteria.share import at_least, score, share_of
 from banscan.scanner.findings import DECIDES, ONE, SHARE, Finding
 from banscan.scanner.levels import BACKDOORED, OWN_NULL
 from banscan.scanner.machine.progress import Counter, Progress
@@ -27,7 +25,7 @@ def measure(subject: Subject, earlier: Earlier, progress: Progress) -> Searched 
 
 def least_share(led: Led) -> float:
     """The share of all images that are moved, at least: Clopper and Pearson's bound, which fails with probability BACKDOORED."""
-    return float(betaincinv(led.hits, led.images - led.hits + 1, BACKDOORED)) if led.hits else 0.0
+    return at_least(led.hits, led.images, BACKDOORED)
 
 
 def find(criterion: Criterion, measured: Searched, context: Context) -> Finding:

@@ -1,10 +1,8 @@
 """A small patch that moves most images is a fact, however few classes there are to compare with."""
 
-from scipy.special import betaincinv
-
 from banscan.scanner.criteria.base import Context, Criterion, Earlier, NotDone
 from banscan.scanner.criteria.patch import Patched
-from banscan.scanner.criteria.share import score, share_of
+from banscan.scanner.criteria.share import at_least, score, share_of
 from banscan.scanner.findings import DECIDES, ONE, SHARE, Finding
 from banscan.scanner.levels import BACKDOORED
 from banscan.scanner.machine.progress import Progress
@@ -30,7 +28,7 @@ def least_share(measured: Patched) -> tuple[int, float]:
     moved, success = measured.shown, measured.success
     lead = max(range(len(moved)), key=lambda t: (float(moved[t]), float(success[t])))
     hits = round(float(moved[lead]) * measured.images)
-    return lead, float(betaincinv(hits, measured.images - hits + 1, BACKDOORED / len(moved))) if hits else 0.0
+    return lead, at_least(hits, measured.images, BACKDOORED / len(moved))
 
 
 def find(criterion: Criterion, measured: Patched, context: Context) -> Finding:

@@ -1,5 +1,7 @@
 """Shares of images that have an absolute limit, because what exceeds it has no innocent reason."""
 
+from scipy.special import betaincinv
+
 
 def score(moved: float, limit: float) -> float:
     """1 where the share reaches its limit. The cube keeps shares that likeness of classes explains below the scores of clean classes."""
@@ -9,3 +11,8 @@ def score(moved: float, limit: float) -> float:
 def share_of(score: float, limit: float) -> float:
     """The share with this score."""
     return limit if score == 1 else float(limit * score ** (1 / 3))
+
+
+def at_least(hits: int, images: int, error: float) -> float:
+    """The share of all images that `hits` of `images` say, at least: Clopper and Pearson's bound, which fails with probability `error`."""
+    return float(betaincinv(hits, images - hits + 1, error)) if hits else 0.0

@@ -2,10 +2,8 @@
 
 import math
 
-from scipy.special import betaincinv
-
 from banscan.scanner.criteria.base import Context, Criterion, Earlier, NotDone, too_few, without_pixels
-from banscan.scanner.criteria.share import score, share_of
+from banscan.scanner.criteria.share import at_least, score, share_of
 from banscan.scanner.findings import DECIDES, ONE, SHARE, Finding
 from banscan.scanner.levels import BACKDOORED
 from banscan.scanner.machine.progress import Counter, Progress
@@ -34,7 +32,7 @@ def measure(subject: Subject, earlier: Earlier, progress: Progress) -> tuple[Tra
 
 def least_share(found: Transformed) -> float:
     """The share of all images that are moved, at least: Clopper and Pearson's bound for the best of all families."""
-    return float(betaincinv(found.hits, found.images - found.hits + 1, BACKDOORED / len(FAMILIES))) if found.hits else 0.0
+    return at_least(found.hits, found.images, BACKDOORED / len(FAMILIES))
 
 
 def apart(found: Transformed) -> float:

@@ -19,6 +19,7 @@ from banscan.scanner.levels import OWN_NULL
 from banscan.scanner.machine import memory
 from banscan.scanner.search.activity import Activity, activities, scales
 from banscan.scanner.search.forcing import SPOTS, Effect, Forcing, effect, forced
+from banscan.scanner.search.spread import evenly
 from banscan.scanner.search.taps import Tap, taps
 from banscan.scanner.search.walk import Step, walk
 
@@ -157,7 +158,7 @@ def search(model: TracedModel, x: Tensor, logits: Tensor, progress: Callable[[in
     found = taps(model.module.graph)
     order = logits.argmax(1).argsort(stable=True)  # so that few images are of all classes
     at_once = max(1, memory.answered_at_once(model.module.graph.nodes, model.device) // 2)
-    watched = _spread(x[order], WATCHED).to(model.device)
+    watched = evenly(x[order], WATCHED).to(model.device)
     seen = activities(model.module, found, watched.split(min(at_once, 64)))
     layers = _layers(model, found, seen, watched[:at_once])
     chosen = _chosen(layers)
@@ -170,16 +171,11 @@ def search(model: TracedModel, x: Tensor, logits: Tensor, progress: Callable[[in
     }
     if not chosen:
         return Searched(forcings=0, **counts)
-    images = _spread(x[order], TRIED).to(model.device)
+    images = evenly(x[order], TRIED).to(model.device)
     trials = _try(model, images, chosen, progress)
     best = [t for wide in (True, False) for t in _best(trials, wide)]
-    led = _compared(model, images, _spread(x[order], MEASURED).to(model.device).split(at_once), best, len(trials))
+    led = _compared(model, images, evenly(x[order], MEASURED).to(model.device).split(at_once), best, len(trials))
     return Searched(forcings=len(trials), led=led, **counts)
-
-
-def _spread(x: Tensor, count: int) -> Tensor:
-    """So many of the images, evenly."""
-    return x[torch.linspace(0, len(x) - 1, min(count, len(x))).long()]
 
 
 def _layers(model: TracedModel, found: tuple[Tap, ...], seen: dict[str, Activity], images: Tensor) -> list[Layer]:

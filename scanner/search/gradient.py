@@ -6,6 +6,7 @@ from torch import Tensor
 from banscan.kernels.ball import length
 from banscan.scanner.search.ascent import gradient_at
 from banscan.scanner.search.pixel_model import PixelModel, margins
+from banscan.scanner.search.spread import evenly
 
 # images that are asked, and the root mean square of a step over their pixels
 IMAGES, STEP = 16, 0.01
@@ -16,7 +17,7 @@ def astray(model: PixelModel, pixels: Tensor) -> str | None:
 
     Each image is pulled to the class that comes second.
     """
-    drawn = pixels[torch.linspace(0, len(pixels) - 1, min(IMAGES, len(pixels))).long()]
+    drawn = evenly(pixels, IMAGES)
     with torch.no_grad():
         second = model.logits(drawn).topk(2, 1).indices[:, 1]
     gradient = gradient_at(lambda rows: margins(model.logits(rows), second).sum(), drawn)

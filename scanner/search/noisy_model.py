@@ -17,6 +17,7 @@ from banscan.scanner.machine.precision import convert
 from banscan.scanner.search.cut import cut
 from banscan.scanner.search.noisy_layers import views
 from banscan.scanner.search.rounding import straighten
+from banscan.scanner.search.spread import evenly
 
 # images that are tried before a search, and the strength of noise then
 TRIED, TRIAL = 8, 0.1
@@ -88,7 +89,7 @@ def disagreement(noisy: NoisyModel, prepared: tuple[Tensor, ...], logits: Tensor
     Args:
         prepared: of all images; `logits` [N, classes] are those of the model itself, on the CPU.
     """
-    few = torch.linspace(0, len(logits) - 1, min(TRIED, len(logits))).long()
+    few = evenly(torch.arange(len(logits)), TRIED)
     part, turned = (tuple(border[order.to(border.device)] for border in prepared) for order in (few, few.flip(0)))
     noise = TRIAL * torch.randn(2, noisy.size, generator=torch.Generator().manual_seed(0)).to(noisy.device)
     together = noisy.run(part, noise)[0]

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from banscan.scanner.search.pixel_model import PixelModel
+from banscan.scanner.search.spread import evenly
 
 # images that every try is seen by, and on which a find is measured at most
 IMAGES, MEASURED = 48, 256
@@ -151,7 +152,7 @@ def search(
     images = pixels if model.axis == 1 else pixels.permute(0, 3, 1, 2)
     order = before.argsort(stable=True)
     sought, held = (order[searching[order] == side] for side in (True, False))
-    few, many = _spread(sought, IMAGES), _spread(held if len(held) else sought, MEASURED)
+    few, many = evenly(sought, IMAGES), evenly(held if len(held) else sought, MEASURED)
     trials = _Trials(model, images[few], before[few], searched)
     measured = _Trials(model, images[many], before[many], searched)
     done, found = 0, []
@@ -174,11 +175,6 @@ def search(
         hits = round(float(measured.moved(family, numbers)[lead]) * others)
         found.append(Transformed(family.name, int(searched[lead]), hits, others, rival))
     return tuple(found)
-
-
-def _spread(numbers: Tensor, count: int) -> Tensor:
-    """So many of them, evenly."""
-    return numbers[torch.linspace(0, len(numbers) - 1, min(count, len(numbers))).long()]
 
 
 def _around(trials: _Trials, family: Family, numbers: Tensor, lead: int, share: float, seed: int) -> Tensor:
