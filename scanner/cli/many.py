@@ -95,7 +95,7 @@ def merge(folder: Path, told: Told) -> int:
     """Tells the results of all shards below a folder together, and returns the exit code of all."""
     from banscan.scanner.fleet import shard
 
-    outputs.check(told.format_, told.outputs, (), (), several=True)
+    outputs.check(told.format_, told.outputs, (), (folder,), several=True)
     return tell([_applied(stored.scanned, told.accepted) for stored in shard.merge(folder)], told)
 
 

@@ -17,7 +17,7 @@ def check(format_: str, outputs: Sequence[Path], files: Iterable[Path | None], f
     for i, output in enumerate(outputs):
         check_output(output, read, inside)
         formats.check(formats.of(output), str(output), several=several)
-        if output in outputs[:i]:
+        if output.resolve() in {other.resolve() for other in outputs[:i]}:
             raise UsageError(f"{output}: given twice as an output; name it once")
 
 

@@ -16,6 +16,8 @@ from banscan.scanner.fleet.stored import Stored, found, place
 SCHEMA = "banscan-shard/1"
 EXPECTED = "expected I/N, as 2/8; auto in a Slurm array; or auto/N in a Kubernetes Indexed Job of N"
 RESULTS = "expected a folder of results that `banscan scan --shard I/N --results DIR` wrote"
+# parts that anybody makes of a list
+MOST = 1_000_000
 T = TypeVar("T")
 
 
@@ -123,13 +125,21 @@ def _model(stored: Stored) -> Path:
 def _read(path: Path) -> dict[str, Any]:
     try:
         document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        good = document["schema"] == SCHEMA and 1 <= document["shard"] <= document["of"] and isinstance(document["list"], str)
-        good = good and all({"model", "sha256", "error"} <= row.keys() for row in document["done"])
+        numbers = document["shard"], document["of"]
+        good = document["schema"] == SCHEMA and all(type(n) is int for n in numbers) and 1 <= numbers[0] <= numbers[1] <= MOST
+        good = good and isinstance(document["list"], str) and isinstance(document["done"], list) and all(map(_is_row, document["done"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         good = False
     if not good:
         raise UsageError(f"{path}: damaged, or no shard of banscan's; scan that shard again")
     return document
+
+
+def _is_row(row: dict[str, Any]) -> bool:
+    """Whether a row names a model and a result in the shard's own folder, or says why there is none."""
+    digest, error = row["sha256"], row["error"]
+    named = digest is None or (isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest) is not None)
+    return isinstance(row["model"], str) and named and (isinstance(error, str) or (error is None and digest is not None))
 
 
 def _stored(manifest: Path, row: dict[str, Any]) -> Stored:
