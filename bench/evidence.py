@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from banscan.files import whole
-from bench import ablation, clean, floor, logic, maps, repair, tables, transforms
+from bench import ablation, clean, floor, kinds, logic, maps, mmbd, repair, tables, transforms
 from bench.baselines import table as baselines
 from bench.dormant import table as dormant
 from bench.fuzz import table as fuzz
@@ -34,6 +34,8 @@ BODIES: dict[str, Callable[[list[dict[str, Any]]], list[str]]] = {
     "floor": floor.page,
     "fuzz": fuzz.page,
     "held": partial(tables.page, held=True),
+    "kinds-held": kinds.page,
+    "kinds-tune": kinds.page,
     "logic": logic.page,
     "maps": maps.page,
     "repair": repair.page,
@@ -46,11 +48,13 @@ BODIES: dict[str, Callable[[list[dict[str, Any]]], list[str]]] = {
 
 
 def body(part: str, results: Path) -> str:
-    """The tables of one part; `summary` and `missed` are drawn from those of held-out models."""
+    """The tables of one part; `summary` and `missed` are drawn from those of held-out models, `mmbd` from all."""
     if part == "summary":
         lines = [*tables.headline(tables.learnt(read(results / "held.jsonl"))[0], held=True), *repair.short(read(results / "repair.jsonl"))]
     elif part == "missed":
         lines = tables.missed(tables.learnt(read(results / "held.jsonl"))[0])
+    elif part == "mmbd":
+        lines = mmbd.page({name: read(results / f"{name}.jsonl") for name in mmbd.PARTS})
     else:
         lines = BODIES[part](read(results / f"{part}.jsonl"))
     return "\n".join(lines)
@@ -65,7 +69,7 @@ def pages(results: Path, out: Path) -> dict[Path, str]:
 
 @click.command()
 @click.option("--results", type=click.Path(path_type=Path, exists=True, file_okay=False), default=Path("bench/results"), show_default=True)
-@click.option("--only", type=click.Choice(sorted(BODIES)), help="Print the tables of this part.")
+@click.option("--only", type=click.Choice(sorted((*BODIES, "mmbd"))), help="Print the tables of this part.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write the summary there, the others in a folder beside it.")
 def main(results: Path, only: str | None, out: Path | None) -> None:
     """Print the summary of the evidence, or write all pages."""

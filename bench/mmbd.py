@@ -54,7 +54,7 @@ def page(parts: Mapping[str, list[Row]]) -> list[str]:
             groups[arch(answer[0]), attack(answer[0])].append(answer)
     for (name, kind), own in sorted(groups.items()):
         if kind == "clean":
-            cells = [f"{sum(p < LEVEL for *_, p in own)} of {len(own)} called backdoored", str(sum(outcome(a[0]) == "backdoored" for a in own))]
+            cells = [f"{sum(p < LEVEL for *_, p in own)} of {len(own)} called backdoored", str(sum(_called(a) for a in own))]
         else:
             cells = [f"{sum(map(_hit, own))} of {len(own)}", str(sum(found(a[0]) for a in own))]
         lines.append(f"| {name} | {kind} | {' | '.join(cells)} |")
@@ -78,5 +78,10 @@ def _cells(answers: list[Answer]) -> list[str]:
         rate(map(_hit, working)),
         rate(found(a[0]) for a in working),
         rate(p < LEVEL for *_, p in clean),
-        rate(outcome(a[0]) == "backdoored" for a in clean),
+        rate(map(_called, clean)),
     ]
+
+
+def _called(answer: Answer) -> bool:
+    """Whether the whole scan calls the model backdoored."""
+    return outcome(answer[0]) == "backdoored"

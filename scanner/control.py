@@ -70,7 +70,7 @@ def controlled(
     copies: dict[Any, tuple[Subject, tuple[float, float]] | str] = {}
     result = []
     for finding in findings:
-        absolute = finding.exceeds and finding.p_value is None and not finding.own_null
+        absolute = finding.exceeds and finding.p_value is None and not finding.own_null and finding.control is None
         if not absolute or (tested and finding.sees != ALL):
             result.append(finding)
             continue

@@ -8,6 +8,7 @@ from banscan.scanner.findings import ALL, DECIDES, FRAGILE, KINDS, NOT_SCANNED, 
 from banscan.scanner.levels import Levels
 
 TAKE_IT_OUT = "`banscan repair` takes most backdoors out of a file; a scan that finds nothing afterwards is no proof either"
+NO_PROOF = "It is no proof: source-specific backdoors were not looked for, and docs/limits.md says what else a scan does not see."
 # the more serious, the higher; an open question weighs more than nothing found
 GRAVITY = {NOT_SCANNED: 0, "no backdoor found": 1, "inconclusive": 2, FRAGILE: 3, "suspicious": 4, "backdoored": 5}
 STEPS = {
@@ -15,8 +16,8 @@ STEPS = {
     "suspicious": "Do not deploy it yet: scan again with other seeds (--seed 1, --seed 2) and with more clean images, up to 500.",
     FRAGILE: "Whoever can change what the model sees can steer it there, planted or not. Scan 19 or more clean models of this kind with "
     "`banscan calibrate`, then scan again with --calibration, which tells the two apart.",
-    "no backdoor found": "Nothing more can be asked of these images. It is no proof: docs/limits.md says what a scan does not see.",
-    "gaps": "Scan again with what was left out, as the sentence above says. It is no proof: docs/limits.md says what a scan does not see.",
+    "no backdoor found": f"Nothing more can be asked of these images. {NO_PROOF}",
+    "gaps": f"Scan again with what was left out, as the sentence above says. {NO_PROOF}",
     "inconclusive": "This is no verdict: do what the sentence above asks for, then scan again.",
     NOT_SCANNED: "This is no verdict: scan without --dry-run.",
     "doubt": "Do not deploy it before someone says what this part of the graph is for: `banscan inspect --structure` names all of it.",
@@ -66,15 +67,15 @@ def leading(tests: Iterable[Finding]) -> Finding:
 
 
 def first(exceeding: Sequence[Finding]) -> Finding:
-    """The finding that decides: the map that moves most, else the leading test, else the first of the others.
+    """The finding that decides: the leading test, else the map that moves most, else the first of the others.
 
-    An all-to-all trigger moves one class more than another, but one to a single class moves nothing along a map.
+    In no all-to-all backdoor did a class stand out by a test; but noise towards a single target may move images along a map as well.
     """
-    maps = [f for f in exceeding if f.sees == ALL]
-    if maps:
-        return max(maps, key=lambda f: f.value or 0.0)
     tests = [f for f in exceeding if f.p_value is not None]
-    return leading(tests) if tests else exceeding[0]
+    if tests:
+        return leading(tests)
+    maps = [f for f in exceeding if f.sees == ALL]
+    return max(maps, key=lambda f: f.value or 0.0) if maps else exceeding[0]
 
 
 def missing(findings: Sequence[Finding]) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ import math
 
 from banscan.scanner.criteria.base import Context, Criterion, Earlier, NotDone, too_few, without_pixels
 from banscan.scanner.criteria.share import at_least, score, share_of
-from banscan.scanner.findings import DECIDES, ONE, SHARE, Finding
+from banscan.scanner.findings import DECIDES, ONE, SHARE, Control, Finding
 from banscan.scanner.levels import BACKDOORED
 from banscan.scanner.machine.progress import Counter, Progress
 from banscan.scanner.search import transforms
@@ -12,10 +12,11 @@ from banscan.scanner.search.class_map import two_thirds
 from banscan.scanner.search.transforms import FAMILIES, Transformed
 from banscan.scanner.subject import Subject
 
-# share of the images that one change moves to one class, at least; a strong change of colour moves many to a class of that colour
+# share of the images that one change moves to one class, at least
 LIMIT = 0.85
-# by how much its logarithmic odds have to be above those of any other class under any change of the family
-APART = 3.0
+# by how much its logarithmic odds have to be above those of any other class under any change of the family: in clean networks that such a
+# change moves at all it moves images to several classes, each by its own
+APART = 3.5
 
 
 def measure(subject: Subject, earlier: Earlier, progress: Progress) -> tuple[Transformed, ...] | NotDone:
@@ -48,13 +49,15 @@ def strength(found: Transformed) -> float:
 
 
 def find(criterion: Criterion, measured: tuple[Transformed, ...], context: Context) -> Finding:
-    """Counts where nearly all images move, and other classes are far from being reached so; natural colours of classes move some."""
+    """Counts where nearly all images move; as planted where other classes are far from being reached so, else as fragile."""
     limit = share_of(context.levels.score, LIMIT)
     if not measured:
         calm = "no change of colours, stripes, frame, place or sharpness moves many images to one class"
         return criterion.finding(context.levels, value=0.0, limit=limit, sentence=calm)
     best = max(measured, key=lambda found: (strength(found), found.hits / found.images))
-    reached = strength(best)
+    if strength(best) < 1:
+        best = max(measured, key=least_share)
+    reached, alone = score(least_share(best), LIMIT), apart(best) >= APART
     return criterion.finding(
         context.levels,
         classes=(best.target,),
@@ -64,7 +67,14 @@ def find(criterion: Criterion, measured: tuple[Transformed, ...], context: Conte
         score=reached if reached >= 1 else 0.0,
         sentence=f"{best.family} moves {best.hits / best.images:.0%} of the images that it was not made on to class {best.target}, and "
         f"none that was tried moves more than {best.rival:.0%} to another class",
+        control=None if alone or reached < 1 else _natural(best),
     )
+
+
+def _natural(found: Transformed) -> Control:
+    """What keeps a change from counting as planted: others of its family reach other classes."""
+    told = "such changes move images to other classes as well, as in clean networks, so planted or natural cannot be told"
+    return Control(before=found.hits / found.images, sentence=told)
 
 
 TRANSFORM = Criterion(

@@ -16,10 +16,10 @@ from torch.nn import functional as F
 from banscan.scanner.search.pixel_model import PixelModel
 from banscan.scanner.search.spread import evenly
 
-# images that every try is seen by, and on which a find is measured at most
-IMAGES, MEASURED = 48, 256
-# tries around the best one of a family, in so many rounds, each half as wide as the one before
-AROUND, ROUNDS, WIDTH = 16, 3, 0.25
+# images that every try is seen by, that the best are compared on, and on which a find is measured at most
+FIRST, IMAGES, MEASURED = 16, 48, 256
+# classes that the best try of a family is improved for, by tries around it in so many rounds, each half as wide as the one before
+LEADING, AROUND, ROUNDS, WIDTH = 3, 16, 3, 0.25
 # the share of the images from which on it is worth while
 WORTH = 0.4
 # the strongest changes: of colours, their logarithmic gamma, waves, and the edge in 32nds of the image
@@ -90,15 +90,15 @@ def sharpened(images: Tensor, numbers: Tensor) -> Tensor:
 
 
 FAMILIES = (
-    Family("one shift of all colours", lambda channels: channels, 128, shifted),
-    Family("one curve for each colour", lambda channels: channels, 64, curved),
-    Family("one pattern of faint stripes", lambda channels: 3 + channels, 128, striped),
-    Family("one frame of a colour", lambda channels: 1 + channels, 64, framed),
-    Family("one turn and shift of the image", lambda channels: 5, 64, placed),
-    Family("one degree of blur or sharpness", lambda channels: 1, 8, sharpened),
+    Family("one shift of all colours", lambda channels: channels, 256, shifted),
+    Family("one curve for each colour", lambda channels: channels, 256, curved),
+    Family("one pattern of faint stripes", lambda channels: 3 + channels, 512, striped),
+    Family("one frame of a colour", lambda channels: 1 + channels, 256, framed),
+    Family("one turn and shift of the image", lambda channels: 5, 256, placed),
+    Family("one degree of blur or sharpness", lambda channels: 1, 16, sharpened),
 )
 # passes of an image through the network that the search takes at most, but for the measuring
-PASSES = IMAGES * sum(f.tries + AROUND * ROUNDS for f in FAMILIES)
+PASSES = sum(FIRST * f.tries + IMAGES * LEADING * (1 + AROUND * ROUNDS) for f in FAMILIES)
 
 
 @dataclass(frozen=True)
@@ -152,40 +152,43 @@ def search(
     images = pixels if model.axis == 1 else pixels.permute(0, 3, 1, 2)
     order = before.argsort(stable=True)
     sought, held = (order[searching[order] == side] for side in (True, False))
-    few, many = evenly(sought, IMAGES), evenly(held if len(held) else sought, MEASURED)
-    trials = _Trials(model, images[few], before[few], searched)
-    measured = _Trials(model, images[many], before[many], searched)
+    first, few, many = evenly(sought, FIRST), evenly(sought, IMAGES), evenly(held if len(held) else sought, MEASURED)
+    tries, trials, measured = (_Trials(model, images[own], before[own], searched) for own in (first, few, many))
     done, found = 0, []
     for family in FAMILIES:
         dims = family.numbers(images.shape[1])
         draws = torch.from_numpy(qmc.Sobol(dims, seed=seed).random(family.tries)).float() * 2 - 1
-        shares = torch.stack([trials.moved(family, numbers) for numbers in draws])
-        done += family.tries * len(few)
+        best, places = torch.stack([tries.moved(family, numbers) for numbers in draws]).max(0)
+        done += family.tries * len(first)
         progress(done)
-        best, places = shares.max(0)
-        lead = int(best.argmax())
-        numbers = draws[places[lead]]
-        if float(best[lead]) < WORTH:
+        leading = [c for c in best.argsort(descending=True, stable=True)[:LEADING].tolist() if float(best[c]) >= WORTH]
+        improved = []
+        for c in leading:
+            numbers, share = _around(trials, family, draws[places[c]], c, seed)
+            improved.append((share, c, numbers))
+            best[c] = share
+            done += (1 + AROUND * ROUNDS) * len(few)
+            progress(done)
+        if not improved:
             continue
+        _, lead, numbers = max(improved, key=lambda one: one[0])
         rival = float(best[torch.arange(len(best)) != lead].max()) if len(best) > 1 else 0.0
-        numbers = _around(trials, family, numbers, lead, float(best[lead]), seed)
-        done += AROUND * ROUNDS * len(few)
-        progress(done)
         others = int((measured.before != searched[lead]).sum())
         hits = round(float(measured.moved(family, numbers)[lead]) * others)
         found.append(Transformed(family.name, int(searched[lead]), hits, others, rival))
     return tuple(found)
 
 
-def _around(trials: _Trials, family: Family, numbers: Tensor, lead: int, share: float, seed: int) -> Tensor:
-    """The best of the changes near one, for the class at this place."""
+def _around(trials: _Trials, family: Family, numbers: Tensor, lead: int, seed: int) -> tuple[Tensor, float]:
+    """The best of the changes near one, for the class at this place, and the share that it moves."""
     draw = torch.Generator().manual_seed(seed)
+    share = float(trials.moved(family, numbers)[lead])
     for step in range(ROUNDS):
         for _ in range(AROUND):
             if share == 1:
-                return numbers
+                break
             near = (numbers + WIDTH * 0.5**step * torch.randn(len(numbers), generator=draw)).clamp(-1, 1)
             moved = float(trials.moved(family, near)[lead])
             if moved > share:
                 numbers, share = near, moved
-    return numbers
+    return numbers, share

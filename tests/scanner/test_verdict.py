@@ -140,13 +140,19 @@ def test_all_to_all_verdict() -> None:
     assert result.mapping[3] == (3, 4)
     assert "perturbation" in result.reason
     assert judge(neurons(clean()), pixels(pixel_map=(Mapped(FOLLOWED, 0.55), None))).outcome == "no backdoor found"
-    for aside in (None, pixels()):
-        raised = clean()
-        raised[:, 7] = 0.97  # one class may well stand out, too
-        by_noise = judge(neurons(raised, noise_map=followed), aside)
-        assert (by_noise.kind, by_noise.mapping, "noise" in by_noise.reason) == ("all-to-all", result.mapping, True)
+    by_noise = judge(neurons(clean(), noise_map=followed), None)
+    assert (by_noise.kind, by_noise.mapping, "noise" in by_noise.reason) == ("all-to-all", result.mapping, True)
     both = judge(neurons(clean(), noise_map=(Mapped(FOLLOWED, 0.7), None)), pixels(pixel_map=followed))
     assert both.criterion == "pixel map", "of two maps that one that moves more"
+
+
+def test_a_class_that_stands_out_is_the_target_whatever_moves_along_a_map() -> None:
+    """Noise towards one target moves images along a map as well in networks of depthwise layers."""
+    raised = clean()
+    raised[:, 7] = 0.97
+    for aside in (None, pixels()):
+        result = judge(neurons(raised, noise_map=(Mapped(FOLLOWED, 0.64), None)), aside)
+        assert (result.outcome, result.kind, result.target, result.mapping) == ("backdoored", "all-to-one", 7, ())
 
 
 def test_a_small_patch_that_moves_most_images() -> None:
