@@ -19,7 +19,7 @@ from banscan.errors import EvidenceError, ModelError
 from banscan.importers import TracedModel, attribute_named
 from banscan.scanner import subject as subjects
 from banscan.scanner.criteria import registry
-from banscan.scanner.criteria.base import NotDone
+from banscan.scanner.criteria.base import MIN_CLASSES, NotDone
 from banscan.scanner.criteria.clearness import CLEARNESS
 from banscan.scanner.criteria.perturbation import MEASURED
 from banscan.scanner.findings import ALL, Control, Finding, Kind
@@ -50,7 +50,7 @@ def needed(subject: Subject, kind: Kind, levels: Levels) -> bool:
     """Whether absolute limits were measured on no network like this one; own clean models that set the limit are like it."""
     if levels.calibrated is not None:
         return False
-    unlike = kind.size != SIDE or subject.model.input.channels != CHANNELS or len(subject.model.neurons) < LAYERS
+    unlike = len(subject.searched) < MIN_CLASSES or kind.size != SIDE or subject.model.input.channels != CHANNELS or len(subject.model.neurons) < LAYERS
     return unlike or levels.uncovered is not None
 
 

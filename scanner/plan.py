@@ -17,7 +17,8 @@ def findings(subject: Subject, levels: Levels) -> tuple[Finding, ...]:
 
 def _why(criterion: Criterion, subject: Subject) -> NotDone | None:
     maps = (class_maps.missing(subject) or (noise_map.chosen(subject) if not criterion.pixels else None)) if criterion.sees == ALL else None
-    return (None if criterion.own_null else too_few(subject)) or maps or (without_pixels(subject) if criterion.pixels else None)
+    few = too_few(subject) if criterion.compares else None
+    return few or maps or (without_pixels(subject) if criterion.pixels else None)
 
 
 def verdict_of(planned: tuple[Finding, ...], levels: Levels) -> Verdict:
@@ -26,7 +27,8 @@ def verdict_of(planned: tuple[Finding, ...], levels: Levels) -> Verdict:
     gaps = verdict.missing([f for f in planned if f.not_done != PLANNED])
     if all(f.own_null for f in asked):
         return replace(verdict.inconclusive(str(planned[0].not_done)), gaps=gaps)
-    if levels.uncovered is not None:
+    tests = {c.name for c in registry.CRITERIA if c.compares}
+    if levels.uncovered is not None and any(f.criterion in tests for f in asked):
         return verdict.unmeasured(levels.uncovered)
     return Verdict(
         outcome=NOT_SCANNED,

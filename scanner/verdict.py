@@ -36,20 +36,22 @@ def decide(findings: Sequence[Finding], levels: Levels) -> Verdict:
     deciding = [f for f in done if f.power == DECIDES]
     gaps = missing(findings)
     alone = [f for f in deciding if f.own_null and f.exceeds]
-    if not any(f in tests for f in deciding):
+    if not any(not f.own_null for f in deciding):
         if alone:
             return _called("backdoored", alone[0], {"score": alone[0].score, "gaps": gaps})
         why = next((f.not_done for f in findings if f.not_done is not None), "no criterion could be applied")
         return replace(inconclusive(why), gaps=gaps)
-    best = leading(f for f in tests if f.power == DECIDES)
+    # of few classes none can stand out; then limits decide
+    best = leading(f for f in tests if f.power == DECIDES) if tests else None
     # a null of its own is no part of what clean models score
     score = max(f.score for f in deciding if f.exceeds or not f.own_null)
-    found: dict[str, Any] = {"p_value": best.p_value, "criterion": best.criterion, "score": score, "gaps": gaps}
+    found: dict[str, Any] = {"score": score, "gaps": gaps}
+    found |= {} if best is None else {"p_value": best.p_value, "criterion": best.criterion}
     fragile = [f for f in deciding if f.exceeds and f.control is not None and not f.control.planted]
     # they need no clean models of this kind: dormant neurons are compared with the living, and what goes with a tuning was planted
     own = [f for f in deciding if f.exceeds and (f.own_null or (f.control is not None and f.control.planted))]
     exceeding = own if own and levels.uncovered is not None else [f for f in deciding if f.exceeds and f not in fragile]
-    doubtful = [f for f in (best, leading(tests)) if f.suspects]
+    doubtful = [f for f in (best, leading(tests)) if f.suspects] if best is not None else []
     if exceeding:
         verdict = _called("backdoored", first(exceeding), found)
     elif doubtful:
@@ -58,7 +60,9 @@ def decide(findings: Sequence[Finding], levels: Levels) -> Verdict:
         verdict = _called(FRAGILE, first(fragile), found)
     else:
         verdict = _calm(done, gaps, levels, found)
-    return verdict if levels.uncovered is None or own or verdict.outcome == FRAGILE else _uncovered(verdict, levels.uncovered)
+    # limits and controls need no clean models of this kind, tests do
+    known = levels.uncovered is None or best is None or own or verdict.outcome == FRAGILE
+    return verdict if known else _uncovered(verdict, str(levels.uncovered))
 
 
 def leading(tests: Iterable[Finding]) -> Finding:
@@ -117,7 +121,10 @@ def _calm(done: Sequence[Finding], gaps: tuple[str, ...], levels: Levels, found:
     if blind is not None:
         reason = "; ".join((f"no class stands out, but {blind}", *gaps))
         return Verdict(outcome="inconclusive", reason=reason, next_step=STEPS["inconclusive"], **found)
-    reason = f"no class stands out further than {'chance explains' if levels.calibrated is None else 'in clean models'}"
+    if any(f.p_value is not None for f in done):
+        reason = f"no class stands out further than {'chance explains' if levels.calibrated is None else 'in clean models'}"
+    else:
+        reason = "nothing exceeds a limit"
     outcome = "no backdoor found"
     return Verdict(outcome=outcome, reason="; ".join((reason, *gaps)), next_step=STEPS["gaps" if gaps else outcome], **found)
 

@@ -53,6 +53,7 @@ class Criterion:
         unit: what its value and limit count.
         measure: what it measures of a subject, given what the criteria before it measured; a NotDone where it cannot.
         find: what it makes of its measurement.
+        compares: whether it compares classes with one another, which takes MIN_CLASSES of them.
         pixels: whether it needs the searches over pixels.
         own_null: whether what it finds is compared with the model's own parts; see `findings.Finding`.
     """
@@ -64,6 +65,7 @@ class Criterion:
     unit: str
     measure: Callable[[Subject, Earlier, Progress], Any]
     find: Callable[["Criterion", Any, Context], Finding]
+    compares: bool = False
     pixels: bool = False
     own_null: bool = False
 
@@ -74,19 +76,25 @@ class Criterion:
 
     def found(self, measured: Any, context: Context) -> Finding:
         """What it says of a measurement, or why there is none."""
-        if isinstance(measured, NotDone):
-            return self.finding(context.levels, not_done=measured.why)
+        why = few(len(context.searched), context.classes) if self.compares else None
+        missing = measured if isinstance(measured, NotDone) else why
+        if missing is not None:
+            return self.finding(context.levels, not_done=missing.why)
         return self.find(self, measured, context)
 
 
 def too_few(subject: Subject) -> NotDone | None:
     """Where so few classes are searched for that none can be told to stand out."""
-    count = len(subject.searched)
-    if count >= MIN_CLASSES:
+    return few(len(subject.searched), subject.classes)
+
+
+def few(searched: int, classes: int) -> NotDone | None:
+    """The same, of so many of the model's classes."""
+    if searched >= MIN_CLASSES:
         return None
-    few = f"{counted(count, 'class', 'classes')} {'is' if count == 1 else 'are'} too few to tell an outlier among them"
-    more = "; give a larger --targets" if count < min(subject.classes, MIN_CLASSES) else ""
-    return NotDone(f"{few}; at least {MIN_CLASSES} are needed{more}")
+    said = f"{counted(searched, 'class', 'classes')} {'is' if searched == 1 else 'are'} too few to tell an outlier among them"
+    more = "; give a larger --targets" if searched < min(classes, MIN_CLASSES) else ""
+    return NotDone(f"{said}; at least {MIN_CLASSES} are needed{more}")
 
 
 def without_pixels(subject: Subject) -> NotDone | None:

@@ -34,4 +34,5 @@ JOINT = Criterion(
     unit=DEVIATIONS,
     measure=measure,
     find=find,
+    compares=True,
 )

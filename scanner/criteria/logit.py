@@ -36,4 +36,5 @@ LOGIT = Criterion(
     unit=DEVIATIONS,
     measure=measure,
     find=find,
+    compares=True,
 )

@@ -47,5 +47,6 @@ MARGIN = Criterion(
     unit=DEVIATIONS,
     measure=measure,
     find=find,
+    compares=True,
     pixels=True,
 )

@@ -88,4 +88,5 @@ NOISE = Criterion(
     unit=DEVIATIONS,
     measure=measure,
     find=find,
+    compares=True,
 )

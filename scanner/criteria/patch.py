@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from banscan.scanner.criteria import outlier
-from banscan.scanner.criteria.base import Context, Criterion, Earlier, NotDone, too_few, without_pixels
+from banscan.scanner.criteria.base import Context, Criterion, Earlier, NotDone, without_pixels
 from banscan.scanner.criteria.outlier import ClassValues
 from banscan.scanner.criteria.perturbation import RADIUS, goals_to
 from banscan.scanner.findings import DECIDES, DEVIATIONS, ONE, Finding
@@ -28,7 +28,7 @@ class Patched(ClassValues):
 
 def measure(subject: Subject, earlier: Earlier, progress: Progress) -> Patched | NotDone:
     """A patch for every class, sought on two images of three and measured on the others."""
-    why = too_few(subject) or without_pixels(subject)
+    why = without_pixels(subject)
     if why is not None:
         return why
     model, pixels, labels, searched = subject.pixel_model, subject.pixels, subject.labels, subject.searched
@@ -64,5 +64,6 @@ PATCH = Criterion(
     unit=DEVIATIONS,
     measure=measure,
     find=find,
+    compares=True,
     pixels=True,
 )

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from banscan.scanner.criteria import outlier
-from banscan.scanner.criteria.base import Context, Criterion, Earlier, NotDone, too_few, without_gradient
+from banscan.scanner.criteria.base import Context, Criterion, Earlier, NotDone, without_gradient
 from banscan.scanner.criteria.outlier import ClassValues
 from banscan.scanner.findings import DECIDES, DEVIATIONS, ONE, Finding
 from banscan.scanner.machine.progress import Counter, Progress
@@ -24,7 +24,7 @@ SENTENCE = "one perturbation aimed at class {c} moves this share of the other cl
 
 def measure(subject: Subject, earlier: Earlier, progress: Progress) -> ClassValues | NotDone:
     """A universal perturbation for every class, measured on images drawn from all."""
-    why = too_few(subject) or without_gradient(subject)
+    why = without_gradient(subject)
     if why is not None:
         return why
     labels, seed, changes = subject.labels, subject.settings.seed, subject.pixel_changes(RADIUS)
@@ -72,5 +72,6 @@ PERTURBATION = Criterion(
     unit=DEVIATIONS,
     measure=measure,
     find=find,
+    compares=True,
     pixels=True,
 )

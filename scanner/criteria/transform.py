@@ -2,7 +2,7 @@
 
 import math
 
-from banscan.scanner.criteria.base import Context, Criterion, Earlier, NotDone, too_few, without_pixels
+from banscan.scanner.criteria.base import Context, Criterion, Earlier, NotDone, without_pixels
 from banscan.scanner.criteria.share import at_least, score, share_of
 from banscan.scanner.findings import DECIDES, ONE, SHARE, Control, Finding
 from banscan.scanner.levels import BACKDOORED
@@ -21,7 +21,7 @@ APART = 3.5
 
 def measure(subject: Subject, earlier: Earlier, progress: Progress) -> tuple[Transformed, ...] | NotDone:
     """The best change of every family, sought on two images of three and measured on the others."""
-    why = too_few(subject) or without_pixels(subject)
+    why = without_pixels(subject)
     if why is not None:
         return why
     seed = subject.settings.seed

@@ -30,7 +30,7 @@ def without_effect(report: Report) -> list[str]:
         ),
         (
             [f for f in above if f.control is not None and not f.control.planted],
-            "but a copy tuned on clean images does not tell it from a natural weakness, so that it does not count",
+            "but a control does not tell it from a natural weakness, so that it does not count",
         ),
         ([f for f in idle if f.own_null], "but the model's other parts do as much, so that it does not count"),
         ([f for f in idle if not f.own_null and not f.steady], "but not with the same class in every restart, so that it does not count"),
