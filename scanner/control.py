@@ -50,7 +50,8 @@ def needed(subject: Subject, kind: Kind, levels: Levels) -> bool:
     """Whether absolute limits were measured on no network like this one; own clean models that set the limit are like it."""
     if levels.calibrated is not None:
         return False
-    unlike = len(subject.searched) < MIN_CLASSES or kind.size != SIDE or subject.model.input.channels != CHANNELS or len(subject.model.neurons) < LAYERS
+    few = len(subject.searched) < MIN_CLASSES
+    unlike = few or kind.size != SIDE or subject.model.input.channels != CHANNELS or len(subject.model.neurons) < LAYERS
     return unlike or levels.uncovered is not None
 
 

@@ -20,7 +20,10 @@ SENTENCE = "one small patch moves this share of the other classes' images to cla
 
 @dataclass(frozen=True, kw_only=True)
 class Patched(ClassValues):
-    """What the best patch of every class does to `images` images that it was not sought on: how clearly it moves them [T]."""
+    """What the best patch of every class does to images that it was not sought on: how clearly it moves them [T].
+
+    `images` is how many of other classes there are at least for each class.
+    """
 
     success: Tensor
     images: int
@@ -42,7 +45,8 @@ def measure(subject: Subject, earlier: Earlier, progress: Progress) -> Patched |
     patches = patch.changes(model, pixels, found)
     under = margins_under(changes, labels, goals, patches, held)
     moved, success = effect(under, softness)
-    return replace(reached(moved, success, len(held)), found=kept(patches, success, under, held))
+    foreign = int((labels[held][:, None] != searched).sum(0).min())
+    return replace(reached(moved, success, foreign), found=kept(patches, success, under, held))
 
 
 def reached(moved: Tensor, success: Tensor, images: int) -> Patched:

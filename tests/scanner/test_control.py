@@ -48,9 +48,12 @@ def made_of(shares: list[float]) -> patch.Patched:
 
 def subject(**more: Any) -> Subject:
     labels = torch.arange(IMAGES) % CLASSES
-    facts = {"model": SimpleNamespace(source=SimpleNamespace(path="m.onnx"), neurons=[None] * 20, input=SimpleNamespace(channels=3))}
+    facts: dict[str, Any] = {
+        "model": SimpleNamespace(source=SimpleNamespace(path="m.onnx"), neurons=[None] * 20, input=SimpleNamespace(channels=3))
+    }
     settings = SimpleNamespace(seed=0)
-    return cast(Subject, SimpleNamespace(labels=labels, settings=settings, searched=torch.arange(CLASSES), **(facts | more)))
+    facts |= {"labels": labels, "settings": settings, "searched": torch.arange(CLASSES)}
+    return cast(Subject, SimpleNamespace(**(facts | more)))
 
 
 def controls(monkeypatch: pytest.MonkeyPatch, before: list[float], after: list[float], accuracy: tuple[float, float]) -> Control:
@@ -63,6 +66,14 @@ def controls(monkeypatch: pytest.MonkeyPatch, before: list[float], after: list[f
     own = [f.control for f in found if f.control is not None]
     assert len(own) == 1
     return own[0]
+
+
+def test_few_classes_always_have_one() -> None:
+    """Of networks like those that the limits were measured on, and of own clean models."""
+    few = subject(searched=torch.arange(2), model=SimpleNamespace(neurons=[None] * 20, input=SimpleNamespace(channels=3)))
+    assert control.needed(few, Kind(2, 32, attention=False), USUAL)
+    assert not control.needed(subject(), LIKE, USUAL)
+    assert not control.needed(few, Kind(2, 32, attention=False), Levels(calibrated=2.0))
 
 
 def test_what_goes_with_the_tuning_was_planted(monkeypatch: pytest.MonkeyPatch) -> None:

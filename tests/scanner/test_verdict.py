@@ -1,6 +1,7 @@
 """What findings lead to, and what is said of it."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from banscan.scanner.criteria import class_maps, outlier, patch_share
 from banscan.scanner.criteria.base import NotDone
 from banscan.scanner.criteria.patch import reached
 from banscan.scanner.criteria.registry import CRITERIA
-from banscan.scanner.findings import SUSPECTS
+from banscan.scanner.findings import FRAGILE, SUSPECTS, Control
 from banscan.scanner.levels import BACKDOORED, Levels
 from banscan.scanner.search.class_map import Mapped
 from banscan.scanner.verdict import decide
@@ -153,6 +154,23 @@ def test_a_class_that_stands_out_is_the_target_whatever_moves_along_a_map() -> N
     for aside in (None, pixels()):
         result = judge(neurons(raised, noise_map=(Mapped(FOLLOWED, 0.64), None)), aside)
         assert (result.outcome, result.kind, result.target, result.mapping) == ("backdoored", "all-to-one", 7, ())
+
+
+@pytest.mark.parametrize("classes", [2, 3, 4])
+@pytest.mark.parametrize("levels", [Levels(), Levels(uncovered="no clean model of so few classes was measured")])
+def test_of_few_classes_limits_decide(classes: int, levels: Levels) -> None:
+    """No test is asked, and the report says so; what a control calls planted counts, what it does not is fragile."""
+    calm = findings(neurons(clean(classes)), pixels(classes), levels)
+    assert all(f.p_value is None for f in calm)
+    result = decide(calm, levels)
+    assert (result.outcome, result.p_value, result.criterion) == ("no backdoor found", None, None)
+    assert result.reason.startswith("nothing exceeds a limit; not asked: noise, logit, margin, perturbation, patch, joint")
+    moved = torch.full((classes,), 0.1).index_fill(0, torch.tensor(1), 0.99)
+    found = findings(neurons(clean(classes)), pixels(classes, patched=moved, patch_success=moved), levels)
+    for planted, outcome in ((True, "backdoored"), (False, FRAGILE)):
+        control = Control(before=0.99, after=0.1, planted=planted, sentence="a copy shows what it shows")
+        result = decide([replace(f, control=control) if f.criterion == "patch share" else f for f in found], levels)
+        assert (result.outcome, result.target, result.criterion) == (outcome, 1, "patch share")
 
 
 def test_a_small_patch_that_moves_most_images() -> None:
