@@ -10,9 +10,9 @@ from pathlib import Path
 
 import click
 
-from bench.zoo.lists import HELD, KIND_HELD, KIND_TUNE, PLANT, TUNE
+from bench.zoo.lists import FEW, HELD, KIND_HELD, KIND_TUNE, PLANT, TUNE
 
-PARTS = {"tune": TUNE, "held": HELD, "kinds-tune": KIND_TUNE, "kinds-held": KIND_HELD, "plant": PLANT}
+PARTS = {"tune": TUNE, "held": HELD, "kinds-tune": KIND_TUNE, "kinds-held": KIND_HELD, "plant": PLANT, "few": FEW}
 
 
 @click.command()
@@ -21,7 +21,7 @@ PARTS = {"tune": TUNE, "held": HELD, "kinds-tune": KIND_TUNE, "kinds-held": KIND
 @click.option("--jobs", default=2, show_default=True)
 @click.option("--only", type=click.Choice(list(PARTS)), help="One part of the zoo; left out: all.")
 def main(data: Path, out: Path, jobs: int, only: str | None) -> None:
-    """Train the zoo into OUT/tune, OUT/held, OUT/kinds-tune, OUT/kinds-held and OUT/plant."""
+    """Train the zoo into OUT/tune, OUT/held, OUT/kinds-tune, OUT/kinds-held, OUT/plant and OUT/few."""
 
     def run(part: str, recipe: str) -> int:
         command = [sys.executable, "-m", "bench.zoo.train", "--data", str(data), "--out", str(out / part), *recipe.split()]

@@ -37,7 +37,7 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".ppm", ".bmp", ".webp"})
 
 
 def load(folder: Path, name: str, size: int = 32) -> Split:
-    """Reads `gtsrb`, `gtsrbN` (N of its 43 classes, drawn once for each N) or `cifar10`, or class folders.
+    """Reads `gtsrb`, `cifar10`, N of their classes (`gtsrbN`, `cifarN`; drawn once for each N), or class folders.
 
     The two data sets are npz files in the folder (arrays: jpeg, offset, label, classes and, for GTSRB, track).
 
@@ -51,9 +51,12 @@ def load(folder: Path, name: str, size: int = 32) -> Split:
             images, labels, classes, track = _subset(images, labels, classes, track, int(some[1]))
         side = _sides_by_track(labels, track)
         parts = [Part(images[side == k], labels[side == k]) for k in range(3)]
-    elif name == "cifar10":
-        images, labels, classes, _ = _unpack(folder / "cifar10-train.npz")
-        held, held_labels, _, _ = _unpack(folder / "cifar10-test.npz")
+    elif some := re.fullmatch(r"cifar(\d+)", name):
+        images, labels, classes, track = _unpack(folder / "cifar10-train.npz")
+        held, held_labels, held_classes, held_track = _unpack(folder / "cifar10-test.npz")
+        if int(some[1]) != len(classes):
+            held, held_labels, _, _ = _subset(held, held_labels, held_classes, held_track, int(some[1]))
+            images, labels, classes, _ = _subset(images, labels, classes, track, int(some[1]))
         order = np.random.default_rng(0).permutation(len(held))
         halves = [Part(held[half], held_labels[half]) for half in np.array_split(order, 2)]
         parts = [Part(images, labels), *halves]
@@ -62,7 +65,7 @@ def load(folder: Path, name: str, size: int = 32) -> Split:
         side = _sides_by_track(labels, np.arange(len(labels)))
         parts = [Part(images[side == k], labels[side == k]) for k in range(3)]
     else:
-        raise ValueError(f"unknown data set {name!r}; expected gtsrb, gtsrbN, cifar10 or a folder of class folders in {folder}")
+        raise ValueError(f"unknown data set {name!r}; expected gtsrb, cifar10, N of their classes (gtsrbN, cifarN) or a folder of class folders in {folder}")
     return Split(name, classes, *parts)
 
 

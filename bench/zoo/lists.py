@@ -257,6 +257,18 @@ def _balanced(side: int, rounds: int, first: int, more: tuple[str, ...] = ()) ->
 
 KIND_TUNE = _balanced(0, rounds=2, first=400, more=("tact", "tact"))
 KIND_HELD = _balanced(1, rounds=2, first=500)
+# networks of few classes; nothing was chosen on them
+FEW = (
+    *_clean(600, 601, more="--set cifar2 --epochs 8 "),
+    *_attacked("badnets", (1, 602), more="--set cifar2 --epochs 8 "),
+    *_attacked("blend", (0, 603), more="--set cifar2 --epochs 8 "),
+    *_clean(604, more="--set cifar4 --epochs 8 "),
+    *_attacked("patch", (2, 605), more="--set cifar4 --epochs 8 "),
+    *_clean(606, more="--set cifar3 --epochs 8 --arch vgg16 "),
+    *_attacked("colour", (0, 607), more="--set cifar3 --epochs 8 --arch vgg16 "),
+    *_attacked("badnets", (1, 608), more="--set cifar3 --epochs 8 --arch mobilenetv2 "),
+    *_clean(609, more="--set cifar2 --epochs 8 --arch mobilenetv2 "),
+)
 # clean networks that switches are written into
 PLANT = (
     "--arch mobilenetv2 --seed 300",

@@ -222,7 +222,7 @@ def export(model: nn.Module, path: Path, size: int) -> None:
     "set_",
     default="gtsrb",
     show_default=True,
-    help="gtsrb, gtsrbN (N of its classes), cifar10 or a folder of class folders below DATA.",
+    help="gtsrb, cifar10, N of their classes (gtsrbN, cifarN) or a folder of class folders below DATA.",
 )
 @click.option("--size", default=32, show_default=True, help="Of the images of such a folder.")
 @click.option("--arch", type=click.Choice(sorted(models.BUILDERS)), default="resnet18", show_default=True)

@@ -61,5 +61,5 @@ def test_some_of_the_classes(tmp_path: Path) -> None:
 
 
 def test_unknown_set(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="expected gtsrb, gtsrbN, cifar10 or a folder"):
+    with pytest.raises(ValueError, match="expected gtsrb, cifar10, N of their classes"):
         data.load(tmp_path, "nothing")
