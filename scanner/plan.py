@@ -24,7 +24,7 @@ def _why(criterion: Criterion, subject: Subject) -> NotDone | None:
 def verdict_of(planned: tuple[Finding, ...], levels: Levels) -> Verdict:
     """What can be said before the search: that a scan could go on, or why it would come to no verdict."""
     asked = [f for f in planned if f.not_done == PLANNED]
-    gaps = verdict.missing([f for f in planned if f.not_done != PLANNED])
+    gaps = verdict.missing([replace(f, not_done=None) if f in asked else f for f in planned])
     if all(f.own_null for f in asked):
         return replace(verdict.inconclusive(str(planned[0].not_done)), gaps=gaps)
     tests = {c.name for c in registry.CRITERIA if c.compares}

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 import banscan as package
+from banscan.scanner.findings import PLANNED
 from banscan.scanner.report import formats
 from banscan.scanner.report.json import read, render, to_dict
 from tests.scanner.cli.test_main import ROOT, banscan, inconclusive
@@ -65,8 +66,10 @@ def test_dry_run_ends_like_the_scan(model_file: Path, image_dir: Path, tmp_path:
 
 def test_dry_run_from_python(model_file: Path, image_dir: Path) -> None:
     report = package.dry_run(model_file, image_dir, settings=package.Settings(targets=4), options=package.Options(max_images=100, size=99))
-    assert report.verdict.outcome == "inconclusive"
-    assert "4 classes are too few" in report.verdict.reason
+    assert report.verdict.outcome == "not scanned"
+    assert "not asked: noise, logit, margin, perturbation, patch, joint" in report.verdict.gaps[0]
+    assert "4 classes are too few" in report.verdict.gaps[0]
+    assert {f.criterion for f in report.findings if f.not_done == PLANNED} == {"patch share", "clearness", "transform", "dormant"}
     assert report.images.left_out == ("--size 99 not used, the model takes 16×16 only",)
 
 
