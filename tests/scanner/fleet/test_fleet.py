@@ -260,6 +260,7 @@ def test_a_table_of_models(place: Path) -> None:
     for text, match in (
         ("modle,images\n", r"unknown column 'modle', did you mean model\?"),
         ("images\nimgs\n", "no column model"),
+        ("model,images, model\nm/m000.onnx,imgs,m/m001.onnx\n", "t.csv: column model is there 2 times; expected CSV with a heading of"),
         ("model\n", "no model in it"),
         ("model,images\nm/none.onnx,imgs\n", "line 2: .*none.onnx: no such file"),
         ("model,images\nm/m000.onnx,none\n", "line 2: .*none: no such folder"),
