@@ -35,18 +35,24 @@ class Found:
     values: Mapping[str, Any] | None = None
 
 
-def find(environment: Mapping[str, str]) -> Found:
-    """The settings file that holds here.
-
-    Raises:
-        UsageError: it cannot be read, or is no TOML.
-    """
+def place(environment: Mapping[str, str]) -> Path | None:
+    """The file whose settings hold here, whatever is in it; None where there is none."""
     named = environment.get(VARIABLE)
     if named is not None:
-        return Found() if not named else _read(Path(named))
+        return Path(named) if named else None
     if OWN.exists():
-        return _read(OWN)
-    return _read(PROJECT) if PROJECT.is_file() else Found()
+        return OWN
+    return PROJECT if PROJECT.is_file() else None
+
+
+def find(environment: Mapping[str, str]) -> Found:
+    """The settings that hold here.
+
+    Raises:
+        UsageError: their file cannot be read, or is no TOML.
+    """
+    path = place(environment)
+    return Found() if path is None else _read(path)
 
 
 def _read(path: Path) -> Found:

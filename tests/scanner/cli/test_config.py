@@ -108,6 +108,20 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     assert (done.returncode, "inspct: no command with settings; expected one of " in done.stderr) == (4, True)
 
 
+@pytest.mark.parametrize("command", [("m.onnx", "--clean-dir", "imgs"), ("calibrate", "--clean-models", "imgs", "--clean-dir", "imgs")])
+def test_the_settings_are_not_overwritten(command: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "imgs").mkdir()
+    (tmp_path / "m.onnx").touch()
+    for name, environment in (("own.json", {"BANSCAN_CONFIG": "own.json"}), ("banscan.toml", {})):
+        (tmp_path / name).write_text("seed = 1\n")
+        (tmp_path / "out.json").unlink(missing_ok=True)
+        (tmp_path / "out.json").symlink_to(name)
+        done = banscan(tmp_path, *command, "-o", "out.json", **environment)
+        assert (done.returncode, done.stdout) == (4, "")
+        assert done.stderr == f"Error: out.json: would be overwritten, but it is read as {name}; give the output another name\n"
+        assert (tmp_path / name).read_text() == "seed = 1\n"
+
+
 @pytest.mark.slow
 def test_the_command_line_wins(model_file: Path, image_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "banscan.toml").write_text(
