@@ -160,6 +160,22 @@ def test_the_doctor(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_commands_that_can_do_without_broken_settings(tmp_path: Path) -> None:
+    report = ROOT / "tests" / "golden" / "backdoored.json"
+    (tmp_path / "banscan.toml").write_text("sede = 1\n")
+    done = banscan(tmp_path, "render", report, "-q")
+    assert done.stderr == "banscan.toml: unknown setting 'sede'; did you mean seed?; render goes on without it\n"
+    assert (done.returncode, "Backdoored" in done.stdout) == (1, True)
+    ill = banscan(tmp_path, "doctor", "--json")
+    found = json.loads(ill.stdout)
+    assert (ill.returncode, ill.stderr, found["works"]) == (2, "", False)
+    assert [check["found"] for check in found["checks"] if check["wrong"]] == ["banscan.toml: unknown setting 'sede'; did you mean seed?"]
+    (tmp_path / "banscan.toml").write_text("exit-zero = true\n")
+    assert banscan(tmp_path, "render", report, "-q").returncode == 0
+    assert banscan(tmp_path, "doctor").returncode == 0
+
+
+@pytest.mark.slow
 def test_the_doctor_says_what_is_wrong(tmp_path: Path) -> None:
     """A package that is missing, and one that cannot be loaded, cost no other check."""
     code = "import sys\nsys.modules['onnx'] = None\nfrom importlib import metadata\nknown = metadata.version\n"
