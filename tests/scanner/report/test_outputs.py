@@ -16,7 +16,7 @@ from banscan.errors import UsageError
 from banscan.importers.structure.finding import Logic, Structure
 from banscan.scanner import baseline
 from banscan.scanner.criteria.registry import CRITERIA
-from banscan.scanner.findings import Failure, Report
+from banscan.scanner.findings import PLANNED, Failure, Report
 from banscan.scanner.logic import weighed
 from banscan.scanner.report import formats
 from banscan.scanner.report.json import read, read_file, to_dict
@@ -143,6 +143,30 @@ def test_junit_counts_findings_as_failures(report: Report, clean: Report) -> Non
     assert calm.get("tests") == str(1 + len(CRITERIA))
     open_ = ElementTree.fromstring(written(replace(report, verdict=inconclusive("too few images")), "junit"))
     assert open_.get("errors") == "1"
+
+
+def test_a_dry_run_is_skipped(clean: Report) -> None:
+    """Nothing was looked for, so nothing passes."""
+    findings = tuple(replace(f, not_done=PLANNED, value=None, p_value=None) for f in clean.findings)
+    verdict = replace(clean.verdict, outcome="not scanned", reason="nothing was searched for (--dry-run)")
+    root = ElementTree.fromstring(written(replace(clean, verdict=verdict, findings=findings), "junit"))
+    assert root.get("skipped") == root.get("tests") == str(1 + len(CRITERIA))
+    told = root.find(".//testcase[@name='verdict']/skipped")
+    assert told is not None
+    assert told.get("message", "").startswith("Not scanned. Nothing was searched for (--dry-run).")
+
+
+def test_margin_says_nothing_of_other_tests(report: Report) -> None:
+    """Others found the class, too."""
+    assert sum(f.exceeds for f in report.findings) > 1
+    failure = ElementTree.fromstring(written(report, "junit")).find(".//testcase[@name='margin']/failure")
+    assert failure is not None
+    assert re.fullmatch(r"Images can be made .* class 33 by a margin of 85\.8, against 16\.8 for the median class\.", failure.text or "")
+
+
+def test_what_only_suspects_says_so(report: Report) -> None:
+    rows = [line for line in written(report, "markdown").splitlines() if "(suspicious at most)" in line]
+    assert [row.split(" | ")[0] for row in rows] == ["| margin"]
 
 
 @pytest.mark.parametrize("name", sorted(HOSTILE))
