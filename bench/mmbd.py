@@ -54,7 +54,10 @@ def page(parts: Mapping[str, list[Row]]) -> list[str]:
             groups[arch(answer[0]), attack(answer[0])].append(answer)
     for (name, kind), own in sorted(groups.items()):
         if kind == "clean":
-            cells = [f"{sum(p < LEVEL for *_, p in own)} of {len(own)} called backdoored", str(sum(outcome(a[0]) == "backdoored" for a in own))]
+            cells = [
+                f"{sum(p < LEVEL for *_, p in own)} of {len(own)} called backdoored",
+                str(sum(outcome(a[0]) == "backdoored" for a in own)),
+            ]
         else:
             cells = [f"{sum(map(_hit, own))} of {len(own)}", str(sum(found(a[0]) for a in own))]
         lines.append(f"| {name} | {kind} | {' | '.join(cells)} |")
