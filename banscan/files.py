@@ -62,7 +62,7 @@ def check(path: Path) -> None:
 
 def check_file(path: Path, expected: str) -> None:
     """Raises UsageError for what is no file that can be read, with what was `expected` in its place."""
-    if not path.exists():
+    if not os.path.exists(path):  # also of a name that no system takes: too long, or with a NUL character
         raise UsageError(f"{path}: no such file; {expected}")
     if not path.is_file():
         raise UsageError(f"{path}: is {'a folder' if path.is_dir() else 'no file'}; {expected}")
@@ -81,7 +81,7 @@ def check_model(path: Path) -> None:
 def check_folder(path: Path, expected: str) -> None:
     """Raises UsageError for what is no folder that can be listed, with what was `expected` in its place."""
     if not path.is_dir():
-        raise UsageError(f"{path}: {'is a file' if path.exists() else 'no such folder'}; {expected}")
+        raise UsageError(f"{path}: {'is a file' if os.path.exists(path) else 'no such folder'}; {expected}")
     try:
         os.scandir(path).close()
     except OSError as error:

@@ -38,11 +38,12 @@ def examine() -> tuple[Check, ...]:
     """All checks; one that fails itself says so and costs no other."""
     made: list[Check] = []
     for look in (_versions, _packages, _processor, _memory, _devices, _temporary, _cache, _reading):
-        made += _looked(look)
+        made += looked(look)
     return tuple(made)
 
 
-def _looked(look: Callable[[], Iterator[Check]]) -> Iterator[Check]:
+def looked(look: Callable[[], Iterator[Check]]) -> Iterator[Check]:
+    """One check; where it fails itself, that."""
     try:
         yield from look()
     except Exception as error:

@@ -55,7 +55,8 @@ class Finding:
         power: "decides" where it may call a model backdoored by itself, "suspects" where alone it makes it suspicious at most.
         classes: those in front: the one, or the several that stand out together.
         mapping: source class → attacked class, of a criterion that looks for a map of classes.
-        value, limit: what was measured, and from where on it counts, both in `unit`, which is "standard deviations" or "share".
+        value, limit: what was measured, and from where on it counts, both in `unit`, which is "standard deviations" or "share". The limit
+            is that of a backdoor; a test may suspect below it.
         restarts: the value in every restart, where there are several; `steady`, whether the same classes are in front in all of them.
         p_value: probability of such a value when the classes differ only by chance; None for criteria with an absolute limit.
         score: 1 at the limit without a calibration, growing with the evidence.

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from banscan.scanner.findings import ALL, DECIDES, FRAGILE, KINDS, NOT_SCANNED, Finding, Verdict
+from banscan.scanner.findings import ALL, DECIDES, FRAGILE, KINDS, NOT_SCANNED, SUSPECTS, Finding, Verdict
 from banscan.scanner.levels import Levels
 
 TAKE_IT_OUT = "`banscan repair` takes most backdoors out of a file; a scan that finds nothing afterwards is no proof either"
@@ -56,6 +56,8 @@ def decide(findings: Sequence[Finding], levels: Levels) -> Verdict:
         verdict = _called("backdoored", first(exceeding), found)
     elif doubtful:
         verdict = _called("suspicious", doubtful[0], found | {"p_value": doubtful[0].p_value})
+        if doubtful[0].power == SUSPECTS:  # the best of those that decide would come first
+            verdict = replace(verdict, reason=f"{verdict.reason}; no other test stands by it")
     elif fragile:
         verdict = _called(FRAGILE, first(fragile), found)
     else:

@@ -4,12 +4,13 @@ torch takes seconds to load, so everything that needs it is imported where it is
 """
 
 import os
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
@@ -24,7 +25,7 @@ from banscan.scanner.cli.console import bars, check_output, destination, work
 from banscan.scanner.cli.options import F, built, options_of, unlike
 from banscan.scanner.cli.streams import say
 from banscan.scanner.cli.usage import example
-from banscan.scanner.findings import Report
+from banscan.scanner.findings import NOT_SCANNED, Report
 from banscan.scanner.fleet import models as several
 from banscan.scanner.inputs import given
 from banscan.scanner.repair.settings import RepairSettings
@@ -34,9 +35,14 @@ from banscan.scanner.settings import DEPLOYMENTS, Options, Settings
 from banscan.text import counted
 from banscan.version import __version__
 
+if TYPE_CHECKING:
+    from banscan.scanner.doctor import Check
+
 FILE = click.Path(path_type=Path)
 # what `inspect` asks of how a file and images are read
 READING = ("labels", "classes", "max_images", "logits", "size", "preprocess", "mean", "std", "scale", "bgr")
+# commands that go on without a settings file that is broken
+WITHOUT = ("doctor", "render")
 # what may stand before the command
 OWN = ("-h", "--help", "--version", "--debug")
 
@@ -56,9 +62,14 @@ class Commands(click.Group):
 
 def _check_spelling(word: str, known: list[str]) -> None:
     """Raises UsageError for a word that is no file and nearly a command."""
-    near = get_close_matches(word, known, 1) if word.isalpha() else []
-    if near and not os.path.lexists(word):
+    near = get_close_matches(word, known, 1) if _no_path(word) else []
+    if near:
         raise UsageError(f"{word}: no such command or file; did you mean banscan {near[0]}?")
+
+
+def _no_path(word: str) -> bool:
+    """Whether it looks like a command, and is no file."""
+    return re.fullmatch(r"\w[\w-]*", word) is not None and not os.path.lexists(word)
 
 
 debug = click.option("--debug", is_flag=True, expose_value=False, help="Tell where an error comes from, and what libraries say.")
@@ -155,11 +166,15 @@ def scan(
     """
     if table is None:
         _require("models", models)
+        if clean_dir is None and _no_path(str(models[0])):
+            raise UsageError(f"{models[0]}: no such command or file; expected a model, or one of {', '.join(commands.commands)}")
         _require("clean_dir", clean_dir)
     with work():
         request = Request(
             settings=built(Settings, values), options=built(Options, values), calibration=calibration, deployed=deployed, dry_run=dry_run
         )
+        if dry_run:
+            outputs_.check_found(format_, outputs)
         accepted = frozenset() if baseline is None else known.load(baseline)
         if several.several(models) or table is not None or shard is not None or _called_with("jobs") or _called_with("results"):
             told = many.Told(format_=format_, outputs=outputs, accepted=accepted, fail_on=fail_on, exit_zero=exit_zero, quiet=quiet)
@@ -370,6 +385,8 @@ def render(
     from banscan.scanner.report.json import read_file
 
     stored = read_file(report)
+    if stored.verdict.outcome == NOT_SCANNED:
+        outputs_.check_found(format_, outputs)
     stored = stored if baseline is None else known.applied(stored, accepted)
     code = _told(stored, format_, outputs, fail_on, quiet=quiet, verbose=verbose)
     sys.exit(0 if exit_zero else code)
@@ -388,10 +405,24 @@ def doctor(as_json: bool) -> None:
         from banscan.scanner import doctor as looking
         from banscan.scanner.report import checked
 
-        found = looking.examine()
+        found = (*looking.examine(), *looking.looked(_settings))
         with destination(None) as stream:
             checked.write(found, stream, as_json=as_json)
     sys.exit(BanscanError.exit_code if any(check.wrong for check in found) else 0)
+
+
+def _settings() -> "Iterator[Check]":
+    """Whether the settings file can be read."""
+    from banscan.scanner.doctor import Check
+
+    path = settings_file.place(os.environ)
+    try:
+        settings_file.defaults(commands, settings_file.find(os.environ))
+    except UsageError as error:
+        advice = f"mend {path}, or scan without it: {settings_file.VARIABLE}= banscan …"
+        yield Check("settings", str(error), wrong=True, advice=advice)
+    else:
+        yield Check("settings", "no file of them here" if path is None else str(path))
 
 
 @commands.command()
@@ -414,6 +445,18 @@ def config(command: str) -> None:
         stream.writelines(f"{line}\n" for line in settings_file.lines(own, found))
 
 
+def _defaults(command: str) -> dict[str, dict[str, Any]]:
+    """What the settings file says; commands that can do without a broken one go on without, and say so."""
+    try:
+        return settings_file.defaults(commands, settings_file.find(os.environ))
+    except UsageError as error:
+        if command not in WITHOUT:
+            raise
+        if command != "doctor":  # which has a line for it
+            say(f"{error}; {command} goes on without it")
+        return {}
+
+
 def run(arguments: list[str]) -> int:
     """Runs one command and returns its exit code.
 
@@ -421,7 +464,7 @@ def run(arguments: list[str]) -> int:
     """
     try:
         helped = {"-h", "--help", "--version"}.intersection(arguments)
-        values = {} if helped else settings_file.defaults(commands, settings_file.find(os.environ))
+        values = {} if helped else _defaults(next((word for word in arguments if word not in OWN), ""))
         with commands.make_context("banscan", list(arguments), default_map=values) as context:
             commands.invoke(context)
     except click.exceptions.Exit as ended:

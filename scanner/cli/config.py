@@ -1,7 +1,8 @@
 """The settings file: `banscan.toml`, or `[tool.banscan]` in `pyproject.toml`, in the folder where banscan is called.
 
-Its names are those of the options. What stands at the top is for every command that has such an option; `output` and `format`, which mean
-something else elsewhere, for `scan` alone; a table `[repair]` or `[calibrate]` is for that command. The command line wins.
+Its names are those of the options; of a switch both: `pixels = false` and `no-pixels = true` are one setting. What stands at the top is for
+every command that has such an option; `output` and `format`, which mean something else elsewhere, for `scan` alone; a table `[repair]` or
+`[calibrate]` is for that command. The command line wins.
 """
 
 import os
@@ -23,6 +24,8 @@ OWN, PROJECT = Path("banscan.toml"), Path("pyproject.toml")
 VARIABLE = "BANSCAN_CONFIG"
 EXPECTED = "expected a settings file in TOML"
 SCAN_ONLY = frozenset({"output", "format"})
+# whole numbers beyond this are none that an option has
+LARGEST = 10**20 - 1
 # of every command, and none of a file's business
 LEFT_OUT = frozenset({"help", "debug"})
 
@@ -35,18 +38,24 @@ class Found:
     values: Mapping[str, Any] | None = None
 
 
-def find(environment: Mapping[str, str]) -> Found:
-    """The settings file that holds here.
-
-    Raises:
-        UsageError: it cannot be read, or is no TOML.
-    """
+def place(environment: Mapping[str, str]) -> Path | None:
+    """The file whose settings hold here, whatever is in it; None where there is none."""
     named = environment.get(VARIABLE)
     if named is not None:
-        return Found() if not named else _read(Path(named))
+        return Path(named) if named else None
     if OWN.exists():
-        return _read(OWN)
-    return _read(PROJECT) if PROJECT.is_file() else Found()
+        return OWN
+    return PROJECT if PROJECT.is_file() else None
+
+
+def find(environment: Mapping[str, str]) -> Found:
+    """The settings that hold here.
+
+    Raises:
+        UsageError: their file cannot be read, or is no TOML.
+    """
+    path = place(environment)
+    return Found() if path is None else _read(path)
 
 
 def _read(path: Path) -> Found:
@@ -56,7 +65,7 @@ def _read(path: Path) -> Found:
     except (OSError, ValueError, RecursionError) as error:
         if path == PROJECT and b"tool.banscan" not in path.read_bytes():
             return Found()  # a fault of somebody else's
-        raise UsageError(f"{path}: no TOML ({error}); {EXPECTED}") from error
+        raise UsageError(f"{path}: no TOML ({_fault(error)}); {EXPECTED}") from error
     if path.name != PROJECT.name:
         return Found(path, document)
     tool = document.get("tool")
@@ -66,6 +75,13 @@ def _read(path: Path) -> Found:
     if not isinstance(own, dict):
         raise UsageError(f"{path}: tool.banscan is no table; expected [tool.banscan]")
     return Found(path, own)
+
+
+def _fault(error: Exception) -> str:
+    """What is wrong with a file, where Python's own words are about Python."""
+    if isinstance(error, RecursionError):
+        return "nested too deep"
+    return str(error) if isinstance(error, tomllib.TOMLDecodeError | UnicodeError | OSError) else "a number with too many digits"
 
 
 def options(command: click.Command) -> dict[str, click.Option]:
@@ -84,8 +100,8 @@ def defaults(group: click.Group, found: Found) -> dict[str, dict[str, Any]]:
     if found.path is None or found.values is None:
         return made
     commands = {name: options(command) for name, command in group.commands.items()}
-    top = {name: value for name, value in found.values.items() if not isinstance(value, dict)}
-    tables = {name: value for name, value in found.values.items() if isinstance(value, dict)}
+    top = _on(found.path, {name: value for name, value in found.values.items() if not isinstance(value, dict)}, commands)
+    tables = {name: _on(found.path, value, commands) for name, value in found.values.items() if isinstance(value, dict)}
     _known(found.path, top, {name for own in commands.values() for name in own} | commands.keys())
     _known(found.path, tables, commands.keys(), what="table")
     for command, own in commands.items():
@@ -113,6 +129,20 @@ def _name(option: click.Option) -> str:
     return max(option.opts, key=len).lstrip("-")
 
 
+def _on(path: Path, given: Mapping[str, Any], commands: Mapping[str, Mapping[str, click.Option]]) -> dict[str, Any]:
+    """Settings in which a switch that was given by the name that turns it off has the name that turns it on."""
+    names = {off.lstrip("-"): name for own in commands.values() for name, option in own.items() for off in option.secondary_opts}
+    made: dict[str, Any] = {}
+    for name, value in given.items():
+        own = names.get(name, name)
+        if own in made:
+            raise UsageError(f"{path}: {own} and no-{own} are one setting; give one of them")
+        if own != name and not isinstance(value, bool):
+            raise UsageError(f"{path}: {name}: expected true or false")
+        made[own] = value if own == name else not value
+    return made
+
+
 def _known(path: Path, given: Mapping[str, Any], known: Any, *, what: str = "setting", of: str = "") -> None:
     for name in given:
         if name not in known:
@@ -129,6 +159,10 @@ def _value(path: Path, name: str, option: click.Option, value: Any) -> Any:
         raise UsageError(f"{path}: {name}: expected {kind}{', or a list of them' if option.multiple else ''}")
     if option.is_flag:
         return value
+    if any(isinstance(v, int) and abs(v) > LARGEST for v in several):
+        raise UsageError(f"{path}: {name}: expected a number of at most {len(str(LARGEST))} digits")
+    if any(isinstance(v, str) and "\0" in v for v in several):
+        raise UsageError(f"{path}: {name}: holds a NUL character; expected a text without")
     if isinstance(option.type, click.Path):
         several = [str(path.parent / str(v)) for v in several]
     texts = [f"{v:g}" if isinstance(v, float) else str(v) for v in several]

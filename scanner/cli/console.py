@@ -17,6 +17,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from banscan.errors import BanscanError
 from banscan.files import check as check_place
 from banscan.files import whole
+from banscan.scanner.cli import config
 from banscan.scanner.cli.streams import say
 from banscan.scanner.inputs import kept
 from banscan.text import ENCODED
@@ -95,7 +96,8 @@ def destination(output: Path | None) -> Iterator[TextIO]:
 
 
 def check_output(output: Path | None, files: Iterable[Path | None], folders: Iterable[Path], *, beside: bool = False) -> None:
-    """Raises UsageError, before any work, for a file that could not be written or that is one of those that are read (`kept.check`)."""
+    """Raises UsageError, before any work, for a file that could not be written or that is one of those that are read (`kept.check`), that
+    of the settings among them."""
     if output is not None:
         check_place(output)
-    kept.check(output, files, folders, beside=beside)
+    kept.check(output, (*files, config.place(os.environ)), folders, beside=beside)

@@ -1,6 +1,7 @@
 """Many models in one command: a line for each as it comes, a summary, and results that an interrupted run goes on from."""
 
 import os
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +72,8 @@ def run(
     jobs = _jobs(words, clean_dir, request, table)
     read = (*(job.model for job in jobs), *texts, request.calibration, table)
     outputs.check(told.format_, told.outputs, read, {job.images for job in jobs}, several=True)
-    folder = results or RESULTS
+    # of a dry run nothing is kept, least of all in place of what scans found
+    folder = Path(tempfile.mkdtemp()) if request.dry_run else results or RESULTS
     stored.prepare(folder)
     (folder / own.file).unlink(missing_ok=True)
     mine = own.own(jobs)
@@ -84,7 +86,7 @@ def run(
             done.append(_row(job.model, result))
             _say(f"[{len(scanned):>{len(str(len(mine)))}}/{len(mine)}]", scanned[-1], told)
     except BaseException:
-        if len(scanned) < len(mine):
+        if len(scanned) < len(mine) and not request.dry_run:
             say(f"{len(scanned)} of {counted(len(mine), 'model')} are done and kept in {folder}; the same command goes on from there")
         raise
     shard.write(folder, own, [job.model for job in jobs], done)

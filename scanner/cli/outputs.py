@@ -21,6 +21,14 @@ def check(format_: str, outputs: Sequence[Path], files: Iterable[Path | None], f
             raise UsageError(f"{output}: given twice as an output; name it once")
 
 
+def check_found(format_: str, outputs: Sequence[Path]) -> None:
+    """Raises UsageError for a baseline of a dry run, which finds nothing: it would be empty, and look as if nothing had been found."""
+    asked = [(formats.named(format_), f"--format {format_}"), *((formats.of(output), str(output)) for output in outputs)]
+    for format_asked, what in asked:
+        if format_asked.name == "baseline":
+            raise UsageError(f"{what}: a dry run finds nothing that a baseline could accept; scan without --dry-run, or leave it out")
+
+
 def write(report: Report, outputs: Sequence[Path]) -> None:
     """Writes the report of one scan into every file."""
     for output in outputs:

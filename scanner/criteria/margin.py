@@ -12,7 +12,7 @@ from banscan.scanner.search.margin import largest_margins
 from banscan.scanner.subject import Subject
 
 STARTS, STEPS = 4, 30
-SENTENCE = "images can be made that the model takes for class {c} by a margin of {seen}; no other test stands by it"
+SENTENCE = "images can be made that the model takes for class {c} by a margin of {seen}"
 
 
 def measure(subject: Subject, earlier: Earlier, progress: Progress) -> ClassValues | NotDone:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from banscan.scanner.findings import Report
 
 SCHEMA = "banscan-result/1"
+# exit codes of failures
+CODES = (2, 3, 4)
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,10 @@ def found(file: Path, model: Path, digest: str, asked: dict[str, Any] | None = N
         if asked is not None and document["asked"] != json.loads(json.dumps(asked)):
             return None
         if document["report"] is None:
-            failure = Failure(model, digest, str(document["error"]), int(document["exit_code"]))
+            error, code = document["error"], document["exit_code"]
+            if not isinstance(error, str) or type(code) is not int or code not in CODES:
+                return None
+            failure = Failure(model, digest, error, code)
             return None if lasting and failure.code != ModelError.exit_code else Stored(failure, file)
         report = read(json.dumps(document["report"]))
     except (OSError, ValueError, KeyError, TypeError, RecursionError):

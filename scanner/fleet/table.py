@@ -30,6 +30,9 @@ def jobs(path: Path, clean_dir: Path | None, request: Request) -> tuple[Job, ...
             if name not in COLUMNS:
                 near = get_close_matches(name, COLUMNS, 1)
                 raise UsageError(f"{path}: unknown column {name!r}{f', did you mean {near[0]}?' if near else ''}; {EXPECTED}")
+        twice = next((name for name in heading if heading.count(name) > 1), None)
+        if twice is not None:
+            raise UsageError(f"{path}: column {twice} is there {heading.count(twice)} times; {EXPECTED}")
         if "model" not in heading:
             raise UsageError(f"{path}: no column model; {EXPECTED}")
         made = []

@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 import types
 import typing
 from collections.abc import Sequence
@@ -21,6 +22,14 @@ SCHEMA = "banscan/2"
 REPAIR_SCHEMA = "banscan-repair/2"
 EXPECTED = "expected a file that `banscan scan -o FILE.json` wrote"
 MANY_SCHEMA = "banscan-many/1"
+EXPECTED_OF = {
+    dict: "an object",
+    list: "an array",
+    str: "a text",
+    bool: "true or false",
+    int: "a whole number",
+    float: "a finite number",
+}
 
 
 def render(report: Report) -> str:
@@ -66,10 +75,16 @@ def read(text: str) -> Report:
     document = json.loads(text)
     if not isinstance(document, dict) or document.pop("schema", None) != SCHEMA:
         raise ValueError(f"no report of the schema {SCHEMA}")
+    document.pop("evidence", None)
     try:
         report: Report = made(Report, document)
-    except (TypeError, KeyError, UsageError) as error:
+    except (ValueError, TypeError, KeyError, UsageError) as error:
         raise ValueError(f"no report of the schema {SCHEMA} ({error})") from error
+    from banscan.scanner.report.damage import damage
+
+    wrong = damage(report)
+    if wrong is not None:
+        raise ValueError(f"no report of the schema {SCHEMA} ({wrong})")
     return report
 
 
@@ -86,19 +101,49 @@ def read_file(path: Path) -> Report:
         raise UsageError(f"{path}: {error if str(error).startswith('no report') else 'no report'}; {EXPECTED}") from error
 
 
-def made(kind: Any, value: Any) -> Any:
-    """A value of this type from what JSON holds."""
+def made(kind: Any, value: Any, where: str = "") -> Any:
+    """A value of this type from what JSON holds; null where a number has to be stands for one that is not finite.
+
+    Args:
+        where: the value is in the document, for the error.
+
+    Raises:
+        ValueError: it is of another type; TypeError: a field is missing.
+    """
     if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
-        return None if value is None else made(next(k for k in typing.get_args(kind) if k is not type(None)), value)
+        return None if value is None else made(next(k for k in typing.get_args(kind) if k is not type(None)), value, where)
     if is_dataclass(kind):
+        own = _of(dict, value, where)
         hints = typing.get_type_hints(kind, _names())
-        return typing.cast(Any, kind)(**{f.name: made(hints[f.name], value[f.name]) for f in fields(kind) if f.name in value})
-    if typing.get_origin(kind) is tuple:
-        inner = typing.get_args(kind)
+        given = {f.name: made(hints[f.name], own[f.name], _in(where, f.name)) for f in fields(kind) if f.name in own}
+        return typing.cast(Any, kind)(**given)
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin is tuple:
+        several = value if isinstance(value, tuple) else _of(list, value, where)
         if inner[-1] is Ellipsis:
-            return tuple(made(inner[0], v) for v in value)
-        return tuple(made(k, v) for k, v in zip(inner, value, strict=True))
-    return Path(value) if kind is Path else value
+            return tuple(made(inner[0], v, where) for v in several)
+        if len(several) != len(inner):
+            raise ValueError(f"{where}: expected {len(inner)} values")
+        return tuple(made(k, v, where) for k, v in zip(inner, several, strict=True))
+    if origin is dict:
+        return {name: made(inner[1], v, _in(where, name)) for name, v in _of(dict, value, where).items()}
+    if kind is Path:
+        return Path(_of(str, value, where))
+    if kind is float and value is None:
+        return math.nan
+    return _of(kind, value, where) if kind in EXPECTED_OF else value
+
+
+def _of(kind: Any, value: Any, where: str) -> Any:
+    """The value, which has to be of this type."""
+    good = isinstance(value, int | float) and abs(value) <= sys.float_info.max if kind is float else isinstance(value, kind)
+    if not good or (isinstance(value, bool) and kind is not bool):
+        raise ValueError(f"{where or 'the document'}: expected {EXPECTED_OF[kind]}")
+    return value
+
+
+def _in(where: str, name: str) -> str:
+    return f"{where}.{name}" if where else name
 
 
 def _names() -> dict[str, Any]:

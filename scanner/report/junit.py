@@ -5,7 +5,7 @@ from typing import TextIO
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
-from banscan.scanner.findings import Failure, Report
+from banscan.scanner.findings import NOT_SCANNED, Failure, Report
 from banscan.scanner.report.pieces import headline, sentence
 from banscan.scanner.report.results import FOUND, INCONCLUSIVE, Result, results, settled
 from banscan.text import plain
@@ -14,7 +14,8 @@ VERDICT = "verdict"
 
 
 def to_junit(reports: Sequence[Report], failures: Sequence[Failure] = ()) -> Element:
-    """The suites. A finding is a failure, an accepted one and what was not looked for are skipped, no verdict is an error."""
+    """The suites. A finding is a failure, an accepted one and what was not looked for are skipped, so is a dry run;
+    no verdict is an error."""
     root = Element("testsuites", name="banscan")
     for report in reports:
         _suite(root, report)
@@ -40,6 +41,8 @@ def _suite(root: Element, report: Report) -> None:
         _told(case, "failure", words, report.verdict.outcome)
     elif report.verdict.outcome == INCONCLUSIVE:
         _told(case, "error", words, INCONCLUSIVE)
+    elif report.verdict.outcome == NOT_SCANNED:
+        _told(case, "skipped", words)
     found: dict[str, Result] = {}
     for result in results(report):
         found.setdefault(result.rule, result)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from banscan.scanner.findings import Failure, Finding, Report
-from banscan.scanner.report.pieces import anatomy, chance, headline, left_out, number, sentence, source
+from banscan.scanner.report.pieces import anatomy, asked, chance, headline, left_out, number, sentence, source
 from banscan.scanner.report.results import settled
 from banscan.text import NAME, plain
 
@@ -63,7 +63,7 @@ def _row(finding: Finding) -> str:
     value, limit = (None if v is None else number(finding, v) for v in (finding.value, finding.limit))
     p = None if finding.p_value is None else chance(finding.p_value)
     name = f"**{finding.criterion}**" if finding.exceeds else finding.criterion
-    cells = (name, _words(finding.asks), ", ".join(map(str, finding.classes)), value, limit, p)
+    cells = (name, _words(asked(finding)), ", ".join(map(str, finding.classes)), value, limit, p)
     return f"| {' | '.join(cell or '–' for cell in cells)} |"
 
 

@@ -2,7 +2,7 @@
 
 from rich.table import Table
 
-from banscan.scanner.findings import FRAGILE, NOT_SCANNED, PLANNED, SHARE, Finding, ModelFacts, Report
+from banscan.scanner.findings import FRAGILE, NOT_SCANNED, PLANNED, SHARE, SUSPECTS, Finding, ModelFacts, Report
 from banscan.text import NAME, plain
 
 STYLES = {
@@ -58,6 +58,11 @@ def left_out(report: Report) -> list[str]:
         if finding.not_done not in (None, PLANNED):
             names.setdefault(str(finding.not_done), []).append(finding.criterion)
     return [f"Not looked for: {', '.join(own)} ({why})" for why, own in names.items()]
+
+
+def asked(finding: Finding) -> str:
+    """The question of a criterion, and what its answer is worth where that is less than a verdict."""
+    return f"{finding.asks} (suspicious at most)" if finding.power == SUSPECTS else finding.asks
 
 
 def sentence(text: str) -> str:

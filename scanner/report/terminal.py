@@ -8,12 +8,12 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from banscan.scanner.findings import PLANNED, SUSPECTS, Failure, Finding, Report
+from banscan.scanner.findings import PLANNED, Failure, Finding, Report
 from banscan.scanner.report import logic, repaired, summary
 from banscan.scanner.report.console import console
-from banscan.scanner.report.pieces import BAR, STYLES, bar, chance, headline, left_out, named, number, pairs, sentence
+from banscan.scanner.report.pieces import BAR, STYLES, asked, bar, chance, headline, left_out, named, number, pairs, sentence
 from banscan.scanner.report.results import settled
-from banscan.scanner.report.words import aside, facts, odds, seconds, without_effect
+from banscan.scanner.report.words import aside, counting, facts, odds, seconds, without_effect
 from banscan.text import counted, shown
 
 # columns of a terminal below which tables have no room for words
@@ -116,18 +116,17 @@ def _row(finding: Finding, *, narrow: bool) -> tuple[str, ...]:
     spread = f" ({min(finding.restarts):.1f} to {max(finding.restarts):.1f})" if finding.restarts else ""
     p = "–" if finding.p_value is None else chance(finding.p_value)
     classes = ", ".join(map(str, finding.classes)) or "–"
-    alone = "" if finding.power != SUSPECTS else " (suspicious at most)"
     if narrow:
         return finding.criterion, classes, value, limit, p
-    return finding.criterion, f"{finding.asks}{alone}", classes, f"{value}{spread}", limit, p
+    return finding.criterion, asked(finding), classes, f"{value}{spread}", limit, p
 
 
 def _explained(report: Report) -> str:
     """What the columns of the findings say."""
-    over = " (in brackets: over the restarts)" if any(f.restarts for f in report.findings) else ""
+    over = " (in brackets: over restarts)" if any(f.restarts for f in report.findings) else ""
     return (
-        f"Value: how far the class is from the others, in standard deviations{over}, or a share of images; it counts from the limit on. "
-        "p: probability of such a value when classes differ only by chance, paid for the number of classes and tests."
+        f"Value: standard deviations of the class from the others{over}, or a share of images; it counts {counting(report)}. "
+        "p: probability of such a value if classes differ only by chance, paid for the number of classes and tests."
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from banscan.scanner.findings import SUSPECTS, Deployed, Report
+from banscan.scanner.levels import SUSPICIOUS
 from banscan.scanner.report.pieces import anatomy, chance, source
 from banscan.text import counted
 
@@ -17,6 +18,12 @@ def odds(report: Report) -> str | None:
     if not decided or verdict.p_value is None or verdict.outcome not in ("backdoored", "suspicious"):
         return None
     return f"A model whose classes differ only by chance looks like this with probability {chance(verdict.p_value)}."
+
+
+def counting(report: Report) -> str:
+    """From where on values count: tests that only make a model suspicious may be below their limits, which are those of a backdoor."""
+    below = any(f.suspects and f.value is not None and f.limit is not None and f.value < f.limit for f in report.findings)
+    return f"from the limit on{f', below it as suspicious where p is at most {SUSPICIOUS:g}' if below else ''}"
 
 
 def without_effect(report: Report) -> list[str]:

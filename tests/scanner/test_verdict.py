@@ -111,6 +111,7 @@ def test_margin_alone_never_decides() -> None:
     for limit in (None, 1.0):
         result = judge(noise, calm, limit)
         assert result.outcome == ("suspicious" if limit is None else "no backdoor found")
+        assert ("no other test stands by it" in result.reason) == (limit is None)
         assert result.score is not None
         assert result.score < 1
 

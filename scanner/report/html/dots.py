@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import isfinite
 from statistics import fmean, stdev
 
 from banscan.scanner.findings import DEVIATIONS, SHARE, Finding, Report
@@ -90,7 +91,7 @@ def places(report: Report, finding: Finding) -> Iterator[tuple[int, float]]:
     Of a test the values are brought to the scale of its statistic: in standard deviations from the classes that do not stand out, so that
     the class that the statistic is about lies at the finding's value.
     """
-    if len(finding.values) != len(report.searched):
+    if len(finding.values) != len(report.searched) or not all(map(isfinite, finding.values)):
         return
     pairs = list(zip(report.searched, finding.values, strict=True))
     if finding.unit != DEVIATIONS or not finding.classes or finding.value is None:

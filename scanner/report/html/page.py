@@ -130,6 +130,7 @@ def _values(report: Report, command: str) -> dict[str, Any]:
         "matrices": [(moves, matrix(report, moves)) for moves in evidence.moves] if evidence is not None else [],
         "levels": LEVELS,
         "cards": [_card(report, f) for f in report.findings if f.not_done is None],
+        "counting": words.counting(report),
         "without_effect": words.without_effect(report),
         "planned": [f for f in report.findings if f.not_done == PLANNED],
         "left_out": list(_left_out(report)),

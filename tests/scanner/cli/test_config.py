@@ -53,6 +53,13 @@ def test_what_holds_and_where_it_is_from(tmp_path: Path) -> None:
     assert settings(tmp_path, "repair")["seed"] == 3
 
 
+def test_a_switch_by_either_name(tmp_path: Path) -> None:
+    (tmp_path / "banscan.toml").write_text("no-pixels = true\n[repair]\npixels = true\n")
+    assert (settings(tmp_path)["pixels"], settings(tmp_path, "repair")["pixels"]) == (False, True)
+    (tmp_path / "banscan.toml").write_text("[repair]\nno-pixels = true\n")
+    assert (settings(tmp_path)["pixels"], settings(tmp_path, "repair")["pixels"]) == (True, False)
+
+
 def test_tables_of_commands_and_other_places(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text(
         '[project]\nname = "x"\n[tool.banscan]\nseed = 4\n[tool.banscan.repair]\nepochs = 7\nseed = 5\n'
@@ -86,6 +93,13 @@ def test_tables_of_commands_and_other_places(tmp_path: Path) -> None:
         ("seed = 1979-05-27\n", "seed: expected a number or a text"),
         ("steps = 0\n", "--steps 0: expected at least 1"),
         ("seed =\n", "no TOML .*; expected a settings file in TOML"),
+        (f"seed = {'9' * 5000}\n", r"banscan\.toml: no TOML \(a number with too many digits\); expected a settings file in TOML$"),
+        (f"seed = 0x{'9' * 5000}\n", "seed: expected a number of at most 20 digits$"),
+        (f"mean = [1, {'9' * 4000}]\n", "mean: expected a number of at most 20 digits$"),
+        ("seed = 1\0\n", r"banscan\.toml: no TOML .*; expected a settings file in TOML$"),
+        ('clean-dir = "a\\u0000b"\n', "clean-dir: holds a NUL character; expected a text without$"),
+        ("no-pixels = 1\n", "no-pixels: expected true or false$"),
+        ("pixels = true\nno-pixels = true\n", "pixels and no-pixels are one setting; give one of them$"),
     ],
 )
 def test_settings_that_cannot_be(text: str, match: str, tmp_path: Path) -> None:
@@ -100,12 +114,27 @@ def test_what_is_said_of_many_models_is_not_for_one_alone(tmp_path: Path) -> Non
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     refused(tmp_path, "", "none.toml: no such file; expected a settings file", "x.toml", BANSCAN_CONFIG="none.toml")
+    refused(tmp_path, "", "xxx: no such file; expected a settings file", "x.toml", BANSCAN_CONFIG="x" * 1000)
     refused(tmp_path, "[tool]\nbanscan = 1\n", r"pyproject\.toml: tool\.banscan is no table", "pyproject.toml")
     refused(tmp_path, "[tool.banscan]\nseed =\n", r"pyproject\.toml: no TOML", "pyproject.toml")
     # help is there whatever a file holds
     assert banscan(tmp_path, "--help").returncode == 0
     done = banscan(tmp_path, "config", "inspct", BANSCAN_CONFIG="")
     assert (done.returncode, "inspct: no command with settings; expected one of " in done.stderr) == (4, True)
+
+
+@pytest.mark.parametrize("command", [("m.onnx", "--clean-dir", "imgs"), ("calibrate", "--clean-models", "imgs", "--clean-dir", "imgs")])
+def test_the_settings_are_not_overwritten(command: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "imgs").mkdir()
+    (tmp_path / "m.onnx").touch()
+    for name, environment in (("own.json", {"BANSCAN_CONFIG": "own.json"}), ("banscan.toml", {})):
+        (tmp_path / name).write_text("seed = 1\n")
+        (tmp_path / "out.json").unlink(missing_ok=True)
+        (tmp_path / "out.json").symlink_to(name)
+        done = banscan(tmp_path, *command, "-o", "out.json", **environment)
+        assert (done.returncode, done.stdout) == (4, "")
+        assert done.stderr == f"Error: out.json: would be overwritten, but it is read as {name}; give the output another name\n"
+        assert (tmp_path / name).read_text() == "seed = 1\n"
 
 
 @pytest.mark.slow
@@ -128,6 +157,22 @@ def test_the_doctor(tmp_path: Path) -> None:
     assert {"packages", "processor", "memory", "device cpu", "temporary files", "reading"} <= told.keys()
     assert "not triton: " in told["device cpu"]["found"] or "TRITON_INTERPRET" in os.environ
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_commands_that_can_do_without_broken_settings(tmp_path: Path) -> None:
+    report = ROOT / "tests" / "golden" / "backdoored.json"
+    (tmp_path / "banscan.toml").write_text("sede = 1\n")
+    done = banscan(tmp_path, "render", report, "-q")
+    assert done.stderr == "banscan.toml: unknown setting 'sede'; did you mean seed?; render goes on without it\n"
+    assert (done.returncode, "Backdoored" in done.stdout) == (1, True)
+    ill = banscan(tmp_path, "doctor", "--json")
+    found = json.loads(ill.stdout)
+    assert (ill.returncode, ill.stderr, found["works"]) == (2, "", False)
+    assert [check["found"] for check in found["checks"] if check["wrong"]] == ["banscan.toml: unknown setting 'sede'; did you mean seed?"]
+    (tmp_path / "banscan.toml").write_text("exit-zero = true\n")
+    assert banscan(tmp_path, "render", report, "-q").returncode == 0
+    assert banscan(tmp_path, "doctor").returncode == 0
 
 
 @pytest.mark.slow

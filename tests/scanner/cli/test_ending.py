@@ -302,6 +302,14 @@ def test_too_few_open_files() -> None:
     [
         (("repiar", "m.onnx"), r"repiar: no such command or file; did you mean banscan repair\?"),
         (("--debug", "inspct", "m.onnx"), "did you mean banscan inspect"),
+        (("frobnicate",), "frobnicate: no such command or file; expected a model, or one of scan, .*, doctor, config$"),
+        (("in-spect",), r"in-spect: no such command or file; did you mean banscan inspect\?$"),
+        (("frobnicate.onnx",), "Missing option '--clean-dir'; for example: banscan frobnicate.onnx --clean-dir imgs/"),
+        (
+            ("m", "--clean-dir", "c", "--dry-run", "-o", "x.baseline.json"),
+            r"^Error: x\.baseline\.json: a dry run finds nothing that a base",
+        ),
+        (("m", "--clean-dir", "c", "--dry-run", "--format", "baseline"), "^Error: --format baseline: a dry run finds nothing that a base"),
         (("my scan.onnx",), "Missing option '--clean-dir'; for example: banscan 'my scan.onnx' --clean-dir imgs/; see banscan scan --help"),
         (("repair", "m.pt", "--clean-dir", "c"), "for example: banscan repair m.pt --clean-dir c -o fixed.pt; see"),
         (("calibrate", "-o", "a.json"), "banscan calibrate --clean-models models/ --clean-dir imgs/ -o a.json; see"),

@@ -8,7 +8,8 @@ import pytest
 
 from banscan.errors import UsageError
 from banscan.scanner.cli import outputs
-from banscan.scanner.fleet import shard
+from banscan.scanner.findings import Failure
+from banscan.scanner.fleet import shard, stored
 
 ROW = {"model": "a.onnx", "sha256": "0" * 64, "error": None}
 
@@ -31,6 +32,37 @@ def test_what_is_no_shard_is_told(changes: dict[str, Any], tmp_path: Path) -> No
     (tmp_path / "shard-1-of-1.json").write_text(json.dumps(document))
     with pytest.raises(UsageError, match="damaged, or no shard"):
         shard.merge(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"exit_code": 1e999, "error": "e", "report": null}',
+        '{"exit_code": 1, "error": "e", "report": null}',
+        '{"exit_code": true, "error": "e", "report": null}',
+        '{"exit_code": 3, "error": 5, "report": null}',
+        '{"report": {"schema": "banscan/2"}}',
+        '{"report": 1e999}',
+        "[]",
+    ],
+)
+def test_a_damaged_result_is_told(text: str, tmp_path: Path) -> None:
+    """And counts as none, so that the model is scanned again."""
+    known = {"schema": stored.SCHEMA, "sha256": ROW["sha256"], "asked": {}}
+    document = json.loads(text)
+    file = tmp_path / f"{ROW['sha256']}.json"
+    file.write_text(json.dumps(known | document if isinstance(document, dict) else document))
+    shard_ = {"schema": shard.SCHEMA, "shard": 1, "of": 1, "models": 1, "list": "l", "done": [ROW]}
+    (tmp_path / "shard-1-of-1.json").write_text(json.dumps(shard_))
+    with pytest.raises(UsageError, match=rf"{file.name}: the result of a\.onnx is missing or damaged; scan that shard again"):
+        shard.merge(tmp_path)
+    assert stored.found(file, Path("a.onnx"), str(ROW["sha256"]), {}, lasting=True) is None
+
+
+def test_a_failure_that_was_stored_comes_back(tmp_path: Path) -> None:
+    file, failure = tmp_path / "x.json", Failure(Path("a.onnx"), "0" * 64, "a.onnx: not an ONNX model", 3)
+    stored.write(file, failure, "0" * 64, {})
+    assert stored.found(file, Path("a.onnx"), "0" * 64, {}, lasting=True) == stored.Stored(failure, file)
 
 
 def test_one_file_under_two_names_is_one_output(tmp_path: Path) -> None:

@@ -176,6 +176,20 @@ def test_killed_at_20_random_moments(place: Path) -> None:
     assert [path.name for path in found.iterdir() if path.suffix != ".json"] == []
 
 
+def test_a_dry_run_keeps_nothing(place: Path) -> None:
+    """Neither a folder of its own nor anything in place of what scans found."""
+    command = ("scan", models(place, "clean", "backdoored"), "--clean-dir", "imgs", "-q")
+    before = sorted(place.iterdir())
+    code, out, err = ended(place, *command, "--dry-run")
+    assert (code, out, err) == (1, "2 models: 1 backdoored, 1 no backdoor found\n", "")
+    assert sorted(place.iterdir()) == sorted([*before, place / "log"])
+    ended(place, *command)
+    kept = {path: path.read_bytes() for path in (place / "banscan-results").iterdir()}
+    assert len(kept) == 3
+    ended(place, *command, "--dry-run", "--seed", 1)
+    assert kept == {path: path.read_bytes() for path in (place / "banscan-results").iterdir()}
+
+
 def test_ctrl_c_keeps_what_is_done(place: Path) -> None:
     folder = models(place, *["clean"] * 50)
     with start(place, "scan", folder, "--clean-dir", "imgs", STUB_SECONDS="0.2") as process:
@@ -260,6 +274,7 @@ def test_a_table_of_models(place: Path) -> None:
     for text, match in (
         ("modle,images\n", r"unknown column 'modle', did you mean model\?"),
         ("images\nimgs\n", "no column model"),
+        ("model,images, model\nm/m000.onnx,imgs,m/m001.onnx\n", "t.csv: column model is there 2 times; expected CSV with a heading of"),
         ("model\n", "no model in it"),
         ("model,images\nm/none.onnx,imgs\n", "line 2: .*none.onnx: no such file"),
         ("model,images\nm/m000.onnx,none\n", "line 2: .*none: no such folder"),

@@ -2,7 +2,9 @@
 
 import io
 import json
+import random
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,10 @@ from banscan.errors import UsageError
 from banscan.importers.structure.finding import Logic, Structure
 from banscan.scanner import baseline
 from banscan.scanner.criteria.registry import CRITERIA
-from banscan.scanner.findings import Failure, Report
+from banscan.scanner.findings import PLANNED, Failure, Report
 from banscan.scanner.logic import weighed
 from banscan.scanner.report import formats
-from banscan.scanner.report.json import read
+from banscan.scanner.report.json import read, read_file, to_dict
 from banscan.scanner.report.results import results, settled
 from banscan.scanner.report.sarif import to_sarif
 from banscan.scanner.verdict import inconclusive
@@ -143,6 +145,30 @@ def test_junit_counts_findings_as_failures(report: Report, clean: Report) -> Non
     assert open_.get("errors") == "1"
 
 
+def test_a_dry_run_is_skipped(clean: Report) -> None:
+    """Nothing was looked for, so nothing passes."""
+    findings = tuple(replace(f, not_done=PLANNED, value=None, p_value=None) for f in clean.findings)
+    verdict = replace(clean.verdict, outcome="not scanned", reason="nothing was searched for (--dry-run)")
+    root = ElementTree.fromstring(written(replace(clean, verdict=verdict, findings=findings), "junit"))
+    assert root.get("skipped") == root.get("tests") == str(1 + len(CRITERIA))
+    told = root.find(".//testcase[@name='verdict']/skipped")
+    assert told is not None
+    assert told.get("message", "").startswith("Not scanned. Nothing was searched for (--dry-run).")
+
+
+def test_margin_says_nothing_of_other_tests(report: Report) -> None:
+    """Others found the class, too."""
+    assert sum(f.exceeds for f in report.findings) > 1
+    failure = ElementTree.fromstring(written(report, "junit")).find(".//testcase[@name='margin']/failure")
+    assert failure is not None
+    assert re.fullmatch(r"Images can be made .* class 33 by a margin of 85\.8, against 16\.8 for the median class\.", failure.text or "")
+
+
+def test_what_only_suspects_says_so(report: Report) -> None:
+    rows = [line for line in written(report, "markdown").splitlines() if "(suspicious at most)" in line]
+    assert [row.split(" | ")[0] for row in rows] == ["| margin"]
+
+
 @pytest.mark.parametrize("name", sorted(HOSTILE))
 def test_names_of_strangers_stay_text(report: Report, name: str) -> None:
     marks = f"{HOSTILE[name]}[x](http://a.b) ![i](u) <img src=x> {{0}} @all | `code`"
@@ -227,6 +253,77 @@ def test_stored_reports_are_written_in_other_forms(tmp_path: Path) -> None:
     assert banscan("render", FOLDER / "clean.json", "--format", "markdown").returncode == 0
     failed(banscan("render", tmp_path / "t.xml"), 4, r"t\.xml: no report; expected a file that `banscan scan -o FILE\.json` wrote")
     failed(banscan("render", FOLDER / "repaired.json"), 4, r"repaired\.json: no report of the schema banscan/2; expected a file")
+
+
+DAMAGES: list[tuple[tuple[str | int, ...], Any, str]] = [
+    (("seconds", "noise"), "long", r"seconds\.noise: expected a finite number"),
+    (("seconds", "noise"), float("inf"), r"seconds\.noise: expected a finite number"),
+    (("verdict", "score"), 10**400, r"verdict\.score: expected a finite number"),
+    (("verdict", "outcome"), "fine", r"verdict\.outcome: expected one of .*backdoored"),
+    (("verdict", "targets"), [43], "classes: expected numbers from 0 on, below 43"),
+    (("verdict",), [], "verdict: expected an object"),
+    (("findings",), {}, "findings: expected an array"),
+    (("findings", 0, "criterion"), "nose", "criterion: expected one of .*noise"),
+    (("findings", 0, "exceeds"), 1, r"findings\.exceeds: expected true or false"),
+    (("images", "used"), True, r"images\.used: expected a whole number"),
+    (("model", "path"), None, r"model\.path: expected a text"),
+    (("settings", "steps"), 0, "--steps 0: expected at least 1"),
+    (("environment",), {}, "environment: expected device, kernels"),
+    (("class_names",), [], "classes: expected numbers from 0 on, below 0"),
+]
+
+
+def put(document: Any, at: tuple[str | int, ...], value: Any) -> str:
+    """The document, as text, with another value at this place."""
+    changed = json.loads(json.dumps(document))
+    inner = changed
+    for name in at[:-1]:
+        inner = inner[name]
+    inner[at[-1]] = value
+    return json.dumps(changed)
+
+
+@pytest.mark.parametrize(("at", "value", "match"), DAMAGES)
+def test_damaged_reports_are_told(at: tuple[str | int, ...], value: Any, match: str, report: Report, tmp_path: Path) -> None:
+    (tmp_path / "r.json").write_text(put(to_dict(report), at, value))
+    expected = (
+        rf"^{tmp_path}/r\.json: no report of the schema banscan/2 \(.*{match}.*\); expected a file that `banscan scan -o FILE\.json` wrote$"
+    )
+    with pytest.raises(UsageError, match=expected):
+        read_file(tmp_path / "r.json")
+
+
+def everywhere(value: Any, at: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """The places of all values in a document, of lists the first two."""
+    names = list(value) if isinstance(value, dict) else range(min(2, len(value))) if isinstance(value, list) else ()
+    for name in names:
+        yield (*at, name)
+        yield from everywhere(value[name], (*at, name))
+
+
+@pytest.mark.slow
+def test_what_can_be_read_can_be_written_in_all_forms(report: Report) -> None:
+    draw, document, readable = random.Random(0), to_dict(report), 0
+    others = ("text", "", -1, 10**6, 10**400, float("nan"), None, [], {}, True, 0.5, [1, 2], [None], {"a": 1}, "\ud800\0")
+    for at in everywhere(document):
+        try:
+            damaged = read(put(document, at, draw.choice(others)))
+        except ValueError:
+            continue
+        readable += 1
+        for format_ in formats.FORMATS:
+            if format_.missing() is None:
+                assert written(damaged, format_.name)
+    assert readable > 20
+
+
+@pytest.mark.slow
+def test_a_dry_run_that_was_stored_makes_no_baseline(report: Report, tmp_path: Path) -> None:
+    dry = replace(report, verdict=replace(report.verdict, outcome="not scanned"), findings=())
+    (tmp_path / "r.json").write_text(written(dry, "json"))
+    done = banscan("render", tmp_path / "r.json", "-o", tmp_path / "k.baseline.json")
+    failed(done, 4, r"k\.baseline\.json: a dry run finds nothing that a baseline could accept; scan without --dry-run")
+    assert not (tmp_path / "k.baseline.json").exists()
 
 
 def test_a_bill_of_materials_holds_the_model_and_its_findings(report: Report, clean: Report) -> None:

@@ -101,6 +101,19 @@ def test_values_above_a_limit_that_decide_nothing_are_explained(report: Report) 
         assert "kinds of model" not in printed(calm)
 
 
+def test_suspicious_values_below_a_limit_are_explained(report: Report) -> None:
+    """Where there are any: the limit is that of a backdoor."""
+    noise = report.findings[0]
+    assert noise.value is not None
+    assert noise.limit is not None
+    assert (noise.suspects, noise.exceeds, noise.value < noise.limit) == (True, False, True)
+    calm = replace(report, findings=(replace(noise, suspects=False), *report.findings[1:]))
+    for format_ in ("terminal", "html"):
+        texts = [" ".join(printed(of, format_).split()) for of in (report, calm)]
+        assert all("from the limit on" in text for text in texts)
+        assert ["below it as suspicious where p is at most 0.02" in text for text in texts] == [True, False]
+
+
 def test_what_was_not_done_is_in_every_report() -> None:
     found = findings(neurons(clean()), None, Levels())
     full = read((FOLDER / "clean.json").read_text())

@@ -1,0 +1,47 @@
+"""What is wrong with a report that was read: every value is of its type, but they do not go together."""
+
+from collections.abc import Iterator
+
+from banscan.scanner.findings import Report
+from banscan.scanner.report.rules import RULES
+from banscan.scanner.verdict import GRAVITY
+
+# what reports for people tell of a machine
+ENVIRONMENT = ("device", "kernels", "processor", "search precision", "threads")
+RULED = frozenset(rule.name for rule in RULES)
+
+
+def damage(report: Report) -> str | None:
+    """What of it no scan writes; None where nothing is."""
+    return next(_damages(report), None)
+
+
+def _damages(report: Report) -> Iterator[str]:
+    verdict, environment = report.verdict, report.environment
+    if verdict.outcome not in GRAVITY:
+        yield f"verdict.outcome: expected one of {', '.join(GRAVITY)}"
+    if any(not isinstance(environment.get(name), str | int | float) for name in ENVIRONMENT):
+        yield f"environment: expected {', '.join(ENVIRONMENT)}"
+    for name in (verdict.criterion, *(finding.criterion for finding in report.findings)):
+        if name is not None and name not in RULED:
+            yield f"criterion: expected one of {', '.join(sorted(RULED))}"
+    # of a file that was not read nobody knows how many it has
+    known = [report.model.classes] if report.model.classes else []
+    known += [] if report.class_names is None else [len(report.class_names)]
+    if any(c < 0 or any(c >= count for count in known) for c in _classes(report)):
+        yield f"classes: expected numbers from 0 on, below {min(known, default=0)}"
+    searched = frozenset(report.searched)
+    if any(f.values and len(f.values) == len(report.searched) and not searched.issuperset(f.classes) for f in report.findings):
+        yield "classes: expected those that were searched for"
+
+
+def _classes(report: Report) -> Iterator[int]:
+    """Every class that is named."""
+    yield from report.searched
+    yield from (row.target for row in report.reach)
+    for place in (report.verdict.targets, *(finding.classes for finding in report.findings)):
+        yield from place
+    for mapping in (report.verdict.mapping, *(finding.mapping for finding in report.findings)):
+        yield from (c for pair in mapping for c in pair)
+    if report.structure is not None:
+        yield from (place.target for place in report.structure.places if place.target is not None)
