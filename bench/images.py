@@ -27,7 +27,9 @@ def write(part: data.Part, out: Path, per_class: int, seed: int = 0) -> int:
 
 @click.command()
 @click.option("--data", "folder", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True)
-@click.option("--set", "name", required=True, help="gtsrb, cifar10, N of their classes (gtsrbN, cifarN) or a folder of class folders below DATA.")
+@click.option(
+    "--set", "name", required=True, help="gtsrb, cifar10, N of their classes (gtsrbN, cifarN) or a folder of class folders below DATA."
+)
 @click.option("--per-class", default=10, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True)
 def main(folder: Path, name: str, per_class: int, out: Path) -> None:

@@ -65,7 +65,8 @@ def load(folder: Path, name: str, size: int = 32) -> Split:
         side = _sides_by_track(labels, np.arange(len(labels)))
         parts = [Part(images[side == k], labels[side == k]) for k in range(3)]
     else:
-        raise ValueError(f"unknown data set {name!r}; expected gtsrb, cifar10, N of their classes (gtsrbN, cifarN) or a folder of class folders in {folder}")
+        expected = f"gtsrb, cifar10, N of their classes (gtsrbN, cifarN) or a folder of class folders in {folder}"
+        raise ValueError(f"unknown data set {name!r}; expected {expected}")
     return Split(name, classes, *parts)
 
 
