@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from banscan.scanner import logic
-from banscan.scanner.findings import Finding, Report
+from banscan.scanner.findings import FRAGILE, Finding, Report
 
 # what is told beside criteria
 STRUCTURE, INCONCLUSIVE = logic.CRITERION, "inconclusive"
 ERROR, WARNING = "error", "warning"
 # outcomes that a baseline may accept
-FOUND = ("backdoored", "suspicious")
+FOUND = ("backdoored", "suspicious", FRAGILE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +20,7 @@ class Result:
 
     Attributes:
         rule: the criterion, STRUCTURE or INCONCLUSIVE.
-        level: ERROR where it calls the model backdoored, else WARNING.
+        level: ERROR where it calls the model backdoored, else WARNING, as of a weakness that may be natural.
         sentence: what was seen; names in it are as they are in the file.
         place: the tensor, of a result of STRUCTURE.
         fingerprint: the same for every scan of the same file that finds the same; see `fingerprint`.
@@ -65,7 +65,8 @@ def _results(report: Report) -> Iterator[Result]:
     for finding in report.findings:
         if verdict.outcome in (*FOUND, INCONCLUSIVE) and (finding.exceeds or (finding.suspects and verdict.outcome in FOUND)):
             told = True
-            yield _of(report, finding, called if finding.exceeds else WARNING)
+            natural = finding.control is not None and not finding.control.planted
+            yield _of(report, finding, called if finding.exceeds and not natural else WARNING)
     if verdict.outcome == INCONCLUSIVE:
         yield _result(report, INCONCLUSIVE, WARNING, verdict.reason)
     elif verdict.outcome in FOUND and not told:  # of the file as it is, where the deployed one shows nothing
@@ -73,7 +74,8 @@ def _results(report: Report) -> Iterator[Result]:
 
 
 def _of(report: Report, finding: Finding, level: str) -> Result:
-    return _result(report, finding.criterion, level, finding.sentence, finding.classes, finding.mapping)
+    told = finding.sentence if finding.control is None else f"{finding.sentence}; {finding.control.sentence}"
+    return _result(report, finding.criterion, level, told, finding.classes, finding.mapping)
 
 
 def _result(report: Report, rule: str, level: str, sentence: str, *what: object, place: str | None = None) -> Result:

@@ -16,7 +16,7 @@ from banscan.errors import UsageError
 from banscan.importers.structure.finding import Logic, Structure
 from banscan.scanner import baseline
 from banscan.scanner.criteria.registry import CRITERIA
-from banscan.scanner.findings import PLANNED, Failure, Report
+from banscan.scanner.findings import FRAGILE, PLANNED, Control, Failure, Report
 from banscan.scanner.logic import weighed
 from banscan.scanner.report import formats
 from banscan.scanner.report.json import read, read_file, to_dict
@@ -99,6 +99,23 @@ def test_levels_follow_the_verdict(report: Report, clean: Report) -> None:
     logic, *_ = valid(to_sarif((proved(clean),)))["results"]
     assert (logic["ruleId"], logic["level"]) == ("structure", "error")
     assert logic["locations"][0]["logicalLocations"] == [{"name": "gate"}]
+
+
+def test_what_may_be_natural_is_a_warning(clean: Report) -> None:
+    """In SARIF, JUnit and a baseline, with what the control says; beside a backdoor it is no error either."""
+    control = Control(before=0.9, sentence="planted or natural cannot be told")
+    findings = tuple(replace(f, exceeds=True, control=control) if f.criterion == "transform" else f for f in clean.findings)
+    fragile = replace(clean, findings=findings, verdict=replace(clean.verdict, outcome=FRAGILE, criterion="transform"))
+    (told,) = valid(to_sarif((fragile,)))["results"]
+    assert (told["ruleId"], told["level"]) == ("transform", "warning")
+    assert "planted or natural cannot be told" in told["message"]["text"]
+    stream = io.StringIO()
+    formats.named("junit").many((fragile,), (), stream)
+    suite = ElementTree.fromstring(stream.getvalue())[0]
+    assert suite.get("failures") == "2"
+    assert settled(replace(fragile, accepted=tuple(r.fingerprint for r in results(fragile))))
+    called = replace(fragile, verdict=replace(fragile.verdict, outcome="backdoored"))
+    assert [r.level for r in results(called) if r.rule == "transform"] == ["warning"]
 
 
 def test_fingerprints_hold_over_runs_and_tell_findings_apart(report: Report) -> None:
