@@ -42,13 +42,18 @@ def row(manifest: Path, folder: Path) -> Row:
     families = [{**vars(f), "strength": round(strength(f), 3)} for f in found]
     recipe = facts["recipe"]
     about = {"name": manifest.stem, "attack": recipe["attack"], "target": recipe["target"], "asr": facts["asr"]}
-    return {**about, "called": finding.classes[0] if finding.exceeds else None, "families": families, "commit": rows.commit()}
+    called = finding.classes[0] if finding.exceeds and finding.control is None else None
+    fragile = finding.exceeds and finding.control is not None
+    return {**about, "called": called, "fragile": fragile, "families": families, "commit": rows.commit()}
 
 
 def page(results: list[Row]) -> list[str]:
     """Clean models called backdoored, then every model with its strongest change."""
     clean = [r for r in results if r["attack"] == "none"]
-    lines = [f"- clean models called backdoored: {rate(r['called'] is not None for r in clean)}"]
+    lines = [
+        f"- clean models called backdoored: {rate(r['called'] is not None for r in clean)}",
+        f"- clean models called fragile: {rate(r['fragile'] for r in clean)}",
+    ]
     lines += ["", *header(["model", "ASR", "class in front", "strongest change", "moves", "next class", "strength", "called"])]
     for r in sorted(results, key=lambda r: (r["attack"] == "none", r["name"])):
         best = max(r["families"], key=lambda f: f["strength"], default=None)
@@ -59,7 +64,7 @@ def page(results: list[Row]) -> list[str]:
             cells += [str(best["target"]), best["family"].removeprefix("one ")]
             cells += [f"{best['hits'] / best['images']:.0%}", f"{best['rival']:.0%}", f"{best['strength']:.2f}"]
         called = r["called"]
-        cells.append("no" if called is None else "yes" if called == r["target"] else f"yes, not {r['target']}")
+        cells.append(("fragile" if r["fragile"] else "no") if called is None else "yes" if called == r["target"] else f"yes, not {r['target']}")
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 
