@@ -46,7 +46,8 @@ def _tried(module: Script) -> Input:
     for layout, channels in (("NCHW", 3), ("NCHW", 1), ("NHWC", 3), ("NHWC", 1)):
         taken: list[int] = []
         for side in SIZES:
-            reason = failure(module, Input("image", layout, channels, side, side), 2)
+            spec = Input("image", layout, channels, side, side)
+            reason = failure(module, spec, 2) or _mixed(module, spec)
             if reason is None:
                 taken.append(side)
                 if len(taken) == 2:
@@ -66,6 +67,24 @@ def failure(module: Script, spec: Input, batch: int) -> str | None:
     except UNFIT as error:
         return _line(error)
     return None
+
+
+def _mixed(module: Script, spec: Input) -> str | None:
+    """Why images of this kind are not the network's own, though it takes them; None where it has an answer for each.
+
+    A view(-1, n) takes every size whose values are a multiple of n, and makes several rows of one image.
+    """
+    shapes = []
+    try:
+        for batch in (2, 3):
+            values = _run(module, spec, batch)
+            shapes.append([tuple(leaf.value.shape) for leaf in outputs.leaves(values[module.output], values)])
+    except UNFIT:  # said where it is asked for
+        return None
+    answers = list(zip(*shapes, strict=False))
+    if not answers or any((2, 3) in zip(two, three, strict=False) for two, three in answers):
+        return None
+    return f"it answers {answers[0][0]} for two images, not one row for each"
 
 
 def _line(error: Exception) -> str:

@@ -80,6 +80,29 @@ def test_size_bound_script(tmp_path: Path) -> None:
     assert (spec.channels, spec.height, spec.width) == (1, 28, 28)
 
 
+class Viewed(nn.Module):
+    """A view that takes every size whose values fill its rows, and makes several rows of one image of most."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(1, 4, 5, 1, 2), nn.Linear(196, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.max_pool2d(torch.relu(self.conv(x)), 4)
+        return self.head(x.view(-1, 196))
+
+
+def test_the_size_at_which_an_image_is_one_row(tmp_path: Path) -> None:
+    module, path, x = Viewed().eval(), tmp_path / "viewed.pt", torch.rand(3, 1, 28, 28)
+    torch.jit.script(module).save(str(path))
+    assert module(torch.rand(2, 1, 224, 224)).shape == (128, 5)
+    model = importers.load(path)
+    assert (model.input.channels, model.input.height, model.input.width) == (1, 28, 28)
+    with torch.no_grad():
+        torch.testing.assert_close(model.logits(x), module(x))
+    assert importers.parity(model, x).rms < 1e-6
+
+
 @pytest.mark.slow
 def test_same_network_same_verdict_as_onnx(trained: nn.Module, model_file: Path, image_dir: Path, tmp_path: Path) -> None:
     path = tmp_path / "trained.pt"
