@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, fx
+from torch._dispatch.python import enable_python_dispatcher
 from torch._dynamo.source import ConstantSource
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
@@ -123,13 +124,20 @@ def _module(nodes: list[Any], tensors: dict[str, Tensor]) -> fx.GraphModule:
 
 
 def _sized(module: fx.GraphModule, example: Tensor) -> None:
-    """Writes down the shape of every node, with a free batch."""
+    """Writes down the shape of every node, with a free batch.
+
+    Raises:
+        ValueError: the graph takes one number of images only; what follows would take that of the example for every tensor's.
+    """
     shapes = ShapeEnv()
     mode = FakeTensorMode(shape_env=shapes)
     axes = [DimDynamic.DYNAMIC, *(DimDynamic.STATIC,) * (example.dim() - 1)]
     free: Any = StatelessSymbolicContext(axes)  # type: ignore[var-annotated, arg-type]
     image = mode.from_tensor(example, source=ConstantSource("image"), symbolic_context=free)
     _Sizes(module, mode).run(image)
+    batch: Any = image.shape[0]
+    if batch.node.maybe_as_int() is not None:
+        raise ValueError("a graph for a fixed number of images")
 
 
 class _Sizes(fx.Interpreter):
@@ -140,7 +148,8 @@ class _Sizes(fx.Interpreter):
         self.mode = mode
 
     def run_node(self, n: fx.Node) -> Any:
-        with self.mode:
+        # torch's own kernels for padding take the number of images for a number that is known; their descriptions in Python do not
+        with self.mode, enable_python_dispatcher():
             made = super().run_node(n)
         if n.op == "get_attr":
             made = self.mode.from_tensor(made, static_shapes=True)

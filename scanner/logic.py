@@ -98,7 +98,7 @@ def again(model: TracedModel, logits: str | None, pictures: np.ndarray, preproce
     return replace(structure, apart=True), without
 
 
-def readable(path: Path, logits: str | None) -> TracedModel:
+def readable(path: Path, size: tuple[int, int] | None, logits: str | None) -> TracedModel:
     """A file read as a network; one that cannot be, for what in its graph decides by the pixels, is told with the way to that.
 
     Raises:
@@ -106,7 +106,7 @@ def readable(path: Path, logits: str | None) -> TracedModel:
         ModelError: as of `importers.load`.
     """
     try:
-        return importers.load(path, logits=logits)
+        return importers.load(path, size, logits)
     except ModelError as error:
         seen = look(path, logits)
         if seen is None:

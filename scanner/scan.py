@@ -196,7 +196,7 @@ def _read(
     with stages("import"):
         progress("reading the model", 0, 1)
         try:
-            model = importers.load(path, logits=options.logits)
+            model = importers.load(path, options.sides, options.logits)
         except ModelError as error:
             seen = logic.look(path, options.logits)
             if seen is None:

@@ -173,3 +173,8 @@ class Options:
     def __post_init__(self) -> None:
         """Raises UsageError for values that cannot be."""
         check(self)
+
+    @property
+    def sides(self) -> tuple[int, int] | None:
+        """Height and width that are asked for."""
+        return None if self.size is None else (self.size, self.size)

@@ -20,6 +20,7 @@ WIDTHS = {
     **dict.fromkeys(("Char", "Byte", "Bool"), 1),
 }
 QUANTISED = "it is quantised in PyTorch, which is not read; export the float model, or quantise it with onnxruntime"
+PACKED = "its weights are packed for XNNPACK, which is not read; export the model as it was before optimize_for_mobile"
 PLAIN = frozenset({"BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE"})
 CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 CONTAINERS = frozenset({"EMPTY_LIST", "EMPTY_DICT", "EMPTY_TUPLE"})
@@ -158,6 +159,8 @@ def check(where: str, data: bytes, stored: Callable[[str], int | None]) -> None:
 def check_global(where: str, wanted: str) -> None:
     """Raises ModelError for a name that is neither a tensor's nor one of the model's own classes."""
     module, _, attribute = wanted.partition(" ")
+    if module == f"{NATIVE}.xnnpack":
+        raise ModelError(PACKED)
     if module.startswith(NATIVE):
         raise ModelError(QUANTISED if ".quantized" in module else f"{where} asks for PyTorch's own {module}.{attribute}; refused")
     plain = module == "torch" and attribute.endswith("Storage")

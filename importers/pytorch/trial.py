@@ -14,8 +14,9 @@ from banscan.importers.pytorch import language, outputs
 from banscan.importers.pytorch.script import Script
 from banscan.text import counted
 
-# sides tried where the file does not say what it was traced with; the first that a size-bound network takes is its own
-SIZES = (EXAMPLE_SIZE, 32, 28, 64, 96, 128, 160, 192, 227, 240, 256, 299, 320, 331, 384, 448, 512)
+# sides tried where the file does not say what it was traced with; the only one that a size-bound network takes is its own
+SIZES = (EXAMPLE_SIZE, 32, 28, 64, 96, 128, 160, 192, 227, 240, 256, 299, 320, 331, 384, 448, 512, 48, 100, 112, 120, 150, 200)
+LAYOUTS = (("NCHW", 3), ("NCHW", 1), ("NHWC", 3), ("NHWC", 1))
 # what torch raises for images that do not fit
 UNFIT = (RuntimeError, ValueError, IndexError, TypeError, NotImplementedError, language.RaisedError)
 
@@ -37,26 +38,36 @@ def image(path: Path, module: Script, size: tuple[int, int] | None) -> Input:
         raise ModelError(
             f"it was traced with {counted(len(sizes), 'axis', 'axes')}; expected images [N, channels, height, width], grey or RGB"
         )
-    return _tried(module).sized(size)
+    return _tried(module, size)
 
 
-def _tried(module: Script) -> Input:
-    """The layout, channels and size that a network takes which does not say."""
+def _tried(module: Script, size: tuple[int, int] | None) -> Input:
+    """The layout, channels and size that a network takes which does not say: those asked for, where it takes them."""
     reasons: list[str] = []
-    for layout, channels in (("NCHW", 3), ("NCHW", 1), ("NHWC", 3), ("NHWC", 1)):
+    for layout, channels in LAYOUTS if size is not None else ():
+        spec = Input("image", layout, channels, None, None).sized(size)
+        if failure(module, spec, 2) is None and _mixed(module, spec) is None:
+            return spec
+    for layout, channels in LAYOUTS:
         taken: list[int] = []
         for side in SIZES:
-            reason = failure(module, Input("image", layout, channels, side, side), 2)
-            if reason is None:
+            spec = Input("image", layout, channels, side, side)
+            reason = failure(module, spec, 2)
+            mixed = None if reason else _mixed(module, spec)
+            if mixed is not None:
+                reasons.insert(0, mixed)
+            elif reason is not None:
+                reasons.append(reason)
+            else:
                 taken.append(side)
                 if len(taken) == 2:
                     break
-            else:
-                reasons.append(reason)
+        if len(taken) == 2 and EXAMPLE_SIZE not in taken:
+            raise ModelError(f"it takes images of {taken[0]} and of {taken[1]} pixels, but not of every size; say which with --size")
         if taken:
             side_ = None if len(taken) > 1 else taken[0]
             return Input("image", layout, channels, side_, side_)
-    raise ModelError(f"it takes no images of {SIZES[-1]} pixels or fewer ({reasons[0]}); export it as ONNX, which says its input size")
+    raise ModelError(f"it takes no images of a usual size ({reasons[0]}); say its own with --size, or export it as ONNX, which says it")
 
 
 def failure(module: Script, spec: Input, batch: int) -> str | None:
@@ -66,6 +77,24 @@ def failure(module: Script, spec: Input, batch: int) -> str | None:
     except UNFIT as error:
         return _line(error)
     return None
+
+
+def _mixed(module: Script, spec: Input) -> str | None:
+    """Why images of this kind are not the network's own, though it takes them; None where it has an answer for each.
+
+    A view(-1, n) takes every size whose values are a multiple of n, and makes several rows of one image.
+    """
+    shapes = []
+    try:
+        for batch in (2, 3):
+            values = _run(module, spec, batch)
+            shapes.append([tuple(leaf.value.shape) for leaf in outputs.leaves(values[module.output], values)])
+    except UNFIT:  # said where it is asked for
+        return None
+    answers = list(zip(*shapes, strict=False))
+    if not answers or any((2, 3) in zip(two, three, strict=False) for two, three in answers):
+        return None
+    return f"two images of {spec.height} pixels get answers of {list(answers[0][0])}, not one row each"
 
 
 def _line(error: Exception) -> str:

@@ -325,12 +325,13 @@ def repair(model: Path, clean_dir: Path, output: Path, format_: str, **values: A
 def inspect(model: Path, structure: bool, clean_dir: Path | None, **values: Any) -> None:
     """Show what is read from a model file; needs no images.
 
-    Options that say how images are read need --clean-dir.
+    Options that say how images are read need --clean-dir, but for --size.
     """
     with work():
         if clean_dir is not None and not structure:
             raise UsageError("--clean-dir: only used with --structure")
-        idle = [flag for flag in unlike(Options, values) if flag != "--logits"] if clean_dir is None else []
+        used = ("--logits",) if structure else ("--logits", "--size")
+        idle = [flag for flag in unlike(Options, values) if flag not in used] if clean_dir is None else []
         if idle:
             raise UsageError(f"{idle[0]}: only used with --structure and --clean-dir")
         options = built(Options, values)
@@ -343,7 +344,7 @@ def inspect(model: Path, structure: bool, clean_dir: Path | None, **values: Any)
         from banscan.scanner.report import inspected
         from banscan.scanner.report.console import console
 
-        traced = logic.readable(model, options.logits)
+        traced = logic.readable(model, options.sides, options.logits)
         with destination(None) as stream:
             inspected.show(traced, console(stream))
 

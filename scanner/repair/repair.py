@@ -72,7 +72,7 @@ def repair(
 
 def _check_model(path: Path, output: Path, tuning: RepairSettings, options: Options) -> None:
     """Raises ModelError for a model that cannot be written back, UsageError for a name of another format, before it is scanned."""
-    model = importers.load(path, logits=options.logits)
+    model = importers.load(path, options.sides, options.logits)
     writer.check_name(model, output)
     writer.check_writable(model, dequantise=tuning.dequantize)
     weights.check_invertible(model)

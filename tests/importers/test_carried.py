@@ -11,6 +11,9 @@ from banscan.importers import carried, reading
 from banscan.importers.model import attribute_named
 from tests.importers.equivalent.tails import FORMS
 
+# for two images and no other number
+FIXED = ("call_function", "fixed", "aten.view.default", ("tuple", [("node", "image"), ("list", [2, -1])]), ("dict", {}))
+
 
 @pytest.fixture
 def values(model_file: Path, tmp_path: Path) -> dict[str, Any]:
@@ -46,6 +49,7 @@ def test_everything_comes_back(model_file: Path, values: dict[str, Any]) -> None
         lambda v: v["module"]["nodes"].insert(-1, ("get_attr", "evil", "__class__", ("tuple", []), ("dict", {}))),
         lambda v: v["module"]["nodes"].insert(-1, v["module"]["nodes"][-2]),
         lambda v: v["module"]["nodes"].pop(0),
+        lambda v: v["module"]["nodes"].insert(-1, FIXED),
         lambda v: v["rest"].update(surprise=1),
         lambda v: v["neurons"].append({}),
         lambda v: v["module"].update(tensors=[]),

@@ -10,12 +10,17 @@ from torch import Tensor
 
 from banscan.importers.onnx.operators.registry import Call, axes_of
 
+MIXED = "it puts the values of several images between each other, where its file has one; export it with a dynamic batch axis"
+
 
 def reshaped(before: list[Any], target: list[Any], batch: int | None) -> list[Any]:
     """The sizes of a reshape, with the free batch in place of the one that the file fixes.
 
     The values keep their order, so the axes fall into groups with the same number of values on both sides. The batch of a group goes
-    into the first axis of the group's new ones.
+    into the first axis of the group's new ones, where all that reads it takes the values of an image to lie together.
+
+    Raises:
+        ValueError: they do not.
     """
     free = [i for i, e in enumerate(before) if isinstance(e, torch.SymInt)]
     if batch is None or not free or any(isinstance(e, torch.SymInt) for e in target):
@@ -43,7 +48,11 @@ def reshaped(before: list[Any], target: list[Any], batch: int | None) -> list[An
         if not symbols:
             continue
         if start >= len(new):
+            if math.prod(new) > 1:
+                raise ValueError(MIXED)
             return target
+        if any(math.prod(old[first:k]) > 1 for k in range(first, i) if k in free):
+            raise ValueError(MIXED)
         # a batch of one may stand alone in front of the group that it was in
         share = math.prod(symbols) if len(symbols) > 1 else symbols[0]
         fixed = math.prod(old[k] for k in range(first, i) if k in free)
@@ -57,6 +66,17 @@ def _fixed(size: Any, batch: int) -> int:
         return int(size)
     expression = size.node.expr
     return int(expression.subs(dict.fromkeys(expression.free_symbols, batch)))
+
+
+def apart(call: Call, x: Tensor) -> Tensor | None:
+    """[N, rows, ...] of [N * rows, ...], which a file made for one image has as [rows, ...]; None for anything else."""
+    size = x.shape[0] if x.dim() else None
+    if call.batch != 1 or not isinstance(size, torch.SymInt) or not isinstance(call.images, torch.SymInt):
+        return None
+    rows = _fixed(size, 1)
+    if size.node.expr != rows * call.images.node.expr:
+        return None
+    return x.reshape(call.images, rows, *x.shape[1:])
 
 
 def freed(sizes: list[Any], batch: int | None, images: Any) -> list[Any]:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from banscan.importers.onnx.operators import batches
 from banscan.importers.onnx.operators.registry import Call, check_sizes, integers, is_static, operator, tensor
 
 REDUCTIONS = {"add": "sum", "mul": "prod", "max": "amax", "min": "amin"}
@@ -17,8 +18,14 @@ def gather(call: Call, x: Tensor, index: Any) -> Tensor:
     axis = call.get("axis", 0) % x.dim()
     if is_static(index) and index.ndim == 0 and index.dtype != object:
         return x.select(axis, int(index))
-    picked = _positive(tensor(index).long(), x.shape[axis])
-    return x.index_select(axis, picked.reshape(-1)).reshape([*x.shape[:axis], *picked.shape, *x.shape[axis + 1 :]])
+    own = batches.apart(call, x) if axis == 0 and is_static(index) and index.dtype != object else None
+    return _picked(x, axis, index) if own is None else _picked(own, 1, index).flatten(0, 1)
+
+
+def _picked(x: Tensor, axis: int, index: Any) -> Tensor:
+    """With these places instead of an axis."""
+    places = _positive(tensor(index).long(), x.shape[axis])
+    return x.index_select(axis, places.reshape(-1)).reshape([*x.shape[:axis], *places.shape, *x.shape[axis + 1 :]])
 
 
 @operator("GatherElements")

@@ -100,8 +100,9 @@ def compute(call: Call, given: list[Any]) -> tuple[Any, ...]:
     least, most, tensors = _signature(function)
     if not least <= len(given) <= most:
         raise call.unsupported(f"a form with {len(given)} inputs")
-    arrays = [value for value in given if isinstance(value, np.ndarray)]
-    known = bool(arrays) and is_static(*given)
+    values = [v for value in given for v in (value if isinstance(value, list) else [value])]
+    arrays = [value for value in values if isinstance(value, np.ndarray)]
+    known = bool(arrays) and is_static(*values)
     symbols = known and any(value.dtype == object for value in arrays)
     if symbols and call.op in SYMBOLIC:
         result = SYMBOLIC[call.op](call, *given)

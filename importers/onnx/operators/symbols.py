@@ -1,6 +1,9 @@
 """Arithmetic on shapes with the batch among them: known values whose elements are numbers or symbols, in numpy arrays of objects."""
 
 import math
+import operator
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,12 +13,16 @@ import torch
 from banscan.importers.onnx.operators.registry import Call, axes_of, integers, symbolic
 
 
-def _times(a: Any, b: Any) -> Any:
-    """A size times 2.0 stays an integer, so that it stays a size."""
-    for one, other in ((a, b), (b, a)):
-        if isinstance(one, torch.SymInt) and isinstance(other, float | np.floating) and float(other).is_integer():
-            return one * int(other)
-    return a * b
+def _sizes(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """Arithmetic in which a size and 2.0 make an integer, so that it stays a size."""
+
+    def computed(a: Any, b: Any) -> Any:
+        if isinstance(a, torch.SymInt) or isinstance(b, torch.SymInt):
+            a, b = (int(e) if isinstance(e, float | np.floating) and float(e).is_integer() else e for e in (a, b))
+        return function(a, b)
+
+    elementwise: Callable[[Any, Any], Any] = np.frompyfunc(computed, 2, 1)
+    return elementwise
 
 
 def _over(a: Any, b: Any) -> Any:
@@ -27,9 +34,9 @@ def _over(a: Any, b: Any) -> Any:
 
 
 BINARY: dict[str, Any] = {
-    "Add": np.add,
-    "Sub": np.subtract,
-    "Mul": np.frompyfunc(_times, 2, 1),
+    "Add": _sizes(operator.add),
+    "Sub": _sizes(operator.sub),
+    "Mul": _sizes(operator.mul),
     "Div": np.frompyfunc(_over, 2, 1),
     "Mod": np.mod,
     "Max": np.frompyfunc(torch.sym_max, 2, 1),
@@ -70,6 +77,11 @@ def unary(call: Call, x: Any) -> Any:
         rounded = [e if isinstance(e, torch.SymInt) else functions[call.op](e) for e in x.ravel()]
         return _objects(rounded, x.shape)
     return -x if call.op == "Neg" else x
+
+
+@symbolic("Relu")
+def relu(call: Call, x: Any) -> Any:
+    return binary(replace(call, op="Max"), x, np.int64(0))
 
 
 @symbolic("Cast", "CastLike")

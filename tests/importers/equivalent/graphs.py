@@ -9,8 +9,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from tests.importers.equivalent.form import Form, onnx_form
-from tests.importers.equivalent.network import FEATURES, SIZE, graph
-from tests.importers.equivalent.surgery import before_head, drop, front, node, put, value
+from tests.importers.equivalent.network import CLASSES, FEATURES, SIZE, graph
+from tests.importers.equivalent.surgery import before_head, declare, drop, front, node, put, value
 
 Change = Callable[[onnx.ModelProto], onnx.ModelProto | None]
 MAP = ("batch", 3, SIZE, SIZE)
@@ -165,6 +165,67 @@ def same_padding(m: onnx.ModelProto) -> None:
     )
 
 
+def float_padding(m: onnx.ModelProto) -> None:
+    """The same in floats and for all four axes, the batch's among them, as MATLAB exports it."""
+    m.graph.node[0].attribute.remove(next(a for a in m.graph.node[0].attribute if a.name == "pads"))
+    one, none = np.ones(1, np.float32), np.zeros(1, np.float32)
+    put(m, stride=np.ones(4, np.float32), filter=np.float32([1, 1, 3, 3]), one=one, none=none, two=2 * one, parts=[2, 1, 1], fill=none[0])
+    front(
+        m,
+        node("Shape", ["image"], ["si"]),
+        node("Cast", ["si"], ["s"], to=TensorProto.FLOAT),
+        node("Div", ["s", "stride"], ["q"]),
+        node("Ceil", ["q"], ["out"]),
+        node("Sub", ["out", "one"], ["steps"]),
+        node("Mul", ["steps", "stride"], ["reach"]),
+        node("Add", ["reach", "filter"], ["need"]),
+        node("Sub", ["need", "s"], ["short"]),
+        node("Relu", ["short"], ["pad"]),
+        node("Split", ["pad", "parts"], ["rest", "h", "w"], axis=0),
+        *(node("Div", [side, "two"], [f"{side}_half"]) for side in "hw"),
+        *(node(op, [f"{side}_half"], [f"{side}_{op}"]) for side in "hw" for op in ("Floor", "Ceil")),
+        node("Concat", ["none", "none", "h_Floor", "w_Floor", "none", "none", "h_Ceil", "w_Ceil"], ["amounts"], axis=0),
+        node("Cast", ["amounts"], ["pads"], to=TensorProto.INT64),
+        node("Pad", ["image", "pads", "fill"], ["image_"], mode="constant"),
+        sizes=MAP,
+    )
+
+
+def strided(m: onnx.ModelProto) -> None:
+    """A view of memory as PyTorch exports it: places among all values of the one image, here backwards; their shape is a sequence."""
+    one = np.ones(1, np.float32)
+    put(
+        m,
+        all=[-1],
+        one=one,
+        count=FEATURES * one,
+        begin=np.int64(FEATURES - 1),
+        end=np.int64(-1),
+        back=np.int64(-1),
+        front=[0],
+        row=[1, FEATURES],
+    )
+    declare(m, "input", ("image", TensorProto.FLOAT, (1, *MAP[1:])))
+    declare(m, "output", ("logits", TensorProto.FLOAT, (1, CLASSES)))
+    before_head(
+        m,
+        node("SequenceEmpty", [], ["empty"]),
+        node("SequenceInsert", ["empty", "one"], ["single"]),
+        node("SequenceInsert", ["single", "one"], ["pair"]),
+        node("ConcatFromSequence", ["pair"], ["ones"], axis=0),
+        node("Concat", ["count", "ones"], ["sizes"], axis=0),
+        node("Cast", ["sizes"], ["shape"], to=TensorProto.INT64),
+        node("Range", ["begin", "end", "back"], ["order"]),
+        node("Reshape", ["order", "shape"], ["column"]),
+        node("Unsqueeze", ["column", "front"], ["places"]),
+        node("Reshape", ["features", "all"], ["flat"]),
+        node("Gather", ["flat", "places"], ["map_"], axis=0),
+        node("Reshape", ["map_", "all"], ["again"]),
+        node("Gather", ["again", "order"], ["values"], axis=0),
+        node("Reshape", ["values", "row"], ["last"]),
+    )
+
+
 def unused(m: onnx.ModelProto) -> None:
     """A loop that nothing needs, of more rounds than any machine runs."""
     put(m, rounds=np.int64(10**15), true=np.array(True), x0=np.float32(0))
@@ -217,6 +278,8 @@ FORMS: dict[str, Form] = {
     "If, false": onnx_form(chosen(False)),
     "grid sampling": onnx_form(sampled),
     "same padding from the shape": onnx_form(same_padding),
+    "same padding in floats": onnx_form(float_padding),
+    "places in memory": onnx_form(strided),
     "Dropout with a mask": onnx_form(within(node("Dropout", ["features"], ["d", "mask"]))),
     "CastLike": onnx_form(within(node("CastLike", ["features", "head.bias"], ["c"]))),
     "Identity": onnx_form(within(node("Identity", ["features"], ["i"]))),

@@ -12,8 +12,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from banscan import importers
-from banscan.errors import EvidenceError
+from banscan.errors import EvidenceError, ModelError
 from tests.conftest import CLASSES, SIZE, Net, random_norms, slow_except
+from tests.importers.equivalent.network import graph
+from tests.importers.equivalent.surgery import before_head, declare, node, put
 
 
 class Depthwise(nn.Module):
@@ -193,6 +195,21 @@ def test_fixed_batch_becomes_free(export: Callable[..., Path]) -> None:
     x = torch.rand(7, 3, SIZE, SIZE)
     assert model.logits(x).shape == (7, CLASSES)
     assert importers.parity(model, x).rms < 1e-5
+
+
+def test_a_fixed_batch_that_would_mix_images(tmp_path: Path) -> None:
+    """One image has the same order of values whichever axis is first; of several, a value of each would follow the other."""
+    model = graph()
+    declare(model, "input", ("image", TensorProto.FLOAT, (1, 3, SIZE, SIZE)))
+    put(model, all=[-1], row=[1, -1])
+    steps = (
+        node("Transpose", ["features"], ["t"], perm=[1, 0]),
+        node("Reshape", ["t", "all"], ["flat"]),
+        node("Reshape", ["flat", "row"], ["r"]),
+    )
+    onnx.save(before_head(model, *steps), tmp_path / "mixed.onnx")
+    with pytest.raises(ModelError, match=r"operator Reshape \(flat\): it puts the values of several images between each other"):
+        importers.load(tmp_path / "mixed.onnx")
 
 
 def test_nhwc(tmp_path: Path) -> None:

@@ -182,6 +182,7 @@ def test_large_code(plain: Path, tmp_path: Path) -> None:
         (b"\x80\x04\x8c\x02os\x8c\x06system\x93.", "SHORT_BINUNICODE"),
         (b"(X\x02\x00\x00\x00lsios\nsystem\n.", "INST"),
         (b"\x80\x02c__torch__.torch.classes.quantized\nConv2dPackedParamsBase\n)\x81.", "quantised"),
+        (b"\x80\x02c__torch__.torch.classes.xnnpack\nConv2dOpContext\n)\x81.", "packed for XNNPACK, which is not read; export the model"),
         (b"\x80\x02" + b"]" * 200 + b"a" * 199 + b".", "nested more than"),
         (
             b"\x80\x02(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuJ\xff\xff\xff\x7ftQ.",

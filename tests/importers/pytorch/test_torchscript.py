@@ -80,6 +80,53 @@ def test_size_bound_script(tmp_path: Path) -> None:
     assert (spec.channels, spec.height, spec.width) == (1, 28, 28)
 
 
+class Viewed(nn.Module):
+    """A view that takes every size whose values fill its rows, and makes several rows of one image of most."""
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.row = 4 * (side // 16) ** 2
+        self.conv, self.head = nn.Conv2d(1, 4, 5, 1, 2), nn.Linear(self.row, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.max_pool2d(torch.relu(self.conv(x)), 16)
+        return self.head(x.view(-1, self.row))
+
+
+def viewed(side: int, path: Path) -> nn.Module:
+    module = Viewed(side).eval()
+    torch.jit.script(module).save(str(path))
+    return module
+
+
+def test_the_size_at_which_an_image_is_one_row(tmp_path: Path) -> None:
+    path, x = tmp_path / "viewed.pt", torch.rand(3, 1, 64, 64)
+    module = viewed(64, path)
+    assert module(torch.rand(2, 1, 128, 128)).shape == (8, 5)
+    model = importers.load(path)
+    assert (model.input.channels, model.input.height, model.input.width) == (1, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(model.logits(x), module(x))
+    assert importers.parity(model, x).rms < 1e-6
+
+
+@pytest.mark.slow
+def test_a_size_that_has_to_be_said(tmp_path: Path) -> None:
+    """One that is not usual, and two that are, of which the network pools what is over away."""
+    path = tmp_path / "viewed.pt"
+    for side, said in (
+        (80, r"no images of a usual size .*; say its own with --size"),
+        (112, "images of 112 and of 120 pixels, but not of every"),
+    ):
+        module, x = viewed(side, path), torch.rand(3, 1, side, side)
+        with pytest.raises(ModelError, match=said):
+            importers.load(path)
+        with torch.no_grad():
+            torch.testing.assert_close(importers.load(path, size=(side, side)).logits(x), module(x))
+    shown = banscan("inspect", path, "--size", "112")
+    assert "input NCHW 112×112×1, 5 classes" in " ".join(shown.stdout.split()), shown.stderr
+
+
 @pytest.mark.slow
 def test_same_network_same_verdict_as_onnx(trained: nn.Module, model_file: Path, image_dir: Path, tmp_path: Path) -> None:
     path = tmp_path / "trained.pt"
