@@ -64,7 +64,8 @@ def page(results: list[Row]) -> list[str]:
             cells += [str(best["target"]), best["family"].removeprefix("one ")]
             cells += [f"{best['hits'] / best['images']:.0%}", f"{best['rival']:.0%}", f"{best['strength']:.2f}"]
         called = r["called"]
-        cells.append(("fragile" if r["fragile"] else "no") if called is None else "yes" if called == r["target"] else f"yes, not {r['target']}")
+        calm = "fragile" if r["fragile"] else "no"
+        cells.append(calm if called is None else "yes" if called == r["target"] else f"yes, not {r['target']}")
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 
