@@ -18,6 +18,8 @@ from banscan.scanner.search.spread import evenly
 
 # images that every try is seen by, that the best are compared on, and on which a find is measured at most
 FIRST, IMAGES, MEASURED = 16, 48, 256
+# images that go through the network at once
+TOGETHER = 256
 # classes that the best try of a family is improved for, by tries around it in so many rounds, each half as wide as the one before
 LEADING, AROUND, ROUNDS, WIDTH = 3, 16, 3, 0.25
 # the share of the images from which on it is worth while
@@ -132,11 +134,14 @@ class _Trials:
         return torch.cat([self.model.logits(part) for part in given.split(self.model.at_once)]).cpu()
 
     def moved(self, family: Family, numbers: Tensor) -> Tensor:
-        """The share [T] of images of other classes that one change moves to each class."""
-        after = self.logits(family.apply(self.images, numbers.to(self.images.device))).argmax(1)
+        """The share [P, T] of images of other classes that each change, of numbers [P, n], moves to each class."""
         others = self.before[:, None] != self.searched
-        went = (after[:, None] == self.searched) & others
-        return went.sum(0) / others.sum(0).clamp(min=1)
+        shares = []
+        for part in numbers.to(self.images.device).split(max(1, TOGETHER // len(self.images))):
+            after = self.logits(torch.cat([family.apply(self.images, own) for own in part])).argmax(1)
+            went = (after.reshape(len(part), -1, 1) == self.searched) & others
+            shares.append(went.sum(1) / others.sum(0).clamp(min=1))
+        return torch.cat(shares)
 
 
 @torch.no_grad()
@@ -158,7 +163,7 @@ def search(
     for family in FAMILIES:
         dims = family.numbers(images.shape[1])
         draws = torch.from_numpy(qmc.Sobol(dims, seed=seed).random(family.tries)).float() * 2 - 1
-        best, places = torch.stack([tries.moved(family, numbers) for numbers in draws]).max(0)
+        best, places = tries.moved(family, draws).max(0)
         done += family.tries * len(first)
         progress(done)
         leading = [c for c in best.argsort(descending=True, stable=True)[:LEADING].tolist() if float(best[c]) >= WORTH]
@@ -174,7 +179,7 @@ def search(
         _, lead, numbers = max(improved, key=lambda one: one[0])
         rival = float(best[torch.arange(len(best)) != lead].max()) if len(best) > 1 else 0.0
         others = int((measured.before != searched[lead]).sum())
-        hits = round(float(measured.moved(family, numbers)[lead]) * others)
+        hits = round(float(measured.moved(family, numbers[None])[0, lead]) * others)
         found.append(Transformed(family.name, int(searched[lead]), hits, others, rival))
     return tuple(found)
 
@@ -182,13 +187,12 @@ def search(
 def _around(trials: _Trials, family: Family, numbers: Tensor, lead: int, seed: int) -> tuple[Tensor, float]:
     """The best of the changes near one, for the class at this place, and the share that it moves."""
     draw = torch.Generator().manual_seed(seed)
-    share = float(trials.moved(family, numbers)[lead])
+    share = float(trials.moved(family, numbers[None])[0, lead])
     for step in range(ROUNDS):
-        for _ in range(AROUND):
-            if share == 1:
-                break
-            near = (numbers + WIDTH * 0.5**step * torch.randn(len(numbers), generator=draw)).clamp(-1, 1)
-            moved = float(trials.moved(family, near)[lead])
-            if moved > share:
-                numbers, share = near, moved
+        if share == 1:
+            break
+        near = (numbers + WIDTH * 0.5**step * torch.randn(AROUND, len(numbers), generator=draw)).clamp(-1, 1)
+        moved = trials.moved(family, near)[:, lead]
+        if float(moved.max()) > share:
+            numbers, share = near[moved.argmax()], float(moved.max())
     return numbers, share
