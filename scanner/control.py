@@ -14,6 +14,8 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import fx
+from torch._ops import OpOverload
 
 from banscan.errors import EvidenceError, ModelError
 from banscan.importers import TracedModel, attribute_named
@@ -50,9 +52,20 @@ def needed(subject: Subject, kind: Kind, levels: Levels) -> bool:
     """Whether absolute limits were measured on no network like this one; own clean models that set the limit are like it."""
     if levels.calibrated is not None:
         return False
-    few = len(subject.searched) < MIN_CLASSES
-    unlike = few or kind.size != SIDE or subject.model.input.channels != CHANNELS or len(subject.model.neurons) < LAYERS
+    other = len(subject.searched) < MIN_CLASSES or grouped(subject.model)
+    unlike = other or kind.size != SIDE or subject.model.input.channels != CHANNELS or len(subject.model.neurons) < LAYERS
     return unlike or levels.uncovered is not None
+
+
+def grouped(model: TracedModel) -> bool:
+    """Whether a convolution has groups, as depthwise ones do: noise on these moves clean networks along a map of classes as well."""
+
+    def groups(node: fx.Node) -> object:
+        names = [a.name for a in node.target._schema.arguments] if isinstance(node.target, OpOverload) else []
+        place = names.index("groups") if "groups" in names else len(node.args)
+        return node.args[place] if place < len(node.args) else node.kwargs.get("groups", 1)
+
+    return any("conv" in str(node.target) and groups(node) != 1 for node in model.module.graph.nodes)
 
 
 def controlled(

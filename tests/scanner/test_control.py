@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 import torch
+from torch import fx
 
 from banscan.errors import ModelError
 from banscan.scanner import control
@@ -46,11 +47,22 @@ def made_of(shares: list[float]) -> patch.Patched:
     return patch.reached(moved, moved, 50)
 
 
+def network(layers: int = 20, channels: int = 3, groups: int = 1) -> SimpleNamespace:
+    """What is asked of a model before a control is made."""
+    graph = fx.Graph()
+    x, weight = graph.placeholder("x"), graph.placeholder("weight")
+    for own in (1, groups):
+        graph.call_function(torch.ops.aten.conv2d.default, (x, weight, None, [1, 1], [0, 0], [1, 1], own))
+    graph.call_function(torch.ops.aten.conv2d.default, (x, weight))
+    about = SimpleNamespace(path="m.onnx")
+    return SimpleNamespace(
+        source=about, neurons=[None] * layers, input=SimpleNamespace(channels=channels), module=SimpleNamespace(graph=graph)
+    )
+
+
 def subject(**more: Any) -> Subject:
     labels = torch.arange(IMAGES) % CLASSES
-    facts: dict[str, Any] = {
-        "model": SimpleNamespace(source=SimpleNamespace(path="m.onnx"), neurons=[None] * 20, input=SimpleNamespace(channels=3))
-    }
+    facts: dict[str, Any] = {"model": network()}
     settings = SimpleNamespace(seed=0)
     facts |= {"labels": labels, "settings": settings, "searched": torch.arange(CLASSES)}
     return cast(Subject, SimpleNamespace(**(facts | more)))
@@ -70,7 +82,7 @@ def controls(monkeypatch: pytest.MonkeyPatch, before: list[float], after: list[f
 
 def test_few_classes_always_have_one() -> None:
     """Of networks like those that the limits were measured on, and of own clean models."""
-    few = subject(searched=torch.arange(2), model=SimpleNamespace(neurons=[None] * 20, input=SimpleNamespace(channels=3)))
+    few = subject(searched=torch.arange(2))
     assert control.needed(few, Kind(2, 32, attention=False), USUAL)
     assert not control.needed(subject(), LIKE, USUAL)
     assert not control.needed(few, Kind(2, 32, attention=False), Levels(calibrated=2.0))
@@ -140,14 +152,13 @@ def test_where_a_test_decides_only_maps_have_one(monkeypatch: pytest.MonkeyPatch
         (Kind(10, 28, attention=False), {}, Levels(), True),
         (LIKE, {"channels": 1}, Levels(), True),
         (LIKE, {"layers": 5}, Levels(), True),
+        (LIKE, {"groups": 8}, Levels(), True),
         (LIKE, {}, Levels(uncovered="it has 500 classes"), True),
         (LIKE, {"layers": 5}, Levels(calibrated=0.8), False),
     ],
 )
 def test_needed_where_the_limits_were_not_measured(kind: Kind, changes: dict[str, int], levels: Levels, expected: bool) -> None:
-    spec = SimpleNamespace(channels=changes.get("channels", 3))
-    model = SimpleNamespace(input=spec, neurons=[None] * changes.get("layers", 20))
-    assert control.needed(subject(model=model), kind, levels) is expected
+    assert control.needed(subject(model=network(**changes)), kind, levels) is expected
 
 
 def test_odds_stay_finite() -> None:
