@@ -10,7 +10,7 @@ from PIL import Image
 
 from bench.zoo import train
 from bench.zoo.__main__ import PARTS
-from bench.zoo.lists import KIND_HELD, KIND_TUNE
+from bench.zoo.lists import FEW, KIND_HELD, KIND_TUNE
 
 
 @pytest.fixture(scope="module")
@@ -62,4 +62,5 @@ def test_a_recipe_that_cannot_be_trained(options: str, says: str, folder: Path, 
 def test_the_zoo_has_the_models_of_every_list() -> None:
     assert PARTS["kinds-tune"] == KIND_TUNE
     assert PARTS["kinds-held"] == KIND_HELD
-    assert list(PARTS) == ["tune", "held", "kinds-tune", "kinds-held", "plant"]
+    assert list(PARTS) == ["tune", "held", "kinds-tune", "kinds-held", "plant", "few"]
+    assert PARTS["few"] == FEW
