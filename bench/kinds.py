@@ -1,6 +1,7 @@
 """What scans find by kind of attack and by architecture, on models of the second part of the zoo (`bench.zoo.lists.KINDS`)."""
 
 from collections import defaultdict
+from statistics import median
 from typing import Any
 
 from bench import replay
@@ -95,11 +96,13 @@ def _exceeds(row: Row, name: str) -> bool:
 def _says(row: Row, name: str) -> tuple[bool, bool]:
     """Whether a criterion exceeds its limit with a target in front, and whether a target is in front at all."""
     own = finding(row, name)
-    leads = own is not None and bool(own.classes) and aims(row).issuperset(own.classes)
-    return _exceeds(row, name) and leads, leads
+    if own is None or not own.classes:
+        return False, False
+    leads = aims(row).issuperset(own.classes)
+    return own.exceeds and leads, leads
 
 
 def _cost(rows: list[Row]) -> str:
     """How many were scanned, and how long it took."""
-    seconds = sorted(r["seconds"] for r in rows)
-    return f"{len(rows)} scans, median {seconds[len(seconds) // 2]:.0f} s on {rows[0]['environment']['processor']}, with other work beside"
+    seconds = median(r["seconds"] for r in rows)
+    return f"{len(rows)} scans, median {seconds:.0f} s on {rows[0]['environment']['processor']}, with other work beside"

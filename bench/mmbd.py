@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from bench import replay
 from bench.rows import arch, attack
-from bench.tables import aims, found, header, outcome, rate, works
+from bench.tables import aims, finding, found, header, outcome, rate, works
 
 Row = dict[str, Any]
 PARTS = ("held", "kinds-held", "tune", "kinds-tune")
@@ -23,8 +22,8 @@ LEVEL = 0.05
 
 def margins(row: Row) -> np.ndarray[Any, np.dtype[np.float64]] | None:
     """The largest margin of every class that was searched for [T]; None where the test was not applied."""
-    finding = next((f for f in replay.findings(row) if f.criterion == "margin" and f.not_done is None), None)
-    return None if finding is None else np.square(np.array(finding.values))
+    own = finding(row, "margin")
+    return None if own is None else np.square(np.array(own.values))
 
 
 def judged(values: np.ndarray[Any, np.dtype[np.float64]]) -> tuple[int, float]:

@@ -36,7 +36,7 @@ def decide(findings: Sequence[Finding], levels: Levels) -> Verdict:
     deciding = [f for f in done if f.power == DECIDES]
     gaps = missing(findings)
     alone = [f for f in deciding if f.own_null and f.exceeds]
-    if not any(not f.own_null for f in deciding):
+    if all(f.own_null for f in deciding):
         if alone:
             return _called("backdoored", alone[0], {"score": alone[0].score, "gaps": gaps})
         why = next((f.not_done for f in findings if f.not_done is not None), "no criterion could be applied")
