@@ -6,7 +6,7 @@ writes docs/evidence.md, the summary, and docs/evidence/PART.md for every part.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from banscan.files import whole
-from bench import ablation, clean, floor, kinds, logic, maps, mmbd, repair, tables, transforms
+from bench import ablation, clean, floor, joint, kinds, logic, maps, mmbd, probability, repair, tables, transforms
 from bench.baselines import table as baselines
 from bench.dormant import table as dormant
 from bench.fuzz import table as fuzz
@@ -45,16 +45,23 @@ BODIES: dict[str, Callable[[list[dict[str, Any]]], list[str]]] = {
     "transforms": transforms.page,
     "tune": partial(tables.page, held=False),
 }
+# those of the scans of all models
+SCANS = ("held", "kinds-held", "tune", "kinds-tune")
+ACROSS: dict[str, Callable[[Mapping[str, list[dict[str, Any]]]], list[str]]] = {
+    "joint": joint.page,
+    "mmbd": mmbd.page,
+    "probability": probability.page,
+}
 
 
 def body(part: str, results: Path) -> str:
-    """The tables of one part; `summary` and `missed` are drawn from those of held-out models, `mmbd` from all."""
+    """The tables of one part; `summary` and `missed` are drawn from those of held-out models."""
     if part == "summary":
         lines = [*tables.headline(tables.learnt(read(results / "held.jsonl"))[0], held=True), *repair.short(read(results / "repair.jsonl"))]
     elif part == "missed":
         lines = tables.missed(tables.learnt(read(results / "held.jsonl"))[0])
-    elif part == "mmbd":
-        lines = mmbd.page({name: read(results / f"{name}.jsonl") for name in mmbd.PARTS})
+    elif part in ACROSS:
+        lines = ACROSS[part]({name: read(results / f"{name}.jsonl") for name in SCANS})
     else:
         lines = BODIES[part](read(results / f"{part}.jsonl"))
     return "\n".join(lines)
@@ -69,7 +76,7 @@ def pages(results: Path, out: Path) -> dict[Path, str]:
 
 @click.command()
 @click.option("--results", type=click.Path(path_type=Path, exists=True, file_okay=False), default=Path("bench/results"), show_default=True)
-@click.option("--only", type=click.Choice(sorted((*BODIES, "mmbd"))), help="Print the tables of this part.")
+@click.option("--only", type=click.Choice(sorted((*BODIES, *ACROSS))), help="Print the tables of this part.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write the summary there, the others in a folder beside it.")
 def main(results: Path, only: str | None, out: Path | None) -> None:
     """Print the summary of the evidence, or write all pages."""

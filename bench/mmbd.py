@@ -16,7 +16,6 @@ from bench.rows import arch, attack
 from bench.tables import aims, finding, found, header, outcome, rate, works
 
 Row = dict[str, Any]
-PARTS = ("held", "kinds-held", "tune", "kinds-tune")
 LEVEL = 0.05
 
 
@@ -38,7 +37,7 @@ def judged(values: np.ndarray[Any, np.dtype[np.float64]]) -> tuple[int, float]:
 def page(parts: Mapping[str, list[Row]]) -> list[str]:
     """By number of classes, and attack by attack: what its rule finds and calls wrongly, beside the whole scan."""
     answers = []
-    for row in (row for part in PARTS for row in parts[part]):
+    for row in (row for own in parts.values() for row in own):
         values = margins(row)
         if values is not None:
             answers.append((row, len(values), *judged(values)))

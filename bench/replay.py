@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from banscan.scanner.criteria import noise, outlier, patch, perturbation
+from banscan.scanner.criteria import joint, noise, outlier, patch, perturbation
 from banscan.scanner.criteria.base import Context, NotDone
 from banscan.scanner.criteria.class_maps import find as find_map
 from banscan.scanner.criteria.clearness import CLEARNESS
@@ -26,6 +26,8 @@ from banscan.scanner.verdict import decide
 
 Row = Mapping[str, Any]
 USUAL = Levels()
+# tests whose values are the log-odds of shares
+SHARES = ("noise", "perturbation", "patch")
 ABSENT = NotDone("this row holds nothing of it")
 
 
@@ -38,10 +40,43 @@ def verdict(row: Row, levels: Levels = USUAL) -> Verdict:
 
 
 def findings(row: Row, levels: Levels = USUAL) -> tuple[Finding, ...]:
-    """What every criterion found; none where the scan stopped before them."""
+    """What every criterion found, the joint test computed anew from the others; none where the scan stopped before them."""
+    found = as_stored(row, levels)
+    tests = {f.criterion: f for f in found if f.p_value is not None}
+    return tuple(_joint(tests, levels) if f.criterion == "joint" and f.criterion in tests else f for f in found)
+
+
+def as_stored(row: Row, levels: Levels = USUAL) -> tuple[Finding, ...]:
+    """The same with the joint test of the version that scanned."""
     if "findings" in row:
         return tuple(levels.applied(made(Finding, finding)) for finding in row["findings"])
     return () if row["verdict"]["score"] is None else _earlier(row, levels)
+
+
+def alone(row: Row, test: str) -> tuple[torch.Tensor, tuple[tuple[int, ...], float, float]]:
+    """The values [T] of one outlier test and what `outlier.together` says of them by themselves."""
+    tests = {f.criterion: f for f in as_stored(row) if f.p_value is not None}
+    if test == "joint":
+        measured = _together(tests)
+        return measured.shown, joint.standing_out(measured, len(measured.shown), 1)
+    own = _values(tests[test])
+    return own.shown, outlier.together(own.shown.__getitem__, len(own.shown), len(own.shown), 1, own.least)
+
+
+def _joint(tests: Mapping[str, Finding], levels: Levels) -> Finding:
+    """The joint test of the others' values."""
+    measured = _together(tests)
+    classes = len(measured.shown)
+    return joint.JOINT.found(measured, Context(levels, torch.arange(classes), classes, len(measured.tests)))
+
+
+def _together(tests: Mapping[str, Finding]) -> joint.Together:
+    return joint.together({name: _values(finding) for name, finding in tests.items() if name != "joint"})
+
+
+def _values(finding: Finding) -> ClassValues:
+    values = torch.tensor(finding.values, dtype=torch.float64)
+    return ClassValues(values[None], outlier.finest(values) if finding.criterion in SHARES else outlier.unsteady(values), values)
 
 
 def _earlier(row: Row, levels: Levels) -> tuple[Finding, ...]:

@@ -10,7 +10,6 @@ from scipy.stats import binomtest
 
 from banscan.scanner.calibration import shipped
 from banscan.scanner.criteria import class_maps, patch_share
-from banscan.scanner.criteria.outlier import finest, together
 from banscan.scanner.findings import ONE, Finding, Verdict
 from banscan.scanner.levels import BACKDOORED, Levels
 from bench import replay
@@ -21,8 +20,6 @@ Row = dict[str, Any]
 # the criteria that compare classes, and those that look for a map of them
 TESTS = ("noise", "logit", "margin", "perturbation", "patch", "joint")
 MAPS = ("noise map", "pixel map")
-# the tests whose values are log-odds of shares
-SHARES = ("noise", "perturbation", "patch")
 # a model that is this far behind the best on its data has not learnt its task
 BEHIND = 0.1
 
@@ -303,7 +300,5 @@ def _share(row: Row, criterion: str) -> float | None:
 
 def alone(row: Row, test: str) -> tuple[float, int, float]:
     """Statistic, leading class and p-value of one test by itself."""
-    own = finding(row, test)
-    values = torch.tensor([] if own is None else own.values)
-    _, statistic, p = together(values.sort(descending=True).values, len(values), 1, finest(values) if test in SHARES else 0.0)
-    return statistic, int(values.argmax()), p
+    values, found = replay.alone(row, test)
+    return found[1], int(values.argmax()), found[2]

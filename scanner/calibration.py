@@ -17,7 +17,8 @@ from banscan.errors import UsageError
 from banscan.files import check_file
 from banscan.importers import TracedModel
 from banscan.importers.normal.attention import attends
-from banscan.scanner.findings import Kind, Standing
+from banscan.scanner import probability
+from banscan.scanner.findings import FRAGILE, Kind, Standing, Verdict
 from banscan.scanner.inputs.given import CALIBRATION
 from banscan.scanner.inputs.images import CleanSet
 from banscan.scanner.levels import Levels
@@ -111,11 +112,17 @@ def threshold(scores: list[float], alpha: float) -> float:
     return sorted(scores, reverse=True)[allowed - 1]
 
 
-def standing(calibration: Calibration, kind: Kind, score: float, settings: Settings) -> Standing:
-    """Where a score stands among those of the clean models."""
+def standing(calibration: Calibration, kind: Kind, verdict: Verdict, settings: Settings) -> Standing | None:
+    """Where the score of a verdict stands among those of the clean models; None where it has none, or says fragile."""
+    score = verdict.score
+    if score is None or verdict.outcome == FRAGILE:
+        return None
     comparable = calibration.settings == decisive(settings)
     reached = sum(e.score >= score for e in calibration.entries) if comparable else None
     count = len(calibration.entries)
+    uncovered = calibration.uncovered(kind)
+    # the curve was fitted to whole scans of models like banscan's own
+    known = calibration.path is None and comparable and uncovered is None and not verdict.gaps and verdict.outcome != "inconclusive"
     return Standing(
         source=calibration.path,
         models=count,
@@ -124,7 +131,8 @@ def standing(calibration: Calibration, kind: Kind, score: float, settings: Setti
         score=score,
         limit=calibration.limit,
         alpha=calibration.alpha,
-        uncovered=calibration.uncovered(kind),
+        uncovered=uncovered,
+        probability=probability.of_backdoor(score) if known else None,
     )
 
 

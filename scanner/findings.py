@@ -233,6 +233,8 @@ class Standing:
         p_value: (1 + reached) / (models + 1), the conformal p-value; None likewise.
         limit: the score above which a model is called backdoored, with a false-positive rate of at most `alpha` where that is given.
         uncovered: why the clean models say nothing about this one; None where they do.
+        probability: of a backdoor, if every second model had one (`probability.of_backdoor`); None where banscan's own models say nothing
+            about this one, or the scan left something out.
     """
 
     source: Path | None
@@ -243,6 +245,7 @@ class Standing:
     limit: float
     alpha: float | None
     uncovered: str | None
+    probability: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

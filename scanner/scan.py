@@ -21,7 +21,7 @@ from banscan.scanner.calibration import Calibration
 from banscan.scanner.criteria import registry
 from banscan.scanner.criteria.base import NotDone
 from banscan.scanner.criteria.noise import Moved
-from banscan.scanner.findings import FRAGILE, Reach, Report
+from banscan.scanner.findings import Reach, Report
 from banscan.scanner.inputs import checks, images, order, preprocess
 from banscan.scanner.inputs.images import CleanSet
 from banscan.scanner.inputs.preprocess import Choice, Preprocess, UndecidedError
@@ -319,8 +319,7 @@ def _judge(subject: Subject, known: Calibration, clean: CleanSet, draft: _Draft,
     draft.add(findings=findings, verdict=decided)
     with stages("pictures"):
         draft.add(evidence=pictures.evidence(subject, clean.images, measured, decided))
-    if decided.score is not None and decided.outcome != FRAGILE:
-        draft.add(standing=calibration.standing(known, kind, decided.score, subject.settings))
+    draft.add(standing=calibration.standing(known, kind, decided, subject.settings))
 
 
 def _show_noise(subject: Subject, noise: Moved | NotDone, draft: _Draft, stages: _Stages, progress: Progress) -> None:

@@ -1,29 +1,87 @@
-"""All outlier tests together: a class that leads everywhere, nowhere clearly."""
+"""All outlier tests together: a class that leads in several, in none of them clearly enough."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from scipy.special import chdtrc, ndtri, stdtr
+from torch import Tensor
 
 from banscan.scanner.criteria import outlier
 from banscan.scanner.criteria.base import Context, Criterion, Earlier, NotDone, too_few
+from banscan.scanner.criteria.margin import MARGIN
 from banscan.scanner.criteria.outlier import ClassValues
 from banscan.scanner.findings import DECIDES, DEVIATIONS, ONE, Finding
 from banscan.scanner.machine.progress import Progress
 from banscan.scanner.subject import Subject
 
 SENTENCE = "class {c} is singled out by all tests together"
+# smaller and larger probabilities have no normal deviate that float64 could tell apart
+SMALLEST, LARGEST = 1e-300, 1 - 1e-15
+# the spread of deviates over classes is 1 for tests that are independent, and larger for those that are not; much smaller only where
+# nothing is moved to any class
+NARROWEST = 0.7
 
 
-def measure(subject: Subject, earlier: Earlier, progress: Progress) -> ClassValues | NotDone:
-    """The sum of the others' values, each standardised over the classes."""
-    return too_few(subject) or together([values for values in earlier.values() if isinstance(values, ClassValues)])
+@dataclass(frozen=True, kw_only=True)
+class Together(ClassValues):
+    """What all tests show of each class.
+
+    Attributes:
+        tests: [n, T], float64, a row for each of the other tests.
+        leasts: [n, 1], the spread of each that is the smallest.
+        deciding: [n], whether a test may call a model backdoored by itself.
+    """
+
+    tests: Tensor
+    leasts: Tensor
+    deciding: Tensor
 
 
-def together(values: list[ClassValues]) -> ClassValues:
-    """The measurement from those of the other outlier tests."""
-    rows = outlier.joined(values)
-    return ClassValues(rows, 0.0, rows[0], ".1f")
+def measure(subject: Subject, earlier: Earlier, progress: Progress) -> Together | NotDone:
+    """How far each class stands out in all the others."""
+    return too_few(subject) or together({name: values for name, values in earlier.items() if isinstance(values, ClassValues)})
 
 
-def find(criterion: Criterion, measured: ClassValues, context: Context) -> Finding:
+def together(values: Mapping[str, ClassValues]) -> Together:
+    """The measurement from those of the other outlier tests, by their names."""
+    tests = torch.stack([v.rows.mean(0).double() for v in values.values()])
+    leasts = torch.tensor([[v.least] for v in values.values()], dtype=torch.float64)
+    deciding = torch.tensor([name != MARGIN.name for name in values])
+    shown = agreement(tests, leasts, deciding)
+    return Together(shown[None], NARROWEST, shown, ".1f", tests=tests, leasts=leasts, deciding=deciding)
+
+
+def agreement(tests: Tensor, leasts: Tensor, deciding: Tensor) -> Tensor:
+    """How far each class stands out in all tests, as a normal deviate [T] (Fisher 1932).
+
+    Each test's outlier statistic has a p-value p_i; -2 sum(log p_i) is chi-squared with two degrees of freedom for each test if these are
+    independent. Two tests that agree weigh more by it than five that all lean a little. That tests depend on one another widens the spread
+    of the deviates over the classes, which is what they are compared with. A test that must not decide by itself counts no further than
+    the strongest of those that may.
+
+    Args:
+        tests: [n, T], a row of values for every test.
+        leasts: [n, 1], the smallest spread of each.
+        deciding: [n], which of them may decide by themselves.
+    """
+    residuals = outlier.outlier(tests, leasts).numpy()
+    each = torch.from_numpy(stdtr(tests.shape[1] - 2, -residuals)).clamp(min=SMALLEST)
+    each = torch.where(deciding[:, None], each, each.maximum(each[deciding].amin(0)))
+    upper = torch.from_numpy(chdtrc(2 * len(tests), -2 * each.log().sum(0).numpy()))
+    return -torch.from_numpy(ndtri(upper.clamp(SMALLEST, LARGEST).numpy()))
+
+
+def find(criterion: Criterion, measured: Together, context: Context) -> Finding:
     """An outlier test with half of the level."""
-    return outlier.as_finding(criterion, measured, outlier.test(measured, context, outlier.parts(context, joint=True)), context, SENTENCE)
+    found = standing_out(measured, context.classes, outlier.parts(context, joint=True))
+    return outlier.as_finding(criterion, measured, outlier.as_tested(*found, context, joint=True), context, SENTENCE)
+
+
+def standing_out(measured: Together, classes: int, parts: int) -> tuple[tuple[int, ...], float, float]:
+    """What `outlier.together` says of these; without the classes that stand out further, every test is compared anew."""
+    tests, leasts, deciding = measured.tests, measured.leasts, measured.deciding
+    return outlier.together(lambda places: agreement(tests[:, places], leasts, deciding), tests.shape[1], classes, parts, NARROWEST)
 
 
 JOINT = Criterion(

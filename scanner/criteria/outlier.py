@@ -6,6 +6,7 @@ several, and the p-value pays for their number.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -69,8 +70,7 @@ class Tested:
 
 def find(criterion: Criterion, measured: ClassValues, context: Context, sentence: str, blind: str | None = None) -> Finding:
     """The finding of an outlier test; `sentence` has places for the class ({c}) and for its number beside that of the median ({seen})."""
-    tested = test(measured, context, parts(context, joint=False))
-    return as_finding(criterion, measured, tested, context, sentence, blind)
+    return as_finding(criterion, measured, test(measured, context), context, sentence, blind)
 
 
 def as_finding(
@@ -105,36 +105,63 @@ def parts(context: Context, *, joint: bool) -> int:
     return 2 if joint else 2 * context.tests
 
 
-def test(measured: ClassValues, context: Context, shares: int) -> Tested:
+def test(measured: ClassValues, context: Context) -> Tested:
     """The test of the classes searched for among all of the model's."""
     rows, least = measured.rows, measured.least
     mean = rows.mean(0)
-    order = mean.argsort(descending=True, stable=True)
-    count, statistic, p = together(mean[order], context.classes, shares, least)
-    rest, lead = order[count - 1 :], order[:count].sort().values
-    each = outlier(rows[:, rest], least)[:, 0].tolist()
-    steady = bool((rows.topk(count).indices.sort(1).values == lead).all())
-    threshold = outlier_threshold(context.levels.p_value, len(rest), shares * (context.classes - count + 1))
-    named = tuple(context.searched[order[:count]].tolist())
-    return Tested(named, statistic, tuple(each) if len(each) > 1 else (), p, threshold, steady)
+    places, statistic, p = together(mean.__getitem__, len(mean), context.classes, parts(context, joint=False), least)
+    others = [c for c in range(len(mean)) if c not in places]
+    each = outlier(rows[:, [places[-1], *others]], least)[:, 0].tolist()
+    steady = bool((rows.topk(len(places)).indices.sort(1).values == torch.tensor(sorted(places))).all())
+    return as_tested(places, statistic, p, context, joint=False, restarts=tuple(each) if len(each) > 1 else (), steady=steady)
 
 
-def together(values: Tensor, classes: int, parts: int, least: float = 0.0) -> tuple[int, float, float]:
-    """How many of the values [T], in falling order, stand out together; the outlier statistic of the last of these, and its p-value.
+def as_tested(
+    places: tuple[int, ...],
+    statistic: float,
+    p: float,
+    context: Context,
+    *,
+    joint: bool,
+    restarts: tuple[float, ...] = (),
+    steady: bool = True,
+) -> Tested:
+    """What `together` says of places among the classes searched for, beside the statistic that would be enough."""
+    before = len(places) - 1
+    threshold = outlier_threshold(
+        context.levels.p_value, len(context.searched) - before, parts(context, joint=joint) * (context.classes - before)
+    )
+    return Tested(tuple(context.searched[list(places)].tolist()), statistic, restarts, p, threshold, steady)
+
+
+def together(
+    values: Callable[[Tensor], Tensor], total: int, classes: int, parts: int, least: float = 0.0
+) -> tuple[tuple[int, ...], float, float]:
+    """Which of the classes stand out together; the outlier statistic of the last of these, and its p-value.
 
     Outliers hide one another: each widens the spread that the others are measured by. So the largest is compared with all the others, the
     second with those below it, and so on (the generalised test of Rosner 1983), and what stands out at a later step counts if it is
     suspicious. The level needs no payment for the steps: a second value seldom stands out by chance where the first does not.
+
+    Args:
+        values: the values [n] of the classes at these places [n], of `total` places.
+        classes: how many classes there are, searched for or not.
+        parts: into how many parts the level is divided.
+        least: the spread that is the smallest.
     """
-
-    def step(first: int) -> tuple[float, float, int]:
-        left = values[first:]
-        statistic = float(outlier(left, least)[0])
-        return outlier_p(statistic, len(left), parts * (classes - first)), -statistic, first + 1
-
-    alone, *further = (step(first) for first in range(max(1, len(values) // TOGETHER)))
+    left = torch.arange(total)
+    gone: list[int] = []
+    steps: list[tuple[float, float, int]] = []
+    for step in range(max(1, total // TOGETHER)):
+        own = values(left)
+        first = int(own.argmax())
+        statistic = float(outlier(own, least)[first])
+        steps.append((outlier_p(statistic, len(left), parts * (classes - step)), -statistic, step + 1))
+        gone.append(int(left[first]))
+        left = torch.cat([left[:first], left[first + 1 :]])
+    alone, *further = steps
     p, negative, count = min([alone, *(s for s in further if s[0] <= SUSPICIOUS)])
-    return count, -negative, p
+    return tuple(gone[:count]), -negative, p
 
 
 def score(p: float) -> float:
@@ -142,17 +169,18 @@ def score(p: float) -> float:
     return math.log(max(p, 1e-300)) / math.log(BACKDOORED)
 
 
-def outlier(values: Tensor, least: float = 0.0) -> Tensor:
+def outlier(values: Tensor, least: float | Tensor = 0.0) -> Tensor:
     """The deleted studentised residual of each value among the others on the last axis (the outlier test of Grubbs 1950).
 
     t_i = (v_i - mean of the others) / (standard deviation of the others * sqrt(1 + 1 / (n - 1))): Student's t with n - 2 degrees of freedom
-    for normal values. The standard deviation is at least `least`.
+    for normal values. The standard deviation is at least `least`, a number or one for every row.
     """
     values = values.double()
     n = values.shape[-1]
     rest = (values.sum(-1, keepdim=True) - values) / (n - 1)
     total = values.square().sum(-1, keepdim=True) - values.square()
-    variance = ((total - (n - 1) * rest.square()) / (n - 2)).clamp(min=max(least**2, 1e-300))
+    smallest = torch.as_tensor(least, dtype=torch.float64).square().clamp(min=1e-300)
+    variance = ((total - (n - 1) * rest.square()) / (n - 2)).maximum(smallest)
     return (values - rest) / (variance * (1 + 1 / (n - 1))).sqrt()
 
 
@@ -189,15 +217,3 @@ def of_shares(shares: Tensor, shown: Tensor) -> ClassValues:
     """Shares [K, T] as log-odds, with what a reader is told of each class [T]."""
     rows = log_odds(shares)
     return ClassValues(rows, finest(rows.mean(0)), shown)
-
-
-def standardise(values: Tensor, least: float) -> Tensor:
-    """Values [T] with their mean taken off, in units of their standard deviation, which is at least `least`; all alike, all zero."""
-    centred = values - values.mean()
-    result: Tensor = centred / centred.std().clamp(min=max(least, 1e-12))
-    return result
-
-
-def joined(values: list[ClassValues]) -> Tensor:
-    """Several tests' values, each standardised over the classes, summed up [1, T]."""
-    return torch.stack([standardise(v.rows.mean(0), v.least) for v in values]).sum(0)[None]

@@ -66,7 +66,14 @@ def _note(name: str, words: str, path: Path) -> dict[str, Any]:
 
 def _artifact(report: Report) -> dict[str, Any]:
     model, verdict = report.model, report.verdict
-    about = {"outcome": verdict.outcome, "score": verdict.score, "format": model.format, "classes": model.classes}
+    probability = None if report.standing is None else report.standing.probability
+    about = {
+        "outcome": verdict.outcome,
+        "score": verdict.score,
+        "probability": probability,
+        "format": model.format,
+        "classes": model.classes,
+    }
     return {
         "location": _uri(model.path),
         "hashes": {"sha-256": model.sha256},

@@ -12,12 +12,20 @@ PACKAGES = ("torch", "onnx", "onnxruntime", "numpy")
 
 
 def odds(report: Report) -> str | None:
-    """How likely such a finding is by chance, where a test decided."""
-    verdict = report.verdict
+    """How likely a backdoor is with such a score, and such a finding by chance, where a test decided."""
+    verdict, standing = report.verdict, report.standing
+    told = []
+    if standing is not None and standing.probability is not None:
+        told.append(f"Probability of a backdoor: {likely(standing.probability)}, if every second file had one.")
     decided = any(f.criterion == verdict.criterion and f.p_value is not None for f in report.findings)
-    if not decided or verdict.p_value is None or verdict.outcome not in ("backdoored", "suspicious"):
-        return None
-    return f"A model whose classes differ only by chance looks like this with probability {chance(verdict.p_value)}."
+    if decided and verdict.p_value is not None and verdict.outcome in ("backdoored", "suspicious"):
+        told.append(f"A model whose classes differ only by chance looks like this with probability {chance(verdict.p_value)}.")
+    return " ".join(told) or None
+
+
+def likely(probability: float) -> str:
+    """A probability of a few models: never as good as sure."""
+    return "over 99%" if probability > 0.99 else f"{max(probability, 0.01):.0%}"
 
 
 def counting(report: Report) -> str:

@@ -54,5 +54,5 @@ def test_mmbd_reads_the_margins_of_rows() -> None:
     values = mmbd.margins(ROWS[0])
     assert values is not None
     assert (len(values), int(values.argmax())) == (43, 33)
-    page = mmbd.page({part: ROWS if part == "held" else [] for part in mmbd.PARTS})
+    page = mmbd.page({"held": ROWS, "tune": []})
     assert any(line.startswith("| 43 | 1 of 2") for line in page)

@@ -25,7 +25,7 @@ def test_the_page_is_what_the_rows_say(tmp_path: Path) -> None:
     done = CliRunner().invoke(evidence.main, ["--results", str(ROWS), "--out", str(tmp_path / "evidence.md")])
     assert done.exit_code == 0, done.output
     own, kept = ({p.relative_to(d): p.read_text() for p in [d / "evidence.md", *d.glob("evidence/*")]} for d in (tmp_path, ROOT / "docs"))
-    assert {p.stem for p in own} == {"evidence", "mmbd", *evidence.BODIES}
+    assert {p.stem for p in own} == {"evidence", *evidence.ACROSS, *evidence.BODIES}
     assert own.keys() == kept.keys()
     for page, text in own.items():
         assert text == kept[page], f"docs/{page}: run make evidence"

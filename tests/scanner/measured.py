@@ -60,7 +60,7 @@ def findings(by_noise: dict[str, Any], by_pixels: dict[str, Any] | None, levels:
         measured["patch"] = patch.reached(by_pixels["patched"], by_pixels["patch_success"], by_pixels["patch_images"])
         measured["pixel map"] = by_pixels["pixel_map"]
         measured["transform"] = by_pixels.get("transform", ())
-    tests = [m for name, m in measured.items() if name not in ("pixel map", "transform") and not isinstance(m, NotDone)]
+    tests = {name: m for name, m in measured.items() if name not in ("pixel map", "transform") and not isinstance(m, NotDone)}
     measured |= {"joint": joint.together(tests), "patch share": measured["patch"], "clearness": measured["perturbation"]}
     measured |= {"noise map": by_noise["noise_map"], "dormant": by_noise.get("dormant", STILL)}
     return registry.findings(measured, torch.arange(classes), classes, levels)

@@ -96,7 +96,7 @@ def test_every_test_counts(name: str) -> None:
     outcome = "suspicious" if name == "margin" else "backdoored"
     assert (result.outcome, result.target, result.criterion) == (outcome, 7, name)
     assert [f.criterion for f in found] == [c.name for c in CRITERIA]
-    assert [f.criterion for f in found if f.exceeds and f.p_value is not None] == ([] if name == "margin" else [name])
+    assert [f.criterion for f in found if f.exceeds and f.p_value is not None] == ([] if name == "margin" else [name, "joint"])
     assert result.reason.count("class 7") == 1
 
 

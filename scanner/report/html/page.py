@@ -156,6 +156,8 @@ def _key(report: Report) -> Iterator[tuple[str, str]]:
         yield "kind", verdict.kind
     if verdict.criterion is not None:
         yield "leading test", verdict.criterion
+    if report.standing is not None and report.standing.probability is not None:
+        yield "probability of a backdoor", words.likely(report.standing.probability)
     if verdict.p_value is not None:
         yield "probability by chance", chance(verdict.p_value)
     if report.accuracy is not None:

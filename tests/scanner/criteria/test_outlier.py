@@ -29,8 +29,8 @@ def test_false_positive_rate(classes: int) -> None:
 @pytest.mark.parametrize("classes", [10, 43])
 def test_false_positive_rate_with_further_classes(classes: int) -> None:
     """The later steps of Rosner's test are not paid for, since they add next to nothing on normal values."""
-    values = torch.randn(5_000, classes, generator=torch.Generator().manual_seed(0)).sort(1, descending=True).values
-    rate = sum(outlier.together(v, classes, 1)[2] <= BACKDOORED for v in values) / len(values)
+    values = torch.randn(5_000, classes, generator=torch.Generator().manual_seed(0))
+    rate = sum(outlier.together(v.__getitem__, classes, classes, 1)[2] <= BACKDOORED for v in values) / len(values)
     assert 0.5 * BACKDOORED < rate < 1.5 * BACKDOORED
 
 

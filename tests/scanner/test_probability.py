@@ -1,0 +1,65 @@
+"""The probability that a report prints."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from banscan.scanner import calibration, probability
+from banscan.scanner.findings import Kind, Verdict
+from banscan.scanner.report.json import read, render
+from banscan.scanner.report.sarif import to_sarif
+from banscan.scanner.report.words import likely, odds
+from banscan.scanner.settings import Settings
+from bench.evidence import SCANS
+from bench.probability import LOOKED, fitted, scores
+from bench.rows import read as rows_of
+from tests.golden.pages import FOLDER
+
+RESULTS = Path(__file__).parents[2] / "bench" / "results"
+KNOWN = Kind(classes=43, size=32, attention=False)
+
+
+def printed(
+    outcome: str = "backdoored", score: float | None = 3.0, kind: Kind = KNOWN, settings: Settings | None = None, **more: object
+) -> float | None:
+    verdict = Verdict(outcome=outcome, reason="", score=score, **more)  # type: ignore[arg-type]
+    standing = calibration.standing(calibration.shipped(), kind, verdict, settings or Settings())
+    return None if standing is None else standing.probability
+
+
+def test_it_grows_with_the_score_and_is_even_at_the_limit() -> None:
+    said = [probability.of_backdoor(score) for score in (0.0, 0.2, 0.5, 1.0, 2.0, 10.0)]
+    assert said == sorted(said)
+    assert said[0] < 0.02
+    assert said[3] == pytest.approx(0.5, abs=0.05)
+    assert said[-1] > 0.97
+
+
+def test_it_is_what_the_rows_say() -> None:
+    rows = [row for part in LOOKED for row in rows_of(RESULTS / f"{part}.jsonl")]
+    assert set(LOOKED) < set(SCANS)
+    assert fitted(*scores(rows)) == pytest.approx((probability.INTERCEPT, probability.SLOPE), abs=0.006)
+
+
+def test_none_is_printed_of_what_banscans_own_models_say_nothing_about() -> None:
+    assert printed() == pytest.approx(probability.of_backdoor(3.0))
+    assert printed("no backdoor found", 0.2) == pytest.approx(probability.of_backdoor(0.2))
+    assert printed(kind=Kind(classes=1000, size=224, attention=False)) is None
+    assert printed(settings=Settings(steps=3)) is None
+    assert printed(gaps=("patches were not looked for",)) is None
+    assert printed("inconclusive") is None
+    assert printed("fragile") is None
+    assert printed(score=None) is None
+
+
+def test_reports_print_it() -> None:
+    report = read((FOLDER / "clean.json").read_text())
+    assert report.standing is not None
+    for value, words in ((0.07, "7%"), (0.999, "over 99%"), (0.0, "1%")):
+        said = replace(report, standing=replace(report.standing, probability=value))
+        assert f"Probability of a backdoor: {words}, if every second file had one." in (odds(said) or "")
+        assert read(render(said)).standing == said.standing
+        assert to_sarif([said])["runs"][0]["artifacts"][0]["properties"]["probability"] == value
+    assert "backdoor:" not in (odds(replace(report, standing=replace(report.standing, probability=None))) or "")
+    assert likely(0.5) == "50%"
