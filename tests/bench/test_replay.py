@@ -54,5 +54,5 @@ def test_a_row_with_findings_leads_to_the_verdict_of_its_report(name: str) -> No
     document = json.loads(json.dumps(to_dict(report)))
     row = {"findings": document["findings"], "verdict": document["verdict"]}
     assert replay.verdict(row).outcome == report.verdict.outcome
-    assert replay.findings(row) == report.findings
+    assert replay.as_stored(row) == report.findings
     assert replay.verdict(row, Levels(calibrated=1e9)).outcome == "no backdoor found"
