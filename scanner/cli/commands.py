@@ -249,7 +249,6 @@ def calibrate(clean_models: Path, clean_dir: Path, alpha: float, output: Path, *
         check_output(output, (options.labels, options.classes), (clean_dir, clean_models), beside=True)
         given.check(texts=(options.labels, options.classes), images=clean_dir, models=clean_models)
         reader.start()
-        from banscan.scanner import calibration as scores
         from banscan.scanner.calibrate import calibrate as run
 
         def on_model(path: Path, report: Any, entry: Any, why: str) -> None:
@@ -260,20 +259,10 @@ def calibrate(clean_models: Path, clean_dir: Path, alpha: float, output: Path, *
             say(f"{path.name}: score {entry.score:.2f}, {seen}")
 
         set_threads(options)
-        partial = output.with_name(f"{output.name}.partial")
         with bars() as progress:
             found = run(
-                clean_models,
-                clean_dir,
-                partial=partial,
-                alpha=alpha,
-                settings=settings,
-                options=options,
-                on_model=on_model,
-                progress=progress,
+                clean_models, clean_dir, output, alpha=alpha, settings=settings, options=options, on_model=on_model, progress=progress
             )
-        with destination(output) as stream:
-            stream.write(scores.render(found))
         told = sorted(e.score for e in found.entries)
         with destination(None) as stream:
             stream.write(
