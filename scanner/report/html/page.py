@@ -72,7 +72,7 @@ def _values(report: Report, command: str) -> dict[str, Any]:
         "tone": TONES[verdict.outcome],
         "mark": MARKS[verdict.outcome],
         "headline": headline(report),
-        "odds": words.odds(report),
+        "confidence": words.confidence(report),
         "gaps": [gap for gap in verdict.gaps if gap not in verdict.reason],
         "key": list(_key(report)),
         "lead": None if lead is None else shown_change(report, lead),
