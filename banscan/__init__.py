@@ -12,8 +12,12 @@ from banscan.version import __version__
 if TYPE_CHECKING:
     from banscan.importers.load import load
     from banscan.importers.model import TracedModel
+    from banscan.scanner.calibrate import calibrate
+    from banscan.scanner.calibration import Calibration
+    from banscan.scanner.calibration import load as load_calibration
     from banscan.scanner.deployed import scan_deployed
-    from banscan.scanner.findings import Finding, Report, Verdict
+    from banscan.scanner.findings import Failure, Finding, Report, Verdict
+    from banscan.scanner.fleet.several import scan_many
     from banscan.scanner.inputs.preprocess import Preprocess
     from banscan.scanner.repair.repair import repair
     from banscan.scanner.repair.result import Repair
@@ -23,7 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BanscanError",
+    "Calibration",
     "EvidenceError",
+    "Failure",
     "Finding",
     "ModelError",
     "Options",
@@ -36,14 +42,20 @@ __all__ = [
     "UsageError",
     "Verdict",
     "__version__",
+    "calibrate",
     "dry_run",
     "load",
+    "load_calibration",
     "repair",
     "scan",
     "scan_deployed",
+    "scan_many",
 ]
 
+# where public names are at home; after a colon, what they are called there
 _HOMES = {
+    "Calibration": "banscan.scanner.calibration",
+    "Failure": "banscan.scanner.findings",
     "Finding": "banscan.scanner.findings",
     "Options": "banscan.scanner.settings",
     "Preprocess": "banscan.scanner.inputs.preprocess",
@@ -53,11 +65,14 @@ _HOMES = {
     "Settings": "banscan.scanner.settings",
     "TracedModel": "banscan.importers",
     "Verdict": "banscan.scanner.findings",
+    "calibrate": "banscan.scanner.calibrate",
     "dry_run": "banscan.scanner.scan",
     "load": "banscan.importers",
+    "load_calibration": "banscan.scanner.calibration:load",
     "repair": "banscan.scanner.repair.repair",
     "scan": "banscan.scanner.scan",
     "scan_deployed": "banscan.scanner.deployed",
+    "scan_many": "banscan.scanner.fleet.several",
 }
 
 
@@ -67,4 +82,9 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'banscan' has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(_HOMES[name]), name)
+    home, _, inner = _HOMES[name].partition(":")
+    return getattr(import_module(home), inner or name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

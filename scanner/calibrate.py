@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from banscan.errors import ModelError, UsageError
-from banscan.files import check_folder, unwritable
+from banscan.files import check, check_folder, unwritable, whole
 from banscan.importers import FORMATS, sha256
-from banscan.scanner.calibration import ALPHA, LARGEST, Calibration, Entry, decisive, read_entry, threshold, version
+from banscan.scanner.calibration import ALPHA, LARGEST, Calibration, Entry, decisive, read_entry, render, threshold, version
 from banscan.scanner.findings import Report
+from banscan.scanner.inputs import kept
 from banscan.scanner.inputs.given import MODELS
 from banscan.scanner.machine.progress import Progress, silent
 from banscan.scanner.scan import scan
@@ -23,36 +24,51 @@ OnModel = Callable[[Path, Report | None, Entry | None, str], None]
 
 
 def calibrate(
-    models: Path,
+    models: str | Path,
     clean_dir: str | Path,
+    output: str | Path | None = None,
     *,
-    partial: Path,
     alpha: float = ALPHA,
     settings: Settings | None = None,
     options: Options | None = None,
     on_model: OnModel = lambda path, report, entry, why: None,
     progress: Progress = silent,
 ) -> Calibration:
-    """Scans every model file of a folder.
+    """Scans every model file of a folder that holds clean models, for a threshold of one's own.
+
+    A model is called backdoored where it scores above the k-th largest of these scores, k = floor(alpha (n + 1)) of n models, so that a
+    further clean one is called so with a probability of at most alpha (split conformal prediction; Vovk et al., 2005).
 
     Args:
-        models: classifiers known to be clean, of the kind that will be scanned.
-        partial: a file for what is done; a second call goes on from there. It is removed at the end.
-        alpha: the false-positive rate to keep; at least 1 / alpha - 1 models must be left.
-        settings, options, progress: as in `scan.scan`.
-        on_model: called after every model.
+        models: a folder of classifiers known to be clean, of the kind that will be scanned.
+        clean_dir: clean images as in `scan`.
+        output: the file for the calibration; what is done is kept beside it until all are, so that a second call goes on from there. None
+            to keep nothing.
+        alpha: the false-positive rate to keep, above 0 and below 1; at least 1 / alpha - 1 models must be left.
+        settings, options, progress: as in `scan`; later scans need the same settings.
+        on_model: called after every model with its file, its report (None where an earlier run scanned it), its entry (None where it is
+            left out), and why it is.
 
     Raises:
-        UsageError: too few models, or the folder is none.
+        UsageError: too few models, paths or settings that cannot be.
+
+    Example:
+        >>> own = calibrate("known-good/", "imgs/", "own.json")
+        >>> scan("model.onnx", "imgs/", against=own).verdict.outcome
     """
-    settings = settings or Settings()
+    models, settings, options = Path(models), settings or Settings(), options or Options()
+    output = None if output is None else Path(output)
+    partial = None if output is None else output.with_name(f"{output.name}.partial")
+    if output is not None:
+        check(output)
+    kept.check(output, (options.labels, options.classes), (Path(clean_dir), models), beside=True)
     check_folder(models, MODELS)
     files = sorted(p for p in models.glob("*") if p.is_file() and p.suffix in SUFFIXES)
     if not files:
         raise UsageError(f"{models}: no model files in it; {MODELS} ({', '.join(sorted(SUFFIXES))})")
     threshold([0.0] * len(files), alpha)  # too few are told before any work
     stamp = {"clean_dir": str(Path(clean_dir).resolve()), "settings": decisive(settings), "seed": settings.seed, "banscan": version()}
-    done = dict(_finished(partial, stamp))
+    done = {} if partial is None else dict(_finished(partial, stamp))
     entries, images = list[Entry](), 0
     for path in files:
         digest = sha256(path)
@@ -68,15 +84,20 @@ def calibrate(
             if scanned is None:
                 continue
             entry, images = scanned
-            _keep(partial, {**stamp, "images": images, "entry": asdict(entry)})
+            if partial is not None:
+                _keep(partial, {**stamp, "images": images, "entry": asdict(entry)})
         entries.append(entry)
     threshold([e.score for e in entries], alpha)
-    partial.unlink(missing_ok=True)
-    return Calibration(tuple(entries), alpha, decisive(settings), images, version())
+    found = Calibration(tuple(entries), alpha, decisive(settings), images, version(), output)
+    if output is not None and partial is not None:
+        with whole(output) as place:
+            place.write_text(render(found), encoding="utf-8")
+        partial.unlink(missing_ok=True)
+    return found
 
 
 def _scan(
-    path: Path, clean_dir: str | Path, settings: Settings, options: Options | None, on_model: OnModel, progress: Progress
+    path: Path, clean_dir: str | Path, settings: Settings, options: Options, on_model: OnModel, progress: Progress
 ) -> tuple[Entry, int] | None:
     try:
         report = scan(path, clean_dir, settings=settings, options=options, progress=progress)

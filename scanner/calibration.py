@@ -94,6 +94,30 @@ class Calibration:
                 made = self.settings.get(name)
                 raise UsageError(f"{self.path}: made with {name} {made}, not {value}; scan with the same settings or calibrate again")
 
+    def to_dict(self) -> dict[str, Any]:
+        """The calibration as plain values: what its file holds."""
+        return {
+            "schema": SCHEMA,
+            "banscan": self.banscan,
+            "alpha": self.alpha,
+            "limit": self.limit,
+            "settings": self.settings,
+            "images": self.images,
+            "models": [asdict(e) for e in self.entries],
+        }
+
+    def to_html(self) -> str:
+        """The scores and the limit as a self-contained page."""
+        from banscan.scanner.report.html.short import of_calibration
+
+        return of_calibration(self).to_html()
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from banscan.scanner.report.html.short import of_calibration
+
+        return of_calibration(self).framed()
+
 
 def threshold(scores: list[float], alpha: float) -> float:
     """The score that a further clean model exceeds with probability alpha at most: the k-th largest, k = floor(alpha (n + 1)).
@@ -210,16 +234,7 @@ def _number(value: Any) -> float:
 
 def render(calibration: Calibration) -> str:
     """The calibration as JSON text."""
-    document = {
-        "schema": SCHEMA,
-        "banscan": calibration.banscan,
-        "alpha": calibration.alpha,
-        "limit": calibration.limit,
-        "settings": calibration.settings,
-        "images": calibration.images,
-        "models": [asdict(e) for e in calibration.entries],
-    }
-    return json.dumps(document, indent=1) + "\n"
+    return json.dumps(calibration.to_dict(), indent=1) + "\n"
 
 
 def version() -> str:

@@ -6,11 +6,11 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
 from banscan.scanner.machine import threads
+from banscan.scanner.machine.versions import version
 from banscan.version import __version__
 
 NEEDED = ("torch", "onnx", "onnxruntime", "numpy", "scipy", "pillow", "click", "rich", "ml_dtypes")
@@ -56,24 +56,17 @@ def _versions() -> Iterator[Check]:
 
 
 def _packages() -> Iterator[Check]:
-    there = {name: _version(name) for name in NEEDED}
-    missing = [name for name, version in there.items() if version is None]
-    yield Check("packages", ", ".join(f"{name} {version}" for name, version in there.items() if version is not None))
+    there = {name: version(name) for name in NEEDED}
+    missing = [name for name, found in there.items() if found is None]
+    yield Check("packages", ", ".join(f"{name} {found}" for name, found in there.items() if found is not None))
     if missing:
         yield Check("packages", f"not installed: {', '.join(missing)}", wrong=True, advice=f"pip install {' '.join(missing)}")
     for name, (what, extra) in OPTIONAL.items():
-        version = _version(name)
-        if version is None:
+        found = version(name)
+        if found is None:
             yield Check("optional", f"{name} is not installed: {what} cannot be had", advice=f"pip install 'banscan[{extra}]'")
         else:
-            yield Check("optional", f"{name} {version}: {what}")
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
+            yield Check("optional", f"{name} {found}: {what}")
 
 
 def _processor() -> Iterator[Check]:

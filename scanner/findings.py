@@ -309,6 +309,12 @@ class Report:
     seconds: dict[str, float] = field(default_factory=dict)
     evidence: Evidence | None = field(default=None, repr=False)
 
+    def to_dict(self) -> dict[str, Any]:
+        """The report as lists, dictionaries and plain values, without pictures: what `-o FILE.json` writes (docs/report.md)."""
+        from banscan.scanner.report.json import to_dict
+
+        return to_dict(self)
+
     def to_html(self) -> str:
         """The report as one self-contained page; see `report.html.page.to_html`."""
         from banscan.scanner.report.html.page import to_html
@@ -317,17 +323,42 @@ class Report:
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
-        from banscan.scanner.report.html.page import framed
+        from banscan.scanner.report.html.template import framed
+        from banscan.scanner.report.pieces import headline
+        from banscan.text import shown
 
-        return framed(self)
+        return framed(self.to_html(), headline(shown(self)))
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A model, one of several, of which there is no report: the sentence that says why, and its exit code. `sha256` is None where the file
-    could not be read."""
+    """A model, one of several, of which there is no report.
+
+    Attributes:
+        sha256: of the file, in hexadecimal; None where it could not be read.
+        sentence: why there is none, and what to do.
+        code: the exit code of a scan of this model alone.
+    """
 
     path: Path
     sha256: str | None
     sentence: str
     code: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """The failure as plain values, as `-o FILE.json` of many models has it (docs/report.md)."""
+        from banscan.scanner.report.json import failure_to_dict
+
+        return failure_to_dict(self)
+
+    def to_html(self) -> str:
+        """The sentence as a self-contained page."""
+        from banscan.scanner.report.html.short import of_failure
+
+        return of_failure(self).to_html()
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from banscan.scanner.report.html.short import of_failure
+
+        return of_failure(self).framed()

@@ -18,7 +18,7 @@ from click.core import ParameterSource
 from banscan import reader
 from banscan.errors import BanscanError, UsageError
 from banscan.scanner import baseline as known
-from banscan.scanner.cli import codes, many
+from banscan.scanner.cli import codes, completion, many, topics
 from banscan.scanner.cli import config as settings_file
 from banscan.scanner.cli import outputs as outputs_
 from banscan.scanner.cli.console import bars, check_output, destination, work
@@ -28,12 +28,12 @@ from banscan.scanner.cli.usage import example
 from banscan.scanner.findings import NOT_SCANNED, Report
 from banscan.scanner.fleet import models as several
 from banscan.scanner.inputs import given
+from banscan.scanner.machine import versions
 from banscan.scanner.repair.settings import RepairSettings
 from banscan.scanner.report import formats
 from banscan.scanner.request import Request, set_threads
 from banscan.scanner.settings import DEPLOYMENTS, Options, Settings
 from banscan.text import counted
-from banscan.version import __version__
 
 if TYPE_CHECKING:
     from banscan.scanner.doctor import Check
@@ -47,15 +47,16 @@ WITHOUT = ("doctor", "render")
 OWN = ("-h", "--help", "--version", "--debug")
 
 
-class Commands(click.Group):
+class Commands(topics.Group):
     """`scan` is what banscan does unless another command is named."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         own = len(list(takewhile(OWN.__contains__, args)))
-        if own == len(args) and not {"-h", "--help", "--version"}.intersection(args):
+        if own == len(args) and not ctx.resilient_parsing and not {"-h", "--help", "--version"}.intersection(args):
             raise click.UsageError("expected a model: banscan MODEL --clean-dir DIR", ctx)
         if own < len(args) and args[own] not in self.commands:
-            _check_spelling(args[own], list(self.commands))
+            if not ctx.resilient_parsing:
+                _check_spelling(args[own], list(self.commands))
             args = [*args[:own], "scan", *args[own:]]
         return super().parse_args(ctx, args)
 
@@ -75,19 +76,21 @@ def _no_path(word: str) -> bool:
 debug = click.option("--debug", is_flag=True, expose_value=False, help="Tell where an error comes from, and what libraries say.")
 
 
+def _version(ctx: click.Context, parameter: click.Parameter, asked: bool) -> None:
+    if asked and not ctx.resilient_parsing:
+        click.echo(versions.told())
+        ctx.exit()
+
+
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__, prog_name="banscan")
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the versions that matter and exit."
+)
 @debug
 def commands() -> None:
     """Finds backdoors in image classifiers, from a model file and clean images.
 
-    \b
-    banscan MODEL --clean-dir DIR    scan (the same as: banscan scan MODEL ...)
-    banscan inspect MODEL            show the layers that a scan would work on
-    banscan calibrate ...            set the threshold by clean models of your own
-    banscan repair MODEL ... -o FILE take the backdoor out
-    banscan scan DIR ... --jobs 2    scan many models (merge: on several machines)
-    banscan doctor                   say whether scans can run here
+    banscan MODEL --clean-dir DIR is the same as banscan scan MODEL --clean-dir DIR.
 
     \b
     Exit codes:
@@ -249,7 +252,6 @@ def calibrate(clean_models: Path, clean_dir: Path, alpha: float, output: Path, *
         check_output(output, (options.labels, options.classes), (clean_dir, clean_models), beside=True)
         given.check(texts=(options.labels, options.classes), images=clean_dir, models=clean_models)
         reader.start()
-        from banscan.scanner import calibration as scores
         from banscan.scanner.calibrate import calibrate as run
 
         def on_model(path: Path, report: Any, entry: Any, why: str) -> None:
@@ -260,20 +262,10 @@ def calibrate(clean_models: Path, clean_dir: Path, alpha: float, output: Path, *
             say(f"{path.name}: score {entry.score:.2f}, {seen}")
 
         set_threads(options)
-        partial = output.with_name(f"{output.name}.partial")
         with bars() as progress:
             found = run(
-                clean_models,
-                clean_dir,
-                partial=partial,
-                alpha=alpha,
-                settings=settings,
-                options=options,
-                on_model=on_model,
-                progress=progress,
+                clean_models, clean_dir, output, alpha=alpha, settings=settings, options=options, on_model=on_model, progress=progress
             )
-        with destination(output) as stream:
-            stream.write(scores.render(found))
         told = sorted(e.score for e in found.entries)
         with destination(None) as stream:
             stream.write(
@@ -412,6 +404,33 @@ def doctor(as_json: bool) -> None:
     sys.exit(BanscanError.exit_code if any(check.wrong for check in found) else 0)
 
 
+@commands.command()
+@options_of(Options, only=("device", "precision", "threads"))
+@click.option("--json", "as_json", is_flag=True, help="For a program, or for a report of a fault.")
+@debug
+def selftest(as_json: bool, **values: Any) -> None:
+    """Plant a trigger, find it and take it out.
+
+    A small network that comes with banscan is given a backdoor, scanned and repaired on the device that a scan would use, and what is
+    measured is compared with reference numbers. It takes half a minute and needs neither files nor a network.
+
+    Exit codes: 0 where this installation gives the reference numbers, 2 where it does not.
+    """
+    with work():
+        options = built(Options, values)
+        reader.start()
+        set_threads(options)
+        from banscan.scanner.report import tested
+        from banscan.scanner.selftest.run import run as measured
+
+        with bars() as progress:
+            found = measured(options, progress)
+        with destination(None) as stream:
+            tested.write(found, stream, as_json=as_json)
+        if not found.passed:
+            raise BanscanError(tested.sentence(found))
+
+
 def _settings() -> "Iterator[Check]":
     """Whether the settings file can be read."""
     from banscan.scanner.doctor import Check
@@ -446,6 +465,21 @@ def config(command: str) -> None:
         stream.writelines(f"{line}\n" for line in settings_file.lines(own, found))
 
 
+@commands.command("completion")
+@click.argument("shell", type=click.Choice(completion.SHELLS))
+@debug
+def complete(shell: str) -> None:
+    """Print what makes a shell complete banscan's arguments.
+
+    \b
+    bash  eval "$(banscan completion bash)"       in ~/.bashrc
+    zsh   eval "$(banscan completion zsh)"        in ~/.zshrc
+    fish  banscan completion fish | source        in ~/.config/fish/config.fish
+    """
+    with destination(None) as stream:
+        stream.write(completion.script(commands, shell))
+
+
 def _defaults(command: str) -> dict[str, dict[str, Any]]:
     """What the settings file says; commands that can do without a broken one go on without, and say so."""
     try:
@@ -463,6 +497,9 @@ def run(arguments: list[str]) -> int:
 
     Not by click's own `main`, which ends with 1 when any pipe breaks. Raises whatever the command raises.
     """
+    asked = os.environ.get(completion.VARIABLE)
+    if asked:
+        return completion.answer(commands, asked)
     try:
         helped = {"-h", "--help", "--version"}.intersection(arguments)
         values = {} if helped else _defaults(next((word for word in arguments if word not in OWN), ""))

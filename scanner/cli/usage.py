@@ -4,6 +4,8 @@ import shlex
 
 import click
 
+from banscan.scanner.cli.topics import EXAMPLES
+
 # the least that each command takes; names are those of its parameters
 LEAST = {
     "scan": "banscan {models} --clean-dir {clean_dir}",
@@ -17,11 +19,14 @@ STANDING = {"model": "model.onnx", "models": "model.onnx", "clean_dir": "imgs/",
 
 def example(context: click.Context) -> str:
     """A complete call of a command of which something is missing."""
-    given = {name: str(value) for name, value in context.params.items() if value is not None}
+    name = str(context.command.name)
+    if name not in LEAST:
+        return EXAMPLES[name][0]
+    given = {key: str(value) for key, value in context.params.items() if value is not None}
     words = [str(word) for word in context.params.get("models") or ()]
     given.pop("models", None)
     suffix = given.get("model", STANDING["model"]).rpartition("/")[2].rpartition(".")[2]
-    output = "calibration.json" if context.command.name == "calibrate" else f"fixed.{suffix}"
+    output = "calibration.json" if name == "calibrate" else f"fixed.{suffix}"
     values = {**STANDING, "output": output, **given}
-    quoted = {name: shlex.quote(value) for name, value in values.items()}
-    return LEAST[str(context.command.name)].format(**quoted | ({"models": shlex.join(words)} if words else {}))
+    quoted = {key: shlex.quote(value) for key, value in values.items()}
+    return LEAST[name].format(**quoted | ({"models": shlex.join(words)} if words else {}))

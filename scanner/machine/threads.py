@@ -24,6 +24,12 @@ def tidy(environment: MutableMapping[str, str]) -> None:
         del environment[NAME]
 
 
+def share(given: int | None, parts: int) -> int:
+    """What each of so many processes gets of the threads that are given, that OMP_NUM_THREADS names, or that may be used."""
+    named = os.environ.get(NAME, "").partition(",")[0].strip()
+    return max(1, (given or (int(named) if named.isdecimal() else allowed())) // max(1, parts))
+
+
 def allowed() -> int:
     """The processors that this process may run on, where the system can say, and no more than its container may use."""
     here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from banscan.scanner.findings import Report
 from banscan.scanner.repair.settings import Tuning
@@ -43,3 +43,21 @@ class Repair:
     before: Report
     after: Report
     attention: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """The repair with both scans as lists, dictionaries and plain values: what `--format json` writes (docs/report.md)."""
+        from banscan.scanner.report.json import repair_to_dict
+
+        return repair_to_dict(self)
+
+    def to_html(self) -> str:
+        """Verdict, score and benign accuracy before and after as a self-contained page; `before` and `after` have pages of their own."""
+        from banscan.scanner.report.html.short import of_repair
+
+        return of_repair(self).to_html()
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from banscan.scanner.report.html.short import of_repair
+
+        return of_repair(self).framed()

@@ -39,9 +39,19 @@ def render(report: Report) -> str:
 
 def render_repair(repair: "Repair") -> str:
     """The repair as JSON text, with both scans whole."""
+    return _text(repair_to_dict(repair))
+
+
+def repair_to_dict(repair: "Repair") -> dict[str, Any]:
+    """The repair as lists, dictionaries and plain values."""
     scans = {"before": to_dict(repair.before), "after": to_dict(repair.after)}
     document: dict[str, Any] = plain({"schema": REPAIR_SCHEMA, **asdict(repair)} | scans)
-    return _text(document | {"caveat": ATTENTION if repair.attention else None})
+    return document | {"caveat": ATTENTION if repair.attention else None}
+
+
+def failure_to_dict(failure: Failure) -> dict[str, Any]:
+    """The failure as plain values."""
+    return {"path": str(failure.path), "sha256": failure.sha256, "error": failure.sentence, "exit_code": failure.code}
 
 
 def to_dict(report: Report) -> dict[str, Any]:
@@ -167,7 +177,7 @@ def write(report: Report, stream: TextIO) -> None:
 
 def write_many(reports: Sequence[Report], failures: Sequence[Failure], stream: TextIO) -> None:
     """Writes several, and what failed."""
-    failed = [{"path": str(f.path), "sha256": f.sha256, "error": f.sentence, "exit_code": f.code} for f in failures]
+    failed = [failure_to_dict(failure) for failure in failures]
     stream.write(_text({"schema": MANY_SCHEMA, "reports": [to_dict(report) for report in reports], "failures": failed}))
 
 

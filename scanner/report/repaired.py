@@ -27,34 +27,26 @@ ATTENTION = (
 
 def show(repair: "Repair", on: Console) -> None:
     """Prints verdict, score and accuracy before and after, and what they prove."""
-    before, after, mended = repair.before.verdict, repair.after.verdict, repair.mended
-    title = Text(mended.output.name)
-    on.print(
-        Panel(
-            Text(_headline(mended.output.name, before, after), style=STYLES[after.outcome]), title=title, title_align="left", padding=(0, 1)
-        )
-    )
+    mended, outcomes = repair.mended, (repair.before.verdict.outcome, repair.after.verdict.outcome)
+    said = Text(headline(repair), style=STYLES[outcomes[1]])
+    on.print(Panel(said, title=Text(mended.output.name), title_align="left", padding=(0, 1)))
     table = Table(box=None, pad_edge=False)
     for name in ("", "before", "after"):
         table.add_column(name, justify="left" if not name else "right")
-    table.add_row("verdict", _outcome(before), _outcome(after))
-    table.add_row("score (called backdoored from 1)", _number(before.score), _number(after.score))
-    accuracy = [f"{value:.1%}" for value in mended.accuracy]
-    table.add_row(f"benign accuracy on the {counted(mended.held, 'image')} kept from the tuning", *accuracy)
+    verdicts, *others = rows(repair)
+    table.add_row(verdicts[0], *(Text(cell, style=STYLES[outcome]) for cell, outcome in zip(verdicts[1:], outcomes, strict=True)))
+    for row in others:
+        table.add_row(*row)
     on.print(table)
-    if repair.attention:
-        on.print(Text(ATTENTION, style="yellow"))
-    settings = mended.settings
-    pixels = f" on neurons and {settings.radius:g} on pixels" if settings.pixels else ""
-    pixels += ", patches" if settings.patches and before.kind is not None else ""
-    how = f"lambda_2 {settings.weight:g}, noise up to {settings.eps:g}{pixels}" if settings.weight else "no noise"
-    tuned = (
-        f"Tuned on {counted(mended.tuned, 'image')} for {counted(settings.epochs, 'epoch')} "
-        f"({mended.method}: {how}, learning rate {settings.lr:g}). "
-        f"{repair.before.model.runtime} agrees with the tuned model to {mended.parity.rms:.1e} relative RMS."
-    )
-    on.print(Text(tuned, style="dim"))
+    for caveat in caveats(repair):
+        on.print(Text(caveat, style="yellow"))
+    on.print(Text(tuned(repair), style="dim"))
     on.print(Text(PROOF, style="dim"))
+
+
+def headline(repair: "Repair") -> str:
+    """What came of it, in one sentence."""
+    return _headline(repair.mended.output.name, repair.before.verdict, repair.after.verdict)
 
 
 def _headline(name: str, before: Verdict, after: Verdict) -> str:
@@ -75,9 +67,38 @@ def _headline(name: str, before: Verdict, after: Verdict) -> str:
     }[after.outcome]
 
 
-def _outcome(verdict: Verdict) -> Text:
+def rows(repair: "Repair") -> list[tuple[str, str, str]]:
+    """What was measured, before and after; the verdicts first."""
+    before, after, mended = repair.before.verdict, repair.after.verdict, repair.mended
+    first, last = (f"{value:.1%}" for value in mended.accuracy)
+    return [
+        ("verdict", _outcome(before), _outcome(after)),
+        ("score (called backdoored from 1)", _number(before.score), _number(after.score)),
+        (f"benign accuracy on the {counted(mended.held, 'image')} kept from the tuning", first, last),
+    ]
+
+
+def caveats(repair: "Repair") -> list[str]:
+    """What a reader has to know before the file is used."""
+    return [ATTENTION] if repair.attention else []
+
+
+def tuned(repair: "Repair") -> str:
+    """How it was tuned, and what the file's own runtime says of what was written."""
+    mended, settings = repair.mended, repair.mended.settings
+    pixels = f" on neurons and {settings.radius:g} on pixels" if settings.pixels else ""
+    pixels += ", patches" if settings.patches and repair.before.verdict.kind is not None else ""
+    how = f"lambda_2 {settings.weight:g}, noise up to {settings.eps:g}{pixels}" if settings.weight else "no noise"
+    return (
+        f"Tuned on {counted(mended.tuned, 'image')} for {counted(settings.epochs, 'epoch')} "
+        f"({mended.method}: {how}, learning rate {settings.lr:g}). "
+        f"{repair.before.model.runtime} agrees with the tuned model to {mended.parity.rms:.1e} relative RMS."
+    )
+
+
+def _outcome(verdict: Verdict) -> str:
     where = f", class{'es' * (len(verdict.targets) > 1)} {', '.join(map(str, verdict.targets))}" if verdict.targets else ""
-    return Text(f"{verdict.outcome}{where}", style=STYLES[verdict.outcome])
+    return f"{verdict.outcome}{where}"
 
 
 def _number(value: float | None) -> str:

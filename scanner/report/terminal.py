@@ -10,10 +10,10 @@ from rich.text import Text
 
 from banscan.scanner.findings import PLANNED, Failure, Finding, Report
 from banscan.scanner.report import logic, repaired, summary
-from banscan.scanner.report.console import console
+from banscan.scanner.report.console import PLAIN_WIDTH, console
 from banscan.scanner.report.pieces import BAR, STYLES, asked, bar, chance, headline, left_out, named, number, pairs, sentence
 from banscan.scanner.report.results import settled
-from banscan.scanner.report.words import aside, counting, facts, odds, seconds, without_effect
+from banscan.scanner.report.words import aside, confidence, counting, facts, seconds, without_effect
 from banscan.text import counted, shown
 
 # columns of a terminal below which tables have no room for words
@@ -28,21 +28,23 @@ def show(report: Report, on: Console, *, everything: bool = False) -> None:
     if report.structure is not None and (report.structure.places or report.structure.not_done):
         on.print(logic.table(report.structure))
     if report.reach:
-        on.print(_classes(report, len(report.reach) if everything else SHOWN, narrow=on.width < NARROW))
+        on.print(_classes(report, len(report.reach) if everything else SHOWN, on.width))
     if report.findings:
         on.print(_findings(report, narrow=on.width < NARROW))
     if report.aside is not None:
         on.print(_aside(report))
     on.print(_facts(report, everything=everything))
     if report.preprocess is not None and report.preprocess.table:
-        on.print(_preprocessing(report, len(report.preprocess.table) if everything else CANDIDATES))
+        on.print(_preprocessing(report, len(report.preprocess.table) if everything else CANDIDATES, narrow=on.width < NARROW))
     on.print(_timings(report))
+    if on.file.isatty():  # whose first lines are out of sight by now
+        on.print(Text(headline(report), style=STYLES[report.verdict.outcome]))
 
 
 def _headline(report: Report) -> Panel:
     verdict = report.verdict
     body: list[RenderableType] = [Text(headline(report), style=STYLES[verdict.outcome]), Text(sentence(verdict.reason))]
-    if (told := odds(report)) is not None:
+    if (told := confidence(report)) is not None:
         body.append(Text(told, style="dim"))
     body += [Text(sentence(gap)) for gap in verdict.gaps if gap not in verdict.reason]
     if settled(report):
@@ -51,17 +53,19 @@ def _headline(report: Report) -> Panel:
     return Panel(Group(*body), title=Text(report.model.path.name), title_align="left", padding=(0, 1))
 
 
-def _classes(report: Report, most: int, *, narrow: bool) -> Table:
-    """Bars of the classes that noise reaches best, so many of them; `narrow`, without what is beside the shares."""
+def _classes(report: Report, most: int, columns: int) -> Table:
+    """Bars of the classes that noise reaches best, so many of them; in a narrow terminal without what is beside the shares."""
+    narrow = columns < NARROW
     table = Table(title="Classes that neuron noise reaches best", title_justify="left", box=None, pad_edge=False, expand=False)
     table.add_column("class", justify="right", max_width=24)
-    table.add_column("images moved there" if narrow else "images of other classes moved there by noise aimed at it")
+    # a bar that is cut short would say less than there is
+    width = BAR if columns >= PLAIN_WIDTH else BAR // 2
+    table.add_column("images moved there" if narrow else "images of other classes moved there by noise aimed at it", min_width=width)
     table.add_column("share", justify="right")
     if not narrow:
         table.add_column("over restarts", justify="right", no_wrap=True)
         table.add_column("share of all: clean", justify="right")
         table.add_column("untargeted", justify="right")
-    width = BAR // 2 if narrow else BAR
     called = report.verdict.targets if report.verdict.outcome in ("backdoored", "suspicious") else ()
     for row in sorted(report.reach, key=lambda r: -r.moved)[:most]:
         cells = (
@@ -145,12 +149,13 @@ def _facts(report: Report, *, everything: bool) -> Table:
     return table
 
 
-def _preprocessing(report: Report, most: int) -> Table:
+def _preprocessing(report: Report, most: int, *, narrow: bool) -> Table:
+    """The preprocessings that fit best, so many of them; `narrow`, without the confidence."""
     chosen = report.preprocess
     assert chosen is not None
     own = None if chosen.preprocess is None else chosen.preprocess.name
     table = Table(title="Preprocessings tried", title_justify="left", box=None, pad_edge=False)
-    for name in ("candidate", "accuracy", "mean confidence", "information"):
+    for name in ("candidate", "accuracy", *(() if narrow else ("mean confidence",)), "information"):
         table.add_column(name, justify="left" if name == "candidate" else "right")
     # where none was chosen a reader needs all of them
     shown = len(chosen.table) if own is None else most
@@ -158,11 +163,12 @@ def _preprocessing(report: Report, most: int) -> Table:
     for s in best:
         accuracy = "–" if s.accuracy is None else f"{s.accuracy:.1%}"
         style = "bold" if s.name == own else "dim" if own else ""
-        table.add_row(s.name, accuracy, f"{s.confidence:.1%}", f"{s.information:.2f}", style=style)
+        confidence = () if narrow else (f"{s.confidence:.1%}",)
+        table.add_row(s.name, accuracy, *confidence, f"{s.information:.2f}", style=style)
     if rest:
         highest = max((s.accuracy for s in rest if s.accuracy is not None), default=None)
         least = "–" if highest is None else f"≤ {highest:.1%}"
-        table.add_row(f"{len(rest)} more", least, "", f"≤ {max(s.information for s in rest):.2f}", style="dim")
+        table.add_row(f"{len(rest)} more", least, *(() if narrow else ("",)), f"≤ {max(s.information for s in rest):.2f}", style="dim")
     return table
 
 

@@ -28,6 +28,17 @@ def likely(probability: float) -> str:
     return "over 99%" if probability > 0.99 else f"{max(probability, 0.01):.0%}"
 
 
+def confidence(report: Report) -> str | None:
+    """How sure a verdict is, in a sentence: by chance, or by the score and what it is compared with; None where neither is known."""
+    if (told := odds(report)) is not None:
+        return told
+    known = report.standing
+    if known is None or known.uncovered is not None or report.verdict.outcome == "inconclusive":
+        return None
+    limit = f"from {known.limit:.2f} on" if known.alpha is None else f"above {known.limit:.2f}"
+    return f"Score {known.score:.2f}; {limit} a model is called backdoored."
+
+
 def counting(report: Report) -> str:
     """From where on values count: tests that only make a model suspicious may be below their limits, which are those of a backdoor."""
     below = any(f.suspects and f.value is not None and f.limit is not None and f.value < f.limit for f in report.findings)

@@ -237,7 +237,7 @@ def test_what_another_program_left_is_not_added_to(tmp_path: Path, nineteen: Pat
     partial = tmp_path / "own.json.partial"
     partial.mkdir() if data is None else partial.write_bytes(data)
     with pytest.raises(UsageError, match=r"own\.json\.partial: not what a calibration left that was stopped; remove it"):
-        calibrate(nineteen, tmp_path, partial=partial)
+        calibrate(nineteen, nineteen, tmp_path / "own.json")
     assert data is None or partial.read_bytes() == data
 
 
@@ -248,7 +248,7 @@ def test_a_line_that_was_cut_off_is_computed_again(tmp_path: Path, nineteen: Pat
     monkeypatch.setattr(module, "_scan", lambda path, *rest: (Entry(path.name, sha256(path), COMMON, 0.1), 5))
     monkeypatch.setattr(module, "threshold", lambda scores, alpha: 1.0)
     monkeypatch.setattr(Path, "unlink", lambda path, missing_ok=False: None)
-    assert len(calibrate(nineteen, tmp_path, partial=partial).entries) == 19
+    assert len(calibrate(nineteen, nineteen, tmp_path / "own.json").entries) == 19
     first, *lines = partial.read_bytes().splitlines(keepends=True)
     assert first == whole
     assert [json.loads(line)["entry"]["name"] for line in lines] == sorted(p.name for p in nineteen.iterdir())
@@ -266,7 +266,7 @@ def test_no_room_for_what_is_done(tmp_path: Path, nineteen: Path, monkeypatch: p
 
     monkeypatch.setattr(Path, "open", full)
     with pytest.raises(BanscanError, match=rf"own\.json\.partial: cannot be written \({os.strerror(number)}\)"):
-        calibrate(nineteen, tmp_path, partial=tmp_path / "own.json.partial")
+        calibrate(nineteen, nineteen, tmp_path / "own.json")
 
 
 def test_shipped_scores_stand_for_something() -> None:

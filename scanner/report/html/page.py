@@ -1,16 +1,8 @@
 """The report as one page: pictures, drawings and tables, readable anywhere, without scripts and without a network."""
 
-import base64
-import hashlib
-import html
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup, escape
 
 from banscan.importers.structure.finding import IDLE, SEEN
 from banscan.scanner.evidence import Change
@@ -22,10 +14,10 @@ from banscan.scanner.report.html.dots import Dots, dots
 from banscan.scanner.report.html.graph import Graph, of_place, of_switch
 from banscan.scanner.report.html.matrix import LEVELS, matrix
 from banscan.scanner.report.html.pictures import FEW, KINDS, Shown, leading, shown_change
+from banscan.scanner.report.html.template import rendered
 from banscan.scanner.report.pieces import chance, headline, named, number, sentence
 from banscan.text import shown
 
-FOLDER = Path(__file__).parent
 # colours and marks by the outcome
 TONES = {
     "backdoored": "called",
@@ -40,8 +32,6 @@ MARKS = {"backdoored": "▲", "suspicious": "◆", FRAGILE: "◆", "no backdoor 
 REACHED, PLACES, MAPPED = 8, 4, 4
 # criteria that name a node or neurons: what is drawn of these comes first
 DRAWN = (CRITERION, "dormant")
-# of the frame in a notebook, in pixels
-FRAME = 720
 
 
 @dataclass(frozen=True)
@@ -68,44 +58,7 @@ def to_html(report: Report, *, command: str | None = None) -> str:
         command: the command line that made it; None for one put together from the settings.
     """
     safe = shown(report)
-    environment = _environment()
-    style = (FOLDER / "style.css").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    page: str = environment.get_template("page.html").render(
-        style=style,
-        policy=f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
-        **_values(safe, command_of(safe) if command is None else shown(command)),
-    )
-    return page.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def framed(report: Report) -> str:
-    """The page in a frame of its own, for notebooks: neither's styles reach the other."""
-    said = html.escape(headline(shown(report)))
-    return (
-        f"<p>banscan: {said}</p>"
-        f'<iframe sandbox title="banscan: {said}" width="100%" height="{FRAME}" srcdoc="{html.escape(to_html(report))}"></iframe>'
-    )
-
-
-@cache
-def _environment() -> Environment:
-    """Every value is escaped; a value that is missing is an error."""
-    environment = Environment(
-        loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {
-        "sentence": sentence,
-        "percent": lambda share: f"{share:.0%}",
-        "ticked": _ticked,
-        "png": lambda data: f"data:image/png;base64,{base64.b64encode(data).decode()}",
-    }
-    return environment
-
-
-def _ticked(text: str) -> Markup:
-    """A text in which what stands between backquotes is code."""
-    return Markup("").join(Markup("<code>{}</code>").format(part) if i % 2 else escape(part) for i, part in enumerate(text.split("`")))
+    return rendered("page.html", **_values(safe, command_of(safe) if command is None else shown(command)))
 
 
 def _values(report: Report, command: str) -> dict[str, Any]:
@@ -119,7 +72,7 @@ def _values(report: Report, command: str) -> dict[str, Any]:
         "tone": TONES[verdict.outcome],
         "mark": MARKS[verdict.outcome],
         "headline": headline(report),
-        "odds": words.odds(report),
+        "confidence": words.confidence(report),
         "gaps": [gap for gap in verdict.gaps if gap not in verdict.reason],
         "key": list(_key(report)),
         "lead": None if lead is None else shown_change(report, lead),

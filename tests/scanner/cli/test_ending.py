@@ -302,7 +302,7 @@ def test_too_few_open_files() -> None:
     [
         (("repiar", "m.onnx"), r"repiar: no such command or file; did you mean banscan repair\?"),
         (("--debug", "inspct", "m.onnx"), "did you mean banscan inspect"),
-        (("frobnicate",), "frobnicate: no such command or file; expected a model, or one of scan, .*, doctor, config$"),
+        (("frobnicate",), "frobnicate: no such command or file; expected a model, or one of scan, .*, config, completion$"),
         (("in-spect",), r"in-spect: no such command or file; did you mean banscan inspect\?$"),
         (("frobnicate.onnx",), "Missing option '--clean-dir'; for example: banscan frobnicate.onnx --clean-dir imgs/"),
         (
@@ -316,6 +316,9 @@ def test_too_few_open_files() -> None:
         ((), "expected a model: banscan MODEL --clean-dir DIR; see banscan --help"),
         (("--debug",), "expected a model"),
         (("inspect",), "Missing argument 'MODEL'; for example: banscan inspect model.onnx; see banscan inspect --help"),
+        (("merge",), "Missing argument 'DIR'; for example: banscan merge results/ -o findings.sarif; see banscan merge --help"),
+        (("render",), "Missing argument 'REPORT'; for example: banscan render report.json -o findings.sarif; see"),
+        (("completion",), "Missing argument .*; for example: eval .*banscan completion bash.*; see banscan completion --help"),
         (("inspect", "a", "b\x1b"), r"unexpected extra argument \(b\\x1b\)"),
         (("scan", "m", "--clean-dir", "c", "--format", "odd"), "'odd' is not one of"),
         (("m", "--clean-dir", "c", "--threads", "100000"), "--threads 100000: expected at least 1, at most 1024"),
