@@ -54,4 +54,6 @@ def _preprocessing(chosen: Preprocess) -> list[str]:
 
 
 def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
     return "auto" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
