@@ -162,8 +162,8 @@ def scan(
 ) -> None:
     """Scan a model file for a backdoor, or many.
 
-    MODEL is a file, a folder of models or a pattern. Of many models every one has a line as it comes and a result in DIR; the exit code is
-    that of the gravest: 1 before 2 before 3.
+    MODEL is a file, a folder of models, a pattern, hf://owner/name or models:/name/version. Of many models every one has a
+    line as it comes and a result in DIR; the exit code is that of the gravest: 1 before 2 before 3.
     """
     if table is None:
         _require("models", models)
