@@ -23,7 +23,7 @@ def hub(model_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     """A hub that the client in this process asks, with a cache of its own."""
     assert "huggingface_hub" not in sys.modules, "it reads where its hub is only once"
     model = model_file.read_bytes()
-    folder = tmp_path_factory.mktemp("external")
+    folder, harmed = tmp_path_factory.mktemp("external"), tmp_path_factory.mktemp("harm") / "done"
     onnx.save_model(
         onnx.load(model_file), str(folder / "model.onnx"), save_as_external_data=True, location="model.onnx_data", size_threshold=0
     )
@@ -38,10 +38,11 @@ def hub(model_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         "o/private": Repository({}, error=(401, "RepoNotFound")),
         "o/broken": Repository({}, error=(500, "")),
         "o/other": Repository({"model.onnx": model}, sent={"model.onnx": model[:-1] + b"x"}),
-        "o/pickle": Repository({"model.pt": pickle.dumps(Harm(), protocol=0)}),
+        "o/pickle": Repository({"model.pt": pickle.dumps(Harm(harmed), protocol=0)}),
     }
     with pytest.MonkeyPatch.context() as patch, serving(Hub(repositories)) as serves:
         patch.setenv("HF_ENDPOINT", serves.address)
+        patch.setenv("HARMED", str(harmed))
         patch.setenv("HF_HOME", str(tmp_path_factory.mktemp("home")))
         patch.setenv("HF_HUB_DISABLE_XET", "1")
         pytest.importorskip("huggingface_hub", reason="needs huggingface_hub (make test-frameworks)")
@@ -51,8 +52,11 @@ def hub(model_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 class Harm:
     """What a pickle does when it is loaded."""
 
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
     def __reduce__(self) -> tuple[object, tuple[str]]:
-        return os.system, ("touch /tmp/banscan-was-harmed",)
+        return os.system, (f"touch '{self.path}'",)
 
 
 def banscan(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -131,7 +135,7 @@ def test_a_pickle_is_refused_and_not_loaded(hub: Hub) -> None:
     done = banscan("inspect", "hf://o/pickle")
     assert done.returncode == 3, done.stderr
     assert "pickle" in done.stderr
-    assert not Path("/tmp/banscan-was-harmed").exists()
+    assert not Path(os.environ["HARMED"]).exists()
 
 
 @pytest.mark.slow
