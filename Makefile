@@ -80,7 +80,7 @@ fuzz: $(VENV)/tested ## reads mutants of model files, images and tables for MINU
 test: $(VENV)/tested ## everything that needs no GPU, in two processes of one thread each
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-test-frameworks: $(VENV)/tested ## installs Keras, scikit-learn and Paddle, each apart, lets them write models anew and tests these
+test-frameworks: $(VENV)/tested ## Keras, scikit-learn and Paddle, each apart, write models anew, which are tested; so are the clients of hubs
 	mkdir -p .frameworks/files
 	for name in keras sklearn paddle; do \
 	  test -d .frameworks/$$name || $(PYTHON) -m venv .frameworks/$$name || exit 1; \
@@ -88,6 +88,11 @@ test-frameworks: $(VENV)/tested ## installs Keras, scikit-learn and Paddle, each
 	  .frameworks/$$name/bin/python tests/data/write_$$name.py .frameworks/files --large || exit 1; \
 	done
 	BANSCAN_FRAMEWORKS=.frameworks/files $(BIN)/python -m pytest tests/importers/test_frameworks.py
+	test -d .frameworks/places || $(BIN)/python -m venv .frameworks/places
+	echo "import site; site.addsitedir('$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')')" \
+	  >$$(.frameworks/places/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/below.pth
+	.frameworks/places/bin/pip --disable-pip-version-check --quiet install -r tests/data/places.txt
+	.frameworks/places/bin/python -m pytest tests/scanner/places
 
 lint: $(VENV)/tested ## style, format, types
 	$(BIN)/ruff check .

@@ -23,7 +23,7 @@ def render(reports: Sequence[Report]) -> str:
     accepted: list[dict[str, Any]] = []
     for report in reports:
         for result in (r for r in results(report) if r.rule != INCONCLUSIVE):
-            about = {"file": str(report.model.path), "sha256": report.model.sha256, "finding": result.rule, "why": result.sentence}
+            about = {"file": report.model.name, "sha256": report.model.sha256, "finding": result.rule, "why": result.sentence}
             accepted.append({"fingerprint": result.fingerprint, **about})
     return json.dumps({"schema": SCHEMA, "accepted": accepted}, indent=1).replace("\x7f", "\\u007f") + "\n"
 

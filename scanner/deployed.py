@@ -15,6 +15,7 @@ from banscan.scanner.findings import Deployed, Peak, Report
 from banscan.scanner.inputs import preprocess
 from banscan.scanner.inputs.preprocess import Preprocess
 from banscan.scanner.machine.progress import Progress, silent
+from banscan.scanner.places import place
 from banscan.scanner.scan import examine
 from banscan.scanner.settings import Options, Settings
 
@@ -42,8 +43,17 @@ def scan_deployed(
         UsageError: a format that nothing converts; told before anything else is read.
         ModelError: the file cannot be converted.
     """
-    if Path(path).is_file():
-        check(Path(path), kind)
+    with place.local(path) as model:
+        done = _both(model.path, clean_dir, kind, settings=settings, options=options, progress=progress, **others)
+    return model.named(done)
+
+
+def _both(
+    path: Path, clean_dir: str | Path, kind: str, *, settings: Settings | None, options: Options | None, progress: Progress, **others: Any
+) -> Report:
+    """The file as it would be deployed, and as it is."""
+    if path.is_file():
+        check(path, kind)
     options = options or Options()
     plain = examine(path, clean_dir, settings=settings, options=options, progress=progress, **others)
     model = plain.model
@@ -52,7 +62,7 @@ def scan_deployed(
     x = plain.preprocess(plain.clean.images, model.input.layout)
     model.to(torch.device("cpu"))
     with tempfile.TemporaryDirectory(prefix="banscan-") as folder:
-        file = Path(folder) / Path(path).name
+        file = Path(folder) / path.name
         file.write_bytes(deploy(model, kind, x))
         same = replace(options, **_given(plain.preprocess))
         made = examine(file, clean_dir, settings=settings, options=same, progress=progress, **others)

@@ -177,7 +177,10 @@ class Aside:
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What was read from the model file; see `importers.TracedModel` and `importers.Source`."""
+    """What was read from the model file; see `importers.TracedModel` and `importers.Source`.
+
+    `origin` names it where it was fetched from, with the revision; None for a file that was given by its path.
+    """
 
     path: Path
     sha256: str
@@ -197,6 +200,12 @@ class ModelFacts:
     classifier: tuple[str, ...]
     stripped: tuple[str, ...]
     notes: tuple[str, ...]
+    origin: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What somebody else gives to scan the same file."""
+        return self.origin or str(self.path)
 
 
 @dataclass(frozen=True)

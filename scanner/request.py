@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from banscan.scanner.machine.progress import Progress, silent
+from banscan.scanner.places.place import Local
 from banscan.scanner.settings import Options, Settings
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ class Request:
         calibration: a file of scores of own clean models; None for those that banscan ships.
         deployed: as what a file is scanned beside the file as it is, one of `settings.DEPLOYMENTS`; None for the file alone.
         dry_run: whether nothing is searched for.
+        origin: where a model that was fetched before is from; it names the report and changes nothing in it.
     """
 
     settings: Settings = field(default_factory=Settings)
@@ -27,9 +29,13 @@ class Request:
     calibration: Path | None = None
     deployed: str | None = None
     dry_run: bool = False
+    origin: str | None = None
 
     def run(self, model: Path, clean_dir: Path, progress: Progress = silent) -> "Report":
         """The report on one model; raises as `scan.scan` does."""
+        return Local(model, self.origin).named(self._run(model, clean_dir, progress))
+
+    def _run(self, model: Path, clean_dir: Path, progress: Progress) -> "Report":
         from banscan.scanner import calibration, scan
         from banscan.scanner.deployed import scan_deployed
 

@@ -29,6 +29,7 @@ from banscan.scanner.machine import memory
 from banscan.scanner.machine.device import find, repeatable
 from banscan.scanner.machine.precision import search_dtype
 from banscan.scanner.machine.progress import Progress, silent
+from banscan.scanner.places import place
 from banscan.scanner.settings import Options, Settings
 from banscan.scanner.subject import Subject, prepare
 
@@ -61,7 +62,7 @@ def scan(
     """Scans one model for a backdoor.
 
     Args:
-        path: a classifier as ONNX, TorchScript or torch.export archive.
+        path: a classifier as ONNX, TorchScript or torch.export archive; `hf://owner/name` and `models:/name/version` are fetched.
         clean_dir: a folder of clean images, in class folders, flat, or labelled by a table; see `inputs.images.load`.
         settings: how a backdoor is searched for; None for the defaults.
         options: how model and images are read, and where the scan runs; None for the defaults.
@@ -71,12 +72,15 @@ def scan(
     Raises:
         UsageError: a path, folder or setting that cannot be.
         ModelError: the file holds no image classifier.
+        BanscanError: a model elsewhere cannot be fetched.
 
     Example:
         >>> report = scan("model.onnx", "imgs/", options=Options(device="cpu"))
         >>> report.verdict.outcome, report.verdict.target
     """
-    return examine(path, clean_dir, settings=settings, options=options, against=against, progress=progress).report
+    with place.local(path) as model:
+        done = examine(model.path, clean_dir, settings=settings, options=options, against=against, progress=progress)
+    return model.named(done.report)
 
 
 def dry_run(
@@ -93,7 +97,9 @@ def dry_run(
     Arguments and errors are those of `scan`. The outcome is "not scanned" where a scan could go on, and "inconclusive" where it would end
     without a verdict; every finding says in `not_done` why it is empty.
     """
-    return examine(path, clean_dir, settings=settings, options=options, against=against, progress=progress, dry=True).report
+    with place.local(path) as model:
+        done = examine(model.path, clean_dir, settings=settings, options=options, against=against, progress=progress, dry=True)
+    return model.named(done.report)
 
 
 def examine(

@@ -29,6 +29,7 @@ from banscan.scanner.findings import NOT_SCANNED, Report
 from banscan.scanner.fleet import models as several
 from banscan.scanner.inputs import given
 from banscan.scanner.machine import versions
+from banscan.scanner.places import place
 from banscan.scanner.repair.settings import RepairSettings
 from banscan.scanner.report import formats
 from banscan.scanner.request import Request, set_threads
@@ -164,8 +165,8 @@ def scan(
 ) -> None:
     """Scan a model file for a backdoor, or many.
 
-    MODEL is a file, a folder of models or a pattern. Of many models every one has a line as it comes and a result in DIR; the exit code is
-    that of the gravest: 1 before 2 before 3.
+    MODEL is a file, a folder of models, a pattern, hf://owner/name or models:/name/version. Of many models every one has a
+    line as it comes and a result in DIR; the exit code is that of the gravest: 1 before 2 before 3.
     """
     if table is None:
         _require("models", models)
@@ -329,27 +330,28 @@ def inspect(model: Path, structure: bool, clean_dir: Path | None, **values: Any)
         options = built(Options, values)
         given.check(model, (options.labels, options.classes), images=clean_dir)
         reader.start()
-        if structure:
-            _inspect_structure(model, clean_dir, options)
-            return
-        from banscan.scanner import logic
-        from banscan.scanner.report import inspected
-        from banscan.scanner.report.console import console
+        with place.local(model) as here:
+            if structure:
+                _inspect_structure(here, clean_dir, options)
+                return
+            from banscan.scanner import logic
+            from banscan.scanner.report import inspected
+            from banscan.scanner.report.console import console
 
-        traced = logic.readable(model, options.sides, options.logits)
+            traced = logic.readable(here.path, options.sides, options.logits)
         with destination(None) as stream:
-            inspected.show(traced, console(stream))
+            inspected.show(traced, console(stream), here.origin)
 
 
-def _inspect_structure(model: Path, clean_dir: Path | None, options: Options) -> None:
+def _inspect_structure(model: place.Local, clean_dir: Path | None, options: Options) -> None:
     """Prints what in the graph decides by the pixels, and with images what becomes of the answers when it decides otherwise."""
     from banscan.scanner import logic
     from banscan.scanner.report import logic as shown
     from banscan.scanner.report.console import console
 
-    found = logic.inspected(model, clean_dir, options)
+    found = logic.inspected(model.path, clean_dir, options)
     with destination(None) as stream:
-        shown.show(model, found, console(stream))
+        shown.show(model.origin or model.path.name, found, console(stream))
 
 
 @commands.command()

@@ -24,8 +24,8 @@ FAILED = BanscanError.exit_code
 _guards: list[Callable[..., Any]] = []
 
 
-def main() -> NoReturn:
-    """Runs the command line's command and ends the process; Ctrl-C ends with 130 and leaves nothing behind."""
+def main(run: Callable[[], int] | None = None) -> NoReturn:
+    """Runs the command line's command, or what else is given, and ends the process; Ctrl-C ends with 130 and leaves nothing behind."""
     debug = asked_for_debug()
     streams.prepare(debug=debug)
     threads.tidy(os.environ)
@@ -36,7 +36,7 @@ def main() -> NoReturn:
     code = FAILED
     try:
         stop.listen()
-        code = _run()
+        code = (run or _run)()
     except BaseException as error:
         ended = error
     stop.release()

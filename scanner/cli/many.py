@@ -3,7 +3,8 @@
 import os
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from banscan.scanner.cli.streams import say
 from banscan.scanner.findings import Failure
 from banscan.scanner.inputs import given
 from banscan.scanner.machine import threads
+from banscan.scanner.places import place
 from banscan.scanner.report import formats
 from banscan.scanner.request import Request
 from banscan.text import counted
@@ -80,8 +82,10 @@ def run(
     scanned: list[Report | Failure] = []
     done: list[tuple[Path, str | None, str | None]] = []
     every = max(1, _threads(request) // max(1, min(processes, len(mine))))
+    fetched = ExitStack()
     try:
-        for job, result in pool.scanned(mine, folder, processes=processes, threads=every):
+        here = [_here(job, fetched) for job in mine]
+        for job, result in pool.scanned(here, folder, processes=processes, threads=every):
             scanned.append(_applied(result.scanned, told.accepted))
             done.append(_row(job.model, result))
             _say(f"[{len(scanned):>{len(str(len(mine)))}}/{len(mine)}]", scanned[-1], told)
@@ -89,6 +93,8 @@ def run(
         if len(scanned) < len(mine) and not request.dry_run:
             say(f"{len(scanned)} of {counted(len(mine), 'model')} are done and kept in {folder}; the same command goes on from there")
         raise
+    finally:
+        fetched.close()
     shard.write(folder, own, [job.model for job in jobs], done)
     return tell(scanned, told)
 
@@ -133,6 +139,12 @@ def _jobs(words: Sequence[Path], clean_dir: Path | None, request: Request, table
         say(note)
     assert clean_dir is not None
     return tuple(Job(model, clean_dir, request) for model in found.models)
+
+
+def _here(job: "Job", fetched: ExitStack) -> "Job":
+    """The job with its model on this machine until the stack is closed."""
+    model = fetched.enter_context(place.local(job.model))
+    return replace(job, model=model.path, request=replace(job.request, origin=model.origin))
 
 
 def _threads(request: Request) -> int:

@@ -23,6 +23,7 @@ class Job:
     def asked(self) -> dict[str, Any]:
         """What decides the result beside the model's own bytes: a stored one counts only where it was asked the same."""
         document = plain(self.request)
+        document.pop("origin")
         for name in ELSEWHERE:
             document["options"].pop(name)
         calibration = self.request.calibration

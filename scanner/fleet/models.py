@@ -8,6 +8,8 @@ from pathlib import Path
 
 from banscan.errors import ModelError, UsageError
 from banscan.files import check_file, check_folder
+from banscan.scanner.places.place import check as check_elsewhere
+from banscan.scanner.places.place import elsewhere
 from banscan.text import counted
 
 EXPECTED = "expected a model, a folder of models or a pattern"
@@ -48,9 +50,11 @@ def listed(given: Sequence[Path]) -> Listed:
 
 
 def check(given: Sequence[Path]) -> None:
-    """Raises UsageError for the first of these words that is neither a file nor a folder nor a pattern."""
+    """Raises UsageError for the first of these words that is neither a file nor a folder nor a pattern, nor a model elsewhere."""
     for word in given:
-        if not word.is_dir() and not _pattern(word):
+        if elsewhere(word):
+            check_elsewhere(word)
+        elif not word.is_dir() and not _pattern(word):
             check_file(word, EXPECTED)
 
 
@@ -63,7 +67,7 @@ def _named(word: Path) -> tuple[list[Path], list[Path]]:
     """The models of one word, and files beside them that are of other kinds."""
     if word.is_dir():
         return _folder(word)
-    if not _pattern(word):
+    if elsewhere(word) or not _pattern(word):
         check((word,))
         return [word], []
     matching = sorted(Path(name) for name in glob.glob(str(word), recursive=True))

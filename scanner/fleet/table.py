@@ -11,6 +11,7 @@ from banscan.files import check_folder
 from banscan.scanner.fleet import models
 from banscan.scanner.fleet.job import Job
 from banscan.scanner.inputs import given, text
+from banscan.scanner.places.place import elsewhere
 from banscan.scanner.request import Request
 
 COLUMNS = ("model", "images", "labels", "preprocess")
@@ -53,7 +54,8 @@ def _job(path: Path, line: int, cells: dict[str, str], clean_dir: Path | None, r
     def place(name: str) -> Path | None:
         return path.parent / cells[name] if cells.get(name) else None
 
-    model, images, labels = place("model"), place("images") or clean_dir, place("labels")
+    named = cells.get("model", "")
+    model, images, labels = Path(named) if elsewhere(named) else place("model"), place("images") or clean_dir, place("labels")
     try:
         if model is None:
             raise UsageError("no model")

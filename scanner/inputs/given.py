@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from banscan import files
+from banscan.scanner.places import place
 
 IMAGES, MODELS = "expected a folder of clean images", "expected a folder of clean models"
 TEXT, CALIBRATION = "expected a text file", "expected a file that `banscan calibrate` wrote"
@@ -18,7 +19,7 @@ def check(
 ) -> None:
     """Raises UsageError for the first of these that is not there, or not of the kind that it has to be."""
     if model is not None:
-        files.check_model(model)
+        (place.check if place.elsewhere(model) else files.check_model)(model)
     if images is not None:
         files.check_folder(images, IMAGES)
     if models is not None:

@@ -12,6 +12,8 @@ from banscan.scanner import logic
 from banscan.scanner.inputs import images, kept
 from banscan.scanner.inputs.images import CleanSet
 from banscan.scanner.machine.progress import Progress, silent
+from banscan.scanner.places import place
+from banscan.scanner.places.place import Local
 from banscan.scanner.repair.job import preprocess_of
 from banscan.scanner.repair.mend import OnEpoch, mend, unheard
 from banscan.scanner.repair.result import Repair
@@ -38,7 +40,7 @@ def repair(
     """Takes a backdoor out by fine-tuning on clean images against neuron noise (Eq. 8) and writes the model to `output`.
 
     Args:
-        path: an ONNX or TorchScript classifier; the written file is this one with other values in its weights.
+        path: an ONNX or TorchScript classifier, or a name of one as in `scan`; the written file is this one with other weights.
         clean_dir: clean images as in `scan`; a fifth of them is kept from the tuning to measure on.
         tuning: how the backdoor is taken out; None for the defaults.
         settings, options: of both scans, as in `scan`; the tuning reads images like them, and draws from the same seed.
@@ -55,19 +57,33 @@ def repair(
         >>> done = repair("model.onnx", "imgs/", "fixed.onnx", tuning=RepairSettings(epochs=10))
         >>> done.after.verdict.outcome, done.mended.accuracy
     """
-    path, output = Path(path), Path(output)
     tuning, settings, options = tuning or RepairSettings(), settings or Settings(), options or Options()
+    with place.local(path) as model:
+        return _repaired(model, Path(clean_dir), Path(output), tuning, settings, options, progress, on_epoch)
+
+
+def _repaired(
+    given: Local,
+    clean_dir: Path,
+    output: Path,
+    tuning: RepairSettings,
+    settings: Settings,
+    options: Options,
+    progress: Progress,
+    on_epoch: OnEpoch,
+) -> Repair:
+    path = given.path
     files.check(output)
-    kept.check(output, (path, options.labels, options.classes), (Path(clean_dir),), beside=True)
+    kept.check(output, (path, options.labels, options.classes), (clean_dir,), beside=True)
     _check_model(path, output, tuning, options)
     before = examine(path, clean_dir, settings=settings, options=options, progress=progress)
     _check_verdict(before, tuning)
     assert before.model is not None  # it was read before the scan
-    clean = _images(before, Path(clean_dir), replace(options, max_images=tuning.tune_images))
+    clean = _images(before, clean_dir, replace(options, max_images=tuning.tune_images))
     how, most = tuning.tuning(settings.seed), tuning.max_accuracy_drop
     mended = mend(before, clean, output, method=tuning.method, how=how, max_drop=most, progress=progress, on_epoch=on_epoch)
     after = scan(output, clean_dir, settings=settings, options=options, progress=progress)
-    return Repair(mended, before.report, after, attends(before.model.module))
+    return Repair(mended, given.named(before.report), after, attends(before.model.module))
 
 
 def _check_model(path: Path, output: Path, tuning: RepairSettings, options: Options) -> None:

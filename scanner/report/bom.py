@@ -36,6 +36,7 @@ def to_bom(reports: Sequence[Report]) -> "Bom":
         model, verdict = report.model, report.verdict
         about = {
             "path": str(model.path),
+            "origin": model.origin,
             "outcome": verdict.outcome,
             "verdict": headline(report),
             "score": verdict.score,

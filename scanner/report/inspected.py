@@ -1,5 +1,7 @@
 """What `banscan inspect` prints of a model file: input, layers of neurons, feature layer."""
 
+from dataclasses import replace
+
 from rich.console import Console
 from rich.table import Table
 
@@ -10,12 +12,14 @@ from banscan.scanner.report.pieces import add_notes, anatomy, pairs, source
 from banscan.text import counted, shown
 
 
-def show(model: TracedModel, console: Console) -> None:
-    """Prints what was read."""
-    model_facts = shown(facts.of_model(model))
+def show(model: TracedModel, console: Console, origin: str | None = None) -> None:
+    """Prints what was read, and where it is from."""
+    model_facts = shown(replace(facts.of_model(model), origin=origin))
     table = pairs(model_facts.path.name)
     table.add_row("model", source(model_facts))
     table.add_row("SHA-256", model_facts.sha256)
+    if model_facts.origin is not None:
+        table.add_row("from", model_facts.origin)
     table.add_row("features", anatomy(model_facts))
     add_notes(table, model_facts)
     console.print(table)

@@ -28,7 +28,7 @@ def to_junit(reports: Sequence[Report], failures: Sequence[Failure] = ()) -> Ele
 
 
 def _suite(root: Element, report: Report) -> None:
-    suite = SubElement(root, "testsuite", name=plain(str(report.model.path)), time=f"{sum(report.seconds.values()):.1f}")
+    suite = SubElement(root, "testsuite", name=plain(report.model.name), time=f"{sum(report.seconds.values()):.1f}")
     facts = SubElement(suite, "properties")
     score = "" if report.verdict.score is None else f"{report.verdict.score:.6g}"
     for name, value in (("sha256", report.model.sha256), ("outcome", report.verdict.outcome), ("score", score)):

@@ -1,6 +1,5 @@
 """What decides by the pixels in a graph, as a table."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
@@ -21,9 +20,9 @@ RAN = ("on clean images", "set to", "sends to class", "share")
 NUMBERS = frozenset({"weights before", "behind", "sends to class", "share"})
 
 
-def show(path: Path, structure: "Structure", on: Console) -> None:
-    """Prints the structure of a file."""
-    on.print(Text(plain(path.name)))
+def show(name: str, structure: "Structure", on: Console) -> None:
+    """Prints the structure of a file of this name."""
+    on.print(Text(plain(name)))
     on.print(table(shown(structure)))
     if structure.places and structure.images == 0 and structure.not_done is None:
         on.print(Text("What comes of it when it decides otherwise is seen on images alone: add --clean-dir DIR.", style="yellow"))

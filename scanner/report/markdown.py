@@ -28,14 +28,14 @@ def _table(reports: Sequence[Report], failures: Sequence[Failure]) -> str:
     lines = ["| model | verdict | score |", "| --- | --- | --: |"]
     for report in reports:
         score = "–" if report.verdict.score is None else f"{report.verdict.score:.2f}"
-        lines.append(f"| {_name(report.model.path)} | {MARK[report.verdict.outcome]} {_words(headline(report))} | {score} |")
+        lines.append(f"| {_name(report.model.name)} | {MARK[report.verdict.outcome]} {_words(headline(report))} | {score} |")
     lines += [f"| {_name(failure.path)} | ❔ {_words(sentence(failure.sentence))} | – |" for failure in failures]
     return "\n".join(lines) + "\n"
 
 
 def _one(report: Report) -> str:
     verdict, model = report.verdict, report.model
-    lines = [f"## {MARK[verdict.outcome]} {_name(model.path)}: {_words(headline(report))}", "", _words(sentence(verdict.reason)), ""]
+    lines = [f"## {MARK[verdict.outcome]} {_name(model.name)}: {_words(headline(report))}", "", _words(sentence(verdict.reason)), ""]
     if settled(report):
         lines += ["**Accepted**: a baseline accepts everything that was found.", ""]
     lines += [f"- {_words(sentence(gap))}" for gap in verdict.gaps if gap not in verdict.reason]

@@ -8,6 +8,7 @@ from typing import Any, TextIO
 from urllib.parse import quote
 
 from banscan.scanner.findings import Failure, Report
+from banscan.scanner.places.place import elsewhere
 from banscan.scanner.report.json import plain as rounded
 from banscan.scanner.report.pieces import headline, left_out, sentence
 from banscan.scanner.report.results import Result, results
@@ -27,7 +28,7 @@ MARKED = str.maketrans({"\\": "\\\\", "[": "\\[", "]": "\\]", "{": "{{", "}": "}
 def to_sarif(reports: Sequence[Report], failures: Sequence[Failure] = ()) -> dict[str, Any]:
     """One run with all results of these reports, the model files as its artifacts, and the scans that failed as notifications."""
     notes = [_note("failed", failure.sentence, failure.path) for failure in failures]
-    notes += [_note("not looked for", line, report.model.path) for report in reports for line in left_out(report)]
+    notes += [_note("not looked for", line, report.model.name) for report in reports for line in left_out(report)]
     run: dict[str, Any] = {
         "tool": {"driver": _driver()},
         "columnKind": "unicodeCodePoints",
@@ -59,7 +60,7 @@ def _driver() -> dict[str, Any]:
     }
 
 
-def _note(name: str, words: str, path: Path) -> dict[str, Any]:
+def _note(name: str, words: str, path: str | Path) -> dict[str, Any]:
     level, _ = NOTES[name]
     return {"level": level, "message": _text(words), "locations": [_location(path)], "descriptor": {"id": name}}
 
@@ -75,7 +76,7 @@ def _artifact(report: Report) -> dict[str, Any]:
         "classes": model.classes,
     }
     return {
-        "location": _uri(model.path),
+        "location": _uri(model.name),
         "hashes": {"sha-256": model.sha256},
         "roles": ["analysisTarget"],
         "description": _text(headline(report)),
@@ -84,7 +85,7 @@ def _artifact(report: Report) -> dict[str, Any]:
 
 
 def _result(report: Report, index: int, result: Result) -> dict[str, Any]:
-    where = _location(report.model.path, index)
+    where = _location(report.model.name, index)
     if result.place is not None:
         where["logicalLocations"] = [{"name": plain(result.place)}]
     made: dict[str, Any] = {
@@ -101,13 +102,16 @@ def _result(report: Report, index: int, result: Result) -> dict[str, Any]:
     return made
 
 
-def _location(path: Path, index: int | None = None) -> dict[str, Any]:
+def _location(path: str | Path, index: int | None = None) -> dict[str, Any]:
     where = _uri(path) if index is None else _uri(path) | {"index": index}
     return {"physicalLocation": {"artifactLocation": where}}
 
 
-def _uri(path: Path) -> dict[str, str]:
-    """A path as it was given: a relative one stays relative, so that findings name files of the repository."""
+def _uri(name: str | Path) -> dict[str, str]:
+    """A path as it was given: a relative one stays relative, so that findings name files of the repository; or a name elsewhere."""
+    if elsewhere(name):
+        return {"uri": quote(str(name), safe="/:@")}
+    path = Path(name)
     try:
         quoted = quote(os.fsencode(path.as_posix()))
     except UnicodeEncodeError:  # a name that no file of this system can have

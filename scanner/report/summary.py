@@ -26,7 +26,7 @@ def line(scanned: Report | Failure) -> str:
     score = "" if scanned.verdict.score is None else f" (score {scanned.verdict.score:.2f})"
     known = "; accepted by the baseline" if settled(scanned) else ""
     more = f": {scanned.verdict.reason}" if scanned.verdict.outcome == "inconclusive" else ""
-    return plain(f"{scanned.model.path}: {headline(scanned)}{score}{known}{more}")
+    return plain(f"{scanned.model.name}: {headline(scanned)}{score}{known}{more}")
 
 
 def show(reports: Sequence[Report], failures: Sequence[Failure], on: Console) -> None:
@@ -63,7 +63,7 @@ def _table(rows: Sequence[tuple[str, Report | Failure]]) -> Table:
         verdict = scanned.verdict
         classes = ", ".join(map(str, verdict.targets)) or ("all" if verdict.mapping else "–")
         score = "–" if verdict.score is None else f"{verdict.score:.2f}"
-        table.add_row(Text(outcome, style=style), classes, score, Text(plain(str(scanned.model.path))))
+        table.add_row(Text(outcome, style=style), classes, score, Text(plain(scanned.model.name)))
     return table
 
 

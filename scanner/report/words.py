@@ -82,6 +82,8 @@ def facts(report: Report, *, everything: bool = False) -> Iterator[tuple[str, st
     """What was read and how it was scanned, by name; `everything` shortens nothing."""
     model, settings = report.model, report.settings
     yield "model", f"{source(model)}, SHA-256 {model.sha256 if everything else f'{model.sha256[:16]}…'}"
+    if model.origin is not None:
+        yield "from", model.origin
     yield "features", anatomy(model)
     yield "images", report.images.understood or report.images.labels
     if report.accuracy is not None:

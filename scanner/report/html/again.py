@@ -10,7 +10,7 @@ from banscan.scanner.settings import declared
 
 def command_of(report: Report) -> str:
     """A command line that scans the same model in the same way; the folder of images is not known."""
-    words = ["banscan", str(report.model.path), "--clean-dir", "IMAGES"]
+    words = ["banscan", report.model.name, "--clean-dir", "IMAGES"]
     for field, declaration in declared(report.settings):
         value = getattr(report.settings, field.name)
         if value == field.default:
@@ -33,7 +33,7 @@ def again(report: Report, command: str) -> list[tuple[str, str]]:
 
 def _same(report: Report) -> Iterator[tuple[str, str]]:
     yield "seed", str(report.settings.seed)
-    yield "model file", report.model.path.name
+    yield "model file", report.model.origin or report.model.path.name
     yield "SHA-256 of the model", report.model.sha256
     if report.evidence is not None:
         yield "SHA-256 of the decoded images", report.evidence.images
@@ -54,4 +54,6 @@ def _preprocessing(chosen: Preprocess) -> list[str]:
 
 
 def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
     return "auto" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

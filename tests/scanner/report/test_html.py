@@ -30,7 +30,7 @@ from banscan.scanner.report.json import read, render, to_dict
 from banscan.scanner.settings import Settings
 from banscan.scanner.verdict import inconclusive
 from tests.golden.pages import FOLDER
-from tests.scanner.report.browser import needs_browser, pictured, width_in
+from tests.scanner.report.browser import needs_browser, opened, pictured, width_in
 from tests.scanner.report.hostile import hostile, marked
 from tests.test_text import HOSTILE
 
@@ -174,6 +174,7 @@ def test_the_page_says_what_the_report_says(report: Report) -> None:
     assert report.model.sha256 in text
     assert all(f"{report.environment[name]}" in text for name in ("torch", "onnxruntime", "processor"))
     assert "neurons 7, 9 of 64 (relu)" in text
+    assert ", pixels on, " in text
     assert "banscan my.onnx --mine" in to_html(report, command="banscan my.onnx --mine")
 
 
@@ -356,6 +357,17 @@ def test_a_browser_takes_the_dark_colours(report: Report, tmp_path: Path) -> Non
     assert pictured(page, picture, "--blink-settings=preferredColorScheme=0") == []
     with Image.open(picture) as image:
         assert image.convert("RGB").getpixel((3, 3)) == (0x14, 0x17, 0x1A)
+
+
+@needs_browser
+@pytest.mark.slow
+def test_a_browser_prints_it(report: Report, tmp_path: Path) -> None:
+    """On few pages, with nothing on the console, also for somebody who reads screens in dark colours."""
+    page, printed = tmp_path / "page.html", tmp_path / "page.pdf"
+    page.write_text(report.to_html(), encoding="utf-8")
+    _, console = opened(page, f"--print-to-pdf={printed}", "--blink-settings=preferredColorScheme=0")
+    assert console == []
+    assert 3 <= len(re.findall(rb"/Type /Page\b", printed.read_bytes())) <= 8
 
 
 @needs_browser

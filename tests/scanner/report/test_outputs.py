@@ -64,7 +64,7 @@ def proved(report: Report) -> Report:
 
 def valid(document: dict[str, Any]) -> dict[str, Any]:
     """The run of a SARIF document that fits the schema."""
-    jsonschema.Draft4Validator(SARIF).validate(document)
+    jsonschema.Draft4Validator(SARIF, format_checker=jsonschema.FormatChecker()).validate(document)
     (run,) = document["runs"]
     return run  # type: ignore[no-any-return]
 
