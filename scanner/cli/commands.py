@@ -42,7 +42,7 @@ FILE = click.Path(path_type=Path)
 # what `inspect` asks of how a file and images are read
 READING = ("labels", "classes", "max_images", "logits", "size", "preprocess", "mean", "std", "scale", "bgr")
 # commands that go on without a settings file that is broken
-WITHOUT = ("doctor", "render")
+WITHOUT = ("doctor", "render", "merge")
 # what may stand before the command
 OWN = ("-h", "--help", "--version", "--debug")
 
@@ -86,7 +86,7 @@ def commands() -> None:
     banscan inspect MODEL            show the layers that a scan would work on
     banscan calibrate ...            set the threshold by clean models of your own
     banscan repair MODEL ... -o FILE take the backdoor out
-    banscan scan DIR ... --jobs 2    scan many models (merge: on several machines)
+    banscan scan DIR ... --jobs 2    scan many models (--ray, --shard: on several machines)
     banscan doctor                   say whether scans can run here
 
     \b
@@ -139,6 +139,7 @@ def verdict_options(command: F) -> F:
 @click.option("--jobs", type=click.IntRange(1, 1024), metavar="N", help="Scan so many models at once.")
 @click.option("--results", type=FILE, metavar="DIR", help=f"Results of many models; a second run goes on.  [default: {many.RESULTS}]")
 @click.option("--shard", metavar="I/N", help="Only part I of N of the models; auto in a Slurm array (merge).")
+@click.option("--ray", metavar="ADDRESS", help="Scan many models on a Ray cluster: HOST:PORT, auto or local.")
 @debug
 def scan(
     models: tuple[Path, ...],
@@ -157,6 +158,7 @@ def scan(
     jobs: int | None,
     results: Path | None,
     shard: str | None,
+    ray: str | None,
     **values: Any,
 ) -> None:
     """Scan a model file for a backdoor, or many.
@@ -176,9 +178,9 @@ def scan(
         if dry_run:
             outputs_.check_found(format_, outputs)
         accepted = frozenset() if baseline is None else known.load(baseline)
-        if several.several(models) or table is not None or shard is not None or _called_with("jobs") or _called_with("results"):
+        if several.several(models) or table is not None or shard is not None or any(map(_called_with, ("jobs", "results", "ray"))):
             told = many.Told(format_=format_, outputs=outputs, accepted=accepted, fail_on=fail_on, exit_zero=exit_zero, quiet=quiet)
-            sys.exit(many.run(models, clean_dir, request, told, table=table, processes=jobs or 1, results=results, part=shard))
+            sys.exit(many.run(models, clean_dir, request, told, table=table, at_once=jobs, results=results, part=shard, ray=ray or None))
         assert clean_dir is not None
         (model,) = models
         texts = (request.options.labels, request.options.classes)

@@ -2,7 +2,8 @@
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ from banscan.text import counted
 if TYPE_CHECKING:
     from banscan.scanner.findings import Report
     from banscan.scanner.fleet.job import Job
+    from banscan.scanner.fleet.place import Place
 
 RESULTS = Path("banscan-results")
 
@@ -52,21 +54,27 @@ def run(
     told: Told,
     *,
     table: Path | None,
-    processes: int,
+    at_once: int | None,
     results: Path | None,
     part: str | None,
+    ray: str | None,
 ) -> int:
     """Scans them and returns the exit code of all.
+
+    Args:
+        at_once: so many, None for what is usual in the place; `ray` is the address of a cluster, None for this machine.
 
     Raises:
         UsageError: something that is named cannot be; nothing was scanned then.
     """
-    from banscan.scanner.fleet import models, shard, stored
+    from banscan.scanner.fleet import cluster, models, shard, stored
 
     own = shard.parse(part, os.environ)
     texts = (request.options.labels, request.options.classes)
     models.check(words)
     given.check(None, texts, request.calibration, clean_dir)
+    if ray is not None:
+        cluster.check(ray, request.options.device)
     from banscan.scanner.fleet import pool  # torch comes with it, after all that can be told without
 
     jobs = _jobs(words, clean_dir, request, table)
@@ -79,12 +87,12 @@ def run(
     mine = own.own(jobs)
     scanned: list[Report | Failure] = []
     done: list[tuple[Path, str | None, str | None]] = []
-    every = max(1, _threads(request) // max(1, min(processes, len(mine))))
     try:
-        for job, result in pool.scanned(mine, folder, processes=processes, threads=every):
-            scanned.append(_applied(result.scanned, told.accepted))
-            done.append(_row(job.model, result))
-            _say(f"[{len(scanned):>{len(str(len(mine)))}}/{len(mine)}]", scanned[-1], told)
+        with _place(request, [job.model for job in mine], at_once, ray) as place:
+            for job, result in pool.scanned(mine, folder, place):
+                scanned.append(_applied(result.scanned, told.accepted))
+                done.append(_row(job.model, result))
+                _say(f"[{len(scanned):>{len(str(len(mine)))}}/{len(mine)}]", scanned[-1], told)
     except BaseException:
         if len(scanned) < len(mine) and not request.dry_run:
             say(f"{len(scanned)} of {counted(len(mine), 'model')} are done and kept in {folder}; the same command goes on from there")
@@ -133,6 +141,20 @@ def _jobs(words: Sequence[Path], clean_dir: Path | None, request: Request, table
         say(note)
     assert clean_dir is not None
     return tuple(Job(model, clean_dir, request) for model in found.models)
+
+
+@contextmanager
+def _place(request: Request, models: Sequence[Path], at_once: int | None, ray: str | None) -> "Iterator[Place]":
+    """Where the models are scanned."""
+    from banscan.scanner.fleet import cluster, process
+
+    if ray is not None:
+        how = request.options
+        with cluster.joined(ray, at_once=at_once, threads=how.threads, device=how.device, models=models) as found:
+            yield found
+        return
+    count = max(1, min(at_once or 1, len(models)))
+    yield process.Processes(count, max(1, _threads(request) // count))
 
 
 def _threads(request: Request) -> int:

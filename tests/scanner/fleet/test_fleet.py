@@ -23,7 +23,7 @@ from banscan.scanner.fleet.shard import Shard, parse
 
 ROOT = Path(__file__).parents[3]
 STUB = Path(__file__).with_name("stub.py")
-STUBBED = "import sys\nimport banscan.scanner.fleet.pool as pool\npool.COMMAND = (sys.executable, {stub!r})\n"
+STUBBED = "import sys\nimport banscan.scanner.fleet.process as process\nprocess.COMMAND = (sys.executable, {stub!r})\n"
 MAIN = "from banscan.scanner.cli.main import main\nmain()\n"
 pytestmark = pytest.mark.slow
 
