@@ -17,9 +17,16 @@ from banscan.scanner.fleet.place import Order
 
 # the folder that holds the package: the child looks nowhere else for it, least of all in the folder where it is started
 ROOT = Path(banscan.__file__).parents[1]
-CODE = "import sys; sys.path.append(sys.argv[1]); from banscan.scanner.fleet.worker import main; main()"
-# what starts a process as `worker` describes
-COMMAND = (sys.executable, "-P", "-c", CODE, str(ROOT))
+CODE = "import sys; sys.path.append(sys.argv[1]); from banscan.scanner.fleet.{} import main; main()"
+
+
+def command(module: str) -> tuple[str, ...]:
+    """What starts a process that runs the `main` of a module of this room."""
+    return sys.executable, "-P", "-c", CODE.format(module), str(ROOT)
+
+
+# what scans
+COMMAND = command("worker")
 # seconds for ending by itself
 GRACE = 3
 

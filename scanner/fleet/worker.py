@@ -17,21 +17,17 @@ from typing import Any
 from banscan import reader
 from banscan.errors import BanscanError
 from banscan.importers.digest import sha256
-from banscan.scanner.cli import failure, stop, streams
+from banscan.scanner.cli import failure, stop
 from banscan.scanner.cli.console import work
 from banscan.scanner.findings import Failure
-from banscan.scanner.fleet import stored
+from banscan.scanner.fleet import channel, stored
 from banscan.scanner.fleet.place import Order
 from banscan.scanner.request import restored
 
 
 def main() -> None:
     """Does what comes in until nothing more does."""
-    told = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    # libraries in C write where they like
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    streams.prepare(debug=os.environ.get("BANSCAN_DEBUG", "0") not in ("", "0"))
+    told = channel.opened()
     stop.listen()
     orders: queue.Queue[Order] = queue.Queue()
     with work():
