@@ -180,7 +180,7 @@ def scan(
         accepted = frozenset() if baseline is None else known.load(baseline)
         if several.several(models) or table is not None or shard is not None or any(map(_called_with, ("jobs", "results", "ray"))):
             told = many.Told(format_=format_, outputs=outputs, accepted=accepted, fail_on=fail_on, exit_zero=exit_zero, quiet=quiet)
-            sys.exit(many.run(models, clean_dir, request, told, table=table, at_once=jobs, results=results, part=shard, ray=ray or None))
+            sys.exit(many.run(models, clean_dir, request, told, table=table, at_once=jobs, results=results, part=shard, ray=ray))
         assert clean_dir is not None
         (model,) = models
         texts = (request.options.labels, request.options.classes)
