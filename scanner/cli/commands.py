@@ -217,7 +217,7 @@ def _require(name: str, value: Any) -> None:
 
 @commands.command()
 @click.argument("folder", type=FILE, metavar="DIR")
-@format_option([f.name for f in formats.FORMATS if f.several])
+@format_option([f.name for f in formats.FORMATS])
 @outputs_option
 @verdict_options
 @debug

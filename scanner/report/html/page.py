@@ -68,14 +68,15 @@ def to_html(report: Report, *, command: str | None = None) -> str:
         command: the command line that made it; None for one put together from the settings.
     """
     safe = shown(report)
-    environment = _environment()
+    return rendered("page.html", **_values(safe, command_of(safe) if command is None else shown(command)))
+
+
+def rendered(template: str, **values: Any) -> str:
+    """A page of this template with these values, which are escaped."""
     style = (FOLDER / "style.css").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    page: str = environment.get_template("page.html").render(
-        style=style,
-        policy=f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
-        **_values(safe, command_of(safe) if command is None else shown(command)),
-    )
+    policy = f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    page: str = _environment().get_template(template).render(style=style, policy=policy, **values)
     return page.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
