@@ -135,7 +135,7 @@ def verdict_options(command: F) -> F:
 @click.option("-v", "--verbose", is_flag=True, help="Cut nothing short in the report.")
 @click.option("--as", "deployed", type=click.Choice(DEPLOYMENTS), help="Scan the model as it will be deployed, too.")
 @click.option("--dry-run", is_flag=True, help="Show what is read and understood, and search for nothing.")
-@click.option("--table", type=FILE, metavar="FILE", help="CSV of model,images,labels,preprocess for many models.")
+@click.option("--table", type=FILE, metavar="FILE", help="Models as CSV or YAML: model,images,labels,preprocess.")
 @click.option("--jobs", type=click.IntRange(1, 1024), metavar="N", help="Scan so many models at once.")
 @click.option("--results", type=FILE, metavar="DIR", help=f"Results of many models; a second run goes on.  [default: {many.RESULTS}]")
 @click.option("--shard", metavar="I/N", help="Only part I of N of the models; auto in a Slurm array (merge).")
