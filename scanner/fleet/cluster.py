@@ -67,13 +67,15 @@ class Cluster:
     def listen(self) -> None:
         """Hands answers to those that wait for them, until there are no more."""
         assert self.driver.stdout is not None
-        for line in self.driver.stdout:
-            document = json.loads(line)
-            self.waiting.pop(document["number"]).put(document)
-        with self.lock:
-            self.lost = True
-            for one in self.waiting.values():
-                one.put(None)
+        try:
+            for line in self.driver.stdout:
+                document = json.loads(line)
+                self.waiting.pop(document["number"]).put(document)
+        finally:  # or they would wait for ever
+            with self.lock:
+                self.lost = True
+                for one in self.waiting.values():
+                    one.put(None)
 
     def end(self) -> None:
         """Takes leave of the cluster."""
