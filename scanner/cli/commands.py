@@ -86,7 +86,7 @@ def commands() -> None:
     banscan inspect MODEL            show the layers that a scan would work on
     banscan calibrate ...            set the threshold by clean models of your own
     banscan repair MODEL ... -o FILE take the backdoor out
-    banscan scan DIR ... --jobs 2    scan many models (--ray, --shard: on several machines)
+    banscan scan DIR ... --jobs 2    scan many models (--ray, --shard: machines)
     banscan doctor                   say whether scans can run here
 
     \b

@@ -24,6 +24,9 @@ from banscan.scanner.fleet import channel, stored
 from banscan.scanner.fleet.place import Order
 from banscan.scanner.request import restored
 
+# set when nobody waits for a result any more
+_ended = threading.Event()
+
 
 def main() -> None:
     """Does what comes in until nothing more does."""
@@ -42,6 +45,7 @@ def main() -> None:
 def _listen(orders: "queue.Queue[Order]") -> None:
     for line in sys.stdin:
         orders.put(Order(**json.loads(line)))
+    _ended.set()
     reader.stop()
     if tempfile.tempdir is not None:
         shutil.rmtree(tempfile.tempdir, ignore_errors=True)
@@ -56,6 +60,8 @@ def done(order: Order) -> None:
         if sha256(model) != order.sha256:
             raise BanscanError(f"{model}: was changed while it was scanned; scan it again")
     except Exception as error:
+        if _ended.is_set():  # the scan failed for that
+            return
         scanned = Failure(model, order.sha256, *failure.told(error))
     with contextlib.suppress(BanscanError):  # the other process misses it, and says so
         stored.write(Path(order.file), scanned, order.sha256, order.asked)
