@@ -103,14 +103,19 @@ def test_a_worker_is_killed(two: tuple[str, Node, Node], place: Path) -> None:
     assert ended(place, *command, stub=False, **COMMON)[0] == 1
     assert set(begun(place) - before) == {dying}
     (folder / "m008.onnx").write_text("clean new")
-    (folder / "m007.onnx").unlink()
+    for name in ("m003.onnx", "m007.onnx"):
+        (folder / name).unlink()
     before = begun(place)
     with start(place, *command, stub=False, **COMMON) as process:
         until(lambda: process.poll() is not None or begun(place) != before)
         killed(head)
-        _, err = process.communicate(timeout=300)
-    assert process.returncode == 2
-    assert re.search(r"^7 of 8 models are done and kept in r; .*\nError: --ray .*: the cluster was lost.*; start it, and give", err), err
+        out, err = process.communicate(timeout=300)
+    # a verdict's code would be 1 here for Ray's own end only; whether the worker or the cluster is missed first is chance
+    assert process.returncode == 2, out + err
+    lost = r"^6 of 7 models are done and kept in r; .*\nError: --ray .*: the cluster was lost.*; start it, and give"
+    assert re.search(lost, err) or re.search(r"m008\.onnx: Failed: the workers that scanned it died, 3 times; scan it again", out), (
+        out + err
+    )
 
 
 @pytest.mark.slow
