@@ -80,7 +80,7 @@ fuzz: $(VENV)/tested ## reads mutants of model files, images and tables for MINU
 test: $(VENV)/tested ## everything that needs no GPU, in two processes of one thread each
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-test-frameworks: $(VENV)/tested ## Keras, scikit-learn and Paddle, each apart, write models anew, which are tested; so are the clients of hubs
+test-frameworks: $(VENV)/tested ## Keras, scikit-learn and Paddle, each apart, write models anew, which are tested; so are the clients of hubs, and Ray
 	mkdir -p .frameworks/files
 	for name in keras sklearn paddle; do \
 	  test -d .frameworks/$$name || $(PYTHON) -m venv .frameworks/$$name || exit 1; \
@@ -93,6 +93,12 @@ test-frameworks: $(VENV)/tested ## Keras, scikit-learn and Paddle, each apart, w
 	  >$$(.frameworks/places/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/below.pth
 	.frameworks/places/bin/pip --disable-pip-version-check --quiet install -r tests/data/places.txt
 	.frameworks/places/bin/python -m pytest tests/scanner/places
+	test -d .frameworks/ray || $(BIN)/python -m venv .frameworks/ray
+	# on top of what is installed for the other tests
+	.frameworks/ray/bin/python -c 'import pathlib, site, sys; pathlib.Path(site.getsitepackages()[0], "below.pth").write_text(sys.argv[1])' \
+	  "$$($(BIN)/python -c 'import site; print(site.getsitepackages()[0])')"
+	.frameworks/ray/bin/pip --disable-pip-version-check --quiet install -r tests/scanner/fleet/ray.txt
+	.frameworks/ray/bin/python -m pytest tests/scanner/fleet/test_ray.py
 
 lint: $(VENV)/tested ## style, format, types
 	$(BIN)/ruff check .

@@ -14,7 +14,12 @@ from banscan.scanner.machine.versions import version
 from banscan.version import __version__
 
 NEEDED = ("torch", "onnx", "onnxruntime", "numpy", "scipy", "pillow", "click", "rich", "ml_dtypes")
-OPTIONAL = {"triton": ("kernels for GPUs", "triton"), "cyclonedx-python-lib": ("-o FILE.cdx.json", "sbom")}
+OPTIONAL = {
+    "triton": ("kernels for GPUs", "triton"),
+    "cyclonedx-python-lib": ("-o FILE.cdx.json", "sbom"),
+    "ray": ("--ray ADDRESS", "ray"),
+    "pyyaml": ("--table FILE.yaml", "yaml"),
+}
 GB = 1 << 30
 # free room that a scan of a usual model and its images takes on disk, and memory
 ROOM, MEMORY = 1 * GB, 2 * GB

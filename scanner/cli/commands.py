@@ -43,7 +43,7 @@ FILE = click.Path(path_type=Path)
 # what `inspect` asks of how a file and images are read
 READING = ("labels", "classes", "max_images", "logits", "size", "preprocess", "mean", "std", "scale", "bgr")
 # commands that go on without a settings file that is broken
-WITHOUT = ("doctor", "render")
+WITHOUT = ("doctor", "render", "merge")
 # what may stand before the command
 OWN = ("-h", "--help", "--version", "--debug")
 
@@ -139,10 +139,11 @@ def verdict_options(command: F) -> F:
 @click.option("-v", "--verbose", is_flag=True, help="Cut nothing short in the report.")
 @click.option("--as", "deployed", type=click.Choice(DEPLOYMENTS), help="Scan the model as it will be deployed, too.")
 @click.option("--dry-run", is_flag=True, help="Show what is read and understood, and search for nothing.")
-@click.option("--table", type=FILE, metavar="FILE", help="CSV of model,images,labels,preprocess for many models.")
+@click.option("--table", type=FILE, metavar="FILE", help="Models as CSV or YAML: model,images,labels,preprocess.")
 @click.option("--jobs", type=click.IntRange(1, 1024), metavar="N", help="Scan so many models at once.")
 @click.option("--results", type=FILE, metavar="DIR", help=f"Results of many models; a second run goes on.  [default: {many.RESULTS}]")
 @click.option("--shard", metavar="I/N", help="Only part I of N of the models; auto in a Slurm array (merge).")
+@click.option("--ray", metavar="ADDRESS", help="Scan many models on a Ray cluster: HOST:PORT, auto or local.")
 @debug
 def scan(
     models: tuple[Path, ...],
@@ -161,6 +162,7 @@ def scan(
     jobs: int | None,
     results: Path | None,
     shard: str | None,
+    ray: str | None,
     **values: Any,
 ) -> None:
     """Scan a model file for a backdoor, or many.
@@ -180,9 +182,9 @@ def scan(
         if dry_run:
             outputs_.check_found(format_, outputs)
         accepted = frozenset() if baseline is None else known.load(baseline)
-        if several.several(models) or table is not None or shard is not None or _called_with("jobs") or _called_with("results"):
+        if several.several(models) or table is not None or shard is not None or any(map(_called_with, ("jobs", "results", "ray"))):
             told = many.Told(format_=format_, outputs=outputs, accepted=accepted, fail_on=fail_on, exit_zero=exit_zero, quiet=quiet)
-            sys.exit(many.run(models, clean_dir, request, told, table=table, processes=jobs or 1, results=results, part=shard))
+            sys.exit(many.run(models, clean_dir, request, told, table=table, at_once=jobs, results=results, part=shard, ray=ray))
         assert clean_dir is not None
         (model,) = models
         texts = (request.options.labels, request.options.classes)
@@ -219,7 +221,7 @@ def _require(name: str, value: Any) -> None:
 
 @commands.command()
 @click.argument("folder", type=FILE, metavar="DIR")
-@format_option([f.name for f in formats.FORMATS if f.several])
+@format_option([f.name for f in formats.FORMATS])
 @outputs_option
 @verdict_options
 @debug

@@ -2,8 +2,8 @@
 
 import os
 import tempfile
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +24,7 @@ from banscan.text import counted
 if TYPE_CHECKING:
     from banscan.scanner.findings import Report
     from banscan.scanner.fleet.job import Job
+    from banscan.scanner.fleet.place import Place
 
 RESULTS = Path("banscan-results")
 
@@ -54,26 +55,32 @@ def run(
     told: Told,
     *,
     table: Path | None,
-    processes: int,
+    at_once: int | None,
     results: Path | None,
     part: str | None,
+    ray: str | None,
 ) -> int:
     """Scans them and returns the exit code of all.
+
+    Args:
+        at_once: so many, None for what is usual in the place; `ray` is the address of a cluster, None for this machine.
 
     Raises:
         UsageError: something that is named cannot be; nothing was scanned then.
     """
-    from banscan.scanner.fleet import models, shard, stored
+    from banscan.scanner.fleet import cluster, models, shard, stored
 
     own = shard.parse(part, os.environ)
     texts = (request.options.labels, request.options.classes)
     models.check(words)
     given.check(None, texts, request.calibration, clean_dir)
+    if ray is not None:
+        cluster.check(ray, request.options.device)
     from banscan.scanner.fleet import pool  # torch comes with it, after all that can be told without
 
     jobs = _jobs(words, clean_dir, request, table)
     read = (*(job.model for job in jobs), *texts, request.calibration, table)
-    outputs.check(told.format_, told.outputs, read, {job.images for job in jobs}, several=True)
+    outputs.check(told.format_, told.outputs, read, {job.images for job in jobs})
     # of a dry run nothing is kept, least of all in place of what scans found
     folder = Path(tempfile.mkdtemp()) if request.dry_run else results or RESULTS
     stored.prepare(folder)
@@ -81,14 +88,14 @@ def run(
     mine = own.own(jobs)
     scanned: list[Report | Failure] = []
     done: list[tuple[Path, str | None, str | None]] = []
-    every = max(1, _threads(request) // max(1, min(processes, len(mine))))
     fetched = ExitStack()
     try:
         here = [_here(job, fetched) for job in mine]
-        for job, result in pool.scanned(here, folder, processes=processes, threads=every):
-            scanned.append(_applied(result.scanned, told.accepted))
-            done.append(_row(job.model, result))
-            _say(f"[{len(scanned):>{len(str(len(mine)))}}/{len(mine)}]", scanned[-1], told)
+        with _place(request, [job.model for job in here], at_once, ray) as where:
+            for job, result in pool.scanned(here, folder, where):
+                scanned.append(_applied(result.scanned, told.accepted))
+                done.append(_row(job.model, result))
+                _say(f"[{len(scanned):>{len(str(len(mine)))}}/{len(mine)}]", scanned[-1], told)
     except BaseException:
         if len(scanned) < len(mine) and not request.dry_run:
             say(f"{len(scanned)} of {counted(len(mine), 'model')} are done and kept in {folder}; the same command goes on from there")
@@ -103,7 +110,7 @@ def merge(folder: Path, told: Told) -> int:
     """Tells the results of all shards below a folder together, and returns the exit code of all."""
     from banscan.scanner.fleet import shard
 
-    outputs.check(told.format_, told.outputs, (), (folder,), several=True)
+    outputs.check(told.format_, told.outputs, (), (folder,))
     return tell([_applied(stored.scanned, told.accepted) for stored in shard.merge(folder)], told)
 
 
@@ -147,10 +154,18 @@ def _here(job: "Job", fetched: ExitStack) -> "Job":
     return replace(job, model=model.path, request=replace(job.request, origin=model.origin))
 
 
-def _threads(request: Request) -> int:
-    """All that may be used, for all processes together."""
-    asked = os.environ.get(threads.NAME, "").partition(",")[0].strip()
-    return request.options.threads or (int(asked) if asked.isdecimal() else threads.allowed())
+@contextmanager
+def _place(request: Request, models: Sequence[Path], at_once: int | None, ray: str | None) -> "Iterator[Place]":
+    """Where the models are scanned."""
+    from banscan.scanner.fleet import cluster, process
+
+    if ray is not None:
+        how = request.options
+        with cluster.joined(ray, at_once=at_once, threads=how.threads, device=how.device, models=models) as found:
+            yield found
+        return
+    count = max(1, min(at_once or 1, len(models)))
+    yield process.Processes(count, threads.share(request.options.threads, count))
 
 
 def _applied(scanned: "Report | Failure", accepted: frozenset[str]) -> "Report | Failure":

@@ -10,13 +10,13 @@ from banscan.scanner.findings import Failure, Report
 from banscan.scanner.report import formats
 
 
-def check(format_: str, outputs: Sequence[Path], files: Iterable[Path | None], folders: Iterable[Path], *, several: bool = False) -> None:
+def check(format_: str, outputs: Sequence[Path], files: Iterable[Path | None], folders: Iterable[Path]) -> None:
     """Raises UsageError, before any work, for a format or a file that could not be written; `files` and `folders` are what is read."""
-    formats.check(formats.named(format_), f"--format {format_}", several=several)
+    formats.check(formats.named(format_), f"--format {format_}")
     read, inside = tuple(files), tuple(folders)
     for i, output in enumerate(outputs):
         check_output(output, read, inside)
-        formats.check(formats.of(output), str(output), several=several)
+        formats.check(formats.of(output), str(output))
         if output.resolve() in {other.resolve() for other in outputs[:i]}:
             raise UsageError(f"{output}: given twice as an output; name it once")
 

@@ -15,7 +15,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "Repair": ("--method", "--epochs", "--lr", "--lambda2", "--tune-images", "--max-accuracy-drop", "--force", "--dequantize"),
     "Verdict": ("--calibration", "--alpha", "--baseline", "--fail-on", "--exit-zero", "--min-images", "--min-accuracy"),
     "Report": ("--output", "--format", "--quiet", "--verbose", "--dry-run", "--json"),
-    "Many models": ("--jobs", "--results", "--table", "--shard"),
+    "Many models": ("--jobs", "--ray", "--results", "--table", "--shard"),
     "Machine": ("--device", "--threads", "--precision"),
 }
 # what every command has, and whatever stands in no list

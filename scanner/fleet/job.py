@@ -1,10 +1,12 @@
 """One model among many: its file, its images, and what is asked of the scan."""
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from banscan.importers.digest import sha256
+from banscan.scanner.fleet.place import Order
 from banscan.scanner.request import Request, plain
 from banscan.version import __version__
 
@@ -38,3 +40,15 @@ class Job:
         """The same in so many threads."""
         options = replace(self.request.options, threads=count)
         return replace(self, request=replace(self.request, options=options))
+
+    def order(self, file: Path, digest: str, asked: dict[str, Any]) -> Order:
+        """As it is handed on, with the file of its result."""
+        return Order(
+            model=str(self.model),
+            images=str(self.images),
+            folder=os.getcwd(),
+            request=plain(self.request),
+            sha256=digest,
+            asked=asked,
+            file=os.path.abspath(file),
+        )

@@ -1,34 +1,19 @@
-"""Processes that scan models side by side, each one model at a time; one that dies costs the model that it was at, and no other."""
+"""Many models on many hands: each is scanned once, and what came of it is kept in a file of its own."""
 
-import contextlib
-import json
-import os
 import queue
-import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import banscan
 from banscan.errors import BanscanError
 from banscan.importers.digest import sha256
 from banscan.scanner.findings import Failure
 from banscan.scanner.fleet import stored
 from banscan.scanner.fleet.job import Job
+from banscan.scanner.fleet.place import Hand, Place
 from banscan.scanner.fleet.stored import Stored
-from banscan.scanner.request import plain
-
-# the folder that holds the package: the child looks nowhere else for it, least of all in the folder where it is started
-ROOT = Path(banscan.__file__).parents[1]
-CODE = "import sys; sys.path.append(sys.argv[1]); from banscan.scanner.fleet.worker import main; main()"
-# what starts a process as `worker` describes
-COMMAND = (sys.executable, "-P", "-c", CODE, str(ROOT))
-# seconds for ending by itself
-GRACE = 3
 
 
 @dataclass
@@ -37,30 +22,34 @@ class _Shared:
 
     jobs: Iterator[Job]
     folder: Path
+    threads: int
     lock: threading.Lock = field(default_factory=threading.Lock)
     seen: dict[str, tuple[Path, dict[str, Any]]] = field(default_factory=dict)
     twins: list[tuple[Job, str]] = field(default_factory=list)
     results: "queue.Queue[tuple[Job, Stored] | BaseException | None]" = field(default_factory=queue.Queue)
-    workers: list["subprocess.Popen[bytes]"] = field(default_factory=list)
     ended: bool = False
 
 
-def scanned(jobs: Sequence[Job], folder: Path, *, processes: int, threads: int) -> Iterator[tuple[Job, Stored]]:
+def scanned(jobs: Sequence[Job], folder: Path, place: Place) -> Iterator[tuple[Job, Stored]]:
     """What comes of every job, as it comes; what is in the folder already is not scanned again.
 
     Args:
         folder: of the results, `stored.prepare`d.
-        processes: at once, with so many `threads` each.
+        place: where models are scanned.
+
+    Raises:
+        BanscanError: the place is lost; what was done until then is kept.
     """
-    shared = _Shared(iter(jobs), folder)
-    count = max(1, min(processes, len(jobs)))
-    for _ in range(count):
-        threading.Thread(target=_serve, args=(shared, threads), daemon=True).start()
+    shared = _Shared(iter(jobs), folder, place.threads)
+    hands = [place.hand() for _ in range(max(1, min(place.hands, len(jobs))))]
+    for hand in hands:
+        threading.Thread(target=_serve, args=(shared, hand), daemon=True).start()
+    working = len(hands)
     try:
-        while count:
+        while working:
             result = shared.results.get()
             if result is None:
-                count -= 1
+                working -= 1
             elif isinstance(result, BaseException):
                 raise result
             else:
@@ -69,13 +58,12 @@ def scanned(jobs: Sequence[Job], folder: Path, *, processes: int, threads: int) 
     finally:
         with shared.lock:
             shared.ended = True
-        for worker in shared.workers:
-            _end(worker)
+        for hand in hands:
+            hand.end()
 
 
-def _serve(shared: _Shared, threads: int) -> None:
-    """One process and the jobs that it does."""
-    worker: subprocess.Popen[bytes] | None = None
+def _serve(shared: _Shared, hand: Hand) -> None:
+    """One hand and the jobs that it does."""
     try:
         while (found := _next(shared)) is not None:
             job, digest = found
@@ -83,12 +71,10 @@ def _serve(shared: _Shared, threads: int) -> None:
             result = stored.found(file, job.model, digest, asked, lasting=True)
             if result is None:
                 stored.tidy(file)
-                if worker is None or worker.poll() is not None:
-                    worker = _started(shared, threads)
-                ended = _ask(worker, job.in_threads(threads), file, digest, asked)
-                result = stored.found(file, job.model, digest, asked) if ended is None else None
+                why = hand.scan(job.in_threads(shared.threads).order(file, digest, asked))
+                result = stored.found(file, job.model, digest, asked) if why is None else None
                 if result is None:
-                    result = _failed(file, job, digest, asked, ended)
+                    result = _failed(file, job, digest, asked, why)
             shared.results.put((job, result))
         shared.results.put(None)
     except BaseException as error:
@@ -131,47 +117,9 @@ def _twin(shared: _Shared, job: Job, digest: str) -> Stored:
     return result
 
 
-def _started(shared: _Shared, threads: int) -> "subprocess.Popen[bytes]":
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    with shared.lock:
-        if shared.ended:
-            raise BanscanError("stopped")
-        # Ctrl-C is for the process that started it, which then ends this one
-        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        worker = subprocess.Popen(COMMAND, env=environment, start_new_session=True, **pipes)
-        shared.workers.append(worker)
-    return worker
-
-
-def _ask(worker: "subprocess.Popen[bytes]", job: Job, file: Path, digest: str, asked: dict[str, Any]) -> int | None:
-    """Has a job done; the return code of the process where it ended over it."""
-    request = {
-        "model": str(job.model),
-        "images": str(job.images),
-        "request": plain(job.request),
-        "file": str(file),
-        "sha256": digest,
-        "asked": asked,
-    }
-    assert worker.stdin is not None
-    assert worker.stdout is not None
-    with contextlib.suppress(BrokenPipeError):
-        worker.stdin.write(json.dumps(request).encode("ascii") + b"\n")
-        worker.stdin.flush()
-        if worker.stdout.readline():
-            return None
-    return worker.wait()
-
-
-def _failed(file: Path, job: Job, digest: str, asked: dict[str, Any], ended: int | None) -> Stored:
-    """The failure of a job whose process did not write what came of it."""
-    if ended is not None and ended < 0:
-        name = signal.Signals(-ended).name
-        why = f"the process that scanned it was ended by {name}"
-        why += ", perhaps for want of memory; give fewer --jobs or fewer --max-images" if name == "SIGKILL" else "; scan it again"
-    elif ended is not None:
-        why = f"the process that scanned it ended with {ended}; scan it alone, with --debug"
-    else:
+def _failed(file: Path, job: Job, digest: str, asked: dict[str, Any], why: str | None) -> Stored:
+    """The failure of a job of which no result was written."""
+    if why is None:
         why = f"its result could not be written to {file}; make room there, and scan it again"
     failure = Failure(job.model, digest, f"{job.model}: {why}", BanscanError.exit_code)
     try:
@@ -179,14 +127,3 @@ def _failed(file: Path, job: Job, digest: str, asked: dict[str, Any], ended: int
     except BanscanError:
         return Stored(failure, None)
     return Stored(failure, file)
-
-
-def _end(worker: "subprocess.Popen[bytes]") -> None:
-    assert worker.stdin is not None
-    with contextlib.suppress(OSError):
-        worker.stdin.close()
-    try:
-        worker.wait(GRACE)
-    except subprocess.TimeoutExpired:
-        worker.kill()
-        worker.wait()

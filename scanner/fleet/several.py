@@ -88,10 +88,11 @@ def _file(against: "Calibration | None", settings: Settings) -> Path | None:
 
 
 def _scanned(jobs: list[Job], results: Path | None, count: int) -> Iterator[Report | Failure]:
-    from banscan.scanner.fleet import pool
+    from banscan.scanner.fleet import pool, process
 
-    share = threads.share(jobs[0].request.options.threads, min(count, len(jobs)))
+    hands = max(1, min(count, len(jobs)))
+    place = process.Processes(hands, threads.share(jobs[0].request.options.threads, hands))
     with ExitStack() as kept:
         folder = Path(kept.enter_context(tempfile.TemporaryDirectory(prefix="banscan-"))) if results is None else results
-        for _, result in pool.scanned(jobs, folder, processes=count, threads=share):
+        for _, result in pool.scanned(jobs, folder, place):
             yield result.scanned

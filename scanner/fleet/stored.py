@@ -57,8 +57,13 @@ def write(file: Path, scanned: "Report | Failure", digest: str, asked: dict[str,
         "error": scanned.sentence if isinstance(scanned, Failure) else None,
         "exit_code": scanned.code if isinstance(scanned, Failure) else None,
     }
+    keep(file, json.dumps(document, indent=1, allow_nan=False).replace("\x7f", "\\u007f") + "\n")
+
+
+def keep(file: Path, text: str) -> None:
+    """Puts what `write` wrote elsewhere under this name; it is there whole or not at all."""
     with whole(file) as made:
-        made.write_text(json.dumps(document, indent=1, allow_nan=False).replace("\x7f", "\\u007f") + "\n", encoding="utf-8")
+        made.write_text(text, encoding="utf-8")
 
 
 def found(file: Path, model: Path, digest: str, asked: dict[str, Any] | None = None, *, lasting: bool = False) -> Stored | None:

@@ -1,4 +1,4 @@
-"""A process that scans models one after another: jobs come in as lines of JSON, a line goes out for each that is done.
+"""A process that scans models one after another: orders come in as lines of JSON, a line goes out for each that is done.
 
 It ends, whatever it is doing, when its stdin is closed, which it is as soon as the process that started it is gone.
 """
@@ -17,51 +17,54 @@ from typing import Any
 from banscan import reader
 from banscan.errors import BanscanError
 from banscan.importers.digest import sha256
-from banscan.scanner.cli import failure, stop, streams
+from banscan.scanner.cli import failure, stop
 from banscan.scanner.cli.console import work
 from banscan.scanner.findings import Failure
-from banscan.scanner.fleet import stored
+from banscan.scanner.fleet import channel, stored
+from banscan.scanner.fleet.place import Order
 from banscan.scanner.request import restored
+
+# set when nobody waits for a result any more
+_ended = threading.Event()
 
 
 def main() -> None:
     """Does what comes in until nothing more does."""
-    told = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    # libraries in C write where they like
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    streams.prepare(debug=os.environ.get("BANSCAN_DEBUG", "0") not in ("", "0"))
+    told = channel.opened()
     stop.listen()
-    jobs: queue.Queue[dict[str, Any]] = queue.Queue()
+    orders: queue.Queue[Order] = queue.Queue()
     with work():
         reader.start()
-        threading.Thread(target=_listen, args=(jobs,), daemon=True).start()
+        threading.Thread(target=_listen, args=(orders,), daemon=True).start()
         while True:
-            done(jobs.get())
+            done(orders.get())
             told.write("\n")
             told.flush()
 
 
-def _listen(jobs: "queue.Queue[dict[str, Any]]") -> None:
+def _listen(orders: "queue.Queue[Order]") -> None:
     for line in sys.stdin:
-        jobs.put(json.loads(line))
+        orders.put(Order(**json.loads(line)))
+    _ended.set()
     reader.stop()
     if tempfile.tempdir is not None:
         shutil.rmtree(tempfile.tempdir, ignore_errors=True)
     os._exit(0)
 
 
-def done(job: dict[str, Any]) -> None:
-    """Scans the model of a job and writes what came of it."""
-    model, file = Path(job["model"]), Path(job["file"])
+def done(order: Order) -> None:
+    """Scans the model of an order and writes what came of it."""
+    model = Path(order.model)
     try:
-        scanned: Any = restored(job["request"]).run(model, Path(job["images"]))
-        if sha256(model) != job["sha256"]:
+        scanned: Any = restored(order.request).run(model, Path(order.images))
+        if sha256(model) != order.sha256:
             raise BanscanError(f"{model}: was changed while it was scanned; scan it again")
     except Exception as error:
-        scanned = Failure(model, job["sha256"], *failure.told(error))
+        if _ended.is_set():  # the scan failed for that
+            return
+        scanned = Failure(model, order.sha256, *failure.told(error))
     with contextlib.suppress(BanscanError):  # the other process misses it, and says so
-        stored.write(file, scanned, job["sha256"], job["asked"])
+        stored.write(Path(order.file), scanned, order.sha256, order.asked)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What a report format is: a name, the suffixes of its files, and a module that writes reports to a stream.
 
-The module has `write(report, stream)`, and where the format has a form for it `write_many(reports, failures, stream)` and
+The module has `write(report, stream)`, `write_many(reports, failures, stream)`, and where the format has a form for it
 `write_repair(repair, stream)`. It is loaded when it is needed: the command line's --help must not wait for what it imports.
 """
 
@@ -27,14 +27,13 @@ class Format:
         name: by which `--format` asks for it.
         module: that writes it, below `banscan.scanner.report`.
         suffixes: of the files that `-o` writes in it.
-        several: whether it has a form for many scans in one document; `repairs`, for a repair.
+        repairs: whether it has a form for a repair.
         missing: says what has to be there before it can be written; None where nothing is missing.
     """
 
     name: str
     module: str
     suffixes: tuple[str, ...]
-    several: bool = True
     repairs: bool = False
     missing: Callable[[], str | None] = _nothing
 

@@ -15,7 +15,7 @@ FORMATS: tuple[Format, ...] = (
     Format(name="terminal", module="terminal", suffixes=(".txt",), repairs=True),
     Format(name="json", module="json", suffixes=(".json",), repairs=True),
     Format(name="sarif", module="sarif", suffixes=(".sarif", ".sarif.json")),
-    Format(name="html", module="html", suffixes=(".html", ".htm"), several=False),
+    Format(name="html", module="html", suffixes=(".html", ".htm")),
     Format(name="markdown", module="markdown", suffixes=(".md",)),
     Format(name="junit", module="junit", suffixes=(".xml",)),
     Format(name="cyclonedx", module="bom", suffixes=(".cdx.json",), missing=_no_bom),
@@ -41,10 +41,8 @@ def of(path: Path) -> Format:
     return SUFFIXES[max(fitting, key=len)]
 
 
-def check(format_: Format, what: str, *, several: bool = False) -> None:
+def check(format_: Format, what: str) -> None:
     """Raises UsageError for a format that cannot be written here; `what` is the option or the file that asks for it."""
     why = format_.missing()
     if why is not None:
         raise UsageError(f"{what}: {why}")
-    if several and not format_.several:
-        raise UsageError(f"{what}: {format_.name} has no form for several models; give one model, or another format")

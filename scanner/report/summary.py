@@ -31,14 +31,18 @@ def line(scanned: Report | Failure) -> str:
 
 def show(reports: Sequence[Report], failures: Sequence[Failure], on: Console) -> None:
     """Prints a table of all in which something was found or that gave no verdict, the gravest first, and how many there are of each."""
-    rows = [(report.verdict.outcome, report) for report in reports] + [(FAILED, failure) for failure in failures]
-    rows.sort(key=lambda row: (ORDER.index(row[0]), -_score(row[1])))
-    told = [row for row in rows if row[0] != CALM]
+    told = [row for row in ranked(reports, failures) if row[0] != CALM]
     if told:
         on.print(_table(told))
     for failure in failures:
         on.print(Text(line(failure), style="yellow"))
     on.print(Text(counts(reports, failures)))
+
+
+def ranked(reports: Sequence[Report], failures: Sequence[Failure]) -> list[tuple[str, Report | Failure]]:
+    """All scans with their outcomes, the gravest first."""
+    rows = [(report.verdict.outcome, report) for report in reports] + [(FAILED, failure) for failure in failures]
+    return sorted(rows, key=lambda row: (ORDER.index(row[0]), -_score(row[1])))
 
 
 def counts(reports: Sequence[Report], failures: Sequence[Failure]) -> str:

@@ -1,8 +1,11 @@
-"""The report as one page for a browser."""
+"""The report as one page for a browser, and many as a page with a line for each."""
 
+import os
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TextIO
 
-from banscan.scanner.findings import Report
+from banscan.scanner.findings import Failure, Report
 
 
 def write(report: Report, stream: TextIO) -> None:
@@ -10,3 +13,19 @@ def write(report: Report, stream: TextIO) -> None:
     from banscan.scanner.report.html.page import to_html
 
     stream.write(to_html(report))
+
+
+def write_many(reports: Sequence[Report], failures: Sequence[Failure], stream: TextIO) -> None:
+    """Writes the index of many scans; where it is a file, beside it the page of each, which it links."""
+    from banscan.scanner.report.html.index import pages, to_index
+    from banscan.scanner.report.html.page import to_html
+
+    name = getattr(stream, "name", None)
+    links = {}
+    if isinstance(name, str | os.PathLike) and os.path.isfile(name):
+        file = Path(name)
+        links = pages(reports, file.stem)
+        for report in reports:
+            if report.model.sha256 in links:
+                file.with_name(links[report.model.sha256]).write_text(to_html(report), encoding="utf-8")
+    stream.write(to_index(reports, failures, links))

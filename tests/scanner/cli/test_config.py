@@ -112,6 +112,16 @@ def test_what_is_said_of_many_models_is_not_for_one_alone(tmp_path: Path) -> Non
     assert "expected a model, a folder of models or a pattern" in banscan(tmp_path, "none.onnx", "--jobs", 2).stderr
 
 
+def test_a_merge_goes_on_without(tmp_path: Path) -> None:
+    """It needs none of the settings; what is wrong with them is said."""
+    (tmp_path / "banscan.toml").write_text("sede = 1\n")
+    done = banscan(tmp_path, "merge", "none")
+    assert done.returncode == 4
+    first, second = done.stderr.splitlines()
+    assert re.search(r"banscan\.toml: unknown setting 'sede'; did you mean seed\?; merge goes on without it", first)
+    assert second.startswith("Error: none: no such folder; expected a folder of results")
+
+
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     refused(tmp_path, "", "none.toml: no such file; expected a settings file", "x.toml", BANSCAN_CONFIG="none.toml")
     refused(tmp_path, "", "xxx: no such file; expected a settings file", "x.toml", BANSCAN_CONFIG="x" * 1000)

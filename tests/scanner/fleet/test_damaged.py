@@ -1,15 +1,18 @@
 """Shards that somebody else wrote: nothing in them leads outside their folder, and what is no shard is told."""
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from banscan.errors import UsageError
+from banscan.errors import BanscanError, UsageError
 from banscan.scanner.cli import outputs
 from banscan.scanner.findings import Failure
-from banscan.scanner.fleet import shard, stored
+from banscan.scanner.fleet import shard, stored, worker
+from banscan.scanner.fleet.job import Job
+from banscan.scanner.request import Request
 
 ROW = {"model": "a.onnx", "sha256": "0" * 64, "error": None}
 
@@ -63,6 +66,23 @@ def test_a_failure_that_was_stored_comes_back(tmp_path: Path) -> None:
     file, failure = tmp_path / "x.json", Failure(Path("a.onnx"), "0" * 64, "a.onnx: not an ONNX model", 3)
     stored.write(file, failure, "0" * 64, {})
     assert stored.found(file, Path("a.onnx"), "0" * 64, {}, lasting=True) == stored.Stored(failure, file)
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+def test_what_fails_since_it_is_stopped_is_no_result(stopped: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process that reads files is gone before the one that scans is."""
+
+    def run(*_: object) -> None:
+        if stopped:
+            ended.set()
+        raise BanscanError("the process that reads models ended")
+
+    ended = threading.Event()
+    monkeypatch.setattr(worker, "_ended", ended)
+    monkeypatch.setattr(Request, "run", run)
+    job = Job(tmp_path / "a.onnx", tmp_path, Request())
+    worker.done(job.order(tmp_path / "r.json", "0" * 64, job.asked()))
+    assert (tmp_path / "r.json").exists() != stopped
 
 
 def test_one_file_under_two_names_is_one_output(tmp_path: Path) -> None:

@@ -19,11 +19,12 @@ import pytest
 
 from banscan.errors import BanscanError, UsageError
 from banscan.scanner.cli.commands import run
+from banscan.scanner.fleet import table
 from banscan.scanner.fleet.shard import Shard, parse
 
 ROOT = Path(__file__).parents[3]
 STUB = Path(__file__).with_name("stub.py")
-STUBBED = "import sys\nimport banscan.scanner.fleet.pool as pool\npool.COMMAND = (sys.executable, {stub!r})\n"
+STUBBED = "import sys\nimport banscan.scanner.fleet.process as process\nprocess.COMMAND = (sys.executable, {stub!r})\n"
 MAIN = "from banscan.scanner.cli.main import main\nmain()\n"
 pytestmark = pytest.mark.slow
 
@@ -287,6 +288,50 @@ def test_a_table_of_models(place: Path) -> None:
 
 
 @pytest.mark.usefixtures("here")
+def test_a_table_in_yaml(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Texts are taken as they stand; nothing is made of tags, and nothing of a file is run."""
+    pytest.importorskip("yaml", reason="a table in YAML needs PyYAML")
+    models(place, "clean", "backdoored", "clean", folder="m")
+    (place / "other").mkdir()
+    (place / "t.yaml").write_text(
+        "# ours\n- {model: m/m000.onnx, images: other, preprocess: unit}\n"
+        "- model: m/m001.onnx\n  images: ~\n- model: m/m002.onnx\n  preprocess: raw\n"
+    )
+    code, out, err = ended(place, "scan", "--table", "t.yaml", "--clean-dir", "imgs", "--results", "r")
+    assert (code, err) == (1, "")
+    assert "3 models" in out
+    asked = sorted((r["asked"]["images"].rpartition("/")[2], r["asked"]["options"]["preprocess"]) for r in results(place / "r"))
+    assert asked == [("imgs", "auto"), ("imgs", "raw"), ("other", "unit")]
+    for text, match in (
+        (
+            "- modle: x\n",
+            r"t\.yaml, line 1: unknown column 'modle', did you mean model\?; expected a list in YAML whose entries have model",
+        ),
+        ("- images: imgs\n", "line 1: no column model"),
+        ("- model: m/m000.onnx\n- model: m/m001.onnx\n  model: m/m002.onnx\n", "line 2: column model is there 2 times"),
+        ("", "no model in it; expected a list in YAML"),
+        ("model: m/m000.onnx\n", "no list; expected a list in YAML"),
+        ("- m/m000.onnx\n", "line 1: expected names with a text each"),
+        ("- model: [m/m000.onnx]\n", "line 1: expected names with a text each"),
+        ("- ? [a]\n  : b\n", "line 1: expected names with a text each"),
+        ("- model: m/none.onnx\n", "line 1: .*none.onnx: no such file"),
+        ("- model: m/m000.onnx\n- model: 'x\n", r"line 3: no YAML \(found unexpected end of stream\)"),
+        ("- model: !!python/object/apply:os.system [touch ran]\n", "line 1: expected names with a text each"),
+        ("[" * 3000, "no YAML"),
+        ("- &a [*a]\n", "line 1: expected names with a text each"),
+    ):
+        (place / "t.yaml").write_text(text)
+        refused(("scan", "--table", "t.yaml", "--clean-dir", "imgs", "--results", "r"), 4, match)
+    assert not (place / "ran").exists()
+    monkeypatch.setattr(table, "find_spec", lambda name: None)
+    refused(
+        ("scan", "--table", "t.yaml", "--clean-dir", "imgs"),
+        4,
+        r"t\.yaml: a table in YAML needs a package more: pip install 'banscan\[yaml\]'; or",
+    )
+
+
+@pytest.mark.usefixtures("here")
 def test_what_cannot_be_is_told_before_any_scan(place: Path) -> None:
     folder = models(place, "clean", "clean")
     (place / "empty").mkdir()
@@ -309,6 +354,7 @@ def test_what_cannot_be_is_told_before_any_scan(place: Path) -> None:
         ((folder, *common, "--shard", "3/2"), 4, "--shard 3/2: expected I/N"),
         ((folder, *common, "--table", "t.csv"), 4, "--table t.csv names the models"),
         ((folder, *common, "--jobs", "0"), 4, "--jobs"),
+        ((folder, *common, "--ray", "nowhere"), 4, "--ray nowhere: (needs a package more|expected HOST:PORT)"),
     ):
         refused(("scan", *arguments), code, match)
     refused(("merge", "empty"), 4, "empty: no finished shard in it; expected a folder of results")

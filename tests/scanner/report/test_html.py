@@ -3,26 +3,30 @@
 import base64
 import hashlib
 import html
+import io
 import re
 import shlex
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from banscan.files import whole
 from banscan.importers.structure.finding import BYPASS, PROVED, Logic, Structure
 from banscan.scanner.cli.commands import commands
 from banscan.scanner.cli.options import built
 from banscan.scanner.evidence import Change, Evidence, Moves, Sample, Seen, Switch
 from banscan.scanner.findings import ALL as EVERY
-from banscan.scanner.findings import DEVIATIONS, Report
+from banscan.scanner.findings import DEVIATIONS, Failure, Report
 from banscan.scanner.pictures import png
 from banscan.scanner.report import html as charts
 from banscan.scanner.report.html.again import command_of
 from banscan.scanner.report.html.dots import dots, places
+from banscan.scanner.report.html.index import to_index
 from banscan.scanner.report.html.matrix import matrix
 from banscan.scanner.report.html.page import to_html
 from banscan.scanner.report.html.pictures import leading
@@ -264,6 +268,67 @@ def test_pictures_in_front_are_about_the_verdict(report: Report) -> None:
     patched = replace(report, verdict=replace(report.verdict, targets=(1,), criterion="patch share"))
     assert leading(patched) == evidence().changes[2]
     assert leading(replace(report, verdict=replace(report.verdict, criterion="noise"))) == evidence().changes[3]
+
+
+def fleet() -> tuple[tuple[Report, ...], tuple[Failure, ...]]:
+    """Two scans and one that failed."""
+    clean, found = (read((FOLDER / f"{name}.json").read_text()) for name in ("clean", "backdoored"))
+    return (clean, found), (Failure(Path("a b/ü.onnx"), None, "a b/ü.onnx: not an ONNX model", 3),)
+
+
+def test_the_index_links_the_page_of_every_model(tmp_path: Path) -> None:
+    """The gravest first; what failed has no page, and stdout has none beside it."""
+    reports, failures = fleet()
+    with whole(tmp_path / "all <i>.html") as file, file.open("w", encoding="utf-8") as stream:
+        charts.write_many(reports, failures, stream)
+    text = (tmp_path / "all <i>.html").read_text()
+    page = Page(text)
+    words = " ".join(" ".join(page.texts).split())
+    assert "3 models: 1 backdoored, 1 failed, 1 no backdoor found" in words
+    links = [value for tag, name, value in page.attributes if name == "href"]
+    assert len(links) == 2
+    for link, report in zip(links, reversed(reports), strict=True):
+        own = (tmp_path / unquote(link)).read_text()
+        assert own == report.to_html()
+    assert re.search(r"backdoored\.onnx ▲ backdoored 33 [0-9.]+ \d+ .*ü\.onnx ✕ failed – – – Not an ONNX model\. .*clean\.onnx", words)
+    assert len(list(tmp_path.iterdir())) == 3
+    stream = io.StringIO()
+    charts.write_many(reports, failures, stream)
+    assert "href" not in stream.getvalue()
+
+
+def test_a_stored_hash_is_no_way_out(tmp_path: Path) -> None:
+    reports, _ = fleet()
+    evil = replace(reports[1], model=replace(reports[1].model, sha256="../../evil"))
+    (tmp_path / "in" / "in").mkdir(parents=True)
+    with (tmp_path / "in" / "in" / "i.html").open("w", encoding="utf-8") as stream:
+        charts.write_many((evil,), (), stream)
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["i.html"]
+
+
+@pytest.mark.parametrize("name", sorted(ALL))
+def test_names_stay_text_in_the_index(name: str) -> None:
+    made = []
+    for text in (ALL[name], "x"):
+        reports, failures = fleet()
+        evil = tuple(everywhere(report, text) for report in reports)
+        failed = tuple(Failure(hostile(f.path, text), None, f"{f.sentence} {text}", 3) for f in failures)
+        made.append(to_index(evil, failed, {report.model.sha256: "page.html" for report in evil}))
+    assert Page(made[0]).elements == Page(made[1]).elements
+    assert all(c.isprintable() for c in made[0].replace("\n", ""))
+
+
+@needs_browser
+@pytest.mark.slow
+def test_a_browser_shows_the_index(tmp_path: Path) -> None:
+    page, picture = tmp_path / "page.html", tmp_path / "page.png"
+    with page.open("w", encoding="utf-8") as stream:
+        charts.write_many(*fleet(), stream)
+    assert pictured(page, picture, height=500) == []
+    with Image.open(picture) as image:
+        colours = {colour: count for count, colour in image.convert("RGB").getcolors(1 << 24) or []}
+    assert colours[(0x86, 0x0D, 0x1D)] > 50
+    assert width_in(page, 320) == 320
 
 
 def test_json_leaves_pictures_out(report: Report) -> None:
