@@ -1,11 +1,14 @@
 """From uint8 pixels to what the model was trained on: named conventions, and the one that the images themselves support."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import inf, isfinite
 
 import numpy as np
 import torch
+from scipy.optimize import minimize_scalar
 from torch import Tensor
+from torch.nn import functional as F
 
 from banscan.errors import EvidenceError, UsageError
 from banscan.importers import TracedModel
@@ -14,9 +17,15 @@ from banscan.scanner.machine import memory
 from banscan.scanner.settings import Options
 from banscan.text import counted
 
-# a candidate counts as a rival when it is this close to the best, in standard errors, and as harmless when it predicts the same
-RIVAL = 2.0
+# a candidate counts as a rival when it is this close to the best, and as harmless when it predicts the same: in standard errors of the
+# difference where there are labels, else as a share of the information, which a wrong scale may raise
+RIVAL, INFORMED = 2.0, 0.75
 SAME = 0.9
+# images of the first rounds; a candidate that is so far behind after one of them, in the same units, is not tried on more
+FIRST = (24, 72)
+BEHIND, POOR = 4.0, 0.5
+# logarithms of the temperatures that logits are divided by
+COOLEST, HOTTEST = -3.0, 6.0
 # labels that fewer of the predictions agree with may be in another order than the classes
 ORDERED = 0.5
 
@@ -50,8 +59,17 @@ CANDIDATES = (
     Preprocess("cifar10", mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616)),
     Preprocess("gtsrb", mean=(0.3403, 0.3121, 0.3214), std=(0.2724, 0.2608, 0.2669)),
     Preprocess("mnist", mean=(0.1307,), std=(0.3081,)),
+    Preprocess("clip", mean=(0.4815, 0.4578, 0.4082), std=(0.2686, 0.2613, 0.2758)),
+    Preprocess("centred", mean=(0.485, 0.456, 0.406)),
     Preprocess("caffe", scale=1.0, mean=(123.68, 116.779, 103.939), bgr=True),
+    Preprocess("caffe-rgb", scale=1.0, mean=(123.68, 116.779, 103.939)),
+    Preprocess("unit-bgr", bgr=True),
+    Preprocess("raw-bgr", scale=1.0, bgr=True),
+    Preprocess("signed-bgr", mean=(0.5,), std=(0.5,), bgr=True),
+    Preprocess("imagenet-bgr", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), bgr=True),
 )
+# without labels the order of the channels cannot be told: it is taken for RGB, but for the one convention that goes with BGR
+UNTOLD = frozenset({"caffe-rgb", "unit-bgr", "raw-bgr", "signed-bgr", "imagenet-bgr"})
 NAMES = tuple(c.name for c in CANDIDATES)
 
 
@@ -60,14 +78,15 @@ class Support:
     """How well the images support a candidate: accuracy where there are labels, mean confidence, and information.
 
     Information is the mutual information of image and prediction over its largest value, log(classes): high when predictions are sure
-    and differ between images. Confidence alone would reward a wrong scale, which drives every image into one sure class.
+    and differ between images. Confidence alone would reward a wrong scale, which drives every image into one sure class. `images` is the
+    number of those that it was tried on.
     """
 
     name: str
     accuracy: float | None
     confidence: float
     information: float
-    error: float
+    images: int = 0
 
 
 @dataclass(frozen=True)
@@ -121,38 +140,127 @@ def given(options: Options) -> Preprocess | None:
     return Preprocess("custom", base.scale if scale is None else scale, mean or base.mean, std or base.std, bgr or base.bgr)
 
 
+@dataclass(frozen=True)
+class _Seen:
+    """What the model answers under one candidate: logits [n, C] of the first n images, in the order in which they are tried."""
+
+    name: str
+    logits: Tensor
+    labels: Tensor | None
+
+    @property
+    def predictions(self) -> Tensor:
+        return self.logits.argmax(1)
+
+    @property
+    def accuracy(self) -> float | None:
+        return None if self.labels is None else order.share(self.predictions, self.labels)
+
+    @property
+    def losses(self) -> Tensor:
+        """[n], each image's surprise; see `losses`."""
+        assert self.labels is not None
+        return losses(self.logits, self.labels)
+
+    def same(self, other: "_Seen") -> float:
+        """The share of images that both answer alike, of those that both were tried on."""
+        count = min(len(self.logits), len(other.logits))
+        return order.share(self.predictions[:count], other.predictions[:count])
+
+
 def choose(model: TracedModel, images: np.ndarray, labels: Tensor | None, limit: int = 200) -> Choice:
-    """Tries every candidate on up to `limit` images, on all of them where that leaves it open, and takes the best supported.
+    """Tries every candidate on a few images, those that keep up on up to `limit`, on all where that leaves it open; takes the best.
 
     Raises:
         UndecidedError: several candidates are supported equally well and lead to different predictions.
     """
-    every = images, labels
+    untold = UNTOLD if labels is None else frozenset()
+    candidates = {c.name: c for c in CANDIDATES if not (c.bgr and images.shape[-1] == 1) and c.name not in untold}
+    if images.shape[-1] == 1:  # which have one mean and one deviation, whatever the order of the channels
+        candidates.pop("caffe-rgb", None)
+    for seen in _rounds(model, candidates, images, labels, limit):
+        tried = sorted(seen, key=_rank)
+        best, *others = [s for s in tried if len(s.logits) == len(seen[0].logits)]
+        rivals = [s for s in others if not _clear(best, s, RIVAL, INFORMED) and best.same(s) < SAME]
+        count = len(best.logits)
+        if rivals and count < len(images):
+            continue
+        table = tuple(support(s.name, s.logits, s.labels) for s in (best, *others, *(s for s in tried if len(s.logits) < count)))
+        on = f"of {counted(len(table), 'candidate')} on {counted(count, 'image')}"
+        reordered = {} if labels is None else _reordered([best, *others], model.classes)
+        if reordered:
+            name = max(reordered, key=lambda n: reordered[n])
+            table = tuple(sorted(table, key=lambda s: s.name != name))
+            return Choice(candidates[name], f"best accuracy {on}, with the labels in another order ({reordered[name]:.3f})", table)
+        if not rivals:
+            return Choice(candidates[best.name], f"best {_said(table[0])} {on} ({_score(table[0]):.3f})", table)
+    raise UndecidedError(
+        f"the images support the preprocessings {best.name} and {rivals[0].name} equally well, but the model predicts differently under "
+        f"them ({best.same(rivals[0]):.0%} the same); say which is right with --preprocess",
+        table,
+    )
+
+
+def _rounds(
+    model: TracedModel, candidates: dict[str, Preprocess], images: np.ndarray, labels: Tensor | None, limit: int
+) -> Iterator[list[_Seen]]:
+    """What the model answers under every candidate, on `limit` of the images and then on all; who falls behind stops earlier.
+
+    Those that keep up come first.
+    """
     picked = np.linspace(0, len(images) - 1, min(limit, len(images))).astype(int)
-    images, labels = images[picked], None if labels is None else labels[torch.from_numpy(picked)]
-    candidates = {c.name: c for c in CANDIDATES if not (c.bgr and images.shape[-1] == 1)}
-    logits = {name: answers(model, c, images) for name, c in candidates.items()}
-    table = tuple(sorted((support(name, y, labels) for name, y in logits.items()), key=lambda s: (-_score(s), -s.information)))
-    predictions = {name: y.argmax(1) for name, y in logits.items()}
-    best = table[0]
-    on = f"of {counted(len(table), 'candidate')} on {counted(len(images), 'image')}"
-    reordered = {} if labels is None else _reordered(predictions, labels, model.classes)
-    if reordered:
-        name = max(reordered, key=lambda n: reordered[n])
-        table = tuple(sorted(table, key=lambda s: s.name != name))
-        return Choice(candidates[name], f"best accuracy {on}, with the labels in another order ({reordered[name]:.3f})", table)
-    for other in table[1:]:
-        same = float((predictions[other.name] == predictions[best.name]).float().mean())
-        if _score(best) - _score(other) < RIVAL * best.error and same < SAME:
-            if len(every[0]) > limit:
-                return choose(model, *every, limit=len(every[0]))
-            raise UndecidedError(
-                f"the images support the preprocessings {best.name} and {other.name} equally well, but the model predicts differently "
-                f"under them ({same:.0%} the same); say which is right with --preprocess",
-                table,
-            )
-    what = "accuracy" if best.accuracy is not None else "information"
-    return Choice(candidates[best.name], f"best {what} {on} ({_score(best):.3f})", table)
+    rest = np.setdiff1d(np.arange(len(images)), picked)
+    # any first part of them is spread over the classes, in whose order images lie
+    mixed = np.random.default_rng(0).permutation(picked)
+    order_of = np.concatenate((mixed, rest))
+    shown = None if labels is None else labels[torch.from_numpy(order_of)]
+    ends = sorted({min(n, len(picked)) for n in FIRST} | {len(picked), len(images)})
+    seen = [_Seen(name, torch.empty(0, model.classes), None) for name in candidates]
+    out: list[_Seen] = []
+    begin = 0
+    for end in ends:
+        part = images[order_of[begin:end]]
+        own = None if shown is None else shown[:end]
+        seen = [_Seen(s.name, torch.cat((s.logits, answers(model, candidates[s.name], part))), own) for s in seen]
+        if end >= len(picked):
+            yield [*seen, *out]
+        else:
+            best = min(seen, key=_rank)
+            # labels that hardly any candidate agrees with may be in another order
+            sure = best.accuracy is None or best.accuracy >= ORDERED
+            behind = [s for s in seen if sure and s is not best and _clear(best, s, BEHIND, POOR)]
+            out += behind
+            seen = [s for s in seen if s not in behind]
+        begin = end
+
+
+def _rank(seen: _Seen) -> tuple[float, float]:
+    """The smaller, the better supported."""
+    information = -support(seen.name, seen.logits, None).information
+    return (information, 0.0) if seen.labels is None else (float(seen.losses.mean()), information)
+
+
+def _clear(best: _Seen, other: _Seen, errors: float, share: float) -> bool:
+    """Whether one candidate is clearly better supported than another, tried on the same images."""
+    if best.labels is None:
+        least = share * support(best.name, best.logits, None).information
+        return support(other.name, other.logits, None).information < least
+    gap = other.losses - best.losses
+    return bool(gap.mean() >= errors * gap.std() / len(gap) ** 0.5) and bool(gap.mean() > 0)
+
+
+def losses(logits: Tensor, labels: Tensor) -> Tensor:
+    """Each image's cross-entropy [N], of logits [N, C] divided by the one temperature that suits all of them best (Guo et al., 2017).
+
+    So a wrong scale is not taken for a right one because it makes the model less sure, or surer.
+    """
+    logits = logits.double().nan_to_num()
+
+    def mean(log_temperature: float) -> float:
+        return float(F.cross_entropy(logits / np.exp(log_temperature), labels))
+
+    best = minimize_scalar(mean, bounds=(COOLEST, HOTTEST), method="bounded").x
+    return F.cross_entropy(logits / np.exp(best), labels, reduction="none")
 
 
 @torch.no_grad()
@@ -163,11 +271,11 @@ def answers(model: TracedModel, preprocess: Preprocess, images: np.ndarray) -> T
     return torch.cat([model.logits(preprocess(part, model.input.layout)).cpu() for part in parts])
 
 
-def _reordered(predictions: dict[str, Tensor], labels: Tensor, classes: int) -> dict[str, float]:
+def _reordered(seen: list[_Seen], classes: int) -> dict[str, float]:
     """Accuracy of the candidates under which the labels are right but for their order, where they are under none as they are."""
-    if any(order.share(p, labels) >= ORDERED for p in predictions.values()):
+    if any((s.accuracy or 0.0) >= ORDERED for s in seen):
         return {}
-    found = {name: order.other(p, labels, classes, ORDERED) for name, p in predictions.items()}
+    found = {s.name: order.other(s.predictions, s.labels, classes, ORDERED) for s in seen if s.labels is not None}
     return {name: o.accuracy for name, o in found.items() if o is not None}
 
 
@@ -178,10 +286,12 @@ def support(name: str, logits: Tensor, labels: Tensor | None) -> Support:
     mean = p.mean(0)
     information = (-torch.xlogy(mean, mean).sum() - entropy.mean()) / np.log(p.shape[1])
     confidence = p.max(1).values
-    accuracy = None if labels is None else float((logits.argmax(1) == labels).double().mean())
-    share = float(information) if accuracy is None else accuracy
-    error = float(np.sqrt(max(share * (1 - share), 1 / len(p)) / len(p)))
-    return Support(name, accuracy, float(confidence.mean()), float(information), error)
+    accuracy = None if labels is None else order.share(logits.argmax(1), labels)
+    return Support(name, accuracy, float(confidence.mean()), float(information), len(p))
+
+
+def _said(s: Support) -> str:
+    return "information" if s.accuracy is None else "likelihood, accuracy"
 
 
 def _score(s: Support) -> float:

@@ -1,5 +1,6 @@
 """Named preprocessings and the automatic choice."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -79,7 +80,10 @@ def test_auto_finds_the_right_one(export, trained, patterns, right: str, scale: 
         .mean()
     )
     assert choice.table[0].name == choice.preprocess.name
-    assert len(choice.table) == len(preprocess.CANDIDATES)
+    assert {s.name for s in choice.table} == {c.name for c in preprocess.CANDIDATES if labelled or c.name not in preprocess.UNTOLD}
+    counts = {s.name: s.images for s in choice.table}
+    assert counts[choice.preprocess.name] == len(patterns[0])
+    assert min(counts.values()) == preprocess.FIRST[0], "who is far behind is not tried on all"
     assert agreement > 0.95
 
 
@@ -118,3 +122,42 @@ def test_all_images_decide_where_a_part_leaves_it_open(model_file: Path, pattern
     choice = preprocess.choose(importers.load(model_file), images, labels, limit=20)
     assert choice.preprocess.name == "unit"
     assert "on 200 images" in choice.reason
+
+
+def test_a_tie_of_accuracy_is_decided_by_the_likelihood() -> None:
+    """Both get the same share of the images right; one is unsure where it is wrong, whatever the scale of its logits."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(10, (200,), generator=generator)
+    logits = 4 * torch.nn.functional.one_hot(labels, 10) + torch.randn(200, 10, generator=generator)
+    wrong = torch.arange(200) < 60
+    sure, unsure = logits.clone(), logits.clone()
+    sure[wrong] = 4 * torch.nn.functional.one_hot((labels[wrong] + 1) % 10, 10) + torch.randn(60, 10, generator=generator)
+    unsure[wrong] = torch.randn(60, 10, generator=generator)
+    for scale in (0.1, 1.0, 30.0):
+        best, other = preprocess.losses(scale * unsure, labels), preprocess.losses(sure, labels)
+        gap = other - best
+        assert float(gap.mean()) > 4 * float(gap.std()) / 200**0.5
+        assert float(best.mean()) == pytest.approx(float(preprocess.losses(unsure, labels).mean()), rel=1e-3)
+
+
+def test_without_labels_a_surer_scale_is_not_taken_for_the_right_one(
+    export: Callable[..., Path], trained: nn.Module, patterns: tuple[np.ndarray, np.ndarray]
+) -> None:
+    """On pixels from 0 to 255 a model of pixels from 0 to 1 is sure of everything, and answers otherwise."""
+
+    class Biased(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = trained
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return 0.1 * self.net(x) + 0.5 * torch.arange(10) / 10
+
+    model = importers.load(export("pre-biased", Biased()))
+    answers = {c.name: preprocess.answers(model, c, patterns[0]) for c in preprocess.CANDIDATES[:2]}
+    supports = {name: preprocess.support(name, logits, None) for name, logits in answers.items()}
+    assert supports["raw"].information > supports["unit"].information
+    assert float((answers["raw"].argmax(1) == answers["unit"].argmax(1)).double().mean()) < preprocess.SAME
+    with pytest.raises(preprocess.UndecidedError, match="say which is right"):
+        preprocess.choose(model, patterns[0], None)
+    assert preprocess.choose(model, patterns[0], torch.from_numpy(patterns[1])).preprocess.name == "unit"
