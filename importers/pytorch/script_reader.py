@@ -64,6 +64,8 @@ def run(path: Path, images: Tensor, place: list[str]) -> Tensor:
         script(module).eval()
         forward, kind = module._get_method("forward"), graph.image_type(module)
         given = (images if kind.is_floating_point else images.round()).to(kind)
+        # grey images that were turned around look contiguous and are not: convolutions then answer in an order that `view` refuses
+        given = given.clone(memory_format=torch.contiguous_format)
         given = given.flatten(1) if graph.flat(module) else given
 
         def ask(part: Tensor) -> Tensor:

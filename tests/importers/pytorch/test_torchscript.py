@@ -6,12 +6,14 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from banscan import importers
 from banscan.errors import ModelError
+from banscan.scanner.inputs import preprocess
 from tests.conftest import CLASSES, SIZE, Net, random_norms
 from tests.scanner.cli.test_main import FAST, banscan, failed
 
@@ -108,6 +110,30 @@ def test_the_size_at_which_an_image_is_one_row(tmp_path: Path) -> None:
     with torch.no_grad():
         torch.testing.assert_close(model.logits(x), module(x))
     assert importers.parity(model, x).rms < 1e-6
+
+
+class Grey(nn.Module):
+    """A network of grey images that flattens by `view`, as many do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.hidden, self.head = nn.Conv2d(1, 8, 3), nn.Linear(8 * 14 * 14, 16), nn.Linear(16, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        maps = torch.relu(self.conv(x))
+        return self.head(torch.relu(self.hidden(maps.view(maps.shape[0], 8 * 14 * 14))))
+
+
+def test_grey_images_reach_the_runtime_in_order(tmp_path: Path) -> None:
+    """With one channel an image with channels last looks contiguous with channels first, and a convolution keeps to what it is."""
+    torch.manual_seed(0)
+    path = tmp_path / "grey.pt"
+    torch.jit.script(Grey().eval()).save(str(path))
+    model = importers.load(path, (16, 16))
+    images = np.random.default_rng(0).integers(0, 256, (12, 16, 16, 1)).astype(np.uint8)
+    compared = importers.parity(model, preprocess.CANDIDATES[0](images, "NCHW"))
+    assert compared is not None
+    assert compared.rms < 1e-6
 
 
 @pytest.mark.slow
