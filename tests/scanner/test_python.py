@@ -13,7 +13,7 @@ import pytest
 
 import banscan
 from banscan.scanner import calibration
-from banscan.scanner.fleet import pool
+from banscan.scanner.fleet import process
 from banscan.scanner.report.json import made, read, render, render_repair
 from banscan.text import counted
 from tests.golden.pages import FOLDER
@@ -21,7 +21,7 @@ from tests.scanner.report.hostile import hostile
 from tests.scanner.report.test_html import ALL, Page
 
 STUB = Path(__file__).parent / "fleet" / "stub.py"
-# the pool leaves the pipes of ended processes to the garbage collector
+# pipes of ended processes are left to the garbage collector: closing one waits for who still reads it
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
@@ -93,7 +93,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with an empty one for images, in which a stub scans."""
     (tmp_path / "imgs").mkdir()
     (tmp_path / "models").mkdir()
-    monkeypatch.setattr(pool, "COMMAND", (sys.executable, str(STUB)))
+    monkeypatch.setattr(process, "COMMAND", (sys.executable, str(STUB)))
     monkeypatch.setenv("STUB_LOG", str(tmp_path / "log"))
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     return tmp_path
