@@ -17,11 +17,12 @@ from banscan.scanner.machine import memory
 from banscan.scanner.settings import Options
 from banscan.text import counted
 
-# a candidate counts as a rival when it is this close to the best, and as harmless when it predicts the same: in standard errors of the
-# difference where there are labels, else as a share of the information, which a wrong scale may raise
-RIVAL, INFORMED = 2.0, 0.75
+# a candidate counts as a rival when it is this close to the best, in standard errors, and as harmless when it predicts the same
+RIVAL = 2.0
 SAME = 0.9
-# images of the first rounds; a candidate that is so far behind after one of them, in the same units, is not tried on more
+# without labels one with less contrast is a rival with so much of the best one's information: contrast alone makes models surer
+INFORMED = 0.6
+# images of the first rounds; a candidate that is so far behind after one of them is not tried on more
 FIRST = (24, 72)
 BEHIND, POOR = 4.0, 0.5
 # logarithms of the temperatures that logits are divided by
@@ -39,6 +40,11 @@ class Preprocess:
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
     bgr: bool = False
+
+    @property
+    def contrast(self) -> float:
+        """How far apart black and white are."""
+        return 255 * self.scale * len(self.std) / sum(self.std)
 
     def __call__(self, images: np.ndarray, layout: str) -> Tensor:
         """uint8 [N, H, W, C] → float32 [N, C, H, W], or [N, H, W, C] for layout "NHWC"."""
@@ -153,6 +159,10 @@ class _Seen:
         return self.logits.argmax(1)
 
     @property
+    def information(self) -> float:
+        return support(self.name, self.logits, None).information
+
+    @property
     def accuracy(self) -> float | None:
         return None if self.labels is None else order.share(self.predictions, self.labels)
 
@@ -181,7 +191,7 @@ def choose(model: TracedModel, images: np.ndarray, labels: Tensor | None, limit:
     for seen in _rounds(model, candidates, images, labels, limit):
         tried = sorted(seen, key=_rank)
         best, *others = [s for s in tried if len(s.logits) == len(seen[0].logits)]
-        rivals = [s for s in others if not _clear(best, s, RIVAL, INFORMED) and best.same(s) < SAME]
+        rivals = [s for s in others if best.same(s) < SAME and not _clear(best, s, candidates)]
         count = len(best.logits)
         if rivals and count < len(images):
             continue
@@ -194,9 +204,10 @@ def choose(model: TracedModel, images: np.ndarray, labels: Tensor | None, limit:
             return Choice(candidates[name], f"best accuracy {on}, with the labels in another order ({reordered[name]:.3f})", table)
         if not rivals:
             return Choice(candidates[best.name], f"best {_said(table[0])} {on} ({_score(table[0]):.3f})", table)
+    how = "with --preprocess" if labels is not None else "with --preprocess, or give labels (a folder for each class, or --labels)"
     raise UndecidedError(
         f"the images support the preprocessings {best.name} and {rivals[0].name} equally well, but the model predicts differently under "
-        f"them ({best.same(rivals[0]):.0%} the same); say which is right with --preprocess",
+        f"them ({best.same(rivals[0]):.0%} the same); say which is right {how}",
         table,
     )
 
@@ -228,7 +239,7 @@ def _rounds(
             best = min(seen, key=_rank)
             # labels that hardly any candidate agrees with may be in another order
             sure = best.accuracy is None or best.accuracy >= ORDERED
-            behind = [s for s in seen if sure and s is not best and _clear(best, s, BEHIND, POOR)]
+            behind = [s for s in seen if sure and s is not best and _behind(best, s)]
             out += behind
             seen = [s for s in seen if s not in behind]
         begin = end
@@ -236,17 +247,29 @@ def _rounds(
 
 def _rank(seen: _Seen) -> tuple[float, float]:
     """The smaller, the better supported."""
-    information = -support(seen.name, seen.logits, None).information
-    return (information, 0.0) if seen.labels is None else (float(seen.losses.mean()), information)
+    return (-seen.information, 0.0) if seen.labels is None else (float(seen.losses.mean()), -seen.information)
 
 
-def _clear(best: _Seen, other: _Seen, errors: float, share: float) -> bool:
+def _clear(best: _Seen, other: _Seen, candidates: dict[str, Preprocess]) -> bool:
     """Whether one candidate is clearly better supported than another, tried on the same images."""
-    if best.labels is None:
-        least = share * support(best.name, best.logits, None).information
-        return support(other.name, other.logits, None).information < least
+    if best.labels is not None:
+        return _errors(best, other) >= RIVAL
+    share, count = best.information, len(best.logits)
+    if candidates[other.name].contrast < candidates[best.name].contrast:
+        return other.information < INFORMED * share
+    error = np.sqrt(max(share * (1 - share), 1 / count) / count)
+    return bool(share - other.information >= RIVAL * error)
+
+
+def _behind(best: _Seen, other: _Seen) -> bool:
+    """Whether more images would hardly change that one is better supported."""
+    return other.information < POOR * best.information if best.labels is None else _errors(best, other) >= BEHIND
+
+
+def _errors(best: _Seen, other: _Seen) -> float:
+    """By how much the labels are likelier under one than under another, image by image, in standard errors."""
     gap = other.losses - best.losses
-    return bool(gap.mean() >= errors * gap.std() / len(gap) ** 0.5) and bool(gap.mean() > 0)
+    return float(gap.mean() / (gap.std() / len(gap) ** 0.5).clamp(min=1e-12))
 
 
 def losses(logits: Tensor, labels: Tensor) -> Tensor:
