@@ -63,7 +63,7 @@ def calibrate(
         check(output)
     kept.check(output, (options.labels, options.classes), (Path(clean_dir), models), beside=True)
     check_folder(models, MODELS)
-    files = sorted(p for p in models.glob("*") if p.is_file() and p.suffix in SUFFIXES)
+    files = sorted(p for p in models.glob("*") if p.is_file() and p.suffix.lower() in SUFFIXES)
     if not files:
         raise UsageError(f"{models}: no model files in it; {MODELS} ({', '.join(sorted(SUFFIXES))})")
     threshold([0.0] * len(files), alpha)  # too few are told before any work

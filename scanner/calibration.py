@@ -146,7 +146,7 @@ def standing(calibration: Calibration, kind: Kind, verdict: Verdict, settings: S
     count = len(calibration.entries)
     uncovered = calibration.uncovered(kind)
     # the curve was fitted to whole scans of models like banscan's own
-    known = calibration.path is None and comparable and uncovered is None and not verdict.gaps and verdict.outcome != "inconclusive"
+    known = calibration.alpha is None and comparable and uncovered is None and not verdict.gaps and verdict.outcome != "inconclusive"
     return Standing(
         source=calibration.path,
         models=count,

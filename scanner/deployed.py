@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from banscan.importers.deploy import check, deploy
-from banscan.scanner import verdict
+from banscan.scanner import probability, verdict
 from banscan.scanner.aside import shares
 from banscan.scanner.findings import Deployed, Peak, Report
 from banscan.scanner.inputs import preprocess
@@ -106,4 +106,5 @@ def joined(plain: Report, made: Report, found: Deployed) -> Report:
     elif verdict.GRAVITY[plain.verdict.outcome] < verdict.GRAVITY[decided.outcome]:
         decided = replace(decided, reason=f"only as {found.kind}: {decided.reason}")
     seconds = {name: plain.seconds.get(name, 0.0) + made.seconds.get(name, 0.0) for name in (plain.seconds | made.seconds)}
-    return replace(made, model=model, verdict=decided, deployed=found, preprocess=plain.preprocess, seconds=seconds)
+    both = replace(made, model=model, verdict=decided, deployed=found, preprocess=plain.preprocess, seconds=seconds)
+    return probability.of_its_verdict(both, made.verdict.outcome)

@@ -15,7 +15,7 @@ from banscan.errors import EvidenceError, ModelError
 from banscan.importers import TracedModel
 from banscan.importers.structure.finding import Look, Structure
 from banscan.kernels import backend
-from banscan.scanner import calibration, control, facts, logic, pictures, plan, verdict
+from banscan.scanner import calibration, control, facts, logic, pictures, plan, probability, verdict
 from banscan.scanner.aside import aside, shares, untargeted
 from banscan.scanner.calibration import Calibration
 from banscan.scanner.criteria import registry
@@ -166,8 +166,9 @@ def examine(
         draft.add(verdict=verdict.inconclusive(str(error)), preprocess=error.tried)
     except EvidenceError as error:
         draft.add(verdict=verdict.inconclusive(str(error)))
+    by_score = draft.report.verdict.outcome
     draft.add(seconds=stages.seconds, verdict=logic.weighed(draft.report.verdict, draft.report.structure))
-    return Examined(draft.report, model, clean, chosen)
+    return Examined(probability.of_its_verdict(draft.report, by_score), model, clean, chosen)
 
 
 class _Stages:

@@ -4,11 +4,11 @@ import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from banscan.errors import UsageError
+from banscan.errors import BanscanError, UsageError
 from banscan.scanner import baseline as known
 from banscan.scanner.cli import codes, outputs
 from banscan.scanner.cli.console import destination
@@ -16,7 +16,6 @@ from banscan.scanner.cli.streams import say
 from banscan.scanner.findings import Failure
 from banscan.scanner.inputs import given
 from banscan.scanner.machine import threads
-from banscan.scanner.places import place
 from banscan.scanner.report import formats
 from banscan.scanner.request import Request
 from banscan.text import counted
@@ -90,7 +89,14 @@ def run(
     done: list[tuple[Path, str | None, str | None]] = []
     fetched = ExitStack()
     try:
-        here = [_here(job, fetched) for job in mine]
+        here = []
+        for job in mine:
+            try:
+                here.append(job.here(fetched))
+            except BanscanError as error:
+                scanned.append(Failure(job.model, None, str(error), error.exit_code))
+                done.append((job.model, None, str(error)))
+                _say(f"[{len(scanned):>{len(str(len(mine)))}}/{len(mine)}]", scanned[-1], told)
         with _place(request, [job.model for job in here], at_once, ray) as where:
             for job, result in pool.scanned(here, folder, where):
                 scanned.append(_applied(result.scanned, told.accepted))
@@ -146,12 +152,6 @@ def _jobs(words: Sequence[Path], clean_dir: Path | None, request: Request, table
         say(note)
     assert clean_dir is not None
     return tuple(Job(model, clean_dir, request) for model in found.models)
-
-
-def _here(job: "Job", fetched: ExitStack) -> "Job":
-    """The job with its model on this machine until the stack is closed."""
-    model = fetched.enter_context(place.local(job.model))
-    return replace(job, model=model.path, request=replace(job.request, origin=model.origin))
 
 
 @contextmanager

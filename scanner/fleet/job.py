@@ -1,12 +1,14 @@
 """One model among many: its file, its images, and what is asked of the scan."""
 
 import os
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from banscan.importers.digest import sha256
 from banscan.scanner.fleet.place import Order
+from banscan.scanner.places import place as places
 from banscan.scanner.request import Request, plain
 from banscan.version import __version__
 
@@ -35,6 +37,15 @@ class Job:
             path = getattr(self.request.options, name)
             document["options"][name] = None if path is None else sha256(path)
         return {"banscan": __version__, "images": str(self.images.resolve()), **document}
+
+    def here(self, fetched: ExitStack) -> "Job":
+        """The job with its model on this machine until the stack is closed.
+
+        Raises:
+            BanscanError: the model cannot be fetched; see `places.place.local`.
+        """
+        model = fetched.enter_context(places.local(self.model))
+        return replace(self, model=model.path, request=replace(self.request, origin=model.origin))
 
     def in_threads(self, count: int) -> "Job":
         """The same in so many threads."""

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from banscan.errors import UsageError
+from banscan.errors import BanscanError, UsageError
 from banscan.scanner.findings import Failure, Report
 from banscan.scanner.fleet import models as named
 from banscan.scanner.fleet import stored
@@ -91,8 +91,14 @@ def _scanned(jobs: list[Job], results: Path | None, count: int) -> Iterator[Repo
     from banscan.scanner.fleet import pool, process
 
     hands = max(1, min(count, len(jobs)))
-    place = process.Processes(hands, threads.share(jobs[0].request.options.threads, hands))
+    where = process.Processes(hands, threads.share(jobs[0].request.options.threads, hands))
     with ExitStack() as kept:
         folder = Path(kept.enter_context(tempfile.TemporaryDirectory(prefix="banscan-"))) if results is None else results
-        for _, result in pool.scanned(jobs, folder, place):
+        here = []
+        for job in jobs:
+            try:
+                here.append(job.here(kept))
+            except BanscanError as error:
+                yield Failure(job.model, None, str(error), error.exit_code)
+        for _, result in pool.scanned(here, folder, where):
             yield result.scanned

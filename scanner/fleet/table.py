@@ -62,7 +62,7 @@ def _yaml(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     except (yaml.YAMLError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = "" if mark is None else f", line {mark.line + 1}"
-        raise UsageError(f"{path}{where}: no YAML ({getattr(error, 'problem', None) or 'nested too deep'}); {YAML}") from error
+        raise UsageError(f"{path}{where}: no YAML ({_why(error)}); {YAML}") from error
     if root is None:
         return
     if not isinstance(root, yaml.SequenceNode):
@@ -73,6 +73,12 @@ def _yaml(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
             raise UsageError(f"{path}, line {line}: expected names with a text each; {YAML}")
         _check([name.value for name, _ in entry.value], f"{path}, line {line}", YAML)
         yield line, {name.value: "" if node.tag == NULL else node.value.strip() for name, node in entry.value}
+
+
+def _why(error: Exception) -> str:
+    """What a parser says; a character that may not stand there has words of its own."""
+    said = getattr(error, "problem", None) or getattr(error, "reason", None)
+    return str(said) if said else "nested too deep"
 
 
 def _check(names: Sequence[str], where: str, expected: str) -> None:
@@ -92,6 +98,8 @@ def _job(path: Path, line: int, cells: dict[str, str], clean_dir: Path | None, r
     def place(name: str) -> Path | None:
         return path.parent / cells[name] if cells.get(name) else None
 
+    from banscan.scanner.inputs import preprocess  # torch comes with it
+
     named = cells.get("model", "")
     model, images, labels = Path(named) if elsewhere(named) else place("model"), place("images") or clean_dir, place("labels")
     try:
@@ -104,6 +112,7 @@ def _job(path: Path, line: int, cells: dict[str, str], clean_dir: Path | None, r
         options = request.options if labels is None else replace(request.options, labels=labels)
         if cells.get("preprocess"):
             options = replace(options, preprocess=cells["preprocess"])
+            preprocess.given(options)
     except UsageError as error:
         raise UsageError(f"{path}, line {line}: {error}") from error
     return Job(model, images, replace(request, options=options))

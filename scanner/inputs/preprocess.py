@@ -25,8 +25,11 @@ INFORMED = 0.6
 # images of the first rounds; a candidate that is so far behind after one of them is not tried on more
 FIRST = (24, 72)
 BEHIND, POOR = 4.0, 0.5
-# logarithms of the temperatures that logits are divided by
-COOLEST, HOTTEST = -3.0, 6.0
+# logarithms of the temperatures that logits are divided by, in units of their own spread; the largest logit told apart from a larger one
+COOLEST, HOTTEST = -4.0, 4.0
+LARGEST = 1e6
+# a standard error of losses that is smaller is one of arithmetic
+FINEST = 1e-4
 # labels that fewer of the predictions agree with may be in another order than the classes
 ORDERED = 0.5
 
@@ -191,19 +194,24 @@ def choose(model: TracedModel, images: np.ndarray, labels: Tensor | None, limit:
     for seen in _rounds(model, candidates, images, labels, limit):
         tried = sorted(seen, key=_rank)
         best, *others = [s for s in tried if len(s.logits) == len(seen[0].logits)]
-        rivals = [s for s in others if best.same(s) < SAME and not _clear(best, s, candidates)]
+        close = [s for s in others if not _clear(best, s, candidates)]
+        rivals = [s for s in close if best.same(s) < SAME]
         count = len(best.logits)
         if rivals and count < len(images):
             continue
         table = tuple(support(s.name, s.logits, s.labels) for s in (best, *others, *(s for s in tried if len(s.logits) < count)))
-        on = f"of {counted(len(table), 'candidate')} on {counted(count, 'image')}"
+        on = f"of {counted(len(table), 'candidate')} on up to {counted(count, 'image')}"
         reordered = {} if labels is None else _reordered([best, *others], model.classes)
         if reordered:
             name = max(reordered, key=lambda n: reordered[n])
             table = tuple(sorted(table, key=lambda s: s.name != name))
             return Choice(candidates[name], f"best accuracy {on}, with the labels in another order ({reordered[name]:.3f})", table)
         if not rivals:
-            return Choice(candidates[best.name], f"best {_said(table[0])} {on} ({_score(table[0]):.3f})", table)
+            # of those that nothing tells apart the most usual one: noise and gradients see the pixels in its scale
+            usual = min((best, *close), key=lambda s: list(candidates).index(s.name)).name
+            table = tuple(sorted(table, key=lambda s: s.name != usual))
+            what = "information" if labels is None else "likelihood of the labels, accuracy"
+            return Choice(candidates[usual], f"best {what} {_score(table[0]):.3f}, {on}", table)
     how = "with --preprocess" if labels is not None else "with --preprocess, or give labels (a folder for each class, or --labels)"
     raise UndecidedError(
         f"the images support the preprocessings {best.name} and {rivals[0].name} equally well, but the model predicts differently under "
@@ -269,7 +277,7 @@ def _behind(best: _Seen, other: _Seen) -> bool:
 def _errors(best: _Seen, other: _Seen) -> float:
     """By how much the labels are likelier under one than under another, image by image, in standard errors."""
     gap = other.losses - best.losses
-    return float(gap.mean() / (gap.std() / len(gap) ** 0.5).clamp(min=1e-12))
+    return float(gap.mean() / (gap.std(correction=0) / len(gap) ** 0.5).clamp(min=FINEST))
 
 
 def losses(logits: Tensor, labels: Tensor) -> Tensor:
@@ -277,7 +285,8 @@ def losses(logits: Tensor, labels: Tensor) -> Tensor:
 
     So a wrong scale is not taken for a right one because it makes the model less sure, or surer.
     """
-    logits = logits.double().nan_to_num()
+    logits = finite(logits)
+    logits = logits / logits.std(correction=0).clamp(min=1 / LARGEST)
 
     def mean(log_temperature: float) -> float:
         return float(F.cross_entropy(logits / np.exp(log_temperature), labels))
@@ -302,19 +311,20 @@ def _reordered(seen: list[_Seen], classes: int) -> dict[str, float]:
     return {name: o.accuracy for name, o in found.items() if o is not None}
 
 
+def finite(logits: Tensor) -> Tensor:
+    """Logits [N, C] in float64; a wrong scale may have driven some of them out of all bounds."""
+    return logits.double().nan_to_num(posinf=LARGEST, neginf=-LARGEST).clamp(-LARGEST, LARGEST)
+
+
 def support(name: str, logits: Tensor, labels: Tensor | None) -> Support:
     """Measures one candidate's support from logits [N, classes]."""
-    p = logits.double().nan_to_num().softmax(1)
+    p = finite(logits).softmax(1)
     entropy = -torch.xlogy(p, p).sum(1)
     mean = p.mean(0)
     information = (-torch.xlogy(mean, mean).sum() - entropy.mean()) / np.log(p.shape[1])
     confidence = p.max(1).values
     accuracy = None if labels is None else order.share(logits.argmax(1), labels)
     return Support(name, accuracy, float(confidence.mean()), float(information), len(p))
-
-
-def _said(s: Support) -> str:
-    return "information" if s.accuracy is None else "likelihood, accuracy"
 
 
 def _score(s: Support) -> float:

@@ -81,6 +81,8 @@ def fetch(text: str, folder: Path) -> tuple[Path, str]:
             found = client.get_model_version(place.name, place.version)
         else:
             found = client.get_model_version_by_alias(place.name, str(place.alias))
+        if re.fullmatch("[0-9]{1,18}", str(found.version)) is None:
+            raise BanscanError(f"{place}: the registry names no version of it; try again later")
         root = f"models:/{place.name}/{found.version}"
         names = chosen(str(place), _files(artifacts, root), place.inside)
         kept = folder / re.sub(r"[^\w.-]", "_", place.name) / str(found.version)

@@ -25,6 +25,8 @@ def _damages(report: Report) -> Iterator[str]:
     for name in (verdict.criterion, *(finding.criterion for finding in report.findings)):
         if name is not None and name not in RULED:
             yield f"criterion: expected one of {', '.join(sorted(RULED))}"
+    if report.standing is not None and not 0 <= (report.standing.probability or 0.0) <= 1:
+        yield "standing.probability: expected a number from 0 to 1"
     # of a file that was not read nobody knows how many it has
     known = [report.model.classes] if report.model.classes else []
     known += [] if report.class_names is None else [len(report.class_names)]

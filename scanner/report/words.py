@@ -129,7 +129,8 @@ def _standing(report: Report) -> str:
     standing = report.standing
     assert standing is not None
     count = counted(standing.models, "clean model")
-    whose = f"banscan's own {count}" if standing.source is None else f"the {count} of {standing.source}"
+    own_scores = f"the {count} given" if standing.source is None else f"the {count} of {standing.source}"
+    whose = f"banscan's own {count}" if standing.alpha is None else own_scores
     if standing.uncovered is not None:
         return f"{whose} say nothing about this one: {standing.uncovered}"
     begins = "from" if standing.alpha is None else "above"

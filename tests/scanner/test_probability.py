@@ -53,6 +53,30 @@ def test_none_is_printed_of_what_banscans_own_models_say_nothing_about() -> None
     assert printed(score=None) is None
 
 
+def test_none_is_printed_with_a_calibration_in_memory() -> None:
+    own = replace(calibration.shipped(), alpha=0.05)
+    standing = calibration.standing(own, KNOWN, Verdict(outcome="backdoored", reason="", score=3.0), Settings())
+    assert standing is not None
+    assert standing.probability is None
+
+
+def test_none_is_printed_where_the_graph_decides() -> None:
+    """The verdict then rests on a proof, and the score is that of the network without it."""
+    report = read((FOLDER / "clean.json").read_text())
+    decided = replace(report, verdict=replace(report.verdict, outcome="backdoored"))
+    for weighed, expected in ((decided.verdict.outcome, report.standing), (report.verdict.outcome, None)):
+        standing = probability.of_its_verdict(decided, weighed).standing
+        assert standing is not None
+        assert standing.probability == (None if expected is None else expected.probability)
+
+
+def test_a_report_with_another_probability_is_damaged() -> None:
+    report = read((FOLDER / "clean.json").read_text())
+    assert report.standing is not None
+    with pytest.raises(ValueError, match="probability"):
+        read(render(replace(report, standing=replace(report.standing, probability=7.3))))
+
+
 def test_reports_print_it() -> None:
     report = read((FOLDER / "clean.json").read_text())
     assert report.standing is not None

@@ -4,7 +4,8 @@ import json
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,12 @@ from typing import Any
 import pytest
 
 import banscan
+from banscan.errors import UsageError
 from banscan.scanner import calibration
+from banscan.scanner.fleet import models as named
 from banscan.scanner.fleet import process
+from banscan.scanner.places import place as places
+from banscan.scanner.places.place import Local, elsewhere
 from banscan.scanner.report.json import made, read, render, render_repair
 from banscan.text import counted
 from tests.golden.pages import FOLDER
@@ -121,6 +126,23 @@ def test_one_bad_model_ends_nothing(place: Path) -> None:
             assert one.to_dict()["model"]["path"] == str(one.model.path)
     assert kinds == {"no backdoor found": 2, "backdoored": 1, "failed 3": 1, "failed 2": 1}
     assert {path.name for path in place.iterdir()} == {"imgs", "models", "log"}
+
+
+@pytest.mark.slow
+def test_a_model_that_cannot_be_fetched_ends_nothing(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def local(model: Path) -> Iterator[Local]:
+        if elsewhere(model):
+            raise UsageError("hf://owner/name: no such repository")
+        yield Local(model)
+
+    monkeypatch.setattr(places, "local", local)
+    monkeypatch.setattr(named, "check", lambda words: None)
+    found = list(banscan.scan_many(["hf://owner/name", models(place, "clean")], place / "imgs"))
+    assert [one.sentence if isinstance(one, banscan.Failure) else one.verdict.outcome for one in found] == [
+        "hf://owner/name: no such repository",
+        "no backdoor found",
+    ]
 
 
 @pytest.mark.slow

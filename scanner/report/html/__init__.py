@@ -17,7 +17,7 @@ def write(report: Report, stream: TextIO) -> None:
 
 def write_many(reports: Sequence[Report], failures: Sequence[Failure], stream: TextIO) -> None:
     """Writes the index of many scans; where it is a file, beside it the page of each, which it links."""
-    from banscan.scanner.report.html.index import pages, to_index
+    from banscan.scanner.report.html.index import known, pages, to_index
     from banscan.scanner.report.html.page import to_html
 
     name = getattr(stream, "name", None)
@@ -26,6 +26,6 @@ def write_many(reports: Sequence[Report], failures: Sequence[Failure], stream: T
         file = Path(name)
         links = pages(reports, file.stem)
         for report in reports:
-            if report.model.sha256 in links:
-                file.with_name(links[report.model.sha256]).write_text(to_html(report), encoding="utf-8")
+            if known(report) in links:
+                file.with_name(links[known(report)]).write_text(to_html(report), encoding="utf-8")
     stream.write(to_index(reports, failures, links))

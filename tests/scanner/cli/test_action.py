@@ -143,6 +143,22 @@ def test_a_dry_run_passes(runner: Runner) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+def test_a_model_that_failed_is_no_clean_one(runner: Runner, model_file: Path) -> None:
+    """Among several; and a name that looks like an option is the name of a file that is not there."""
+    models = runner.folder / "models"
+    models.mkdir()
+    shutil.copy(model_file, models / "a.onnx")
+    (models / "b.onnx").write_text("no model")
+    code, outputs, _ = runner.run(model="models", **{"clean-dir": "clean images", "args": f"{QUICK} --results 'kept here'"})
+    assert code in (2, 3)
+    assert outputs["verdict"] in ("failed", "inconclusive", "suspicious")
+    assert (runner.folder / "kept here").is_dir()
+    code, outputs, said = runner.run(model="--config=evil.toml", **{"clean-dir": "clean images"})
+    assert (code, outputs["verdict"]) == (4, "failed")
+    assert "--config=evil.toml: no such file" in said
+
+
 def test_inputs_are_never_run(runner: Runner) -> None:
     """And what is no model has no report."""
     harm = "$(touch harmed)`touch harmed`; touch harmed #"

@@ -126,7 +126,7 @@ def test_all_images_decide_where_a_part_leaves_it_open(model_file: Path, pattern
     images[sample] = np.random.default_rng(1).integers(0, 256, images[sample].shape)
     choice = preprocess.choose(importers.load(model_file), images, labels, limit=20)
     assert choice.preprocess.name == "unit"
-    assert "on 200 images" in choice.reason
+    assert "on up to 200 images" in choice.reason
 
 
 def test_a_tie_of_accuracy_is_decided_by_the_likelihood() -> None:
@@ -166,3 +166,38 @@ def test_without_labels_a_surer_scale_is_not_taken_for_the_right_one(
     with pytest.raises(preprocess.UndecidedError, match="say which is right"):
         preprocess.choose(model, patterns[0], None)
     assert preprocess.choose(model, patterns[0], torch.from_numpy(patterns[1])).preprocess.name == "unit"
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
+def test_logits_out_of_all_bounds_under_another_scale_do_not_decide(
+    model_file: Path, patterns: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch, value: float
+) -> None:
+    """Half precision overflows on pixels from 0 to 255."""
+    model = importers.load(model_file)
+    plain = type(model).logits
+
+    def logits(self: importers.TracedModel, x: torch.Tensor) -> torch.Tensor:
+        found = plain(self, x).clone()
+        if x.max() > 10:
+            found[:, 0], found[:, 1] = value, -value
+        return found
+
+    monkeypatch.setattr(type(model), "logits", logits)
+    assert preprocess.choose(model, patterns[0], torch.from_numpy(patterns[1])).preprocess.name == "unit"
+
+
+def test_the_most_usual_of_those_that_nothing_tells_apart(export: Callable[..., Path], patterns: tuple[np.ndarray, np.ndarray]) -> None:
+    """A network that answers the same at every scale, as those without a bias do."""
+
+    class Scaleless(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.head = nn.Linear(3 * 16 * 16, 10, bias=False)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(x.flatten(1))
+
+    model = importers.load(export("scaleless", Scaleless()))
+    labels = preprocess.answers(model, preprocess.CANDIDATES[0], patterns[0]).argmax(1)
+    assert preprocess.choose(model, patterns[0], labels).preprocess.name == "unit"

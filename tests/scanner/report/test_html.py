@@ -26,7 +26,7 @@ from banscan.scanner.pictures import png
 from banscan.scanner.report import html as charts
 from banscan.scanner.report.html.again import command_of
 from banscan.scanner.report.html.dots import dots, places
-from banscan.scanner.report.html.index import to_index
+from banscan.scanner.report.html.index import known, to_index
 from banscan.scanner.report.html.matrix import matrix
 from banscan.scanner.report.html.page import to_html
 from banscan.scanner.report.html.pictures import leading
@@ -297,6 +297,17 @@ def test_the_index_links_the_page_of_every_model(tmp_path: Path) -> None:
     assert "href" not in stream.getvalue()
 
 
+def test_two_reports_on_the_same_bytes_have_a_page_each(tmp_path: Path) -> None:
+    """Copies of a file that were scanned on different images, say; the index's name may be a long one."""
+    _, found = fleet()[0]
+    other = replace(found, model=replace(found.model, path=Path("copy.onnx")), verdict=replace(found.verdict, outcome="inconclusive"))
+    index = tmp_path / f"{'i' * 240}.html"
+    with index.open("w", encoding="utf-8") as stream:
+        charts.write_many((found, other), (), stream)
+    links = [value for tag, name, value in Page(index.read_text()).attributes if name == "href"]
+    assert [(tmp_path / unquote(link)).read_text() for link in links] == [found.to_html(), other.to_html()]
+
+
 def test_a_stored_hash_is_no_way_out(tmp_path: Path) -> None:
     reports, _ = fleet()
     evil = replace(reports[1], model=replace(reports[1].model, sha256="../../evil"))
@@ -313,7 +324,7 @@ def test_names_stay_text_in_the_index(name: str) -> None:
         reports, failures = fleet()
         evil = tuple(everywhere(report, text) for report in reports)
         failed = tuple(Failure(hostile(f.path, text), None, f"{f.sentence} {text}", 3) for f in failures)
-        made.append(to_index(evil, failed, {report.model.sha256: "page.html" for report in evil}))
+        made.append(to_index(evil, failed, {known(report): "page.html" for report in evil}))
     assert Page(made[0]).elements == Page(made[1]).elements
     assert all(c.isprintable() for c in made[0].replace("\n", ""))
 
