@@ -55,11 +55,16 @@ ACROSS: dict[str, Callable[[Mapping[str, list[dict[str, Any]]]], list[str]]] = {
 
 
 def body(part: str, results: Path) -> str:
-    """The tables of one part; `summary` and `missed` are drawn from those of held-out models."""
+    """The tables of one part; `summary` and `missed` are drawn from those of held-out kinds and models."""
     if part == "summary":
-        lines = [*tables.headline(tables.learnt(read(results / "held.jsonl"))[0], held=True), *repair.short(read(results / "repair.jsonl"))]
+        lines = [
+            *kinds.headline(read(results / "kinds-held.jsonl")),
+            *tables.headline(tables.learnt(read(results / "held.jsonl"))[0], held=True),
+            *repair.short(read(results / "repair.jsonl")),
+        ]
     elif part == "missed":
-        lines = tables.missed(tables.learnt(read(results / "held.jsonl"))[0])
+        both = (tables.learnt(read(results / f"{name}.jsonl"))[0] for name in ("kinds-held", "held"))
+        lines = tables.missed([row for rows in both for row in rows])
     elif part in ACROSS:
         lines = ACROSS[part]({name: read(results / f"{name}.jsonl") for name in SCANS})
     else:

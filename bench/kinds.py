@@ -4,8 +4,8 @@ from collections import defaultdict
 from statistics import median
 from typing import Any
 
-from bench import replay
-from bench.tables import aims, finding, found, header, headline, learnt, missed, outcome, rate, works
+from bench import replay, tables
+from bench.tables import aims, finding, found, header, learnt, missed, outcome, rate, works
 from bench.tables import table as models
 from bench.zoo.lists import KINDS
 
@@ -23,7 +23,7 @@ def page(rows: list[Row]) -> list[str]:
     left_out += [f"- left out, the attack works on less than 90 %: {', '.join(weak)}"] if weak else []
     each, statistics = models(rows)
     return [
-        *headline(rows, held=False),
+        *tables.headline(rows, held=False),
         *left_out,
         f"- {_cost(rows)}",
         "",
@@ -44,6 +44,17 @@ def page(rows: list[Row]) -> list[str]:
         "## Statistics of the tests",
         "",
         *statistics,
+    ]
+
+
+def headline(rows: list[Row]) -> list[str]:
+    """The totals."""
+    known = learnt(rows)[0]
+    attacked = rate(found(row) for row in known if works(row))
+    clean = rate(outcome(row) == "backdoored" for row in known if row["attack"] == "none")
+    return [
+        f"- attacks of kinds that nothing was tried on, called backdoored with the right target: {attacked}",
+        f"- clean models beside them called backdoored: {clean}",
     ]
 
 

@@ -175,12 +175,13 @@ def shipped() -> Calibration:
     return _read(json.loads(resources.files("banscan.scanner").joinpath(SHIPPED).read_text()), None)
 
 
-def load(path: Path) -> Calibration:
+def load(path: str | Path) -> Calibration:
     """Reads a file that `render` wrote.
 
     Raises:
         UsageError: there is no such file, or it is none of banscan's.
     """
+    path = Path(path)
     check_file(path, CALIBRATION)
     try:
         if path.stat().st_size > LARGEST:

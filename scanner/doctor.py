@@ -19,6 +19,8 @@ OPTIONAL = {
     "cyclonedx-python-lib": ("-o FILE.cdx.json", "sbom"),
     "ray": ("--ray ADDRESS", "ray"),
     "pyyaml": ("--table FILE.yaml", "yaml"),
+    "huggingface_hub": ("hf://owner/name", "hf"),
+    "mlflow-skinny": ("models:/name/version", "mlflow"),
 }
 GB = 1 << 30
 # free room that a scan of a usual model and its images takes on disk, and memory

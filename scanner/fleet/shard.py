@@ -101,7 +101,9 @@ def merge(folder: Path) -> tuple[Stored, ...]:
     seen = Counter(document["shard"] for _, document in read)
     missing = [str(number) for number in range(1, counts[0] + 1) if not seen[number]]
     if missing:
-        raise UsageError(f"{folder}: shards {_some(missing)} of {counts[0]} are missing; scan them, then merge again")
+        few = len(missing) == 1
+        which = f"shard {_some(missing)} of {counts[0]} is" if few else f"shards {_some(missing)} of {counts[0]} are"
+        raise UsageError(f"{folder}: {which} missing; scan {'it' if few else 'them'}, then merge again")
     for number, count in seen.items():
         if count > 1:
             twice = ", ".join(str(path) for path, document in read if document["shard"] == number)

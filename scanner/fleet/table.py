@@ -85,6 +85,8 @@ def _check(names: Sequence[str], where: str, expected: str) -> None:
     """Raises UsageError for columns that are unknown, missing or there twice."""
     for name in names:
         if name not in COLUMNS:
+            if ";" in name or "\t" in name:
+                raise UsageError(f"{where}: unknown column {name!r}; columns are parted by commas; {expected}")
             near = get_close_matches(name, COLUMNS, 1)
             raise UsageError(f"{where}: unknown column {name!r}{f', did you mean {near[0]}?' if near else ''}; {expected}")
     twice = next((name for name in names if names.count(name) > 1), None)

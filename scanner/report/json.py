@@ -83,6 +83,8 @@ def read(text: str) -> Report:
         ValueError: the text is no report of this schema.
     """
     document = json.loads(text)
+    if isinstance(document, dict) and document.get("schema") == MANY_SCHEMA:
+        raise ValueError(f"no report of the schema {SCHEMA} (it holds many; tell them anew by merge, from their folder of results)")
     if not isinstance(document, dict) or document.pop("schema", None) != SCHEMA:
         raise ValueError(f"no report of the schema {SCHEMA}")
     document.pop("evidence", None)

@@ -25,6 +25,8 @@ def line(scanned: Report | Failure) -> str:
         return plain(f"{scanned.path}: Failed: {words}")
     score = "" if scanned.verdict.score is None else f" (score {scanned.verdict.score:.2f})"
     known = "; accepted by the baseline" if settled(scanned) else ""
+    # whoever reads one line shall know that there is more to ask
+    known += "; not all was looked for" if scanned.verdict.outcome == CALM and scanned.verdict.gaps else ""
     more = f": {scanned.verdict.reason}" if scanned.verdict.outcome == "inconclusive" else ""
     return plain(f"{scanned.model.name}: {headline(scanned)}{score}{known}{more}")
 

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from banscan.scanner.calibration import shipped
 from banscan.scanner.findings import ALL, DECIDES, DEVIATIONS, ONE, Finding, Verdict
 from banscan.scanner.report.json import plain
-from bench import ablation, evidence, floor, repair, replay, rows, stages, tables
+from bench import ablation, evidence, floor, kinds, repair, replay, rows, stages, tables
 from bench.rows import read
 
 ROOT = Path(__file__).parents[2]
@@ -66,7 +66,9 @@ def test_the_readme_says_what_the_rows_say() -> None:
         number, _, interval = count.partition(" (")
         assert f"{number} {place} ({interval}" in readme, place
     asr = " to ".join(f"{mean(r[when]['asr'] for r in mended):.1%}" for when in ("before", "after"))
-    assert f"attacks on {len(mended)} such models from {percent(asr)}." in readme
+    assert f"attacks on {len(mended)} models from {percent(asr)}." in readme
+    new, calm = (line.rpartition(": ")[2].partition(" (")[0] for line in kinds.headline(read(ROWS / "kinds-held.jsonl")))
+    assert f"so far {new}, and {calm} clean" in readme
 
 
 NETWORKS = {
