@@ -210,8 +210,8 @@ def choose(model: TracedModel, images: np.ndarray, labels: Tensor | None, limit:
             # of those that nothing tells apart the most usual one: noise and gradients see the pixels in its scale
             usual = min((best, *close), key=lambda s: list(candidates).index(s.name)).name
             table = tuple(sorted(table, key=lambda s: s.name != usual))
-            what = "information" if labels is None else "likelihood of the labels, accuracy"
-            return Choice(candidates[usual], f"best {what} {_score(table[0]):.3f}, {on}", table)
+            what, unit = ("most information", "") if labels is None else ("likeliest labels", "accuracy ")
+            return Choice(candidates[usual], f"{what} {on} ({unit}{_score(table[0]):.3f})", table)
     how = "with --preprocess" if labels is not None else "with --preprocess, or give labels (a folder for each class, or --labels)"
     raise UndecidedError(
         f"the images support the preprocessings {best.name} and {rivals[0].name} equally well, but the model predicts differently under "
