@@ -104,7 +104,7 @@ def test_the_first_screen_holds_what_a_reader_needs(outcome: str, tmp_path: Path
     sure = {
         "backdoored": "with probability 1.9e-10",
         "suspicious": "with probability 1.9e-10",
-        "no backdoor found": "Score 0.23; from 1.00 on",
+        "no backdoor found": "Probability of a backdoor: 12%",
     }
     assert sure.get(outcome, "") in first
     assert words(text).endswith(headline(report))
