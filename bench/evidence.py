@@ -18,7 +18,7 @@ from bench import ablation, clean, floor, joint, kinds, logic, maps, mmbd, proba
 from bench.baselines import table as baselines
 from bench.dormant import table as dormant
 from bench.fuzz import table as fuzz
-from bench.rows import read
+from bench.rows import HELD, LOOKED, read
 
 TEXTS = Path(__file__).with_suffix(".md")
 # a line of the texts that begins the page of a part; what is in front of the first one is the summary
@@ -46,7 +46,7 @@ BODIES: dict[str, Callable[[list[dict[str, Any]]], list[str]]] = {
     "tune": partial(tables.page, held=False),
 }
 # those of the scans of all models
-SCANS = ("held", "kinds-held", "tune", "kinds-tune")
+SCANS = (*HELD, *LOOKED)
 ACROSS: dict[str, Callable[[Mapping[str, list[dict[str, Any]]]], list[str]]] = {
     "joint": joint.page,
     "mmbd": mmbd.page,

@@ -5,18 +5,19 @@ from typing import Any
 
 import torch
 from scipy.optimize import minimize
-from scipy.special import ndtri, stdtr
+from scipy.special import stdtr
 from torch import Tensor
 
+from banscan.scanner.criteria.joint import deviate
 from banscan.scanner.criteria.outlier import outlier, together
 from banscan.scanner.levels import BACKDOORED
 from bench import replay
 from bench.kinds import KIND
+from bench.rows import HELD, LOOKED
 from bench.tables import aims, header, learnt, rate, works
 from bench.zoo.lists import KINDS
 
 Row = dict[str, Any]
-LOOKED, HELD = ("tune", "kinds-tune"), ("held", "kinds-held")
 # what the joint test has of the level of a backdoor
 LEVEL = BACKDOORED / 2
 LEVELS = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005)
@@ -59,8 +60,7 @@ def _values(row: Row) -> Tensor | None:
 
 def deviates(values: Tensor) -> Tensor:
     """Outlier statistics of values [n, T] as normal deviates."""
-    p = stdtr(values.shape[1] - 2, -outlier(values).numpy())
-    return -torch.from_numpy(ndtri(torch.from_numpy(p).clamp(1e-300, 1 - 1e-15).numpy()))
+    return deviate(torch.from_numpy(stdtr(values.shape[1] - 2, -outlier(values).numpy())))
 
 
 def learn(rows: list[Row]) -> Tensor:

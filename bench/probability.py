@@ -10,10 +10,10 @@ from scipy.optimize import minimize
 from banscan.scanner import probability
 from banscan.scanner.findings import FRAGILE
 from bench import replay
+from bench.rows import HELD, LOOKED
 from bench.tables import header, learnt, works
 
 Row = dict[str, Any]
-LOOKED, HELD = ("tune", "kinds-tune"), ("held", "kinds-held")
 BINS = (0.0, 0.05, 0.2, 0.5, 0.8, 0.95, 1.0)
 Numbers = np.ndarray[Any, np.dtype[np.float64]]
 

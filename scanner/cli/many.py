@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from banscan.errors import BanscanError, UsageError
+from banscan.errors import UsageError
 from banscan.scanner import baseline as known
 from banscan.scanner.cli import codes, outputs
 from banscan.scanner.cli.console import destination
@@ -76,6 +76,7 @@ def run(
     if ray is not None:
         cluster.check(ray, request.options.device)
     from banscan.scanner.fleet import pool  # torch comes with it, after all that can be told without
+    from banscan.scanner.fleet.job import fetched
 
     jobs = _jobs(words, clean_dir, request, table)
     read = (*(job.model for job in jobs), *texts, request.calibration, table)
@@ -87,16 +88,13 @@ def run(
     mine = own.own(jobs)
     scanned: list[Report | Failure] = []
     done: list[tuple[Path, str | None, str | None]] = []
-    fetched = ExitStack()
+    stack = ExitStack()
     try:
-        here = []
-        for job in mine:
-            try:
-                here.append(job.here(fetched))
-            except BanscanError as error:
-                scanned.append(Failure(job.model, None, str(error), error.exit_code))
-                done.append((job.model, None, str(error)))
-                _say(f"[{len(scanned):>{len(str(len(mine)))}}/{len(mine)}]", scanned[-1], told)
+        here, failures = fetched(mine, stack)
+        for failure in failures:
+            scanned.append(failure)
+            done.append((failure.path, None, failure.sentence))
+            _say(f"[{len(scanned):>{len(str(len(mine)))}}/{len(mine)}]", failure, told)
         with _place(request, [job.model for job in here], at_once, ray) as where:
             for job, result in pool.scanned(here, folder, where):
                 scanned.append(_applied(result.scanned, told.accepted))
@@ -107,7 +105,7 @@ def run(
             say(f"{len(scanned)} of {counted(len(mine), 'model')} are done and kept in {folder}; the same command goes on from there")
         raise
     finally:
-        fetched.close()
+        stack.close()
     shard.write(folder, own, [job.model for job in jobs], done)
     return tell(scanned, told)
 

@@ -69,7 +69,12 @@ def agreement(tests: Tensor, leasts: Tensor, deciding: Tensor) -> Tensor:
     each = torch.from_numpy(stdtr(tests.shape[1] - 2, -residuals)).clamp(min=SMALLEST)
     each = torch.where(deciding[:, None], each, each.maximum(each[deciding].amin(0)))
     upper = torch.from_numpy(chdtrc(2 * len(tests), -2 * each.log().sum(0).numpy()))
-    return -torch.from_numpy(ndtri(upper.clamp(SMALLEST, LARGEST).numpy()))
+    return deviate(upper)
+
+
+def deviate(p: Tensor) -> Tensor:
+    """The standard normal values that are exceeded with these probabilities."""
+    return -torch.from_numpy(ndtri(p.clamp(SMALLEST, LARGEST).numpy()))
 
 
 def find(criterion: Criterion, measured: Together, context: Context) -> Finding:

@@ -79,14 +79,7 @@ class Cluster:
 
     def end(self) -> None:
         """Takes leave of the cluster."""
-        assert self.driver.stdin is not None
-        with contextlib.suppress(OSError):
-            self.driver.stdin.close()
-        try:
-            self.driver.wait(GRACE)
-        except subprocess.TimeoutExpired:
-            self.driver.kill()
-            self.driver.wait()
+        process.dismiss(self.driver, GRACE)
 
 
 @dataclass(frozen=True)

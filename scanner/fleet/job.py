@@ -1,12 +1,15 @@
 """One model among many: its file, its images, and what is asked of the scan."""
 
 import os
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from banscan.errors import BanscanError
 from banscan.importers.digest import sha256
+from banscan.scanner.findings import Failure
 from banscan.scanner.fleet.place import Order
 from banscan.scanner.places import place as places
 from banscan.scanner.request import Request, plain
@@ -38,15 +41,6 @@ class Job:
             document["options"][name] = None if path is None else sha256(path)
         return {"banscan": __version__, "images": str(self.images.resolve()), **document}
 
-    def here(self, fetched: ExitStack) -> "Job":
-        """The job with its model on this machine until the stack is closed.
-
-        Raises:
-            BanscanError: the model cannot be fetched; see `places.place.local`.
-        """
-        model = fetched.enter_context(places.local(self.model))
-        return replace(self, model=model.path, request=replace(self.request, origin=model.origin))
-
     def in_threads(self, count: int) -> "Job":
         """The same in so many threads."""
         options = replace(self.request.options, threads=count)
@@ -63,3 +57,16 @@ class Job:
             asked=asked,
             file=os.path.abspath(file),
         )
+
+
+def fetched(jobs: Iterable[Job], stack: ExitStack) -> tuple[list[Job], list[Failure]]:
+    """The jobs with their models on this machine until the stack is closed, and of those that cannot be fetched why."""
+    here, failures = [], []
+    for job in jobs:
+        try:
+            model = stack.enter_context(places.local(job.model))
+        except BanscanError as error:
+            failures.append(Failure(job.model, None, str(error), error.exit_code))
+            continue
+        here.append(replace(job, model=model.path, request=replace(job.request, origin=model.origin)))
+    return here, failures

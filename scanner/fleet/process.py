@@ -64,14 +64,7 @@ class Process:
             self.ended = True
         if self.started is None:
             return
-        assert self.started.stdin is not None
-        with contextlib.suppress(OSError):
-            self.started.stdin.close()
-        try:
-            self.started.wait(GRACE)
-        except subprocess.TimeoutExpired:
-            self.started.kill()
-            self.started.wait()
+        dismiss(self.started, GRACE)
 
     def _start(self) -> "subprocess.Popen[bytes]":
         with self.lock:
@@ -95,6 +88,18 @@ class Processes:
     def hand(self) -> Process:
         """As `place.Place` has it."""
         return Process(self.threads)
+
+
+def dismiss(process: "subprocess.Popen[bytes]", grace: float) -> None:
+    """Has a process end that goes on until its stdin is closed; after so many seconds it is killed."""
+    assert process.stdin is not None
+    with contextlib.suppress(OSError):
+        process.stdin.close()
+    try:
+        process.wait(grace)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def ending(code: int) -> str:

@@ -7,11 +7,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from banscan.errors import BanscanError, UsageError
+from banscan.errors import UsageError
 from banscan.scanner.findings import Failure, Report
 from banscan.scanner.fleet import models as named
 from banscan.scanner.fleet import stored
-from banscan.scanner.fleet.job import Job
+from banscan.scanner.fleet.job import Job, fetched
 from banscan.scanner.inputs import given
 from banscan.scanner.machine import threads
 from banscan.scanner.request import Request
@@ -94,11 +94,7 @@ def _scanned(jobs: list[Job], results: Path | None, count: int) -> Iterator[Repo
     where = process.Processes(hands, threads.share(jobs[0].request.options.threads, hands))
     with ExitStack() as kept:
         folder = Path(kept.enter_context(tempfile.TemporaryDirectory(prefix="banscan-"))) if results is None else results
-        here = []
-        for job in jobs:
-            try:
-                here.append(job.here(kept))
-            except BanscanError as error:
-                yield Failure(job.model, None, str(error), error.exit_code)
+        here, failures = fetched(jobs, kept)
+        yield from failures
         for _, result in pool.scanned(here, folder, where):
             yield result.scanned

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from math import inf, isfinite
 
 import numpy as np
@@ -161,7 +162,7 @@ class _Seen:
     def predictions(self) -> Tensor:
         return self.logits.argmax(1)
 
-    @property
+    @cached_property
     def information(self) -> float:
         return support(self.name, self.logits, None).information
 
@@ -169,7 +170,7 @@ class _Seen:
     def accuracy(self) -> float | None:
         return None if self.labels is None else order.share(self.predictions, self.labels)
 
-    @property
+    @cached_property
     def losses(self) -> Tensor:
         """[n], each image's surprise; see `losses`."""
         assert self.labels is not None

@@ -12,7 +12,8 @@ from banscan.scanner.report.sarif import to_sarif
 from banscan.scanner.report.words import likely, odds
 from banscan.scanner.settings import Settings
 from bench.evidence import SCANS
-from bench.probability import LOOKED, fitted, scores
+from bench.probability import fitted, scores
+from bench.rows import LOOKED
 from bench.rows import read as rows_of
 from tests.golden.pages import FOLDER
 

@@ -146,8 +146,9 @@ def test_a_model_that_cannot_be_fetched_ends_nothing(place: Path, monkeypatch: p
 
 
 @pytest.mark.slow
-def test_results_come_as_they_are_made_and_are_kept(place: Path) -> None:
+def test_results_come_as_they_are_made_and_are_kept(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever leaves the loop ends the processes; the next call scans what is left."""
+    monkeypatch.setenv("STUB_SECONDS", "1")  # or all of them are done before anybody leaves
     words = [models(place, *["clean"] * 3) / "m0.onnx", f"{place}/models/m[12].onnx"]
     first = banscan.scan_many(words, place / "imgs", results=place / "kept")
     assert isinstance(next(first), banscan.Report)
