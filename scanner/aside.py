@@ -15,9 +15,9 @@ from banscan.scanner.subject import Subject
 def untargeted(subject: Subject, eps: float, progress: Progress) -> tuple[Tensor, Tensor]:
     """Logits [K, N, C] and features [K, N, ...] under noise of strength eps that raises the loss on the clean images."""
     neurons, settings = subject.neurons, subject.settings
-    passes = settings.restarts * settings.steps * min(settings.images, len(subject.labels))
+    passes = subject.restarts * settings.steps * min(settings.images, len(subject.labels))
     advance = Counter(progress, "searching for untargeted noise", passes)
-    noise = start(neurons.fast, settings.restarts, eps, settings.seed, settings.ball)
+    noise = start(neurons.fast, subject.restarts, eps, settings.seed, settings.ball)
     found = neurons.search(noise, None, eps=eps, seed=settings.seed, settings=settings, progress=advance)
     checks.check_noise(noise, found)
     logits, features = logits_under(neurons.exact, neurons.prepared_exact, found)

@@ -23,7 +23,7 @@ from banscan.scanner import subject as subjects
 from banscan.scanner.criteria import registry
 from banscan.scanner.criteria.base import MIN_CLASSES, NotDone
 from banscan.scanner.criteria.clearness import CLEARNESS
-from banscan.scanner.criteria.perturbation import MEASURED
+from banscan.scanner.effort import Effort
 from banscan.scanner.findings import ALL, Control, Finding, Kind
 from banscan.scanner.levels import Levels
 from banscan.scanner.machine.progress import Progress
@@ -75,8 +75,12 @@ def controlled(
     measured: Mapping[str, Any],
     progress: Progress,
     stage: Callable[[str], AbstractContextManager[None]],
+    efforts: Mapping[str, Effort] | None = None,
 ) -> tuple[Finding, ...]:
     """The findings, those that exceed an absolute limit with their control; a copy is tuned for each class or map that they name.
+
+    Args:
+        efforts: with how much each criterion measured, where it is not that of the subject: the copy is searched as much.
 
     Where a test calls a class an outlier, the verdict depends on no limit but those of maps, and only these have a control.
     """
@@ -92,7 +96,8 @@ def controlled(
             aims = finding.mapping or finding.classes
             if aims not in copies:
                 copies[aims] = _copy(subject, finding, progress)
-            result.append(replace(finding, control=_compared(subject, finding, copies[aims], measured, progress)))
+            effort = (efforts or {}).get(_measuring(finding), subject.effort)
+            result.append(replace(finding, control=_compared(subject.searched_by(effort), finding, copies[aims], measured, progress)))
     return tuple(result)
 
 
@@ -144,7 +149,7 @@ def _compared(
     progress: Progress,
 ) -> Control:
     """What the same search shows of the copy."""
-    name = MEASURED_BY.get(finding.criterion, finding.criterion)
+    name = _measuring(finding)
     before = _most(subject, measured[name])[0]
     if isinstance(made, str):
         return Control(before=before, sentence=f"planted or natural cannot be told: no copy could be tuned ({made})")
@@ -153,12 +158,12 @@ def _compared(
         fell = f"the accuracy of a copy tuned on the clean images fell from {accuracy[0]:.0%} to {accuracy[1]:.0%}"
         return Control(before=before, accuracy=accuracy, sentence=f"planted or natural cannot be told: {fell}")
     criterion = next(c for c in registry.CRITERIA if c.name == name)
-    again = criterion.measure(other, measured, progress)
+    again = criterion.measure(other.searched_by(subject.effort), measured, progress)
     if isinstance(again, NotDone):
         return Control(before=before, accuracy=accuracy, sentence=f"planted or natural cannot be told: {again.why}")
     after, lead = _most(other, again)
     held = int((~two_thirds(subject.labels, subject.settings.seed)).sum())
-    images = min(MEASURED, len(subject.labels)) if name == "perturbation" else held
+    images = min(subject.effort.perturbations.measured, len(subject.labels)) if name == "perturbation" else held
     fall = odds(before, images) / odds(after, images)
     return Control(
         before=before,
@@ -168,6 +173,11 @@ def _compared(
         planted=fall >= FALL,
         sentence=_sentence(after, lead, fall),
     )
+
+
+def _measuring(finding: Finding) -> str:
+    """The criterion that measured what a finding is about."""
+    return MEASURED_BY.get(finding.criterion, finding.criterion)
 
 
 def odds(share: float, images: int) -> float:

@@ -12,7 +12,7 @@ from torch import Tensor, fx
 
 from banscan.importers import TracedModel
 from banscan.scanner.criteria import pixel_map
-from banscan.scanner.criteria.noise import Moved
+from banscan.scanner.criteria.noise import UNREAD, Moved
 from banscan.scanner.criteria.outlier import ClassValues
 from banscan.scanner.evidence import Change, Evidence, Moves, Sample, Seen, Switch
 from banscan.scanner.findings import ALL, Verdict
@@ -105,7 +105,7 @@ class _Bench:
         place = int(moved.argmax())
         target = int(self.subject.searched[place])
         now = noise.answers[place, self.numbers].tolist()
-        seen = tuple(Seen(i, None, c, None) for i, c in enumerate(now) if self.samples[i].label != target)
+        seen = tuple(Seen(i, None, c, None) for i, c in enumerate(now) if self.samples[i].label != target and c != UNREAD)
         yield Change("noise", target, float(moved[place]), None, 1.0, seen)
 
     def _change(self, criterion: str, target: int | None, moved: float, change: Tensor, count: int) -> Change:
@@ -158,7 +158,7 @@ def _moves(subject: Subject, measured: Mapping[str, Any], verdict: Verdict) -> I
         hits = (found.margins > 0).float().where(~found.margins.isnan(), torch.nan)
         yield table("perturbation", True, hits, labels[found.among], searched, subject.classes)
     if isinstance(noise, Moved) and noise.answers is not None:
-        hits = (noise.answers == subject.searched[:, None]).float()
+        hits = (noise.answers == subject.searched[:, None]).float().where(noise.answers != UNREAD, torch.nan)
         hits[labels[None] == subject.searched[:, None]] = torch.nan
         yield table("noise", True, hits, labels, searched, subject.classes)
 

@@ -15,7 +15,7 @@ from banscan.errors import EvidenceError, ModelError
 from banscan.importers import TracedModel
 from banscan.importers.structure.finding import Look, Structure
 from banscan.kernels import backend
-from banscan.scanner import calibration, control, facts, logic, pictures, plan, probability, verdict
+from banscan.scanner import calibration, control, facts, logic, looks, pictures, plan, probability, verdict
 from banscan.scanner.aside import aside, shares, untargeted
 from banscan.scanner.calibration import Calibration
 from banscan.scanner.criteria import registry
@@ -25,6 +25,7 @@ from banscan.scanner.findings import Reach, Report
 from banscan.scanner.inputs import checks, images, order, preprocess
 from banscan.scanner.inputs.images import CleanSet
 from banscan.scanner.inputs.preprocess import Choice, Preprocess, UndecidedError
+from banscan.scanner.looks import Looked
 from banscan.scanner.machine import memory
 from banscan.scanner.machine.device import find, repeatable
 from banscan.scanner.machine.precision import search_dtype
@@ -311,17 +312,17 @@ def _judge(subject: Subject, known: Calibration, clean: CleanSet, draft: _Draft,
     kind = calibration.kind_of(subject.model, clean)
     levels = known.levels(kind)
     draft.add(searched=tuple(subject.searched.tolist()), kind=kind)
-    measured: dict[str, Any] = {}
+    looked, unlike = Looked(), control.needed(subject, kind, levels)
+    measured = looked.measured
     try:
-        registry.measure(subject, measured, progress, stages)
-        _show_noise(subject, measured["noise"], draft, stages, progress)
+        findings = looks.search(subject, levels, looked, progress, stages, limits=not unlike)
+        _show_noise(subject.searched_by(looked.efforts["noise"]), measured["noise"], draft, stages, progress)
     except EvidenceError as error:
         known_so_far = dict.fromkeys((c.name for c in registry.CRITERIA), NotDone(str(error))) | measured
         draft.add(findings=registry.findings(known_so_far, subject.searched, subject.classes, levels))
         raise
-    findings = registry.findings(measured, subject.searched, subject.classes, levels)
-    if control.needed(subject, kind, levels):
-        findings = control.controlled(subject, findings, levels, measured, progress, stages)
+    if unlike:
+        findings = control.controlled(subject, findings, levels, measured, progress, stages, looked.efforts)
     decided = verdict.decide(findings, levels)
     draft.add(findings=findings, verdict=decided)
     with stages("pictures"):

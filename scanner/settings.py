@@ -11,6 +11,7 @@ from banscan.errors import UsageError
 from banscan.scanner.machine.threads import MOST
 
 FORMS = ("normalised", "paper")
+EFFORTS = ("quick", "standard", "thorough")
 PRECISIONS = ("auto", "float32", "bfloat16")
 # how a model may be deployed: quantised statically or dynamically, or in half precision
 DEPLOYMENTS = ("int8", "int8-dynamic", "fp16")
@@ -98,6 +99,7 @@ class Settings:
         depth: the share of neuron layers, counted from the image, that carry no noise; None for that of the form.
         seed: decides the images, the starts and the batches.
         pixels: whether the searches over pixels run as well; they take the whole network many times, noise its deepest layers.
+        effort: "quick", a first look; "standard", then whole searches where it was close; "thorough", these alone. See `looks`.
         targets: at most this many classes are searched for as targets.
         min_images, min_accuracy: what the clean images must come to for a verdict.
     """
@@ -108,12 +110,15 @@ class Settings:
     )
     steps: int = setting(8, "PGD steps.", "steps", decisive=True, least=1)
     images: int = setting(64, "Clean images drawn for a step.", "step-images", decisive=True, least=1)
-    restarts: int = setting(4, "Independent searches.", "restarts", decisive=True, least=1)
+    restarts: int = setting(4, "Independent searches for noise; a first look makes one.", "restarts", decisive=True, least=1)
     depth: float | None = setting(
         None, "Share of the layers without noise.", "depth", decisive=True, least=0, most=1, open_most=True, unset="0.75; 0 for paper"
     )
     seed: int = setting(0, "Same seed, same device: same numbers.", "seed", decisive=False, least=0, most=SEEDS - 1)
     pixels: bool = setting(True, "Also search pixels; without, neuron noise and logits alone.", "pixels/no-pixels", decisive=True)
+    effort: str = setting(
+        "standard", "quick, standard (more where it is close) or thorough.", "effort", decisive=True, metavar="NAME", choices=EFFORTS
+    )
     targets: int = setting(100, "Search for at most this many classes.", "targets", decisive=True, least=1)
     min_images: int = setting(50, "Fewer clean images give no verdict.", "min-images", decisive=False, least=1)
     min_accuracy: float = setting(0.5, "A lower clean accuracy gives no verdict.", "min-accuracy", decisive=False, least=0, most=1)

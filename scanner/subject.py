@@ -1,6 +1,6 @@
 """What every criterion is given: one model with the clean images that it is judged by, made ready for the searches."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -8,6 +8,7 @@ from torch import Tensor
 
 from banscan.errors import EvidenceError
 from banscan.importers import TracedModel
+from banscan.scanner.effort import WHOLE, Effort
 from banscan.scanner.inputs import checks
 from banscan.scanner.inputs.preprocess import Preprocess
 from banscan.scanner.search.changes import Changes, of_pixels, softened
@@ -27,6 +28,7 @@ class Subject:
         logits: [N, C], without noise.
         searched: [T], the classes that are searched for as targets.
         precision: of the searches.
+        effort: how much they do.
     """
 
     model: TracedModel
@@ -38,6 +40,13 @@ class Subject:
     neurons: Neurons
     settings: Settings
     precision: torch.dtype
+    effort: Effort = WHOLE
+
+    @property
+    def restarts(self) -> int:
+        """Independent searches for noise."""
+        most = self.effort.noise.restarts
+        return self.settings.restarts if most is None else min(most, self.settings.restarts)
 
     @property
     def classes(self) -> int:
@@ -63,6 +72,13 @@ class Subject:
     def astray(self) -> str | None:
         """Why searches by the gradient towards the pixels see nothing; None where they do."""
         return astray(self.pixel_model, self.pixels)
+
+    def searched_by(self, effort: Effort) -> "Subject":
+        """The same with another effort; what was made once is kept."""
+        other = replace(self, effort=effort)
+        made = {name for name, kept in vars(Subject).items() if isinstance(kept, cached_property)}
+        vars(other).update({name: value for name, value in vars(self).items() if name in made})
+        return other
 
     def pixel_changes(self, radius: float) -> Changes:
         """What is added to the pixels of all images, within this root mean square."""

@@ -34,12 +34,14 @@ class Context:
     Attributes:
         searched: [T], the classes that were searched for, of `classes` in all.
         tests: how many outlier tests there are, each of which pays for the others.
+        looks: how often a scan may ask, which is paid for as well.
     """
 
     levels: Levels
     searched: Tensor
     classes: int
     tests: int
+    looks: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +57,7 @@ class Criterion:
         find: what it makes of its measurement.
         compares: whether it compares classes with one another, which takes MIN_CLASSES of them.
         pixels: whether it needs the searches over pixels.
+        reads: whether it only reads what others measured.
         own_null: whether what it finds is compared with the model's own parts; see `findings.Finding`.
     """
 
@@ -67,6 +70,7 @@ class Criterion:
     find: Callable[["Criterion", Any, Context], Finding]
     compares: bool = False
     pixels: bool = False
+    reads: bool = False
     own_null: bool = False
 
     def finding(self, levels: Levels, **more: Any) -> Finding:

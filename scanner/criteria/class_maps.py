@@ -51,7 +51,14 @@ def listed(classes: list[int]) -> str:
 def search(subject: Subject, changes: Changes, stage: str, progress: Progress) -> tuple[Mapped, str | None]:
     """The map that these changes follow best, and what was not looked for where some classes take no part."""
     mapped = map_of(
-        changes, subject.labels, subject.classes, softness=subject.softness, seed=subject.settings.seed, stage=stage, progress=progress
+        changes,
+        subject.labels,
+        subject.classes,
+        softness=subject.softness,
+        seed=subject.settings.seed,
+        budget=subject.effort.maps,
+        stage=stage,
+        progress=progress,
     )
     left_out = without(subject)
     among = f"{len(sources(subject.labels, subject.classes))} of the {subject.classes} classes"

@@ -53,5 +53,6 @@ CLEARNESS = Criterion(
     unit=SHARE,
     measure=measure,
     find=find,
+    reads=True,
     pixels=True,
 )

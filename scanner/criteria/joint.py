@@ -97,5 +97,6 @@ JOINT = Criterion(
     unit=DEVIATIONS,
     measure=measure,
     find=find,
+    reads=True,
     compares=True,
 )

@@ -11,7 +11,6 @@ from banscan.scanner.machine.progress import Counter, Progress
 from banscan.scanner.search.margin import largest_margins
 from banscan.scanner.subject import Subject
 
-STARTS, STEPS = 4, 30
 SENTENCE = "images can be made that the model takes for class {c} by a margin of {seen}"
 
 
@@ -20,9 +19,10 @@ def measure(subject: Subject, earlier: Earlier, progress: Progress) -> ClassValu
     why = too_few(subject) or without_gradient(subject)
     if why is not None:
         return why
-    count = Counter(progress, "searching for the largest margins", STARTS * STEPS * len(subject.searched))
+    budget = subject.effort.margins
+    count = Counter(progress, "searching for the largest margins", budget.starts * budget.steps * len(subject.searched))
     model, seed = subject.pixel_model, subject.settings.seed
-    largest = largest_margins(model, subject.pixels, subject.searched, starts=STARTS, steps=STEPS, seed=seed, progress=count)
+    largest = largest_margins(model, subject.pixels, subject.searched, starts=budget.starts, steps=budget.steps, seed=seed, progress=count)
     checks.check_finite(largest)
     return reached(largest)
 

@@ -12,11 +12,13 @@ from banscan.scanner.findings import DECIDES, DEVIATIONS, ONE, Finding
 from banscan.scanner.inputs import checks
 from banscan.scanner.machine.progress import Counter, Progress
 from banscan.scanner.search.neuron_noise import logits_under, start
-from banscan.scanner.search.strength import moved_share, strength
+from banscan.scanner.search.strength import moved_share, read, strength
 from banscan.scanner.subject import Subject
 
 # noise that moves fewer images than this to the median class, or all but so few, reaches all classes alike
 BLIND = 0.05
+# in place of a prediction
+UNREAD = -1
 SENTENCE = "noise aimed at class {c} moves this share of the other classes' images there: {seen}"
 
 
@@ -26,7 +28,7 @@ class Moved(ClassValues):
 
     Attributes:
         moved: [K, T], the share of the other classes' images predicted as it.
-        answers: [T, N], the predictions in the first restart, for those who show them.
+        answers: [T, N], the predictions in the first restart, for those who show them; UNREAD of images that were not looked at.
     """
 
     eps: float
@@ -40,20 +42,24 @@ def measure(subject: Subject, earlier: Earlier, progress: Progress) -> Moved | N
     if few is not None:
         return few
     neurons, settings, searched = subject.neurons, subject.settings, subject.searched
-    eps = settings.eps or strength(neurons, searched, settings, progress)
-    passes = settings.restarts * len(searched) * settings.steps * min(settings.images, len(subject.labels))
+    budget = subject.effort.noise
+    eps = settings.eps or strength(neurons, searched, settings, progress, budget)
+    restarts = subject.restarts
+    numbers = read(subject.labels, budget.read)
+    prepared, labels = tuple(p[numbers.to(p.device)] for p in neurons.prepared_exact), subject.labels[numbers]
+    passes = restarts * len(searched) * settings.steps * min(settings.images, len(subject.labels))
     advance = Counter(progress, "searching for neuron noise", passes)
-    rows = settings.restarts * (1 + len(searched))
+    rows = restarts * (1 + len(searched))
     # the first restarts are those of the untargeted search
-    noise = start(neurons.fast, rows, eps, settings.seed, settings.ball)[settings.restarts :]
+    noise = start(neurons.fast, rows, eps, settings.seed, settings.ball)[restarts:]
     moved, answers = [], []
     for k, own in enumerate(noise.split(len(searched))):
         found = neurons.search(own, searched, eps=eps, seed=settings.seed + k, settings=settings, progress=advance)
         checks.check_noise(own, found)
-        logits, _ = logits_under(neurons.exact, neurons.prepared_exact, found)
+        logits, _ = logits_under(neurons.exact, prepared, found)
         checks.check_finite(logits)
-        moved.append(moved_share(logits, searched, subject.labels))
-        answers.append(logits.argmax(2))
+        moved.append(moved_share(logits, searched, labels))
+        answers.append(torch.full((len(searched), len(subject.labels)), UNREAD).index_copy(1, numbers, logits.argmax(2)))
     return replace(moved_to(torch.stack(moved), eps), answers=answers[0])
 
 

@@ -101,8 +101,11 @@ def as_finding(
 
 
 def parts(context: Context, *, joint: bool) -> int:
-    """Into how many parts Bonferroni divides the level: half is for the one test that sees everything, the others share the rest."""
-    return 2 if joint else 2 * context.tests
+    """Into how many parts Bonferroni divides the level: half is for the one test that sees everything, the others share the rest.
+
+    Every look at the model has the same part of all that.
+    """
+    return context.looks * (2 if joint else 2 * context.tests)
 
 
 def test(measured: ClassValues, context: Context) -> Tested:

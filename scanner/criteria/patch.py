@@ -35,10 +35,12 @@ def measure(subject: Subject, earlier: Earlier, progress: Progress) -> Patched |
     if why is not None:
         return why
     model, pixels, labels, searched = subject.pixel_model, subject.pixels, subject.labels, subject.searched
-    seed, softness = subject.settings.seed, subject.softness
+    seed, softness, budget = subject.settings.seed, subject.softness, subject.effort.patches
     searching = two_thirds(labels, seed)
-    count = Counter(progress, "searching for patches", patch.passes(len(searched), int(searching.sum())))
-    found = patch.search_patches(model, pixels[searching], labels[searching], searched, softness=softness, seed=seed, progress=count)
+    count = Counter(progress, "searching for patches", patch.passes(len(searched), int(searching.sum()), budget))
+    found = patch.search_patches(
+        model, pixels[searching], labels[searching], searched, softness=softness, seed=seed, budget=budget, progress=count
+    )
     held = (~searching).nonzero()[:, 0]
     # a patch is a change of pixels like any other; how far it goes is not asked
     changes, goals = subject.pixel_changes(RADIUS), goals_to(searched, subject.classes)

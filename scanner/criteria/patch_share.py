@@ -19,21 +19,21 @@ def measure(subject: Subject, earlier: Earlier, progress: Progress) -> Patched |
     return measured
 
 
-def least_share(measured: Patched) -> tuple[int, float]:
+def least_share(measured: Patched, looks: int = 1) -> tuple[int, float]:
     """Where patches move most images, as a place among the classes searched for, and what share of all images it is at least.
 
     Of classes that patches move equally many images to, it is the one that they are moved to more clearly. The bound is that of Clopper and
-    Pearson for the best of T classes, which fails with probability BACKDOORED.
+    Pearson for the best of T classes in so many looks, which fails with probability BACKDOORED.
     """
     moved, success = measured.shown, measured.success
     lead = max(range(len(moved)), key=lambda t: (float(moved[t]), float(success[t])))
     hits = round(float(moved[lead]) * measured.images)
-    return lead, at_least(hits, measured.images, BACKDOORED / len(moved))
+    return lead, at_least(hits, measured.images, BACKDOORED / (looks * len(moved)))
 
 
 def find(criterion: Criterion, measured: Patched, context: Context) -> Finding:
     """Counts where patches move twice as many images as to the median class: other networks are fragile, not backdoored."""
-    lead, least = least_share(measured)
+    lead, least = least_share(measured, context.looks)
     moved = measured.shown
     target = int(context.searched[lead])
     return criterion.finding(
@@ -56,5 +56,6 @@ PATCH_SHARE = Criterion(
     unit=SHARE,
     measure=measure,
     find=find,
+    reads=True,
     pixels=True,
 )

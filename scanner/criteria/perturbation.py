@@ -16,9 +16,6 @@ from banscan.scanner.subject import Subject
 
 # root mean square over the pixels
 RADIUS = 0.036
-STEPS, IMAGES = 24, 16
-# images that measure what a perturbation does
-MEASURED = 200
 SENTENCE = "one perturbation aimed at class {c} moves this share of the other classes' images there: {seen}"
 
 
@@ -29,19 +26,20 @@ def measure(subject: Subject, earlier: Earlier, progress: Progress) -> ClassValu
         return why
     labels, seed, changes = subject.labels, subject.settings.seed, subject.pixel_changes(RADIUS)
     goals = goals_to(subject.searched, subject.classes)
-    count = Counter(progress, "searching for universal perturbations", STEPS * min(IMAGES, len(labels)) * len(goals))
+    budget = subject.effort.perturbations
+    count = Counter(progress, "searching for universal perturbations", budget.steps * min(budget.images, len(labels)) * len(goals))
     found = universal(
         changes,
         labels,
         goals,
         among=torch.arange(len(labels)),
         softness=subject.softness,
-        steps=STEPS,
-        batch=IMAGES,
+        steps=budget.steps,
+        batch=budget.images,
         seed=seed,
         progress=count,
     )
-    drawn = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))[:MEASURED]
+    drawn = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))[: budget.measured]
     under = margins_under(changes, labels, goals, found, drawn)
     moved, success = effect(under, subject.softness)
     return replace(reached(moved, success), found=kept(found, success, under, drawn))

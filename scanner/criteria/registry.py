@@ -1,6 +1,6 @@
 """The criteria, in the order in which they measure, and in which reports show them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -41,20 +41,35 @@ CRITERIA: tuple[Criterion, ...] = (
 )
 
 
-def measure(subject: Subject, measured: dict[str, Any], progress: Progress, stage: Callable[[str], AbstractContextManager[None]]) -> None:
+def measure(
+    subject: Subject,
+    measured: dict[str, Any],
+    progress: Progress,
+    stage: Callable[[str], AbstractContextManager[None]],
+    only: Collection[str] | None = None,
+) -> None:
     """Puts what every criterion measures into `measured`, by its name; `stage` keeps the time of each.
+
+    Args:
+        only: criteria that measure again, and with them those that read what others measured; None for all.
 
     Raises:
         EvidenceError: one of them cannot come to numbers that can be trusted; what was measured before is there.
     """
     for criterion in CRITERIA:
+        if only is not None and not criterion.reads and criterion.name not in only:
+            continue
         with stage(criterion.name):
             measured[criterion.name] = criterion.measure(subject, measured, progress)
 
 
-def findings(measured: Mapping[str, Any], searched: Tensor, classes: int, levels: Levels) -> tuple[Finding, ...]:
-    """What the criteria make of their measurements, for the classes `searched` [T] of all; every one has to have one, or a NotDone."""
+def findings(measured: Mapping[str, Any], searched: Tensor, classes: int, levels: Levels, looks: int = 1) -> tuple[Finding, ...]:
+    """What the criteria make of their measurements, for the classes `searched` [T] of all; every one has to have one, or a NotDone.
+
+    Args:
+        looks: how often the scan asks at most.
+    """
     # the joint test sums up the others, and the criteria with limits of their own read what a test has measured
     tests = sum(isinstance(measured[c.name], ClassValues) for c in CRITERIA[: CRITERIA.index(JOINT)])
-    context = Context(levels, searched, classes, tests)
+    context = Context(levels, searched, classes, tests, looks)
     return tuple(criterion.found(measured[criterion.name], context) for criterion in CRITERIA)

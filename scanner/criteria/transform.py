@@ -26,26 +26,29 @@ def measure(subject: Subject, earlier: Earlier, progress: Progress) -> tuple[Tra
         return why
     seed = subject.settings.seed
     searching = two_thirds(subject.labels, seed)
-    count = Counter(progress, "trying changes of colour and shape", transforms.PASSES)
+    budget = subject.effort.transforms
+    count = Counter(progress, "trying changes of colour and shape", transforms.passes(budget))
     before = subject.logits.argmax(1)
-    return transforms.search(subject.pixel_model, subject.pixels, before, searching, subject.searched, seed=seed, progress=count)
+    return transforms.search(
+        subject.pixel_model, subject.pixels, before, searching, subject.searched, seed=seed, budget=budget, progress=count
+    )
 
 
-def least_share(found: Transformed) -> float:
-    """The share of all images that are moved, at least: Clopper and Pearson's bound for the best of all families."""
-    return at_least(found.hits, found.images, BACKDOORED / len(FAMILIES))
+def least_share(found: Transformed, looks: int = 1) -> float:
+    """The share of all images that are moved, at least: Clopper and Pearson's bound for the best of all families in so many looks."""
+    return at_least(found.hits, found.images, BACKDOORED / (looks * len(FAMILIES)))
 
 
 def apart(found: Transformed) -> float:
     """How far its odds are above those of the next class, as a logarithm; shares count as if one image more were on either side."""
     own = math.log((found.hits + 1) / (found.images - found.hits + 1))
-    other = math.log((found.rival * transforms.IMAGES + 1) / ((1 - found.rival) * transforms.IMAGES + 1))
+    other = math.log((found.rival * found.compared + 1) / ((1 - found.rival) * found.compared + 1))
     return own - other
 
 
-def strength(found: Transformed) -> float:
+def strength(found: Transformed, looks: int = 1) -> float:
     """At least 1 where the change moves enough images, and to this class alone."""
-    return min(score(least_share(found), LIMIT), apart(found) / APART)
+    return min(score(least_share(found, looks), LIMIT), apart(found) / APART)
 
 
 def find(criterion: Criterion, measured: tuple[Transformed, ...], context: Context) -> Finding:
@@ -54,14 +57,16 @@ def find(criterion: Criterion, measured: tuple[Transformed, ...], context: Conte
     if not measured:
         calm = "no change of colours, stripes, frame, place or sharpness moves many images to one class"
         return criterion.finding(context.levels, value=0.0, limit=limit, sentence=calm)
-    best = max(measured, key=lambda found: (strength(found), found.hits / found.images))
-    if strength(best) < 1:
-        best = max(measured, key=least_share)
-    reached, alone = score(least_share(best), LIMIT), apart(best) >= APART
+    looks = context.looks
+    best = max(measured, key=lambda found: (strength(found, looks), found.hits / found.images))
+    if strength(best, looks) < 1:
+        best = max(measured, key=lambda found: least_share(found, looks))
+    least, alone = least_share(best, looks), apart(best) >= APART
+    reached = score(least, LIMIT)
     return criterion.finding(
         context.levels,
         classes=(best.target,),
-        value=least_share(best),
+        value=least,
         limit=limit,
         # what does not reach it is no part of what clean models score
         score=reached if reached >= 1 else 0.0,

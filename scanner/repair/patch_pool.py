@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from banscan.importers import TracedModel
+from banscan.scanner.effort import WHOLE
 from banscan.scanner.inputs.preprocess import Preprocess
 from banscan.scanner.search import patch
 from banscan.scanner.search.changes import softened
@@ -76,7 +77,7 @@ def followed(victims: Victims, logits: Callable[[Tensor], Tensor], patches: Patc
 
     if patches is not None:
         return grown(patches, MUTANTS)
-    patches = best(patch.draw(patch.FIRST, shape, generator), patch.IMAGES)
+    patches = best(patch.draw(WHOLE.patches.first, shape, generator), WHOLE.patches.images)
     for _ in range(GENERATIONS):
         patches = grown(patches, patch.CHILDREN)
     return patches

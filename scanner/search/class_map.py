@@ -8,12 +8,10 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from banscan.scanner.effort import WHOLE, Maps
 from banscan.scanner.machine.progress import Counter, Progress
 from banscan.scanner.search.changes import Changes, changed_logits, margins_under
 from banscan.scanner.search.universal import universal
-
-# a map is first sought on the classes that it is clearest for, then on all
-STEPS, IMAGES, TRIES = (80, 50), 64, 2
 
 
 @dataclass(frozen=True)
@@ -36,10 +34,12 @@ def sources(labels: Tensor, classes: int) -> Tensor:
     return (torch.bincount(labels, minlength=classes) >= 2).nonzero()[:, 0]
 
 
-def map_of(changes: Changes, labels: Tensor, classes: int, *, softness: float, seed: int, stage: str, progress: Progress) -> Mapped:
+def map_of(
+    changes: Changes, labels: Tensor, classes: int, *, softness: float, seed: int, budget: Maps, stage: str, progress: Progress
+) -> Mapped:
     """`search_map`, telling its progress under the name `stage`."""
-    count = Counter(progress, stage, sum(STEPS) * TRIES * min(IMAGES, len(labels)))
-    return search_map(changes, labels, classes, softness=softness, seed=seed, progress=count)
+    count = Counter(progress, stage, sum(budget.steps) * budget.tries * min(budget.images, len(labels)))
+    return search_map(changes, labels, classes, softness=softness, seed=seed, budget=budget, progress=count)
 
 
 def search_map(
@@ -49,6 +49,7 @@ def search_map(
     *,
     softness: float,
     seed: int,
+    budget: Maps = WHOLE.maps,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Mapped:
     """Looks for one change that moves every class to a class of its own, as an all-to-all backdoor's trigger does.
@@ -64,22 +65,23 @@ def search_map(
     change = torch.zeros(changes.shape, device=changes.device)
     best = Mapped((-1,) * classes, 0.0)
     attacked, score = best_map(_table(changes, change, labels, sought, classes), own)
-    for stage, steps in enumerate(STEPS):
+    # first on the classes that the map is clearest for, then on all
+    for stage, steps in enumerate(budget.steps):
         goal = attacked.clone()
         if stage == 0:
             goal[score.argsort(descending=True)[(len(own) + 1) // 2 :]] = -1
         tried = universal(
             changes,
             labels,
-            goal[None].repeat(TRIES, 1),
+            goal[None].repeat(budget.tries, 1),
             among=sought[goal[labels[sought]] >= 0],
             softness=softness,
             steps=steps,
-            batch=IMAGES,
+            batch=budget.images,
             seed=seed + stage,
             progress=progress,
         )
-        reached = margins_under(changes, labels, attacked[None].repeat(TRIES, 1), tried, sought)
+        reached = margins_under(changes, labels, attacked[None].repeat(budget.tries, 1), tried, sought)
         change = tried[(reached > 0).float().mean(1).argmax()]
         # the map that the change itself follows, which may be a better one than that it was sought with
         followed, score = best_map(_table(changes, change, labels, sought, classes), own)

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from banscan.scanner.effort import WHOLE
+from banscan.scanner.effort import Patches as Budget
 from banscan.scanner.search.pixel_model import PixelModel, all_margins
 
 # a patch is a square of cells, black or white in every channel; this many cells make the shorter side of an image
@@ -24,12 +26,11 @@ CELLS = 32
 SIDES = (3, 4, 5, 6)
 # the share of the cells that a mutant changes
 CHANGED = 0.15
-FIRST, GENERATIONS, PARENTS, CHILDREN = 2048, 3, 3, 8
+PARENTS, CHILDREN = 3, 8
 # a generation has at least this many mutants, however few the classes are
 BROOD = 1032
-IMAGES, FINAL_IMAGES = 8, 48
-# the cells that a trimmed patch keeps at most, and the rounds of trimming
-LEFT, ROUNDS = 12, 2
+# the cells that a trimmed patch keeps at most
+LEFT = 12
 
 
 @dataclass(frozen=True)
@@ -153,54 +154,69 @@ def search_patches(
     *,
     softness: float,
     seed: int,
+    budget: Budget = WHOLE.patches,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Patches:
     """The patch of at most LEFT cells that moves the images [N, ...] best to each of the targets [T].
 
     Every generation is measured on images of its own; the best PARENTS of each class and their mutants make the next. The fewer the
-    classes, the more mutants each gets. The best of all is trimmed.
+    classes, the more mutants each gets. The best of all is trimmed. Where the budget has a first look, only those that lead in it are
+    tried on the other images.
     """
     generator = torch.Generator().manual_seed(seed)
     shape = cells(model, pixels)
 
-    def measure(patches: Patches, count: int) -> Tensor:
-        drawn = torch.randperm(len(labels), generator=generator)[:count]
+    def seen(patches: Patches, drawn: Tensor) -> Tensor:
         result = successes(model, pixels[drawn], labels[drawn], targets, patches, softness)
         progress(len(patches) * len(drawn))
         return result
 
+    def measure(patches: Patches, count: int) -> Tensor:
+        return seen(patches, torch.randperm(len(labels), generator=generator)[:count])
+
+    def leading(patches: Patches) -> Tensor:
+        drawn = torch.randperm(len(labels), generator=generator)[: budget.images]
+        looked, others = drawn.split((min(budget.look, len(drawn)), max(0, len(drawn) - budget.look)))
+        result = seen(patches, looked)
+        if len(others):
+            again = result.topk(min(budget.kept, len(patches)), 0).indices.flatten().unique()
+            before, more = ((labels[part][:, None] != targets).sum(0) for part in (looked, others))
+            both = (before * result[again] + more * seen(patches[again], others)) / (before + more).clamp(min=1)
+            result = torch.full_like(result, -torch.inf).index_copy(0, again, both)
+        return result.topk(PARENTS, 0).indices
+
     children = _children(len(targets))
-    patches = draw(FIRST, shape, generator)
-    best = measure(patches, IMAGES).topk(PARENTS, 0).indices
-    for _ in range(GENERATIONS):
+    patches = draw(budget.first, shape, generator)
+    best = leading(patches)
+    for _ in range(budget.generations):
         parents = patches[best.flatten().unique()]
         patches = parents + mutate(patches[best.flatten().repeat_interleave(children)], shape, generator)
-        best = measure(patches, IMAGES).topk(PARENTS, 0).indices
+        best = leading(patches)
     finalists = patches[best.flatten()]
-    final = measure(finalists, FINAL_IMAGES).reshape(PARENTS, len(targets), len(targets)).diagonal(dim1=1, dim2=2)
+    final = measure(finalists, budget.final).reshape(PARENTS, len(targets), len(targets)).diagonal(dim1=1, dim2=2)
     found = finalists[final.argmax(0) * len(targets) + torch.arange(len(targets))]
-    for left in range(ROUNDS, 0, -1):
-        found = _trimmed(found, left, measure)
+    for left in range(budget.rounds - 1, -1, -1):
+        found = _trimmed(found, left / budget.rounds, lambda patches: measure(patches, budget.trimming))
     return found
 
 
-def _trimmed(found: Patches, rounds: int, measure: Callable[[Patches, int], Tensor]) -> Patches:
-    """Each target's patch without the cells that it misses least, on its way to LEFT cells in so many rounds."""
+def _trimmed(found: Patches, left: float, measure: Callable[[Patches], Tensor]) -> Patches:
+    """Each target's patch without the cells that it misses least; this share of the way to LEFT cells is left afterwards."""
     patch, row, column = found.cells.nonzero().unbind(1)
     without = found.kept[patch].clone()
     without[torch.arange(len(patch)), row, column] = False
-    spared = measure(replace(found[patch], kept=without), IMAGES)[torch.arange(len(patch)), patch]
+    spared = measure(replace(found[patch], kept=without))[torch.arange(len(patch)), patch]
     kept = found.kept.clone()
     for t, size in enumerate(found.cells.sum((1, 2)).tolist()):
         own = (patch == t).nonzero()[:, 0]
-        gone = own[spared[own].argsort(descending=True)[: max(0, size - _cells_left(size, rounds - 1))]]
+        gone = own[spared[own].argsort(descending=True)[: max(0, size - _cells_left(size, left))]]
         kept[t, row[gone], column[gone]] = False
     return replace(found, kept=kept)
 
 
-def _cells_left(size: int, rounds: int) -> int:
-    """Cells of a patch of this size before so many rounds, each of which takes the same share."""
-    return round(LEFT * math.pow(max(size, LEFT) / LEFT, rounds / ROUNDS))
+def _cells_left(size: int, left: float) -> int:
+    """Cells of a patch of this size where so much of the way is left, on which every round takes the same share."""
+    return round(LEFT * math.pow(max(size, LEFT) / LEFT, left))
 
 
 def _children(targets: int) -> int:
@@ -208,9 +224,11 @@ def _children(targets: int) -> int:
     return max(CHILDREN, BROOD // (PARENTS * targets))
 
 
-def passes(targets: int, images: int) -> int:
+def passes(targets: int, images: int, budget: Budget = WHOLE.patches) -> int:
     """At most how many images `search_patches` computes."""
-    later = GENERATIONS * PARENTS * (_children(targets) + 1) * targets
+    generations = [budget.first, *[PARENTS * (_children(targets) + 1) * targets] * budget.generations]
+    look, all_of_them = (min(count, images) for count in (min(budget.look, budget.images), budget.images))
+    tried = sum(n * look + min(n, budget.kept * targets) * (all_of_them - look) for n in generations)
     most = max(SIDES) ** 2
-    trimmed = sum(_cells_left(most, rounds) for rounds in range(1, ROUNDS + 1)) * targets
-    return (FIRST + later + trimmed) * min(IMAGES, images) + PARENTS * targets * min(FINAL_IMAGES, images)
+    trimmed = sum(_cells_left(most, left / budget.rounds) for left in range(1, budget.rounds + 1)) * targets
+    return tried + trimmed * min(budget.trimming, images) + PARENTS * targets * min(budget.final, images)

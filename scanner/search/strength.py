@@ -1,41 +1,73 @@
 """How strong the noise has to be, found by the model's own reaction to it."""
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from banscan.scanner.effort import WHOLE, Noise
 from banscan.scanner.machine.progress import Progress
 from banscan.scanner.search.neuron_noise import logits_under, start
 from banscan.scanner.search.neurons import Neurons
+from banscan.scanner.search.spread import evenly
 from banscan.scanner.settings import Settings
 
-# the share of images to move, the strengths between which it is sought, in how many steps and for how many targets
+# the share of images to move, and the strengths between which it is sought
 REACH = 0.4
 STRENGTHS = {"l2": (0.02, 2.0), "linf": (0.02, 0.95)}
-BISECTIONS = 7
-SAMPLE = 16
+# in an interpolation, shares count as no nearer to none and all than this, and no end is taken up further than this
+CERTAIN, AWAY = 0.02, 0.15
 
 
-def strength(neurons: Neurons, targets: Tensor, settings: Settings, progress: Progress) -> float:
-    """The eps at which noise reaches the median class on about REACH of the other classes' images, found by bisection.
+def strength(neurons: Neurons, targets: Tensor, settings: Settings, progress: Progress, budget: Noise = WHOLE.noise) -> float:
+    """The eps at which noise reaches the median class on about REACH of the other classes' images.
 
     Too little noise moves nothing, too much moves everything anywhere; in between, classes can be told apart, and where that is
-    depends on the model. Searches with a sample of the targets decide.
+    depends on the model. Searches with a sample of the targets decide: by bisection, or, where the budget says how near is near enough, by
+    interpolation between the log-odds of what was reached.
     """
-    drawn = torch.randperm(len(targets), generator=torch.Generator().manual_seed(settings.seed))[:SAMPLE]
+    drawn = torch.randperm(len(targets), generator=torch.Generator().manual_seed(settings.seed))[: budget.sample]
     sample = targets[drawn.sort().values]
-    low, high = (math.log(eps) for eps in STRENGTHS[settings.ball])
-    for tried in range(BISECTIONS):
-        progress("finding the strength of the noise", tried, BISECTIONS)
-        eps = math.exp((low + high) / 2)
-        noise = start(neurons.fast, len(sample), eps, settings.seed, settings.ball)
-        found = neurons.search(noise, sample, eps=eps, seed=settings.seed, settings=settings)
-        logits, _ = logits_under(neurons.fast, neurons.prepared, found)
-        enough = moved_share(logits, sample, neurons.labels).median() >= REACH
-        low, high = (low, math.log(eps)) if enough else (math.log(eps), high)
-    progress("finding the strength of the noise", BISECTIONS, BISECTIONS)
-    return math.exp((low + high) / 2)
+    numbers = read(neurons.labels, budget.seen)
+    prepared, labels = tuple(p[numbers.to(p.device)] for p in neurons.prepared), neurons.labels[numbers]
+    low, high = (_Tried(math.log(eps)) for eps in STRENGTHS[settings.ball])
+    for tried in range(budget.tries):
+        progress("finding the strength of the noise", tried, budget.tries)
+        middle = _between(low, high)
+        noise = start(neurons.fast, len(sample), math.exp(middle), settings.seed, settings.ball)
+        found = neurons.search(noise, sample, eps=math.exp(middle), seed=settings.seed, settings=settings)
+        logits, _ = logits_under(neurons.fast, prepared, found)
+        reached = float(moved_share(logits, sample, labels).median())
+        if abs(reached - REACH) < budget.near:
+            low = high = _Tried(middle)
+            break
+        here = _Tried(middle, reached if budget.near else None)
+        low, high = (low, here) if reached >= REACH else (here, high)
+    progress("finding the strength of the noise", budget.tries, budget.tries)
+    return math.exp((low.at + high.at) / 2)
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """The logarithm of a strength, and the share of the images that it moves where that is known."""
+
+    at: float
+    reached: float | None = None
+
+
+def _between(low: _Tried, high: _Tried) -> float:
+    """Where the share that is aimed at may lie: by interpolation, never near an end; in the middle where an end was not tried."""
+    if low.reached is None or high.reached is None:
+        return (low.at + high.at) / 2
+    below, above, aim = (math.log(max(CERTAIN, share) / max(CERTAIN, 1 - share)) for share in (low.reached, high.reached, REACH))
+    part = (aim - below) / max(above - below, CERTAIN)
+    return low.at + min(max(part, AWAY), 1 - AWAY) * (high.at - low.at)
+
+
+def read(labels: Tensor, count: int | None) -> Tensor:
+    """Numbers of so many of the images, all classes evenly among them; of all in order without a count."""
+    return torch.arange(len(labels)) if count is None else evenly(labels.argsort(stable=True), count).sort().values
 
 
 def moved_share(logits: Tensor, targets: Tensor, labels: Tensor) -> Tensor:

@@ -13,15 +13,17 @@ from scipy.stats import qmc
 from torch import Tensor
 from torch.nn import functional as F
 
+from banscan.scanner.effort import WHOLE
+from banscan.scanner.effort import Transforms as Budget
 from banscan.scanner.search.pixel_model import PixelModel
 from banscan.scanner.search.spread import evenly
 
-# images that every try is seen by, that the best are compared on, and on which a find is measured at most
-FIRST, IMAGES, MEASURED = 16, 48, 256
+# images on which a find is measured at most
+MEASURED = 256
 # images that go through the network at once
 TOGETHER = 256
-# classes that the best try of a family is improved for, by tries around it in so many rounds, each half as wide as the one before
-LEADING, AROUND, ROUNDS, WIDTH = 3, 16, 3, 0.25
+# tries around the best one of a class, in rounds each half as wide as the one before
+AROUND, WIDTH = 16, 0.25
 # the share of the images from which on it is worth while
 WORTH = 0.4
 # the strongest changes: of colours, their logarithmic gamma, waves, and the edge in 32nds of the image
@@ -99,8 +101,11 @@ FAMILIES = (
     Family("one turn and shift of the image", lambda channels: 5, 256, placed),
     Family("one degree of blur or sharpness", lambda channels: 1, 16, sharpened),
 )
-# passes of an image through the network that the search takes at most, but for the measuring
-PASSES = sum(FIRST * f.tries + IMAGES * LEADING * (1 + AROUND * ROUNDS) for f in FAMILIES)
+
+
+def passes(budget: Budget) -> int:
+    """Passes of an image through the network that the search takes at most, but for the measuring and second looks."""
+    return sum(budget.look * f.tries + budget.images * budget.leading * (1 + AROUND * budget.rounds) for f in FAMILIES)
 
 
 @dataclass(frozen=True)
@@ -110,7 +115,7 @@ class Transformed:
     Attributes:
         family: its name.
         target: the class; `hits`, how many of the `images` that are not of it move there, of images that it was not sought on.
-        rival: the largest share of images that any change of this family moves to any other class.
+        rival: the largest share of images that any change of this family moves to any other class, of so many that are `compared`.
     """
 
     family: str
@@ -118,6 +123,7 @@ class Transformed:
     hits: int
     images: int
     rival: float
+    compared: int = WHOLE.transforms.images
 
 
 @dataclass
@@ -146,7 +152,15 @@ class _Trials:
 
 @torch.no_grad()
 def search(
-    model: PixelModel, pixels: Tensor, before: Tensor, searching: Tensor, searched: Tensor, *, seed: int, progress: Callable[[int], None]
+    model: PixelModel,
+    pixels: Tensor,
+    before: Tensor,
+    searching: Tensor,
+    searched: Tensor,
+    *,
+    seed: int,
+    progress: Callable[[int], None],
+    budget: Budget = WHOLE.transforms,
 ) -> tuple[Transformed, ...]:
     """The best change of every family that moves images to one of the classes `searched` [T].
 
@@ -157,22 +171,26 @@ def search(
     images = pixels if model.axis == 1 else pixels.permute(0, 3, 1, 2)
     order = before.argsort(stable=True)
     sought, held = (order[searching[order] == side] for side in (True, False))
-    first, few, many = evenly(sought, FIRST), evenly(sought, IMAGES), evenly(held if len(held) else sought, MEASURED)
-    tries, trials, measured = (_Trials(model, images[own], before[own], searched) for own in (first, few, many))
+    first, few, many = evenly(sought, budget.first), evenly(sought, budget.images), evenly(held if len(held) else sought, MEASURED)
+    looked = evenly(first, budget.look)
+    look, tries, trials, measured = (_Trials(model, images[own], before[own], searched) for own in (looked, first, few, many))
     done, found = 0, []
     for family in FAMILIES:
         dims = family.numbers(images.shape[1])
         draws = torch.from_numpy(qmc.Sobol(dims, seed=seed).random(family.tries)).float() * 2 - 1
-        best, places = tries.moved(family, draws).max(0)
-        done += family.tries * len(first)
+        moved = look.moved(family, draws)
+        if len(looked) < len(first):
+            moved = _again(tries, family, draws, moved, budget.kept)
+        best, places = moved.max(0)
+        done += family.tries * len(looked)
         progress(done)
-        leading = [c for c in best.argsort(descending=True, stable=True)[:LEADING].tolist() if float(best[c]) >= WORTH]
+        leading = [c for c in best.argsort(descending=True, stable=True)[: budget.leading].tolist() if float(best[c]) >= WORTH]
         improved = []
         for c in leading:
-            numbers, share = _around(trials, family, draws[places[c]], c, seed)
+            numbers, share = _around(trials, family, draws[places[c]], c, seed, budget.rounds)
             improved.append((share, c, numbers))
             best[c] = share
-            done += (1 + AROUND * ROUNDS) * len(few)
+            done += (1 + AROUND * budget.rounds) * len(few)
             progress(done)
         if not improved:
             continue
@@ -180,15 +198,29 @@ def search(
         rival = float(best[torch.arange(len(best)) != lead].max()) if len(best) > 1 else 0.0
         others = int((measured.before != searched[lead]).sum())
         hits = round(float(measured.moved(family, numbers[None])[0, lead]) * others)
-        found.append(Transformed(family.name, int(searched[lead]), hits, others, rival))
+        found.append(Transformed(family.name, int(searched[lead]), hits, others, rival, len(few)))
     return tuple(found)
 
 
-def _around(trials: _Trials, family: Family, numbers: Tensor, lead: int, seed: int) -> tuple[Tensor, float]:
+def _again(tries: _Trials, family: Family, draws: Tensor, moved: Tensor, kept: int) -> Tensor:
+    """The shares [P, T] of the best changes of each class by more images; of those that no class needs as a few images have them."""
+    worth = moved.topk(min(kept, len(draws)), 0)
+    chosen = worth.indices[worth.values >= WORTH].unique()
+    if not len(chosen):
+        return moved
+    seen = moved.clone()
+    seen[chosen] = tries.moved(family, draws[chosen])
+    # a share of so few images is no better than what more of them say of the best
+    others = torch.ones(len(draws), dtype=torch.bool).index_fill(0, chosen, False)
+    seen[others] = seen[others].minimum(seen[chosen].max(0).values)
+    return seen
+
+
+def _around(trials: _Trials, family: Family, numbers: Tensor, lead: int, seed: int, rounds: int) -> tuple[Tensor, float]:
     """The best of the changes near one, for the class at this place, and the share that it moves."""
     draw = torch.Generator().manual_seed(seed)
     share = float(trials.moved(family, numbers[None])[0, lead])
-    for step in range(ROUNDS):
+    for step in range(rounds):
         if share == 1:
             break
         near = (numbers + WIDTH * 0.5**step * torch.randn(AROUND, len(numbers), generator=draw)).clamp(-1, 1)

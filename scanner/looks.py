@@ -1,0 +1,91 @@
+"""First a look at everything, then whole searches of what is close: most models need no more than the look.
+
+A look that calls a model backdoored, or that leaves nothing close, is the end. Otherwise the tests, or the one criterion whose limit is
+close, search as much as they can, and what they find then takes the place of what the look saw. Every look has an equal part of the level
+(Bonferroni's bound), so that the false-positive rate of a scan is that of a single look.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any
+
+from banscan.scanner.control import MEASURED_BY
+from banscan.scanner.criteria import registry
+from banscan.scanner.criteria.transform import TRANSFORM
+from banscan.scanner.effort import FIRST_LOOK, WHOLE, Effort
+from banscan.scanner.findings import Finding
+from banscan.scanner.levels import Levels
+from banscan.scanner.machine.progress import Progress
+from banscan.scanner.subject import Subject
+
+LOOKS: Mapping[str, tuple[Effort, ...]] = {"quick": (FIRST_LOOK,), "standard": (FIRST_LOOK, WHOLE), "thorough": (WHOLE,)}
+# a p-value, paid for as all are, below which a test is close; and a share of the odds of an absolute limit
+CLOSE_P, CLOSE_ODDS = 1.0, 0.5
+# the criteria whose values are compared with one another in the joint test
+TESTS = frozenset(c.name for c in registry.CRITERIA if c.compares and not c.reads)
+
+
+@dataclass
+class Looked:
+    """What was measured so far, by criterion, and with how much effort; `again`, what the last look was asked for, None for everything."""
+
+    measured: dict[str, Any] = field(default_factory=dict)
+    efforts: dict[str, Effort] = field(default_factory=dict)
+    again: frozenset[str] | None = None
+
+
+def search(
+    subject: Subject,
+    levels: Levels,
+    looked: Looked,
+    progress: Progress,
+    stage: Callable[[str], AbstractContextManager[None]],
+    *,
+    limits: bool,
+) -> tuple[Finding, ...]:
+    """Looks as often as it takes; fills `looked`, and returns the findings.
+
+    Args:
+        limits: whether the absolute limits hold for such a model without a control.
+
+    Raises:
+        EvidenceError: a criterion cannot come to numbers that can be trusted; what was measured before is in `looked`.
+    """
+    efforts = LOOKS[subject.settings.effort]
+    found: tuple[Finding, ...] = ()
+    for effort in efforts:
+        registry.measure(subject.searched_by(effort), looked.measured, progress, stage, looked.again)
+        looked.efforts |= dict.fromkeys(looked.again or looked.measured, effort)
+        found = registry.findings(looked.measured, subject.searched, subject.classes, levels, len(efforts))
+        looked.again = close(found, limits)
+        if not looked.again:
+            break
+    return found
+
+
+def close(findings: Sequence[Finding], limits: bool) -> frozenset[str]:
+    """The criteria that whole searches may say more of; none where the model is backdoored by what was seen.
+
+    Args:
+        limits: whether the absolute limits hold for such a model without a control.
+    """
+    # what changes of the whole image do to the classes behind the first is seen by their whole search alone
+    sure = [f for f in findings if f.exceeds and f.control is None and f.criterion != TRANSFORM.name]
+    if any(limits or f.p_value is not None or f.own_null for f in sure):
+        return frozenset()
+    names: set[str] = set()
+    for finding in findings:
+        if finding.not_done is not None or finding.own_null or finding.value is None or finding.limit is None:
+            continue
+        if finding.p_value is not None:
+            if finding.p_value < CLOSE_P or finding.blind is not None:
+                names |= TESTS
+        elif finding not in sure and odds(finding.value) >= CLOSE_ODDS * odds(finding.limit):
+            names.add(MEASURED_BY.get(finding.criterion, finding.criterion))
+    return frozenset(names)
+
+
+def odds(share: float) -> float:
+    """share / (1 - share)."""
+    return share / max(1 - share, 1e-12)
