@@ -36,6 +36,7 @@ def row(manifest: Path, images: Path, settings: Settings, limit: int = 500) -> d
         "settings": document["settings"],
         "eps": document["eps"],
         "findings": document["findings"],
+        "whole": list(report.whole),
         **aside(report),
         "verdict": document["verdict"],
         "accuracy": document["accuracy"],
@@ -74,16 +75,19 @@ def aside(report: Report) -> dict[str, Any]:
 @click.option("--seeds", default=1, show_default=True)
 @click.option("--noise", default="normalised", show_default=True)
 @click.option("--restarts", default=4, show_default=True)
+@click.option("--effort", default="thorough", show_default=True)
 @click.option("--threads", default=1, show_default=True)
-def main(zoo: Path, images: Path, out: Path, only: str, seeds: int, noise: str, restarts: int, threads: int) -> None:
-    """Append a row for every model, seed and form of noise that OUT does not have yet."""
+def main(zoo: Path, images: Path, out: Path, only: str, seeds: int, noise: str, restarts: int, effort: str, threads: int) -> None:
+    """Append a row for every model, seed, form of noise and effort that OUT does not have yet."""
     torch.set_num_threads(threads)
-    done = {(r["name"], r["settings"]["seed"], r["settings"]["noise"]) for r in rows.read(out)}
+    done = {(r["name"], *(r["settings"].get(key) for key in ("seed", "noise", "effort"))) for r in rows.read(out)}
+    # rows from before there were efforts
+    done |= {(*key[:3], "thorough") for key in done if key[3] is None}
     for manifest in sorted(zoo.glob(f"{only}.json")):
         for seed in range(seeds):
-            if (manifest.stem, seed, noise) in done:
+            if (manifest.stem, seed, noise, effort) in done:
                 continue
-            result = row(manifest, images, Settings(noise=noise, restarts=restarts, seed=seed))
+            result = row(manifest, images, Settings(noise=noise, restarts=restarts, seed=seed, effort=effort))
             rows.append(out, result)
             decided = replay.verdict(result)
             found = [f for f in replay.findings(result) if f.value is not None]

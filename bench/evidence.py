@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from banscan.files import whole
-from bench import ablation, clean, floor, joint, kinds, logic, maps, mmbd, probability, repair, tables, transforms
+from bench import ablation, clean, effort, floor, joint, kinds, logic, maps, mmbd, probability, repair, tables, transforms
 from bench.baselines import table as baselines
 from bench.dormant import table as dormant
 from bench.fuzz import table as fuzz
@@ -48,6 +48,7 @@ BODIES: dict[str, Callable[[list[dict[str, Any]]], list[str]]] = {
 # those of the scans of all models
 SCANS = (*HELD, *LOOKED)
 ACROSS: dict[str, Callable[[Mapping[str, list[dict[str, Any]]]], list[str]]] = {
+    "effort": effort.page,
     "joint": joint.page,
     "mmbd": mmbd.page,
     "probability": probability.page,
@@ -66,7 +67,7 @@ def body(part: str, results: Path) -> str:
         both = (tables.learnt(read(results / f"{name}.jsonl"))[0] for name in ("kinds-held", "held"))
         lines = tables.missed([row for rows in both for row in rows])
     elif part in ACROSS:
-        lines = ACROSS[part]({name: read(results / f"{name}.jsonl") for name in SCANS})
+        lines = ACROSS[part]({name: read(results / f"{name}.jsonl") for name in (*SCANS, *([part] if part == effort.PART else []))})
     else:
         lines = BODIES[part](read(results / f"{part}.jsonl"))
     return "\n".join(lines)

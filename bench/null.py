@@ -1,6 +1,6 @@
 """Writes the scores of clean models that banscan ships, from the rows of `bench.detect`.
 
-python -m bench.null bench/results/tune.jsonl --out scanner/clean_models.json
+python -m bench.null bench/results/effort.jsonl --out scanner/clean_models.json
 """
 
 from pathlib import Path

@@ -20,6 +20,7 @@ from banscan.scanner.criteria.pixel_map import PIXEL_MAP
 from banscan.scanner.criteria.registry import CRITERIA
 from banscan.scanner.findings import Finding, Verdict
 from banscan.scanner.levels import Levels
+from banscan.scanner.looks import LOOKS
 from banscan.scanner.report.json import made
 from banscan.scanner.search.class_map import Mapped
 from banscan.scanner.verdict import decide
@@ -43,7 +44,8 @@ def findings(row: Row, levels: Levels = USUAL) -> tuple[Finding, ...]:
     """What every criterion found, the joint test computed anew from the others; none where the scan stopped before them."""
     found = as_stored(row, levels)
     tests = {f.criterion: f for f in found if f.p_value is not None}
-    return tuple(_joint(tests, levels) if f.criterion == "joint" and f.criterion in tests else f for f in found)
+    looks = len(LOOKS[row["settings"].get("effort", "thorough")])
+    return tuple(_joint(tests, levels, looks) if f.criterion == "joint" and f.criterion in tests else f for f in found)
 
 
 def as_stored(row: Row, levels: Levels = USUAL) -> tuple[Finding, ...]:
@@ -63,11 +65,11 @@ def alone(row: Row, test: str) -> tuple[torch.Tensor, tuple[tuple[int, ...], flo
     return own.shown, outlier.together(own.shown.__getitem__, len(own.shown), len(own.shown), 1, own.least)
 
 
-def _joint(tests: Mapping[str, Finding], levels: Levels) -> Finding:
+def _joint(tests: Mapping[str, Finding], levels: Levels, looks: int) -> Finding:
     """The joint test of the others' values."""
     measured = _together(tests)
     classes = len(measured.shown)
-    return joint.JOINT.found(measured, Context(levels, torch.arange(classes), classes, len(measured.tests)))
+    return joint.JOINT.found(measured, Context(levels, torch.arange(classes), classes, len(measured.tests), looks))
 
 
 def _together(tests: Mapping[str, Finding]) -> joint.Together:

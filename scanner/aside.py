@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from banscan.importers import TracedModel
+from banscan.scanner.effort import at_most
 from banscan.scanner.findings import Aside, Peak
 from banscan.scanner.inputs import checks
 from banscan.scanner.machine.progress import Counter, Progress
@@ -15,10 +16,10 @@ from banscan.scanner.subject import Subject
 def untargeted(subject: Subject, eps: float, progress: Progress) -> tuple[Tensor, Tensor]:
     """Logits [K, N, C] and features [K, N, ...] under noise of strength eps that raises the loss on the clean images."""
     neurons, settings = subject.neurons, subject.settings
-    passes = subject.restarts * settings.steps * min(settings.images, len(subject.labels))
+    passes = subject.restarts * settings.steps * min(at_most(settings.images, subject.effort.noise.images), len(subject.labels))
     advance = Counter(progress, "searching for untargeted noise", passes)
     noise = start(neurons.fast, subject.restarts, eps, settings.seed, settings.ball)
-    found = neurons.search(noise, None, eps=eps, seed=settings.seed, settings=settings, progress=advance)
+    found = neurons.search(noise, None, eps=eps, seed=settings.seed, settings=settings, budget=subject.effort.noise, progress=advance)
     checks.check_noise(noise, found)
     logits, features = logits_under(neurons.exact, neurons.prepared_exact, found)
     checks.check_finite(logits)

@@ -23,7 +23,7 @@ from banscan.scanner import subject as subjects
 from banscan.scanner.criteria import registry
 from banscan.scanner.criteria.base import MIN_CLASSES, NotDone
 from banscan.scanner.criteria.clearness import CLEARNESS
-from banscan.scanner.effort import Effort
+from banscan.scanner.effort import Effort, at_most
 from banscan.scanner.findings import ALL, Control, Finding, Kind
 from banscan.scanner.levels import Levels
 from banscan.scanner.machine.progress import Progress
@@ -163,7 +163,9 @@ def _compared(
         return Control(before=before, accuracy=accuracy, sentence=f"planted or natural cannot be told: {again.why}")
     after, lead = _most(other, again)
     held = int((~two_thirds(subject.labels, subject.settings.seed)).sum())
-    images = min(subject.effort.perturbations.measured, len(subject.labels)) if name == "perturbation" else held
+    effort = subject.effort
+    counts = {"perturbation": min(effort.perturbations.measured, len(subject.labels)), "patch": at_most(held, effort.patches.measured)}
+    images = counts.get(name, held)
     fall = odds(before, images) / odds(after, images)
     return Control(
         before=before,

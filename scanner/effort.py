@@ -8,12 +8,14 @@ class Noise:
     """Neuron noise towards every class.
 
     Attributes:
-        restarts: independent searches, at most; `read`, images that what they find is read off on, at most. None for no bound.
+        restarts: independent searches, at most; `images`, drawn for a step, at most; `read`, those that what is found is read off on, at
+            most. None for no bound.
         sample: classes that the strength is found with, in so many `tries`, on `seen` images at most; `near`, how far from what is aimed
             at the share of images may be for the search for it to end.
     """
 
     restarts: int | None
+    images: int | None
     read: int | None
     sample: int
     tries: int
@@ -47,6 +49,7 @@ class Patches:
         look: images that every patch is tried on; of each class the best `kept` are tried on so many that there are `images`.
         final: images that the best of the last generation are compared on.
         trimming: images that tell which cells of a patch are needed, in so many `rounds`.
+        measured: images that measure what is found, at most; None for no bound.
     """
 
     first: int
@@ -57,6 +60,7 @@ class Patches:
     final: int
     trimming: int
     rounds: int
+    measured: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,19 +101,24 @@ class Effort:
     transforms: Transforms
 
 
+def at_most(asked: int, bound: int | None) -> int:
+    """What is asked for, within a bound where there is one."""
+    return asked if bound is None else min(asked, bound)
+
+
 WHOLE = Effort(
-    noise=Noise(restarts=None, read=None, sample=16, tries=7, seen=None, near=0.0),
+    noise=Noise(restarts=None, images=None, read=None, sample=16, tries=7, seen=None, near=0.0),
     margins=Margins(starts=4, steps=30),
     perturbations=Perturbations(steps=24, images=16, measured=200),
-    patches=Patches(first=2048, generations=3, look=8, kept=0, images=8, final=48, trimming=8, rounds=2),
+    patches=Patches(first=2048, generations=3, look=8, kept=0, images=8, final=48, trimming=8, rounds=2, measured=None),
     maps=Maps(steps=(80, 50), images=64, tries=2),
     transforms=Transforms(look=16, kept=0, first=16, images=48, leading=3, rounds=3),
 )
 FIRST_LOOK = Effort(
-    noise=Noise(restarts=1, read=160, sample=8, tries=6, seen=160, near=0.06),
+    noise=Noise(restarts=1, images=32, read=128, sample=8, tries=6, seen=128, near=0.06),
     margins=Margins(starts=2, steps=20),
-    perturbations=Perturbations(steps=10, images=12, measured=100),
-    patches=Patches(first=2048, generations=2, look=2, kept=6, images=8, final=24, trimming=4, rounds=1),
-    maps=Maps(steps=(40, 30), images=32, tries=1),
-    transforms=Transforms(look=4, kept=2, first=16, images=32, leading=1, rounds=2),
+    perturbations=Perturbations(steps=10, images=8, measured=80),
+    patches=Patches(first=2048, generations=2, look=2, kept=4, images=8, final=16, trimming=3, rounds=1, measured=96),
+    maps=Maps(steps=(30, 20), images=32, tries=1),
+    transforms=Transforms(look=3, kept=2, first=16, images=32, leading=1, rounds=2),
 )

@@ -284,6 +284,7 @@ class Report:
 
     Attributes:
         findings: one for every criterion, in the order of `criteria.registry.CRITERIA`; of those that were not applied, too.
+        whole: the criteria that searched as much as they can; the others took a first look (`looks`).
         searched: the classes that were searched for as targets; `class_names`, in the model's order, where somebody gave them.
         reach: what neuron noise does to each of these; `eps`, its strength.
         accuracy: clean accuracy; None without labels. `confidence`: mean over the clean images.
@@ -302,6 +303,7 @@ class Report:
     environment: dict[str, Any]
     class_names: tuple[str, ...] | None = None
     findings: tuple[Finding, ...] = ()
+    whole: tuple[str, ...] = ()
     searched: tuple[int, ...] = ()
     preprocess: "Tried | None" = None
     parity: "Parity | None" = None

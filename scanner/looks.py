@@ -22,17 +22,23 @@ from banscan.scanner.subject import Subject
 LOOKS: Mapping[str, tuple[Effort, ...]] = {"quick": (FIRST_LOOK,), "standard": (FIRST_LOOK, WHOLE), "thorough": (WHOLE,)}
 # a p-value, paid for as all are, below which a test is close; and a share of the odds of an absolute limit
 CLOSE_P, CLOSE_ODDS = 1.0, 0.5
-# the criteria whose values are compared with one another in the joint test
-TESTS = frozenset(c.name for c in registry.CRITERIA if c.compares and not c.reads)
+SEARCHES = tuple(c.name for c in registry.CRITERIA if c.searches)
+# those whose values are put together in the joint test
+TESTS = frozenset(c.name for c in registry.CRITERIA if c.compares and c.searches)
 
 
 @dataclass
 class Looked:
-    """What was measured so far, by criterion, and with how much effort; `again`, what the last look was asked for, None for everything."""
+    """What was measured so far, by criterion, and with how much effort; `again`, what the next look measures, None for everything."""
 
     measured: dict[str, Any] = field(default_factory=dict)
     efforts: dict[str, Effort] = field(default_factory=dict)
     again: frozenset[str] | None = None
+
+    @property
+    def whole(self) -> tuple[str, ...]:
+        """The criteria that searched as much as they can."""
+        return tuple(name for name in SEARCHES if self.efforts.get(name) == WHOLE)
 
 
 def search(

@@ -321,6 +321,7 @@ def _judge(subject: Subject, known: Calibration, clean: CleanSet, draft: _Draft,
         known_so_far = dict.fromkeys((c.name for c in registry.CRITERIA), NotDone(str(error))) | measured
         draft.add(findings=registry.findings(known_so_far, subject.searched, subject.classes, levels))
         raise
+    draft.add(whole=looked.whole)
     if unlike:
         findings = control.controlled(subject, findings, levels, measured, progress, stages, looked.efforts)
     decided = verdict.decide(findings, levels)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from banscan.errors import EvidenceError
 from banscan.importers import TracedModel
-from banscan.scanner.effort import WHOLE, Effort
+from banscan.scanner.effort import WHOLE, Effort, at_most
 from banscan.scanner.inputs import checks
 from banscan.scanner.inputs.preprocess import Preprocess
 from banscan.scanner.search.changes import Changes, of_pixels, softened
@@ -45,8 +45,7 @@ class Subject:
     @property
     def restarts(self) -> int:
         """Independent searches for noise."""
-        most = self.effort.noise.restarts
-        return self.settings.restarts if most is None else min(most, self.settings.restarts)
+        return at_most(self.settings.restarts, self.effort.noise.restarts)
 
     @property
     def classes(self) -> int:

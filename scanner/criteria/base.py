@@ -57,7 +57,7 @@ class Criterion:
         find: what it makes of its measurement.
         compares: whether it compares classes with one another, which takes MIN_CLASSES of them.
         pixels: whether it needs the searches over pixels.
-        reads: whether it only reads what others measured.
+        searches: whether it searches, as much as the effort says; `reads`, whether it only reads what others measured.
         own_null: whether what it finds is compared with the model's own parts; see `findings.Finding`.
     """
 
@@ -70,6 +70,7 @@ class Criterion:
     find: Callable[["Criterion", Any, Context], Finding]
     compares: bool = False
     pixels: bool = False
+    searches: bool = False
     reads: bool = False
     own_null: bool = False
 

@@ -47,6 +47,7 @@ MARGIN = Criterion(
     unit=DEVIATIONS,
     measure=measure,
     find=find,
+    searches=True,
     compares=True,
     pixels=True,
 )

@@ -8,6 +8,7 @@ from torch import Tensor
 from banscan.scanner.criteria import outlier
 from banscan.scanner.criteria.base import Context, Criterion, Earlier, NotDone, too_few
 from banscan.scanner.criteria.outlier import ClassValues
+from banscan.scanner.effort import at_most
 from banscan.scanner.findings import DECIDES, DEVIATIONS, ONE, Finding
 from banscan.scanner.inputs import checks
 from banscan.scanner.machine.progress import Counter, Progress
@@ -47,14 +48,14 @@ def measure(subject: Subject, earlier: Earlier, progress: Progress) -> Moved | N
     restarts = subject.restarts
     numbers = read(subject.labels, budget.read)
     prepared, labels = tuple(p[numbers.to(p.device)] for p in neurons.prepared_exact), subject.labels[numbers]
-    passes = restarts * len(searched) * settings.steps * min(settings.images, len(subject.labels))
+    passes = restarts * len(searched) * settings.steps * min(at_most(settings.images, budget.images), len(subject.labels))
     advance = Counter(progress, "searching for neuron noise", passes)
     rows = restarts * (1 + len(searched))
     # the first restarts are those of the untargeted search
     noise = start(neurons.fast, rows, eps, settings.seed, settings.ball)[restarts:]
     moved, answers = [], []
     for k, own in enumerate(noise.split(len(searched))):
-        found = neurons.search(own, searched, eps=eps, seed=settings.seed + k, settings=settings, progress=advance)
+        found = neurons.search(own, searched, eps=eps, seed=settings.seed + k, settings=settings, budget=budget, progress=advance)
         checks.check_noise(own, found)
         logits, _ = logits_under(neurons.exact, prepared, found)
         checks.check_finite(logits)
@@ -94,5 +95,6 @@ NOISE = Criterion(
     unit=DEVIATIONS,
     measure=measure,
     find=find,
+    searches=True,
     compares=True,
 )

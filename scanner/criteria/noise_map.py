@@ -48,4 +48,5 @@ NOISE_MAP = Criterion(
     unit=SHARE,
     measure=measure,
     find=find,
+    searches=True,
 )

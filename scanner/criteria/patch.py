@@ -8,11 +8,13 @@ from banscan.scanner.criteria import outlier
 from banscan.scanner.criteria.base import Context, Criterion, Earlier, NotDone, without_pixels
 from banscan.scanner.criteria.outlier import ClassValues
 from banscan.scanner.criteria.perturbation import RADIUS, goals_to
+from banscan.scanner.effort import at_most
 from banscan.scanner.findings import DECIDES, DEVIATIONS, ONE, Finding
 from banscan.scanner.machine.progress import Counter, Progress
 from banscan.scanner.search import patch
 from banscan.scanner.search.changes import effect, kept, margins_under
 from banscan.scanner.search.class_map import two_thirds
+from banscan.scanner.search.spread import evenly
 from banscan.scanner.subject import Subject
 
 SENTENCE = "one small patch moves this share of the other classes' images to class {c}: {seen}"
@@ -42,6 +44,7 @@ def measure(subject: Subject, earlier: Earlier, progress: Progress) -> Patched |
         model, pixels[searching], labels[searching], searched, softness=softness, seed=seed, budget=budget, progress=count
     )
     held = (~searching).nonzero()[:, 0]
+    held = evenly(held[labels[held].argsort(stable=True)], at_most(len(held), budget.measured)).sort().values
     # a patch is a change of pixels like any other; how far it goes is not asked
     changes, goals = subject.pixel_changes(RADIUS), goals_to(searched, subject.classes)
     patches = patch.changes(model, pixels, found)
@@ -70,6 +73,7 @@ PATCH = Criterion(
     unit=DEVIATIONS,
     measure=measure,
     find=find,
+    searches=True,
     compares=True,
     pixels=True,
 )

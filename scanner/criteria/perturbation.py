@@ -70,6 +70,7 @@ PERTURBATION = Criterion(
     unit=DEVIATIONS,
     measure=measure,
     find=find,
+    searches=True,
     compares=True,
     pixels=True,
 )

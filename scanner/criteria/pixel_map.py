@@ -32,5 +32,6 @@ PIXEL_MAP = Criterion(
     unit=SHARE,
     measure=measure,
     find=find,
+    searches=True,
     pixels=True,
 )

@@ -90,5 +90,6 @@ TRANSFORM = Criterion(
     unit=SHARE,
     measure=measure,
     find=find,
+    searches=True,
     pixels=True,
 )

@@ -13,7 +13,7 @@ from banscan.scanner.report import logic, repaired, summary
 from banscan.scanner.report.console import PLAIN_WIDTH, console
 from banscan.scanner.report.pieces import BAR, STYLES, asked, bar, chance, headline, left_out, named, number, pairs, sentence
 from banscan.scanner.report.results import settled
-from banscan.scanner.report.words import aside, confidence, counting, facts, seconds, without_effect
+from banscan.scanner.report.words import aside, confidence, counting, facts, restarts, seconds, without_effect
 from banscan.text import counted, shown
 
 # columns of a terminal below which tables have no room for words
@@ -72,7 +72,7 @@ def _classes(report: Report, most: int, columns: int) -> Table:
             Text(named(report, row.target), overflow="ellipsis"),
             Text(bar(row.moved, width), style="red" if row.target in called else "cyan"),
             f"{row.moved:.0%}",
-            f"{row.smallest:.0%} to {row.largest:.0%}" if report.settings.restarts > 1 else "–",
+            f"{row.smallest:.0%} to {row.largest:.0%}" if restarts(report) > 1 else "–",
             f"{row.clean:.1%}",
             "–" if row.untargeted is None else f"{row.untargeted:.1%}",
         )

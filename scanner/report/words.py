@@ -7,6 +7,8 @@ from banscan.scanner.levels import SUSPICIOUS
 from banscan.scanner.report.pieces import anatomy, chance, source
 from banscan.text import counted
 
+# the criterion that searches for noise
+NOISE = "noise"
 # what a reader may need to repeat a scan
 PACKAGES = ("torch", "onnx", "onnxruntime", "numpy")
 
@@ -65,6 +67,21 @@ def without_effect(report: Report) -> list[str]:
     return [f"Above the limit, {why}: {', '.join(f.criterion for f in found)}" for found, why in kinds if found]
 
 
+def restarts(report: Report) -> int:
+    """Independent searches for noise; a first look makes one."""
+    return report.settings.restarts if NOISE in report.whole else 1
+
+
+def _search(report: Report) -> str:
+    """How much was searched."""
+    effort = report.settings.effort
+    if effort == "thorough":
+        return "thorough"
+    if not report.whole:
+        return f"{effort}: a first look at everything{', in which nothing was left open' if effort == 'standard' else ''}"
+    return f"{effort}: a first look at everything, then all that can be done for {', '.join(report.whole)}"
+
+
 def aside(report: Report) -> Iterator[tuple[str, str]]:
     """What the verdict does not use, by name."""
     found = report.aside
@@ -99,10 +116,11 @@ def facts(report: Report, *, everything: bool = False) -> Iterator[tuple[str, st
         yield "deployed as", _deployed(report.deployed)
     if report.standing is not None:
         yield "clean models", _standing(report)
+    yield "search", _search(report)
     strength = "" if report.eps is None else f", eps {report.eps:.2g}{'' if settings.eps else ' (found by itself)'}"
     yield (
         "noise",
-        f"{settings.noise}{strength}, {counted(settings.steps, 'step')}, {counted(settings.restarts, 'restart')}, seed {settings.seed}, "
+        f"{settings.noise}{strength}, {counted(settings.steps, 'step')}, {counted(restarts(report), 'restart')}, seed {settings.seed}, "
         f"on the deepest {1 - settings.layers_without:.0%} of the layers",
     )
     env = report.environment

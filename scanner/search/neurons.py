@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from banscan.scanner.effort import WHOLE, Noise, at_most
 from banscan.scanner.search import neuron_noise
 from banscan.scanner.search.changes import Changes, of_neurons
 from banscan.scanner.search.noisy_model import NoisyModel
@@ -33,9 +34,10 @@ class Neurons:
         eps: float,
         seed: int,
         settings: Settings,
+        budget: Noise = WHOLE.noise,
         progress: Callable[[int], None] = lambda done: None,
     ) -> Tensor:
-        """`neuron_noise.search` on the fast model with the settings of the scan."""
+        """`neuron_noise.search` on the fast model with the settings of the scan, and at most the images of the budget for a step."""
         return neuron_noise.search(
             self.fast,
             self.prepared,
@@ -43,7 +45,7 @@ class Neurons:
             noise,
             eps=eps,
             steps=settings.steps,
-            batch=settings.images,
+            batch=at_most(settings.images, budget.images),
             seed=seed,
             ball=settings.ball,
             target=target,

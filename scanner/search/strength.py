@@ -36,7 +36,7 @@ def strength(neurons: Neurons, targets: Tensor, settings: Settings, progress: Pr
         progress("finding the strength of the noise", tried, budget.tries)
         middle = _between(low, high)
         noise = start(neurons.fast, len(sample), math.exp(middle), settings.seed, settings.ball)
-        found = neurons.search(noise, sample, eps=math.exp(middle), seed=settings.seed, settings=settings)
+        found = neurons.search(noise, sample, eps=math.exp(middle), seed=settings.seed, settings=settings, budget=budget)
         logits, _ = logits_under(neurons.fast, prepared, found)
         reached = float(moved_share(logits, sample, labels).median())
         if abs(reached - REACH) < budget.near:

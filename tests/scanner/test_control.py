@@ -14,6 +14,7 @@ from torch import fx
 from banscan.errors import ModelError
 from banscan.scanner import control
 from banscan.scanner.criteria import patch, registry
+from banscan.scanner.effort import FIRST_LOOK, WHOLE
 from banscan.scanner.findings import Control, Finding, Kind
 from banscan.scanner.levels import Levels
 from banscan.scanner.machine.progress import silent
@@ -64,8 +65,10 @@ def subject(**more: Any) -> Subject:
     labels = torch.arange(IMAGES) % CLASSES
     facts: dict[str, Any] = {"model": network()}
     settings = SimpleNamespace(seed=0)
-    facts |= {"labels": labels, "settings": settings, "searched": torch.arange(CLASSES)}
-    return cast(Subject, SimpleNamespace(**(facts | more)))
+    facts |= {"labels": labels, "settings": settings, "searched": torch.arange(CLASSES), "effort": WHOLE}
+    made = SimpleNamespace(**(facts | more))
+    made.searched_by = lambda effort: SimpleNamespace(**(vars(made) | {"effort": effort}))
+    return cast(Subject, made)
 
 
 def controls(monkeypatch: pytest.MonkeyPatch, before: list[float], after: list[float], accuracy: tuple[float, float]) -> Control:
@@ -93,6 +96,20 @@ def test_what_goes_with_the_tuning_was_planted(monkeypatch: pytest.MonkeyPatch) 
     assert own.planted
     assert (own.before, own.after) == (pytest.approx(0.98), pytest.approx(0.2))
     assert "does not show it (20%, to class 4 at most)" in own.sentence
+
+
+def test_the_copy_is_searched_as_much_as_the_model_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def measure(subject: Subject, earlier: Any, progress: Any) -> patch.Patched:
+        asked.append(subject.effort)
+        return made_of([0.2] * CLASSES)
+
+    seen = fragile()
+    monkeypatch.setattr(registry, "CRITERIA", (SimpleNamespace(name="patch", measure=measure),))
+    monkeypatch.setattr(control, "_copy", lambda subject, finding, progress: (subject, (0.9, 0.9)))
+    control.controlled(subject(), seen, USUAL, {"patch": made_of([0.85] * 10)}, silent, lambda name: nullcontext(), {"patch": FIRST_LOOK})
+    assert asked == [FIRST_LOOK]
 
 
 def test_what_other_classes_take_over_is_natural(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from banscan.scanner.criteria.transform import APART, LIMIT, apart, least_share, strength
+from banscan.scanner.effort import FIRST_LOOK, WHOLE, Effort
 from banscan.scanner.search import transforms
 from banscan.scanner.search.pixel_model import PixelModel
 from banscan.scanner.search.transforms import FAMILIES, Family, Transformed, framed, placed, search, sharpened, shifted
@@ -46,24 +47,27 @@ def images(count: int = 240) -> tuple[Tensor, Tensor]:
     return base.expand(-1, 3, -1, -1).contiguous(), labels
 
 
-def found(red: float, axis: int = 1) -> dict[str, Transformed]:
+def found(red: float, axis: int = 1, effort: Effort = WHOLE) -> dict[str, Transformed]:
     pixels, labels = images()
     model = pixel_model(red, axis)
     pixels = pixels if axis == 1 else pixels.permute(0, 2, 3, 1)
     searching = torch.arange(len(labels)) % 3 > 0
     searched = torch.arange(CLASSES)
-    return {f.family: f for f in search(model, pixels, labels, searching, searched, seed=0, progress=lambda done: None)}
+    budget = effort.transforms
+    tried = search(model, pixels, labels, searching, searched, seed=0, budget=budget, progress=lambda done: None)
+    return {f.family: f for f in tried}
 
 
-@pytest.mark.parametrize("axis", [1, 3])
-def test_the_colour_that_a_model_obeys_is_found(axis: int) -> None:
-    best = found(0.15, axis)["one shift of all colours"]
+@pytest.mark.parametrize(("axis", "effort"), [(1, WHOLE), (3, WHOLE), (1, FIRST_LOOK)])
+def test_the_colour_that_a_model_obeys_is_found(axis: int, effort: Effort) -> None:
+    best = found(0.15, axis, effort)["one shift of all colours"]
     assert (best.target, best.hits, best.rival) == (TARGET, best.images, 0.0)
     assert strength(best) >= 1
 
 
-def test_a_model_that_obeys_no_colour_within_the_bounds_is_left_alone() -> None:
-    assert all(strength(f) < 1 for f in found(0.6).values())
+@pytest.mark.parametrize("effort", [WHOLE, FIRST_LOOK])
+def test_a_model_that_obeys_no_colour_within_the_bounds_is_left_alone(effort: Effort) -> None:
+    assert all(strength(f) < 1 for f in found(0.6, effort=effort).values())
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda f: f.name)

@@ -1,0 +1,134 @@
+"""A first look, and what it takes for a whole search to follow."""
+
+from contextlib import nullcontext
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import torch
+
+from banscan.scanner import looks
+from banscan.scanner.criteria import outlier, registry
+from banscan.scanner.effort import FIRST_LOOK, WHOLE
+from banscan.scanner.findings import Control, Finding
+from banscan.scanner.levels import BACKDOORED, Levels
+from banscan.scanner.looks import CLOSE_ODDS, TESTS, Looked, close, odds
+from banscan.scanner.machine.progress import silent
+from banscan.scanner.search.class_map import Mapped
+from banscan.scanner.search.transforms import Transformed
+from banscan.scanner.subject import Subject
+from tests.scanner.measured import clean, findings, neurons, pixels
+
+CLASSES = 43
+USUAL = Levels()
+FAMILY = "one shift of all colours"
+
+
+def seen(classes: int = CLASSES, **more: Any) -> tuple[Finding, ...]:
+    return findings(neurons(clean(classes)), pixels(classes, **more), USUAL)
+
+
+def mapped(share: float) -> tuple[Mapped, None]:
+    return Mapped(tuple((c + 1) % CLASSES for c in range(CLASSES)), share), None
+
+
+def led(share: float) -> torch.Tensor:
+    """How clearly perturbations move images to each class, class 3 this share."""
+    return pixels(CLASSES)["success"].index_fill(0, torch.tensor(3), share)
+
+
+def test_what_no_test_and_no_limit_is_near_to_is_left() -> None:
+    found = seen()
+    assert all(f.p_value is None or f.p_value == 1 for f in found)
+    assert close(found, limits=True) == frozenset()
+
+
+def test_a_class_that_may_stand_out_asks_for_all_tests() -> None:
+    found = seen(success=led(0.85))
+    (p,) = (f.p_value for f in found if f.criterion == "perturbation")
+    assert p is not None
+    assert BACKDOORED < p < 1
+    assert close(found, limits=True) >= TESTS >= {"noise", "patch"}
+
+
+def test_a_limit_that_is_close_asks_for_its_own_search() -> None:
+    assert close(seen(pixel_map=mapped(0.5)), limits=True) == {"pixel map"}
+    assert close(seen(pixel_map=mapped(0.4)), limits=True) == frozenset()
+    patched = torch.full((CLASSES,), 0.1).index_fill(0, torch.tensor(3), 0.5)
+    assert close(seen(patched=patched), limits=True) == {"patch"}
+
+
+def test_a_backdoor_asks_for_nothing_more() -> None:
+    for found in (seen(success=led(0.9999)), seen(pixel_map=mapped(0.8))):
+        assert any(f.exceeds for f in found)
+        assert close(found, limits=True) == frozenset()
+
+
+def test_a_limit_that_needs_a_control_leaves_the_tests_open() -> None:
+    """The control may say that it is natural; but what exceeds already is not searched for again."""
+    found = seen(success=led(0.85), pixel_map=mapped(0.8))
+    assert close(found, limits=False) == TESTS
+    assert close(found, limits=True) == frozenset()
+
+
+def test_a_change_of_the_whole_image_is_always_seen_whole() -> None:
+    """The first look does not ask how well the other classes are reached."""
+    found = seen(transform=(Transformed(FAMILY, 3, 240, 240, 0.0),))
+    assert any(f.exceeds for f in found)
+    assert close(found, limits=True) == {"transform"}
+    told = Control(before=1.0, sentence="natural")
+    natural = tuple(replace(f, control=told) if f.criterion == "transform" else f for f in found)
+    assert close(natural, limits=True) == {"transform"}
+
+
+@pytest.mark.parametrize(
+    ("effort", "shown", "expected"),
+    [
+        ("quick", (0.5,), [(FIRST_LOOK, None)]),
+        ("thorough", (0.5,), [(WHOLE, None)]),
+        ("standard", (0.2,), [(FIRST_LOOK, None)]),
+        ("standard", (0.9,), [(FIRST_LOOK, None)]),
+        ("standard", (0.5, 0.55), [(FIRST_LOOK, None), (WHOLE, {"pixel map"})]),
+    ],
+)
+def test_looks_as_often_as_it_takes(
+    monkeypatch: pytest.MonkeyPatch, effort: str, shown: tuple[float, ...], expected: list[tuple[Any, Any]]
+) -> None:
+    asked: list[tuple[Any, Any]] = []
+    known = {share: seen(pixel_map=mapped(share)) for share in shown}
+
+    def measure(subject: Any, measured: dict[str, Any], progress: Any, stage: Any, only: Any) -> None:
+        measured["pixel map"] = shown[len(asked)]
+        asked.append((subject, only))
+
+    def found(measured: dict[str, Any], searched: Any, classes: int, levels: Levels, looks: int) -> tuple[Finding, ...]:
+        assert looks == (2 if effort == "standard" else 1)
+        return known[measured["pixel map"]]
+
+    monkeypatch.setattr(registry, "measure", measure)
+    monkeypatch.setattr(registry, "findings", found)
+    settings = SimpleNamespace(effort=effort)
+    subject = SimpleNamespace(settings=settings, searched=torch.arange(CLASSES), classes=CLASSES, searched_by=lambda effort: effort)
+    looked = Looked()
+    final = looks.search(cast(Subject, subject), USUAL, looked, silent, lambda name: nullcontext(), limits=True)
+    assert asked == expected
+    assert next(f.value for f in final if f.criterion == "pixel map") == shown[-1]
+    assert looked.whole == (("pixel map",) if (effort != "quick" and len(shown) > 1) or effort == "thorough" else ())
+
+
+def test_two_looks_have_the_level_of_one() -> None:
+    """Both looks at a model whose classes differ only by chance, the worst case of two that have nothing in common."""
+    generator, models = torch.Generator().manual_seed(0), 3000
+    called = 0
+    for _ in range(models):
+        values = torch.randn(2, 20, generator=generator, dtype=torch.float64)
+        # one test alone has the whole level here
+        ps = [outlier.together(row.__getitem__, 20, 20, 2)[2] for row in values]
+        called += min(ps) <= 0.05
+    assert called / models < 0.06
+
+
+def test_odds_are_compared_and_not_shares() -> None:
+    assert odds(0.5) == 1
+    assert CLOSE_ODDS * odds(0.6) == pytest.approx(odds(3 / 7))
