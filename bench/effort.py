@@ -35,7 +35,7 @@ def page(parts: Mapping[str, list[Row]]) -> list[str]:
 def _totals(models: list[dict[str, Row]]) -> list[str]:
     """A line for each effort, of the models that it scanned."""
     lines = header(
-        ["effort", "backdoors found with the right target", "clean models called backdoored", "searched whole", "seconds, median"]
+        ["effort", "backdoors found with the right target", "clean models called backdoored", "searched whole", "median s"]
     )
     for effort in EFFORTS:
         rows = [own[effort] for own in models if effort in own]
