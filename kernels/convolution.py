@@ -29,7 +29,7 @@ GROUP = 64
 LARGEST = 2**31 - 1
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["IMAGES", "H", "W", "DOWN", "ACROSS", "BLOCKS", "PARTS"])
 def convolve(  # type: ignore[no-untyped-def]
     x_ptr, w_ptr, residual_ptr, table_ptr, part_ptr, y_ptr, IMAGES, H, W, DOWN, ACROSS, FEATURES, C, BLOCKS, PARTS,
     SIDE: tl.constexpr, STRIDE: tl.constexpr, PAD: tl.constexpr, NORM: tl.constexpr, RESIDUAL: tl.constexpr, RELU: tl.constexpr,

@@ -47,7 +47,7 @@ def summed(channels: int) -> tuple[Tile, ...]:
     """Tiles of a kernel that sums rows: all with the same rows."""
     wide = _wide(channels, 64)
     rows = SUMMED // wide
-    found = ((wide, 4), (wide, 2), (wide, 8), (wide // 2, 2), (2 * wide, 4), (2 * wide, 8))
+    found = ((wide, 8), (wide, 4), (wide, 2), (wide // 2, 2), (2 * wide, 8))
     return _each(Tile(rows, _wide(channels, own), warps) for own, warps in found)
 
 
@@ -55,9 +55,9 @@ def convolved(channels: int, dtype: torch.dtype) -> tuple[Tile, ...]:
     """Tiles of a convolution; in float32 there are no units for products of matrices, and registers are short."""
     found: tuple[tuple[int, int, int, int], ...]
     if dtype == torch.float32:
-        found = ((64, 64, 4, 3), (64, 64, 4, 2), (64, 32, 4, 3), (64, 32, 4, 4))
+        found = ((64, 64, 4, 3), (64, 64, 4, 2), (64, 32, 8, 3), (64, 32, 8, 2))
     else:
-        found = ((128, 64, 4, 3), (64, 64, 4, 3), (64, 64, 4, 4), (128, 64, 4, 4), (128, 128, 8, 3), (64, 128, 4, 3), (128, 64, 8, 3))
+        found = ((128, 64, 4, 3), (64, 64, 4, 3), (64, 64, 4, 4), (128, 64, 4, 4), (128, 128, 8, 3), (64, 128, 8, 3), (128, 64, 8, 3))
     return _each(Tile(rows, _wide(channels, wide), warps, stages) for rows, wide, warps, stages in found)
 
 

@@ -22,12 +22,11 @@ from banscan.kernels.tiles import CHUNK, Tile, convolved, depth, levels, mapped,
 ARCHITECTURES = (80, 90, 100)
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 NARROW = ("x_ptr", "w_ptr", "z_ptr", "y_ptr", "g_ptr", "residual_ptr", "dz_ptr", "dr_ptr")
-# that 16 divides; those of an image it does not
-SIZES = ("M", "C", "ROWS", "PARTS", "D", "FEATURES")
-ANY = ("IMAGES", "H", "W", "DOWN", "ACROSS", "BLOCKS")
 # what a tile is multiplied with, by architecture and type of the inputs
 PRODUCTS = {(80, "bf16"): "HMMA", (90, "bf16"): "HGMMA", (100, "bf16"): "UTCHMMA"}
 CHANNELS = 256
+MAPPED, SUMMED = mapped(CHANNELS), summed(CHANNELS)
+SMALLEST = Tile(0, 64)
 # the axis of a sum inside a tile, and the tile
 REDUCED = re.compile(r'"tt\.reduce"\(.*?axis = (\d+).*?\}\) : \(tensor<([\dx]+)x\w+,', re.DOTALL)
 
@@ -38,15 +37,15 @@ class Case:
 
     kernel: Any
     constants: dict[str, Any]
-    tile: Tile = Tile(0, 64)
+    tile: Tile = SMALLEST
     dtype: str = "bf16"
 
 
-def _mapping(kernel: Any, tile: Tile = mapped(CHANNELS)[0], **constants: Any) -> Case:
+def _mapping(kernel: Any, tile: Tile = MAPPED[0], **constants: Any) -> Case:
     return Case(kernel, {**constants, "BM": tile.rows, "BC": tile.wide}, tile)
 
 
-def _summing(kernel: Any, tile: Tile = summed(CHANNELS)[0], **constants: Any) -> Case:
+def _summing(kernel: Any, tile: Tile = SUMMED[0], **constants: Any) -> Case:
     return Case(kernel, {**constants, "BM": tile.rows, "BC": tile.wide, "LEVELS": levels(tile.rows)}, tile)
 
 
@@ -71,8 +70,8 @@ STREAMING = {
 }
 # every other tile that may be chosen, of the kernels that hold most
 TILES = {
-    **{f"gather, {t}": _summing(epilogue.gather, t, **PLAIN, RESIDUAL=True, DZ=True, DR=True) for t in summed(CHANNELS)[1:]},
-    **{f"spread, {t}": _mapping(epilogue.spread, t, MASK=epilogue.FROM_Y, SHARED=False, DZ=True, DR=True) for t in mapped(CHANNELS)[1:]},
+    **{f"gather, {t}": _summing(epilogue.gather, t, **PLAIN, RESIDUAL=True, DZ=True, DR=True) for t in SUMMED[1:]},
+    **{f"spread, {t}": _mapping(epilogue.spread, t, MASK=epilogue.FROM_Y, SHARED=False, DZ=True, DR=True) for t in MAPPED[1:]},
 }
 SMALL = {
     "settle": Case(epilogue.settle, {"EPS": 1e-5, "NORM": True, "BIAS": False, "SHARED": False, "BC": 64}),
@@ -96,9 +95,10 @@ EVERY = STREAMING | TILES | SMALL | CONVOLUTIONS
 def compiled(case: Case, architecture: int) -> dict[str, Any]:
     """Spills, bytes of stack, registers, kinds of loads, stores, products and sums of a kernel, with pointers and sizes that 16 divides."""
     kernel, constants = case.kernel, case.constants
-    kinds = {name: f"*{case.dtype}" if name in NARROW else "i32" if name in SIZES + ANY else "*fp32" for name in kernel.arg_names}
+    kinds = {name: f"*{case.dtype}" if name in NARROW else "*fp32" if name.endswith("_ptr") else "i32" for name in kernel.arg_names}
     signature = {name: "constexpr" if name in constants else kind for name, kind in kinds.items()}
-    aligned = {(i,): [["tt.divisibility", 16]] for i, name in enumerate(kernel.arg_names) if name not in constants and name not in ANY}
+    known = [p for p in kernel.params if p.name not in constants and not p.do_not_specialize]
+    aligned = {(p.num,): [["tt.divisibility", 16]] for p in known}
     source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=aligned)
     options = {"num_warps": case.tile.warps, "num_stages": case.tile.stages, **epilogue.OPTIONS}
     built = triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=options)

@@ -1,4 +1,4 @@
-"""The Triton kernels compiled ahead of time, without a GPU: no spills, 128-bit loads and stores where memory is aligned, sums in one order."""
+"""The Triton kernels compiled ahead of time, without a GPU: no spills, 128-bit loads and stores, sums in one order."""
 
 import json
 import os

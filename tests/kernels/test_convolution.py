@@ -19,8 +19,7 @@ HERE = torch.device("cpu")
 NAMES = ("y", "grad x", "grad delta", "grad xi", "grad residual")
 # restarts, images, features, channels, height, width
 SHAPES = [(1, 3, 5, 9, 7, 5), (3, 2, 20, 33, 6, 6)]
-# the interpreter truncates to bfloat16: some values come to lie on the other side of the ReLU
-LIMITS = {torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 8e-2}
+LIMITS = {torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 4e-2}
 Values = dict[str, Any]
 
 
@@ -57,11 +56,23 @@ def run(
     return dict(zip(NAMES, (y.detach().cpu(), *(g.cpu() for g in grads)), strict=False))
 
 
-def truth(values: Values, geometry: Geometry, act: str | None) -> dict[str, Tensor]:
+def truth(values: Values, geometry: Geometry, act: str | None, narrow: torch.dtype, device: str) -> dict[str, Tensor]:
+    """In float64; but pre-activations that are stored in `narrow` are rounded, so that ReLU takes away the same values."""
+
     def apart(x: Tensor, weight: Tensor, noise: LayerNoise) -> Tensor:
-        return reference.perturb(F.conv2d(x, weight, None, geometry.stride, geometry.padding), noise)
+        z = F.conv2d(x, weight, None, geometry.stride, geometry.padding)
+        if noise.stats is not None and narrow != torch.float32:
+            z = z + (_rounded(z.detach(), narrow, device) - z.detach())
+        return reference.perturb(z, noise)
 
     return run(apart, values, act, torch.float64, torch.float64)
+
+
+def _rounded(z: Tensor, narrow: torch.dtype, device: str) -> Tensor:
+    """Triton's interpreter truncates to bfloat16."""
+    if device == "cpu" and narrow == torch.bfloat16:
+        return (z.float().view(torch.int32) & -(1 << 16)).view(torch.float32).double()
+    return z.to(narrow).double()
 
 
 def ours(values: Values, geometry: Geometry, act: str | None, narrow: torch.dtype, device: str) -> dict[str, Tensor]:
@@ -93,14 +104,14 @@ def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("poisoned")
 @pytest.mark.parametrize("narrow", slow_except([torch.float32, torch.float16, torch.bfloat16], torch.float32))
-@pytest.mark.parametrize(("shape",), slow_except([(shape,) for shape in SHAPES], SHAPES[0]))
+@pytest.mark.parametrize("shape", [SHAPES[0], pytest.param(SHAPES[1], marks=pytest.mark.slow)])
 @pytest.mark.parametrize("geometry", slow_except(geometries(), Geometry(3, 1, 1), Geometry(1, 2, 0)))
 def test_matches_reference(geometry: Geometry, shape: tuple[int, ...], narrow: torch.dtype, device: str) -> None:
     for normalised, residual, act in itertools.product((False, True), (False, True), (None, "relu")):
         values = case(shape, geometry, normalised, residual)
         for name in ("x", "weight", "residual"):
             values[name] = None if values[name] is None else values[name].to(narrow).double()
-        expected = truth(values, geometry, act)
+        expected = truth(values, geometry, act, narrow, device)
         for name, found in ours(values, geometry, act, narrow, device).items():
             assert relative(found, expected[name]) < LIMITS[narrow], (name, normalised, residual, act)
 
@@ -112,7 +123,7 @@ def test_moments_of_many_rows(device: str) -> None:
     values = case((2, 1, 1, 3, 70, 71), geometry, True, False)
     values["x"] = torch.randn_like(values["x"]) + 1000
     values["weight"] = torch.ones_like(values["weight"])
-    expected = truth(values, geometry, None)
+    expected = truth(values, geometry, None, torch.float32, device)
     assert relative(ours(values, geometry, None, torch.float32, device)["y"], expected["y"]) < 1e-3
 
 
