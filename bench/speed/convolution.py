@@ -76,4 +76,9 @@ def _recorded(run: Callable[[], None], device: torch.device) -> tuple[Callable[[
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         run()
-    return lambda: [graph.replay() for _ in range(REPEATED)], REPEATED
+
+    def replayed() -> None:
+        for _ in range(REPEATED):
+            graph.replay()
+
+    return replayed, REPEATED
