@@ -2,6 +2,7 @@
 
 import itertools
 import os
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -62,7 +63,8 @@ def test_work_is_counted(network: Subject) -> None:
     assert 1e6 < work.operations < 1e12
 
 
-def test_cells_are_told_apart() -> None:
+def test_cells_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
     for kind, small in itertools.product(("cpu", "cuda"), (False, True)):
         cells = planned(kind, small=small)
         assert len({c.key for c in cells}) == len(cells)
@@ -75,6 +77,7 @@ def test_cells_are_told_apart() -> None:
     }
 
 
+@pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") != "1" or find_spec("triton") is None, reason="needs Triton's interpreter")
 @pytest.mark.parametrize("layer", convolution.LAYERS)
 def test_one_convolution(layer: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever is timed computes the same, and the operations are those of the convolution."""
