@@ -34,17 +34,21 @@ LAST, LAST_OF_FAILURE = 3, 200
 # no step is worth beginning with less
 SECONDS = 5
 # seconds of the parts of bench.speed; their order is that of worth
-PARTS = {"examples": 150, "search": 60, "detection": 60, "classes": 60, "networks": 120, "compiled": 90}
+PARTS = {"examples": 150, "search": 60, "detection": 60, "classes": 60, "networks": 120, "convolutions": 120, "compiled": 90}
 
 
 @dataclass(frozen=True)
 class Step:
-    """A process: arguments of Python, how long it may take when all may take MINUTES, the exit code that it must have."""
+    """A process: arguments of Python, how long it may take when all may take MINUTES, the exit code that it must have.
+
+    `interpreted` has Triton's kernels run in its interpreter, which needs no GPU.
+    """
 
     name: str
     arguments: tuple[str, ...]
     seconds: int
     expected: int = 0
+    interpreted: bool = False
 
 
 def steps(device: str, out: Path, page: Path, commit: str) -> Iterator[Step]:
@@ -52,15 +56,17 @@ def steps(device: str, out: Path, page: Path, commit: str) -> Iterator[Step]:
     small = device == "cpu"
     here = f"import torch; from banscan.scanner import facts; print(facts.environment(torch.bfloat16, torch.device({device!r})))"
     yield Step("machine", ("-c", here), 60)
-    # on a CPU the kernels run in Triton's interpreter, and what needs a GPU is skipped
-    yield Step("kernels", ("-m", "pytest", "tests/kernels", *(("-m", "not slow") if small else ())), 150)
+    # on a CPU the kernels run in Triton's interpreter, and what needs a GPU is skipped; what is compiled ahead of time needs none
+    ahead = "--ignore=tests/kernels/test_compiled.py"
+    yield Step("kernels", ("-m", "pytest", "tests/kernels", ahead, *(("-m", "not slow") if small else ())), 150)
     yield Step("tests that need a GPU", ("-m", "pytest", "-m", "gpu", "-rs"), 90)
     for name, code in (("backdoored", 1), ("clean", 0)):
         scan = ("-m", "banscan", f"examples/{name}.onnx", "--clean-dir", "examples/clean", "--device", device)
         yield Step(f"scan of {name}.onnx", (*scan, *(("--no-pixels", "--restarts", "2", "--steps", "2") if small else ())), 60, code)
     for part, seconds in PARTS.items():
         timed = ("-m", "bench.speed", "--device", device, "--part", part, "--out", str(out / "speed.jsonl"), "--doc", str(page))
-        yield Step(f"speed: {part}", (*timed, "--commit", commit, *(("--small", "--runs", "1") if small else ())), seconds)
+        timed = (*timed, "--commit", commit, *(("--small", "--runs", "1") if small else ()))
+        yield Step(f"speed: {part}", timed, seconds, interpreted=small and part == "convolutions")
 
 
 def run(step: Step, limit: float) -> dict[str, Any]:
@@ -69,6 +75,7 @@ def run(step: Step, limit: float) -> dict[str, Any]:
         **os.environ,
         "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
         "PYTHONUNBUFFERED": "1",
+        **({"TRITON_INTERPRET": "1"} if step.interpreted else {}),
         # warnings are errors in the tests: those of plugins that happen to be there must not be
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
     }

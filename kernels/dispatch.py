@@ -1,4 +1,7 @@
-"""Which backend carries the noise: BANSCAN_KERNELS=triton|cpu|reference decides, otherwise the device does."""
+"""Which backend carries the noise: BANSCAN_KERNELS=triton|cpu|reference decides, otherwise the device does.
+
+BANSCAN_CONV=apart|fused|auto says whether its convolutions compute what is behind them as well; by default they do not.
+"""
 
 import importlib.util
 import os
@@ -12,8 +15,11 @@ from torch import Tensor
 from banscan.errors import UsageError
 from banscan.kernels import cpu, reference
 from banscan.kernels.noise import LayerNoise
+from banscan.kernels.switches import switch
 
 NAMES = ("triton", "cpu", "reference")
+# two steps, one, or whichever is faster on this GPU
+CONVOLUTIONS = ("apart", "fused", "auto")
 # the oldest generation of GPUs that the kernels are compiled for in the tests
 OLDEST = (8, 0)
 
@@ -30,30 +36,64 @@ class Ascend(Protocol):
     def __call__(self, noise: Tensor, gradient: Tensor, momentum: Tensor, *, eps: Tensor, steps: int, ball: str) -> None: ...
 
 
+class Convolve(Protocol):
+    """`noisy.noisy_conv` in one step, or None for a convolution that is left to two."""
+
+    def __call__(
+        self,
+        x: Tensor,
+        weight: Tensor,
+        noise: LayerNoise,
+        *,
+        stride: int | list[int],
+        padding: int | str | list[int],
+        dilation: int | list[int],
+        groups: int,
+    ) -> Tensor | None: ...
+
+
 @dataclass(frozen=True)
 class Backend:
-    """One way to compute the noise."""
+    """One way to compute the noise; `convolve` is None where convolutions are apart from it."""
 
     name: str
     perturb: Perturb
     ascend: Ascend
+    convolve: Convolve | None = None
 
 
 def backend(where: torch.device) -> str:
     """The name of the backend for a device: the explicit choice, which must be able to run, or the fastest one there is.
 
     Raises:
-        UsageError: BANSCAN_KERNELS names no backend, or one that cannot run on this device.
+        UsageError: BANSCAN_KERNELS names no backend, or one that cannot run on this device; or BANSCAN_CONV a way that it does not know.
     """
-    asked = os.environ.get("BANSCAN_KERNELS")
-    if asked is None:
-        return "cpu" if where.type == "cpu" else "triton" if where.type == "cuda" and _why_no_triton(where) is None else "reference"
-    if asked not in NAMES:
-        raise UsageError(f"BANSCAN_KERNELS is {asked!r}; expected one of {', '.join(sorted(NAMES))}")
-    why = why_not(asked, where)
-    if why is not None:
-        raise UsageError(f"BANSCAN_KERNELS is {asked!r}, which cannot run: {why}; unset it")
-    return asked
+    name = switch("BANSCAN_KERNELS", NAMES)
+    if name is not None:
+        why = why_not(name, where)
+        if why is not None:
+            raise UsageError(f"BANSCAN_KERNELS is {name!r}, which cannot run: {why}; unset it")
+    elif where.type == "cuda" and _why_no_triton(where) is None:
+        name = "triton"
+    else:
+        name = "cpu" if where.type == "cpu" else "reference"
+    _convolution(name)
+    return name
+
+
+def _convolution(name: str) -> str:
+    """How a backend computes convolutions, one of CONVOLUTIONS."""
+    how = switch("BANSCAN_CONV", CONVOLUTIONS) or CONVOLUTIONS[0]
+    if how == "fused" and name != "triton":
+        raise UsageError(f"BANSCAN_CONV is {how!r}, which cannot run: the kernels here are {name!r}; unset it")
+    return how if name == "triton" else CONVOLUTIONS[0]
+
+
+def described(where: torch.device) -> str:
+    """The backend in words, for a report; raises as `backend` does."""
+    name = backend(where)
+    how = _convolution(name)
+    return name if how == CONVOLUTIONS[0] else f"{name}, convolutions {how}"
 
 
 def why_not(name: str, where: torch.device) -> str | None:
@@ -65,16 +105,18 @@ def why_not(name: str, where: torch.device) -> str | None:
 
 def chosen(where: torch.device) -> Backend:
     """The backend of this name; raises as `backend` does."""
-    return _made(backend(where))
+    name = backend(where)
+    return _made(name, _convolution(name))
 
 
 @cache
-def _made(name: str) -> Backend:
+def _made(name: str, convolutions: str) -> Backend:
     if name == "triton":
         # only here: Triton is not installed everywhere
-        from banscan.kernels import ascent, epilogue
+        from banscan.kernels import ascent, convolution, epilogue
 
-        return Backend(name, epilogue.perturb, ascent.ascend)
+        ways = {"apart": None, "fused": convolution.fused, "auto": convolution.faster}
+        return Backend(name, epilogue.perturb, ascent.ascend, ways[convolutions])
     return Backend(name, cpu.perturb if name == "cpu" else reference.perturb, reference.ascend)
 
 

@@ -4,6 +4,7 @@ Tensors are seen as [K, M, C]: K restarts, M rows (images times places), C chann
 Forward reads z twice in the normalised form (moments, then values) and once in the plain one; backward the same. Sums are taken in float32
 by a fixed order of programs, without atomics, so that a scan gives the same numbers every time. Pre-activations that follow from the
 output are not stored: the plain form keeps y alone and z = (y - residual - (1 + xi) b) / (1 + delta), where the gradient is not zero.
+What stands behind the pre-activations, `table_of` to `gradients`, serves convolutions that find moments themselves as well.
 """
 
 from typing import Any
@@ -16,23 +17,22 @@ from torch.autograd.function import once_differentiable
 
 from banscan.kernels.noise import LayerNoise
 from banscan.kernels.reference import EPS
+from banscan.kernels.tiles import Tile, levels, mapped, summed
+from banscan.kernels.tree import column
+from banscan.kernels.tuning import best
 
-# values of a tile, where each is mapped and where they are summed: chosen by the registers and spills of the compiled kernels for sm_80
-# and sm_90 (tests/kernels/test_compiled.py), not yet by time on a GPU
-MAPPED, SUMMED = 4096, 2048
-WARPS = 4
 # rows of tiles that one program sums
 TILES = 8
 # programs of a sum at most, so that adding their results up stays short
 PROGRAMS = 512
 # where the ReLU's mask comes from
 NONE, FROM_Y, FROM_Z = 0, 1, 2
-# stated, because Triton's default for the fusion of products and sums changes with its version
-OPTIONS: dict[str, Any] = {"num_warps": WARPS, "enable_fp_fusion": True}
+# what a compiler fuses depends on which thread holds what, and so on the tile; where a product is added, `tl.fma` says so
+OPTIONS: dict[str, Any] = {"enable_fp_fusion": False}
 
 
 @triton.jit
-def moments(z_ptr, part_ptr, M, C, ROWS, BM: tl.constexpr, BC: tl.constexpr):  # type: ignore[no-untyped-def]
+def moments(z_ptr, part_ptr, M, C, ROWS, BM: tl.constexpr, BC: tl.constexpr, LEVELS: tl.constexpr):  # type: ignore[no-untyped-def]
     """Mean and sum of squared differences of ROWS rows: part [K, P, 2, C]."""
     program, block, k = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     channel = block * BC + tl.arange(0, BC)
@@ -47,13 +47,13 @@ def moments(z_ptr, part_ptr, M, C, ROWS, BM: tl.constexpr, BC: tl.constexpr):  #
         inside = (row[:, None] < M) & (row[:, None] < first + ROWS) & real[None, :]
         z = tl.load(z_ptr + row[:, None].to(tl.int64) * C + channel[None, :], inside, 0.0).to(tl.float32)
         here = (tl.minimum(tl.minimum(start + BM, first + ROWS), M) - start).to(tl.float32)
-        own = tl.sum(z, 0) / here
+        own = column(z, LEVELS) / here
         away = tl.where(inside, z - own[None, :], 0.0)
         # two means into one (Chan et al.)
         both = count + here
         gap = own - mean
         mean += gap * (here / both)
-        squares += tl.sum(away * away, 0) + gap * gap * (count * here / both)
+        squares += column(away * away, LEVELS) + gap * gap * (count * here / both)
         count = both
     part_ptr += ((k * tl.num_programs(0) + program) * 2) * C
     tl.store(part_ptr + channel, mean, real)
@@ -121,7 +121,7 @@ def apply(  # type: ignore[no-untyped-def]
     centre = tl.load(table_ptr + C + channel, real, 0.0)
     shift = tl.load(table_ptr + 2 * C + channel, real, 0.0)
     z = tl.load(z_ptr + (0 if SHARED else base) + place, inside, 0.0).to(tl.float32)
-    y = (z - centre[None, :]) * factor[None, :] + shift[None, :]
+    y = tl.fma(z - centre[None, :], factor[None, :], shift[None, :])
     if RESIDUAL:
         y += tl.load(residual_ptr + base + place, inside, 0.0).to(tl.float32)
     if RELU:
@@ -137,7 +137,7 @@ def _gradient(g_ptr, y_ptr, z_ptr, place, inside, base, z_base, factor, centre, 
         g = tl.where(tl.load(y_ptr + base + place, inside, 0.0).to(tl.float32) > 0, g, 0.0)
     if MASK == 2:
         z = tl.load(z_ptr + z_base + place, inside, 0.0).to(tl.float32)
-        g = tl.where((z - centre[None, :]) * factor[None, :] + shift[None, :] > 0, g, 0.0)
+        g = tl.where(tl.fma(z - centre[None, :], factor[None, :], shift[None, :]) > 0, g, 0.0)
     return g
 
 
@@ -145,7 +145,7 @@ def _gradient(g_ptr, y_ptr, z_ptr, place, inside, base, z_base, factor, centre, 
 def gather(  # type: ignore[no-untyped-def]
     g_ptr, y_ptr, z_ptr, residual_ptr, table_ptr, part_ptr, dz_ptr, dr_ptr, M, C, ROWS,
     SHARED: tl.constexpr, RESIDUAL: tl.constexpr, MASK: tl.constexpr, NORM: tl.constexpr, DZ: tl.constexpr, DR: tl.constexpr,
-    BM: tl.constexpr, BC: tl.constexpr,
+    BM: tl.constexpr, BC: tl.constexpr, LEVELS: tl.constexpr,
 ):  # fmt: skip
     """Sums of g and of g times the standardised z over ROWS rows, part [K, P, 2, C]; in the plain form also grad z and grad residual."""
     program, block, k = tl.program_id(0), tl.program_id(1), tl.program_id(2)
@@ -177,8 +177,8 @@ def gather(  # type: ignore[no-untyped-def]
                 tl.store(dz_ptr + base + place, (g * factor[None, :]).to(dz_ptr.dtype.element_ty), inside)
             if DR:
                 tl.store(dr_ptr + base + place, g.to(dr_ptr.dtype.element_ty), inside)
-        total += tl.sum(g, 0)
-        product += tl.sum(g * z, 0)
+        total += column(g, LEVELS)
+        product += column(g * z, LEVELS)
     if not NORM:
         product = product / factor
     part_ptr += ((k * tl.num_programs(0) + program) * 2) * C
@@ -267,76 +267,121 @@ class _Perturb(torch.autograd.Function):
     ) -> Tensor:
         """What gets a gradient is an argument of its own, contiguous; the rest of the noise is read off `noise`."""
         restarts, channels = delta.shape
-        bias, stats, shared, relu = noise.bias, noise.stats, noise.shared, noise.act == "relu"
-        norm = stats is not None
-        images = z.shape[0] if shared else z.shape[0] // restarts
+        images = z.shape[0] if noise.shared else z.shape[0] // restarts
         count = images * z[0].numel() // channels
-        table = torch.empty(restarts, 4, channels, device=z.device)
-        part, rows, parts = table, 1, 1
-        wide, blocks = _block(channels)
-        if norm:
-            own = 1 if shared else restarts
-            rows, parts = _programs(count, SUMMED // wide)
-            part = torch.empty(own, parts, 2, channels, device=z.device)
-            moments[parts, blocks, own](z, part, count, channels, rows, BM=SUMMED // wide, BC=wide, **OPTIONS)
-        settle[blocks, restarts](
-            part, table if bias is None else bias, table if stats is None else stats, delta, xi, table, count, channels, rows, parts,
-            EPS=EPS, NORM=norm, BIAS=bias is not None, SHARED=shared, BC=wide, **OPTIONS,
-        )  # fmt: skip
+        part, rows = (None, 1) if noise.stats is None else _moments(z, 1 if noise.shared else restarts, count, channels)
+        table = table_of(noise, delta, xi, part, count, rows)
         y = torch.empty(restarts * images, *z.shape[1:], dtype=z.dtype, device=z.device)
-        apply[triton.cdiv(count, MAPPED // wide), blocks, restarts](
-            z, z if residual is None else residual, table, y, count, channels,
-            SHARED=shared, RESIDUAL=residual is not None, RELU=relu, BM=MAPPED // wide, BC=wide, **OPTIONS,
-        )  # fmt: skip
-        mask = NONE if not relu else FROM_Y if residual is not None or not norm else FROM_Z
-        keep_y = not norm or mask == FROM_Y
-        ctx.save_for_backward(z if norm else None, y if keep_y else None, residual if not norm else None, table, bias, stats)
-        ctx.settings = restarts, count, shared, mask, residual is not None
+        applied(z, residual, table, y, count, noise)
+        keep(ctx, z, y, residual, table, count, noise)
         return y
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        z, y, residual, table, bias, stats = ctx.saved_tensors
-        restarts, count, shared, mask, added = ctx.settings
-        channels = table.shape[2]
-        norm, need_z = stats is not None, ctx.needs_input_grad[0]
-        need_r = added and ctx.needs_input_grad[3]
-        own_r = need_r and mask != NONE
-        g = g.contiguous()
-        dz = torch.empty_like(g) if need_z else g
-        dr = torch.empty_like(g) if own_r else g
-        wide, blocks = _block(channels)
-        rows, parts = _programs(count, SUMMED // wide)
-        part = torch.empty(restarts, parts, 2, channels, device=g.device)
-        gather[parts, blocks, restarts](
+        dz, d_delta, d_xi, dr = gradients(ctx, g)
+        if dz is not None and ctx.shared:
+            dz = dz.unflatten(0, (len(d_delta), -1)).sum(0)
+        return dz, d_delta, d_xi, dr, None
+
+
+def _moments(z: Tensor, restarts: int, count: int, channels: int) -> tuple[Tensor, int]:
+    """Mean and squares of parts of the rows, [K, P, 2, C], and how many rows a part has."""
+    rows, parts = _programs(count, channels)
+    part = torch.empty(restarts, parts, 2, channels, device=z.device)
+
+    def launch(tile: Tile) -> None:
+        moments[parts, triton.cdiv(channels, tile.wide), restarts](
+            z, part, count, channels, rows, BM=tile.rows, BC=tile.wide, LEVELS=levels(tile.rows), num_warps=tile.warps, **OPTIONS
+        )
+
+    launch(best("moments", (restarts, count, channels, z.dtype), summed(channels), launch, z.device))
+    return part, rows
+
+
+def table_of(noise: LayerNoise, delta: Tensor, xi: Tensor, part: Tensor | None, count: int, rows: int) -> Tensor:
+    """The numbers of every restart's channels, [K, 4, C], as `settle` makes them; part [K, P, 2, C] in the normalised form only."""
+    restarts, channels = delta.shape
+    table = torch.empty(restarts, 4, channels, device=delta.device)
+    wide = mapped(channels)[0].wide
+    settle[triton.cdiv(channels, wide), restarts](
+        table if part is None else part, table if noise.bias is None else noise.bias, table if noise.stats is None else noise.stats,
+        delta, xi, table, count, channels, rows, 1 if part is None else part.shape[1],
+        EPS=EPS, NORM=part is not None, BIAS=noise.bias is not None, SHARED=noise.shared, BC=wide, **OPTIONS,
+    )  # fmt: skip
+    return table
+
+
+def applied(z: Tensor, residual: Tensor | None, table: Tensor, y: Tensor, count: int, noise: LayerNoise) -> None:
+    """Writes y [K * N, ..., C] from pre-activations of count rows a restart."""
+    restarts, _, channels = table.shape
+
+    def launch(tile: Tile) -> None:
+        apply[triton.cdiv(count, tile.rows), triton.cdiv(channels, tile.wide), restarts](
+            z, z if residual is None else residual, table, y, count, channels, SHARED=noise.shared, RESIDUAL=residual is not None,
+            RELU=noise.act == "relu", BM=tile.rows, BC=tile.wide, num_warps=tile.warps, **OPTIONS,
+        )  # fmt: skip
+
+    shape = (restarts, count, channels, z.dtype, noise.shared, residual is not None)
+    launch(best("apply", shape, mapped(channels), launch, z.device))
+
+
+def keep(
+    ctx: Any, z: Tensor | None, y: Tensor, residual: Tensor | None, table: Tensor, count: int, noise: LayerNoise, *more: Tensor
+) -> None:
+    """Saves what `gradients` reads, z in the normalised form only, where residual is not read again; and more, which it does not read."""
+    norm, relu = noise.stats is not None, noise.act == "relu"
+    mask = NONE if not relu else FROM_Y if residual is not None or not norm else FROM_Z
+    keep_y = not norm or mask == FROM_Y
+    read = z if norm else None, y if keep_y else None, None if norm else residual, table, noise.bias, noise.stats
+    ctx.save_for_backward(*read, *more)
+    ctx.shared, ctx.settings = noise.shared, (count, mask, residual is not None)
+
+
+def gradients(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor, Tensor, Tensor | None]:
+    """Gradients of z (of every restart, where they share it), delta, xi and residual; z and residual are arguments 0 and 3 of ctx."""
+    z, y, residual, table, bias, stats = ctx.saved_tensors[:6]
+    count, mask, added = ctx.settings
+    restarts, _, channels = table.shape
+    norm, need_z = stats is not None, ctx.needs_input_grad[0]
+    need_r = added and ctx.needs_input_grad[3]
+    own_r = need_r and mask != NONE
+    g = g.contiguous()
+    dz = torch.empty_like(g) if need_z else g
+    dr = torch.empty_like(g) if own_r else g
+    rows, parts = _programs(count, channels)
+    part = torch.empty(restarts, parts, 2, channels, device=g.device)
+    flags = {"SHARED": ctx.shared, "MASK": mask}
+    shape = (restarts, count, channels, g.dtype, ctx.shared, mask, need_z, own_r, norm, residual is not None)
+
+    def gathered(tile: Tile) -> None:
+        gather[parts, triton.cdiv(channels, tile.wide), restarts](
             g, g if y is None else y, g if z is None else z, g if residual is None else residual, table, part, dz, dr,
-            count, channels, rows, SHARED=shared, RESIDUAL=residual is not None, MASK=mask, NORM=norm,
-            DZ=need_z and not norm, DR=own_r and not norm, BM=SUMMED // wide, BC=wide, **OPTIONS,
+            count, channels, rows, **flags, RESIDUAL=residual is not None, NORM=norm, DZ=need_z and not norm, DR=own_r and not norm,
+            BM=tile.rows, BC=tile.wide, LEVELS=levels(tile.rows), num_warps=tile.warps, **OPTIONS,
         )  # fmt: skip
-        d_delta, d_xi = torch.empty(2, restarts, channels, device=g.device)
-        mean = torch.empty(restarts, 2, channels, device=g.device)
-        settle_gradient[blocks, restarts](
-            part, table if bias is None else bias, table if stats is None else stats, d_delta, d_xi, mean, count, channels, parts,
-            NORM=norm, BIAS=bias is not None, BC=wide, **OPTIONS,
+
+    def spread_out(tile: Tile) -> None:
+        spread[triton.cdiv(count, tile.rows), triton.cdiv(channels, tile.wide), restarts](
+            g, g if y is None else y, z, table, mean, dz, dr, count, channels,
+            **flags, DZ=need_z, DR=own_r, BM=tile.rows, BC=tile.wide, num_warps=tile.warps, **OPTIONS,
         )  # fmt: skip
-        if norm and (need_z or own_r):
-            spread[triton.cdiv(count, MAPPED // wide), blocks, restarts](
-                g, g if y is None else y, z, table, mean, dz, dr, count, channels,
-                SHARED=shared, MASK=mask, DZ=need_z, DR=own_r, BM=MAPPED // wide, BC=wide, **OPTIONS,
-            )  # fmt: skip
-        if need_z and shared:
-            dz = dz.unflatten(0, (restarts, -1)).sum(0)
-        return (dz if need_z else None), d_delta, d_xi, (dr if need_r else None), None
+
+    gathered(best("gather", shape, summed(channels), gathered, g.device))
+    d_delta, d_xi = torch.empty(2, restarts, channels, device=g.device)
+    mean = torch.empty(restarts, 2, channels, device=g.device)
+    wide = mapped(channels)[0].wide
+    settle_gradient[triton.cdiv(channels, wide), restarts](
+        part, table if bias is None else bias, table if stats is None else stats, d_delta, d_xi, mean, count, channels, parts,
+        NORM=norm, BIAS=bias is not None, BC=wide, **OPTIONS,
+    )  # fmt: skip
+    if norm and (need_z or own_r):
+        spread_out(best("spread", shape, mapped(channels), spread_out, g.device))
+    return (dz if need_z else None), d_delta, d_xi, (dr if need_r else None)
 
 
-def _block(channels: int) -> tuple[int, int]:
-    """Channels of a tile, and tiles next to each other."""
-    wide = max(16, min(64, triton.next_power_of_2(channels)))
-    return wide, triton.cdiv(channels, wide)
-
-
-def _programs(rows: int, tile: int) -> tuple[int, int]:
+def _programs(count: int, channels: int) -> tuple[int, int]:
     """Rows that one program sums, whole tiles of them, and how many programs."""
-    own = max(TILES * tile, triton.cdiv(triton.cdiv(rows, PROGRAMS), tile) * tile)
-    return own, triton.cdiv(rows, own)
+    tile = summed(channels)[0].rows
+    own = max(TILES * tile, triton.cdiv(triton.cdiv(count, PROGRAMS), tile) * tile)
+    return own, triton.cdiv(count, own)

@@ -34,6 +34,11 @@ def noisy_conv(
         [K * N, C, ...]. Gradients reach x, delta, xi and residual; the weights are meant to be frozen (requires_grad False), so that none
         is computed for them.
     """
+    step = chosen(x.device).convolve
+    if step is not None:
+        done = step(x, weight, noise, stride=stride, padding=padding, dilation=dilation, groups=groups)
+        if done is not None:
+            return done
     convolved: Any = (F.conv1d, F.conv2d, F.conv3d)[weight.dim() - 3]
     return perturb(convolved(x, weight, None, stride, padding, dilation, groups), noise)
 

@@ -10,7 +10,7 @@ import torch
 from banscan.importers import TracedModel, sha256
 from banscan.importers.formats import FORMATS, of
 from banscan.importers.structure.finding import Look
-from banscan.kernels import backend
+from banscan.kernels import described
 from banscan.scanner.findings import ImageFacts, ModelFacts
 from banscan.scanner.inputs.images import CleanSet
 from banscan.text import counted
@@ -99,7 +99,7 @@ def environment(precision: torch.dtype, device: torch.device) -> dict[str, Any]:
         "device": str(device),
         "processor": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
         "threads": torch.get_num_threads(),
-        "kernels": backend(device),
+        "kernels": described(device),
         "search precision": str(precision).removeprefix("torch."),
         "python": platform.python_version(),
         "banscan": __version__,

@@ -10,7 +10,7 @@ import os
 import platform
 import sys
 import traceback
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -24,8 +24,9 @@ from banscan.scanner.facts import environment
 from banscan.scanner.machine.device import find, repeatable
 from banscan.scanner.settings import Settings
 from bench import rows
-from bench.speed import cells, machine, whole
+from bench.speed import cells, convolution, machine, whole
 from bench.speed.subject import subject
+from bench.speed.switches import switched
 from bench.speed.table import INTRO, tables
 
 RESULTS = Path("bench/results/speed.jsonl")
@@ -48,9 +49,13 @@ DETECTED = 430
 SERIES = (25, 250, 1000)
 CLASSES = ("resnet18-10", "resnet18-43", "resnet18-200")
 # what is worth most comes first, where time is short
-PARTS = ("examples", "search", "detection", "classes", "networks", "compiled")
+PARTS = ("examples", "search", "detection", "classes", "networks", "convolutions", "compiled")
+# with tiles that are measured on the GPU, and with what is behind a convolution inside of it as well
+TUNED = {"tuned": "apart", "fused": "fused"}
 # a rehearsal: width, most images and restarts, and a scan that does a little of everything
 SMALL_WIDTH, SMALL_IMAGES, SMALL_RESTARTS = 4, 64, 2
+# images where Triton's interpreter does the work
+INTERPRETED = 8
 SMALL_SCAN = Settings(steps=1, images=16, targets=8)
 
 
@@ -77,6 +82,8 @@ class Cell:
             return "examples"
         if self.contender == "compiled":
             return "compiled"
+        if self.what == "convolution" or self.contender in TUNED:
+            return "convolutions"
         if self.what != "search":
             return self.what
         return "search" if self.network == MAIN else "networks"
@@ -85,6 +92,9 @@ class Cell:
 def planned(kind: str, *, small: bool = False) -> list[Cell]:
     """The cells of a CPU or a GPU, part by part; `small` does as much of each as a rehearsal needs."""
     found = _every(kind)
+    # for a rehearsal on a CPU there is Triton's interpreter, which has to be asked for before Triton is loaded
+    if kind == "cuda" or (small and os.environ.get("TRITON_INTERPRET") == "1"):
+        found += _convolutions(kind)
     if small:
         found = [replace(c, images=min(c.images, SMALL_IMAGES), restarts=min(c.restarts, SMALL_RESTARTS)) for c in found]
     return sorted(dict.fromkeys(found), key=lambda c: PARTS.index(c.part))
@@ -119,7 +129,21 @@ def _every(kind: str) -> list[Cell]:
     return found
 
 
+def _convolutions(kind: str) -> list[Cell]:
+    found, images = [], IMAGES if kind == "cuda" else INTERPRETED
+    for dtype, form in (("bfloat16", "normalised"), ("bfloat16", "Eq. 3"), ("float32", "normalised")):
+        some = list(convolution.LAYERS)[: None if dtype == "bfloat16" else 2]
+        found += [Cell("convolution", layer, who, form, dtype, 8, images) for layer in some for who in ("ours", *TUNED)]
+    for where in list(cells.LAYERS)[: None if kind == "cuda" else 1]:
+        found += [Cell("search", MAIN, who, where, "bfloat16", 8, images) for who in TUNED]
+    return found
+
+
 def work(cell: Cell, width: int, device: torch.device) -> cells.Work:
+    if cell.what == "convolution":
+        layer, dtype = convolution.LAYERS[cell.network], getattr(torch, cell.dtype)
+        small = width == SMALL_WIDTH
+        return convolution.forward(layer, cell.layers, dtype, cell.restarts, cell.images, device, small=small)
     network = subject(*NETWORKS[cell.network], width, device)
     dtype = getattr(torch, cell.dtype)
     if cell.what == "detection":
@@ -128,13 +152,16 @@ def work(cell: Cell, width: int, device: torch.device) -> cells.Work:
         return cells.our_detection(network, cell.layers, dtype, cell.images, cell.restarts)
     if cell.what == "classes":
         return cells.every_class(network, cell.layers, dtype, cell.images)
-    if cell.contender == "ours":
+    if cell.contender in ("ours", *TUNED):
         return cells.ours(network, cell.layers, dtype, cell.restarts, cell.images, STEPS)
     return cells.plain(network, cell.layers, cell.restarts, cell.images, STEPS, compiled=cell.contender == "compiled")
 
 
-def measured(cell: Cell, width: int, device: torch.device, runs: int, settings: Settings) -> dict[str, Any]:
-    """One row: the seconds of every run behind one that warms up, and the most memory that a further one took."""
+def measured(cell: Cell, width: int, device: torch.device, runs: int, settings: Settings, tiles: Path) -> dict[str, Any]:
+    """One row: the seconds of every run behind one that warms up, and the most memory that a further one took.
+
+    What is measured to choose tiles by is kept in the folder `tiles`.
+    """
     if cell.part == "examples":
         settings = replace(settings, restarts=cell.restarts, pixels=cell.what == "scan")
         found = {}
@@ -142,8 +169,21 @@ def measured(cell: Cell, width: int, device: torch.device, runs: int, settings: 
             found = whole.examined(cell.network, cell.contender, cell.dtype, str(device), settings, cell.images)
         return {**vars(cell), **found}
     # the others get torch as it is: on a GPU, faster float32 and algorithms that may differ from run to run
-    with repeatable(device) if cell.contender == "ours" else nullcontext():
+    with ExitStack() as ready:
+        ready.enter_context(repeatable(device) if cell.contender in ("ours", *TUNED) else nullcontext())
+        ready.enter_context(_kernels(cell, tiles))
         return _timed(cell, width, device, runs)
+
+
+def _kernels(cell: Cell, tiles: Path) -> AbstractContextManager[None]:
+    """The environment that a contender is timed in."""
+    if cell.part != "convolutions":
+        return nullcontext()
+    tuned = cell.contender in TUNED
+    # what nothing writes to has no answers
+    place = tiles.absolute() / ("tiles" if tuned else "no tiles")
+    how = {"BANSCAN_CONV": TUNED.get(cell.contender, "apart"), "BANSCAN_TUNE": "on" if tuned else "off"}
+    return switched(BANSCAN_KERNELS="triton", **how, XDG_CACHE_HOME=str(place))
 
 
 def _timed(cell: Cell, width: int, device: torch.device, runs: int) -> dict[str, Any]:
@@ -206,12 +246,16 @@ def main(
             for r in rows.read(out)
             if here["commit"] != "unknown" and all(r["machine"][f] == here[f] for f in ("commit", "processor", "threads"))
         }
-        for cell in planned(device.type, small=small):
+        every = planned(device.type, small=small)
+        if part is not None and part not in {cell.part for cell in every}:
+            raise click.ClickException(f"--part {part} needs a GPU; rehearse with --small and TRITON_INTERPRET=1")
+        for cell in every:
             if only not in cell.network or part not in (None, cell.part) or cell.key in known:
                 continue
             told = " ".join(map(str, cell.key))
             try:
-                row = measured(cell, SMALL_WIDTH if small else WIDTH[device.type], device, runs, SMALL_SCAN if small else Settings())
+                width, settings = (SMALL_WIDTH, SMALL_SCAN) if small else (WIDTH[device.type], Settings())
+                row = measured(cell, width, device, runs, settings, out.parent)
             except Exception:
                 click.echo(f"{told}: failed\n{traceback.format_exc()}", err=True)
                 failed += 1

@@ -22,6 +22,8 @@ weights, the same images, layers, steps and restarts. A *pass* is one image forw
   random start and 30 steps for every batch of 128, a mask that is learnt through the whole network for 20 epochs.
 - (d) banscan: what does not depend on the noise computed once, restarts as one batch, noise, residual and activation in one pass behind
   the convolution, no weight gradients. bfloat16 is what a scan uses where the machine multiplies it; float32 is what it reports.
+- On a GPU also (e), which is (d) with tiles of its kernels measured there, and (f), which computes the noise inside the convolutions
+  ([kernels.md](kernels.md#tuning)).
 
 *Noise on the deepest quarter* of the layers is what a scan does; *all layers* is what the paper does. The share of the roofline is the
 least time that the operations of the noisy part or its bytes can take at the rates that the machine reached in the same run, over the
@@ -35,6 +37,8 @@ WHO = {
     "compiled": "(b) torch.compile of (a)",
     "published": "(c) the published procedure",
     "ours": "(d) banscan",
+    "tuned": "(e) (d) with tiles measured on the GPU",
+    "fused": "(f) (e) with the noise inside the convolution",
 }
 
 
@@ -52,6 +56,7 @@ def tables(rows: list[Row]) -> str:
         parts.append(f"A large matrix product reaches: {reached}; a copy {rates['float32'][1] / 1e9:.3g} GB/s.\n")
         for shown, whats in (
             (_searches, ("search",)),
+            (_convolutions, ("convolution",)),
             (_classes, ("classes",)),
             (_detections, ("detection",)),
             (_scans, ("verdict", "scan")),
@@ -115,6 +120,23 @@ def _share(row: Row) -> str:
         return ""
     product, copy = row["machine"]["rates"][row["dtype"]]
     return f"{max(row['operations'] / product, row['bytes'] / copy) / median(row['seconds']):.0%}"
+
+
+def _convolutions(rows: list[Row]) -> str:
+    lines = [
+        "| one convolution, forward | noise | restarts × images | | | µs (range) | against (d) | share of the roofline |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in rows:
+        alike = [r for r in rows if all(r[f] == row[f] for f in ("network", "layers", "dtype")) and r["contender"] == "ours"]
+        times = 1e6 * row["restarts"] * row["images"] / row["passes"]
+        ratio = f"{_each(alike[0]) / _each(row):.2f}" if alike and alike[0] is not row else ""
+        low, high = (times * f(row["seconds"]) for f in (min, max))
+        spread = f"{times * median(row['seconds']):.3g} ({low:.3g} to {high:.3g})"
+        many = f"{row['restarts']} × {row['images']}"
+        shown = (row["network"], row["layers"], many, WHO[row["contender"]], row["dtype"], spread, ratio, _share(row))
+        lines.append(f"| {' | '.join(shown)} |")
+    return "\n".join(lines) + "\n"
 
 
 def _classes(rows: list[Row]) -> str:

@@ -1,27 +1,20 @@
 """Whole scans of the examples: how long they take, and what every backend says of them."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 from banscan.scanner.scan import scan
 from banscan.scanner.settings import Options, Settings
+from bench.speed.switches import switched
 
 EXAMPLES = Path("examples")
 
 
 def examined(name: str, kernels: str, dtype: str, device: str, settings: Settings, images: int) -> dict[str, Any]:
     """One scan with these kernels: verdict, and the test of the noise with its range over the restarts."""
-    before = os.environ.get("BANSCAN_KERNELS")
-    os.environ["BANSCAN_KERNELS"] = kernels
-    try:
+    with switched(BANSCAN_KERNELS=kernels):
         options = Options(max_images=images, precision=dtype, device=device)
         report = scan(EXAMPLES / f"{name}.onnx", EXAMPLES / "clean", settings=settings, options=options)
-    finally:
-        if before is None:
-            del os.environ["BANSCAN_KERNELS"]
-        else:
-            os.environ["BANSCAN_KERNELS"] = before
     noise = report.findings[0]
     return {
         "outcome": report.verdict.outcome,

@@ -59,8 +59,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
 }
 ENVIRONMENT = (
     ("BANSCAN_CONFIG", "The settings file in place of banscan.toml; with an empty value none."),
+    ("BANSCAN_CONV", "fused or auto: on a GPU, the noise inside the convolutions; apart by default."),
     ("BANSCAN_DEBUG", "As --debug with every command."),
     ("BANSCAN_KERNELS", "Kernels to use in place of the fastest that can run (banscan doctor)."),
+    ("BANSCAN_TUNE", "on: measures on a GPU which sizes its kernels run fastest with, and keeps them."),
     ("OMP_NUM_THREADS", "Threads, where --threads says nothing."),
     ("TMPDIR", "The folder for temporary files."),
     ("NO_COLOR", "No colours, whatever the value."),

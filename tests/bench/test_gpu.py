@@ -72,6 +72,8 @@ def test_steps(tmp_path: Path) -> None:
     assert tuple(gpu.PARTS) == PARTS
     there, here = (list(gpu.steps(device, tmp_path, tmp_path / "page.md", "c")) for device in ("cuda", "cpu"))
     assert [s.name for s in there] == [s.name for s in here]
+    # the interpreter is for the rehearsal of what only a GPU runs
+    assert [s.name for s in (*there, *here) if s.interpreted] == ["speed: convolutions"]
     assert not any("--small" in s.arguments or "--no-pixels" in s.arguments for s in there)
     assert [s.expected for s in there if s.name.startswith("scan")] == [1, 0]
     assert all("--device" not in s.arguments or "cuda" in s.arguments for s in there)

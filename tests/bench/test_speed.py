@@ -1,15 +1,19 @@
 """The contenders of the benchmark do the same work, and its tables say what the rows say."""
 
 import itertools
+import os
+from importlib.util import find_spec
 
 import pytest
 import torch
 
+from banscan.kernels import noisy_conv
 from banscan.scanner.search import neuron_noise
 from banscan.scanner.search.noisy_model import attach, layers, measure
-from bench.speed import cells, eager, published
+from bench.speed import cells, convolution, eager, published
 from bench.speed.__main__ import PARTS, Cell, planned
 from bench.speed.subject import Subject, subject
+from bench.speed.switches import switched
 from bench.speed.table import tables
 
 HERE = torch.device("cpu")
@@ -59,15 +63,35 @@ def test_work_is_counted(network: Subject) -> None:
     assert 1e6 < work.operations < 1e12
 
 
-def test_cells_are_told_apart() -> None:
+def test_cells_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
     for kind, small in itertools.product(("cpu", "cuda"), (False, True)):
         cells = planned(kind, small=small)
         assert len({c.key for c in cells}) == len(cells)
-        assert list(dict.fromkeys(c.part for c in cells)) == list(PARTS)
+        # nothing runs Triton's interpreter but a rehearsal
+        expected = [part for part in PARTS if part != "convolutions" or kind == "cuda" or small]
+        assert list(dict.fromkeys(c.part for c in cells)) == expected
     # a rehearsal leaves out no way to search
     assert {(c.what, c.network, c.contender) for c in planned("cuda")} == {
         (c.what, c.network, c.contender) for c in planned("cuda", small=True)
     }
+
+
+@pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") != "1" or find_spec("triton") is None, reason="needs Triton's interpreter")
+@pytest.mark.parametrize("layer", convolution.LAYERS)
+def test_one_convolution(layer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is timed computes the same, and the operations are those of the convolution."""
+    seen = []
+    monkeypatch.setattr(convolution, "noisy_conv", lambda *given, **how: seen.append(noisy_conv(*given, **how)))
+    for conv in ("apart", "fused"):
+        with switched(BANSCAN_KERNELS="triton", BANSCAN_CONV=conv):
+            work = convolution.forward(convolution.LAYERS[layer], "normalised", torch.float32, 1, 2, HERE, small=True)
+            work.run()
+    assert torch.allclose(*seen, atol=1e-4)
+    about = convolution.LAYERS[layer]
+    assert work.passes == 2
+    assert work.operations == 2 * seen[0].numel() * (about.features // 16) * about.side**2
+    assert "BANSCAN_CONV" not in os.environ
 
 
 def test_tables() -> None:
@@ -80,12 +104,18 @@ def test_tables() -> None:
         {**base, "contender": "ours", "restarts": 8, "passes": 800, "seconds": [2.0]},
         {**base, "contender": "published", "what": "detection", "seconds": [60.0]},
         {**base, "contender": "ours", "what": "detection", "seconds": [3.0]},
+        {**base, "contender": "ours", "what": "convolution", "layers": "Eq. 3", "seconds": [0.02]},
+        {**base, "contender": "fused", "what": "convolution", "layers": "Eq. 3", "seconds": [0.01, 0.01, 0.03]},
     ]
     shown = tables(rows)
     assert "| n | all layers | 1 × 64 | (a) eager PyTorch | float32 | 20 (10 to 90) |  |  |  |" in shown
     assert "| n | all layers | 1 × 64 | (d) banscan | float32 | 5 (5 to 5) | 4.0 |  | 20% |" in shown
     assert "| n | all layers | 8 × 64 | (d) banscan | float32 | 2.5 (2.5 to 2.5) | 8.0 |  |  |" in shown
     assert "| (d) banscan | all layers | 1 | 3.00 (3.00 to 3.00) | 20.0 |" in shown
+    assert (
+        "| n | Eq. 3 | 1 × 64 | (f) (e) with the noise inside the convolution | float32 | 6.4e+03 (6.4e+03 to 1.92e+04) | 2.00 |  |"
+        in shown
+    )
     # nothing but a scan: it has no width
     scanned = {
         "what": "scan",
