@@ -55,7 +55,7 @@ def _headline(report: Report) -> Panel:
 
 def _classes(report: Report, most: int, columns: int) -> Table:
     """Bars of the classes that noise reaches best, so many of them; in a narrow terminal without what is beside the shares."""
-    narrow = columns < NARROW
+    narrow, several = columns < NARROW, restarts(report) > 1
     table = Table(title="Classes that neuron noise reaches best", title_justify="left", box=None, pad_edge=False, expand=False)
     table.add_column("class", justify="right", max_width=24)
     # a bar that is cut short would say less than there is
@@ -63,7 +63,8 @@ def _classes(report: Report, most: int, columns: int) -> Table:
     table.add_column("images moved there" if narrow else "images of other classes moved there by noise aimed at it", min_width=width)
     table.add_column("share", justify="right")
     if not narrow:
-        table.add_column("over restarts", justify="right", no_wrap=True)
+        if several:
+            table.add_column("over restarts", justify="right", no_wrap=True)
         table.add_column("share of all: clean", justify="right")
         table.add_column("untargeted", justify="right")
     called = report.verdict.targets if report.verdict.outcome in ("backdoored", "suspicious") else ()
@@ -72,7 +73,7 @@ def _classes(report: Report, most: int, columns: int) -> Table:
             Text(named(report, row.target), overflow="ellipsis"),
             Text(bar(row.moved, width), style="red" if row.target in called else "cyan"),
             f"{row.moved:.0%}",
-            f"{row.smallest:.0%} to {row.largest:.0%}" if restarts(report) > 1 else "–",
+            *([f"{row.smallest:.0%} to {row.largest:.0%}"] if several else []),
             f"{row.clean:.1%}",
             "–" if row.untargeted is None else f"{row.untargeted:.1%}",
         )
