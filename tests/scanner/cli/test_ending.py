@@ -322,6 +322,7 @@ def test_too_few_open_files() -> None:
         (("inspect", "a", "b\x1b"), r"unexpected extra argument \(b\\x1b\)"),
         (("scan", "m", "--clean-dir", "c", "--format", "odd"), "'odd' is not one of"),
         (("m", "--clean-dir", "c", "--threads", "100000"), "--threads 100000: expected at least 1, at most 1024"),
+        (("m", "--clean-dir", "c", "--memory", "3"), "--memory 3: expected a size of at least 1GB with its unit, as 3GB or 4GiB"),
     ],
 )
 def test_wrong_usage(arguments: tuple[str, ...], match: str) -> None:
