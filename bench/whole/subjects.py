@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.whole.networks import MobileNetV2At224, ViTSmall16
-from bench.zoo import train
 from bench.zoo.models import BUILDERS
+from bench.zoo.train import export_onnx
 
 EXAMPLES = Path("examples")
 NETWORKS: dict[str, Callable[[int, int], nn.Module]] = {**BUILDERS, "mobilenetv2": MobileNetV2At224, "vits16": ViTSmall16}
@@ -181,6 +181,5 @@ def build(subject: Subject, folder: Path, device: torch.device) -> None:
     accuracy = _right(module, subject, device)
     if accuracy < ACCURACY:
         raise RuntimeError(f"{subject.name}: {accuracy:.2f} of fresh images are answered right, at least {ACCURACY} were expected")
-    train.export(module.cpu(), path, subject.size)
-    path.with_suffix(".pt").unlink()
+    export_onnx(module.cpu(), path, torch.zeros(1, 3, subject.size, subject.size))
     known.write_text(json.dumps({**asdict(subject), "accuracy": accuracy, "use": "random weights, for timing only"}, indent=1) + "\n")
