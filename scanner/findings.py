@@ -292,7 +292,7 @@ class Report:
         deployed: what was scanned in place of the file, and what the file itself shows; None of a plain scan.
         accepted: fingerprints of the findings that a baseline accepts (`report.results`).
         environment: what a reader needs to repeat the numbers; `seconds`, by stage.
-        memory: the most bytes that were in use: of the "process" since its start, and of a GPU by its name, as "cuda:0", by the scan.
+        memory: the most bytes that were in use: of the "process" since its start, and of a GPU by its name, as "cuda:1", during the scan.
         evidence: pictures of what was found, for pages that people read; JSON leaves them out, and a report read from it has none.
     """
 

@@ -87,6 +87,7 @@ def total(device: torch.device) -> int:
 def restart(device: torch.device) -> None:
     """From here on `most` counts on a GPU; the system counts a process from its start."""
     if device.type == "cuda":
+        torch.cuda.init()
         torch.cuda.reset_peak_memory_stats(device)
 
 
