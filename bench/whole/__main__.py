@@ -155,6 +155,8 @@ def main(
 ) -> None:
     """Append the rows that OUT does not have of this machine, commit and options, and print the tables; exit code 1 if a scan failed."""
     failed = 0
+    if rehearsal and out == RESULTS:
+        raise click.UsageError("--small: these are no measurements; give an --out of their own")
     if not only_print:
         chosen = [s for s in SUBJECTS if SIZES.index(s.where) <= SIZES.index(sizes) and only in s.name]
         if rehearsal:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from click.testing import CliRunner
 
 from bench import gpu, rows
 from bench.speed import page
@@ -182,6 +183,12 @@ def test_the_page_is_made_from_the_rows(tmp_path: Path) -> None:
     made = tmp_path / "speed.md"
     page.write(made, *(ROOT / "bench" / "results" / name for name in ("whole.jsonl", "speed.jsonl")))
     assert made.read_text() == (ROOT / "docs" / "speed.md").read_text()
+
+
+def test_a_rehearsal_leaves_no_rows_among_the_others() -> None:
+    result = CliRunner().invoke(whole.main, ["--small"])
+    assert result.exit_code == 2
+    assert "give an --out of their own" in result.output
 
 
 def test_a_gpu_is_asked_for_every_subject() -> None:
