@@ -16,6 +16,10 @@ REPOSITORIES ?=
 
 GIVEN = $(if $(wildcard $(DATA)),--data $(DATA)) $(if $(REPOSITORIES),--repositories $(REPOSITORIES))
 
+# of `make bench`: small, large or gpu; a commit whose scans are timed beside those of this one
+SIZES ?= small
+BESIDE ?=
+
 # of `make bench-gpu`: DEVICE=cpu rehearses with little work; OUT is the folder for what was measured
 DEVICE ?= cuda
 OUT ?=
@@ -105,12 +109,12 @@ lint: $(VENV)/tested ## style, format, types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/tested ## the search beside other ways to write it, the stages of a scan, what reading large files costs (8 GB of memory)
+bench: $(VENV)/tested ## whole scans (SIZES=large: at 224x224, too), the search beside other ways to write it, what reading large files costs (8 GB of memory)
+	$(BIN)/python -m bench.whole --sizes $(SIZES) $(if $(BESIDE),--beside $(BESIDE)) --doc docs/speed.md
 	$(BIN)/python -m bench.speed --device cpu --doc docs/speed.md
-	$(BIN)/python -m bench.stages
 	$(BIN)/python -m bench.cost
 
-bench-gpu: ## kernel tests, example scans and the search on a GPU, full width; 8 minutes; installs nothing: PYTHON has torch and pytest
+bench-gpu: ## kernel tests, scans and the search on a GPU, full width; 8 minutes, with MINUTES=25 all of it; installs nothing: PYTHON has torch and pytest
 	$(PYTHON) -m bench.gpu --device $(DEVICE) --minutes $(MINUTES) $(if $(OUT),--out $(OUT)) $(if $(COMMIT),--commit $(COMMIT))
 
 clean: ## remove what the other targets made

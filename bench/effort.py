@@ -34,9 +34,7 @@ def page(parts: Mapping[str, list[Row]]) -> list[str]:
 
 def _totals(models: list[dict[str, Row]]) -> list[str]:
     """A line for each effort, of the models that it scanned."""
-    lines = header(
-        ["effort", "backdoors found with the right target", "clean models called backdoored", "searched whole", "median s"]
-    )
+    lines = header(["effort", "backdoors found with the right target", "clean models called backdoored", "searched whole", "median s"])
     for effort in EFFORTS:
         rows = [own[effort] for own in models if effort in own]
         again = rate(bool(row["whole"]) for row in rows if "whole" in row) if effort == "standard" else "–"

@@ -1,12 +1,12 @@
-"""What only a GPU can tell, with the Python that is there: kernel tests, scans of both examples, the rows of docs/speed.md; 8 minutes.
+"""What only a GPU can tell, with the Python that is there: kernel tests, scans, the rows of docs/speed.md; 8 minutes, all of it 25.
 
 python -m bench.gpu --commit 1a2b3c4                on a GPU; the commit where git cannot tell it
 python -m bench.gpu --device cpu --out DIR          the same steps on little work: a rehearsal
 
 Needs torch, triton, onnx, onnxruntime, numpy, scipy, pillow, click, rich and pytest; installs nothing, asks no network. Each step is a
 process with a limit of its own, what is worth most comes first, and a step that fails or hangs stops no other. Its result is in
-OUT/gpu.jsonl before the next one begins, what was timed in OUT/speed.jsonl and, as a page, in docs/speed.md (elsewhere than in
-bench/results: OUT/speed.md).
+OUT/gpu.jsonl before the next one begins, what was timed in OUT/speed.jsonl and OUT/whole.jsonl and, as a page, in docs/speed.md (elsewhere
+than in bench/results: OUT/speed.md). Whole scans of large networks come last: with more MINUTES they are reached.
 """
 
 import os
@@ -35,6 +35,17 @@ LAST, LAST_OF_FAILURE = 3, 200
 SECONDS = 5
 # seconds of the parts of bench.speed; their order is that of worth
 PARTS = {"examples": 150, "search": 60, "detection": 60, "classes": 60, "networks": 120, "convolutions": 120, "compiled": 90}
+# seconds for making the subjects of bench.whole and for one scan of each
+WHOLE = {
+    "backdoored": 60,
+    "clean": 60,
+    "resnet18-32-43": 60,
+    "resnet18-32-10": 60,
+    "resnet50-224-100": 150,
+    "mobilenetv2-224-100": 120,
+    "vits16-224-100": 120,
+    "resnet50-224-1000": 240,
+}
 
 
 @dataclass(frozen=True)
@@ -67,6 +78,10 @@ def steps(device: str, out: Path, page: Path, commit: str) -> Iterator[Step]:
         timed = ("-m", "bench.speed", "--device", device, "--part", part, "--out", str(out / "speed.jsonl"), "--doc", str(page))
         timed = (*timed, "--commit", commit, *(("--small", "--runs", "1") if small else ()))
         yield Step(f"speed: {part}", timed, seconds, interpreted=small and part == "convolutions")
+    for name, seconds in WHOLE.items():
+        scans = ("-m", "bench.whole", "--device", device, "--sizes", "gpu", "--only", name, "--runs", "1", "--commit", commit)
+        more = ("--small", "--", "--dry-run") if small else ()
+        yield Step(f"whole scan: {name}", (*scans, "--out", str(out / "whole.jsonl"), "--doc", str(page), *more), seconds)
 
 
 def run(step: Step, limit: float) -> dict[str, Any]:

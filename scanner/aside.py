@@ -7,6 +7,7 @@ from banscan.importers import TracedModel
 from banscan.scanner.effort import at_most
 from banscan.scanner.findings import Aside, Peak
 from banscan.scanner.inputs import checks
+from banscan.scanner.machine import memory
 from banscan.scanner.machine.progress import Counter, Progress
 from banscan.scanner.search import mask
 from banscan.scanner.search.neuron_noise import logits_under, start
@@ -49,7 +50,7 @@ def masked(model: TracedModel, x: Tensor, labels: Tensor, noisy: Tensor) -> tupl
     """
     trunk, head = model.split(model.features)
     with torch.no_grad():
-        features = torch.cat([trunk(part.to(model.device)) for part in x.split(250)])
+        features = torch.cat([trunk(part.to(model.device)) for part in x.split(memory.answered_at_once(trunk.graph.nodes, model.device))])
     labels = labels.to(model.device)
     learnt = [mask.learn(head, features, labels, seed=k) for k in range(len(noisy))]
     alone = torch.stack([mask.negative_shares(head, features, m, model.classes) for m in learnt])

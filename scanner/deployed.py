@@ -106,5 +106,6 @@ def joined(plain: Report, made: Report, found: Deployed) -> Report:
     elif verdict.GRAVITY[plain.verdict.outcome] < verdict.GRAVITY[decided.outcome]:
         decided = replace(decided, reason=f"only as {found.kind}: {decided.reason}")
     seconds = {name: plain.seconds.get(name, 0.0) + made.seconds.get(name, 0.0) for name in (plain.seconds | made.seconds)}
-    both = replace(made, model=model, verdict=decided, deployed=found, preprocess=plain.preprocess, seconds=seconds)
+    memory = {name: max(plain.memory.get(name, 0), made.memory.get(name, 0)) for name in (plain.memory | made.memory)}
+    both = replace(made, model=model, verdict=decided, deployed=found, preprocess=plain.preprocess, seconds=seconds, memory=memory)
     return probability.of_its_verdict(both, made.verdict.outcome)

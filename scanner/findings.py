@@ -293,6 +293,7 @@ class Report:
         deployed: what was scanned in place of the file, and what the file itself shows; None of a plain scan.
         accepted: fingerprints of the findings that a baseline accepts (`report.results`).
         environment: what a reader needs to repeat the numbers; `seconds`, by stage.
+        memory: the most bytes that were in use: of the "process" since its start, and of a GPU by its name, as "cuda:1", during the scan.
         evidence: pictures of what was found, for pages that people read; JSON leaves them out, and a report read from it has none.
     """
 
@@ -318,6 +319,7 @@ class Report:
     deployed: Deployed | None = None
     accepted: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
+    memory: dict[str, int] = field(default_factory=dict)
     evidence: Evidence | None = field(default=None, repr=False)
 
     def to_dict(self) -> dict[str, Any]:

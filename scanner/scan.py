@@ -123,6 +123,7 @@ def examine(
     backend(where)  # a wrong BANSCAN_KERNELS is told before any work
     given = preprocess.given(options)
     stages = _Stages()
+    memory.restart(where)
     precision = search_dtype(options.precision, where)
     try:
         model, clean, structure = _read(Path(path), Path(clean_dir), settings, options, stages, progress)
@@ -136,6 +137,7 @@ def examine(
             class_names=unread.clean.names,
             structure=unread.structure,
             seconds=stages.seconds,
+            memory=memory.most(where),
         )
         return Examined(replace(known, verdict=logic.weighed(known.verdict, unread.structure)), None, unread.clean, None)
     model.to(where)
@@ -152,7 +154,7 @@ def examine(
     )
     chosen: Preprocess | None = None
     try:
-        with repeatable(where):
+        with repeatable(where), memory.bounded(options.room):
             checks.check_weights(model)
             # before anything else is asked of too few images
             checks.check_images(clean.different, 2 if clean.labels is None else len(clean.labels.unique()), settings.min_images)
@@ -168,7 +170,7 @@ def examine(
     except EvidenceError as error:
         draft.add(verdict=verdict.inconclusive(str(error)))
     by_score = draft.report.verdict.outcome
-    draft.add(seconds=stages.seconds, verdict=logic.weighed(draft.report.verdict, draft.report.structure))
+    draft.add(seconds=stages.seconds, memory=memory.most(where), verdict=logic.weighed(draft.report.verdict, draft.report.structure))
     return Examined(probability.of_its_verdict(draft.report, by_score), model, clean, chosen)
 
 

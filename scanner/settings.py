@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from banscan.errors import UsageError
+from banscan.scanner.machine.size import size
 from banscan.scanner.machine.threads import MOST
 
 FORMS = ("normalised", "paper")
@@ -155,6 +156,7 @@ class Options:
         precision: of the search: "float32", "bfloat16", or "auto" for bfloat16 where it is fast. Final numbers are float32.
         device: "auto" for a GPU where there is one, "cpu", "cuda" or "cuda:N".
         threads: of the CPU, also after the scan; None for what torch has (the command line: OMP_NUM_THREADS, or all that may be used).
+        memory: a scan takes as much as on a machine, or a GPU, that has so much ("3GB"); None for all that there is.
     """
 
     labels: Path | None = setting(None, "CSV of file,label instead of class folders.", "labels", decisive=False, metavar="FILE")
@@ -174,10 +176,20 @@ class Options:
     threads: int | None = setting(
         None, "CPU threads.", "threads", decisive=False, least=1, most=MOST, unset="OMP_NUM_THREADS, or all that may be used"
     )
+    memory: str | None = setting(
+        None, "Scan as on a machine that has so much, as 3GB.", "memory", decisive=False, metavar="SIZE", unset="all that may be used"
+    )
 
     def __post_init__(self) -> None:
         """Raises UsageError for values that cannot be."""
         check(self)
+        if self.memory is not None:
+            size(self.memory)
+
+    @property
+    def room(self) -> int | None:
+        """Bytes of `memory`."""
+        return None if self.memory is None else size(self.memory)
 
     @property
     def sides(self) -> tuple[int, int] | None:

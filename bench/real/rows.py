@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from bench.real.child import Ended, run
+from bench.child import Ended, run
 from bench.real.table import Model
 from bench.rows import commit
 

@@ -24,10 +24,10 @@ from banscan.scanner.facts import environment
 from banscan.scanner.machine.device import find, repeatable
 from banscan.scanner.settings import Settings
 from bench import rows
-from bench.speed import cells, convolution, machine, whole
+from bench.speed import cells, convolution, machine, page, verdicts
 from bench.speed.subject import subject
 from bench.speed.switches import switched
-from bench.speed.table import INTRO, tables
+from bench.speed.table import tables
 
 RESULTS = Path("bench/results/speed.jsonl")
 NETWORKS = {
@@ -166,7 +166,7 @@ def measured(cell: Cell, width: int, device: torch.device, runs: int, settings: 
         settings = replace(settings, restarts=cell.restarts, pixels=cell.what == "scan")
         found = {}
         for _ in range(min(runs, 2)):
-            found = whole.examined(cell.network, cell.contender, cell.dtype, str(device), settings, cell.images)
+            found = verdicts.examined(cell.network, cell.contender, cell.dtype, str(device), settings, cell.images)
         return {**vars(cell), **found}
     # the others get torch as it is: on a GPU, faster float32 and algorithms that may differ from run to run
     with ExitStack() as ready:
@@ -262,11 +262,10 @@ def main(
                 continue
             rows.append(out, {**row, "machine": here})
             click.echo(f"{told}: {min(row['seconds']):.3f} s", err=True)
-    found = tables(rows.read(out))
     if doc is None:
-        click.echo(found)
+        click.echo(tables(rows.read(out)))
     else:
-        doc.write_text(f"{INTRO}\n{found}")
+        page.write(doc, out.with_name("whole.jsonl"), out)
     sys.exit(min(failed, 1))
 
 

@@ -8,9 +8,7 @@ from banscan.scanner.settings import Settings
 Row = dict[str, Any]
 # image passes of one restart of one search of a scan
 STEP = Settings().steps * Settings().images
-INTRO = """# Speed
-
-What `make bench` (on a CPU) and `make bench-gpu` measured, from the rows in `bench/results/speed.jsonl`; both write this page.
+INTRO = """## The search
 
 The search for noise (Eq. 4 in the normalised form, untargeted, L2 ball, 2 steps) by four contenders, on the same network with random
 weights, the same images, layers, steps and restarts. A *pass* is one image forward and backward under one restart's noise.
@@ -29,8 +27,7 @@ weights, the same images, layers, steps and restarts. A *pass* is one image forw
 least time that the operations of the noisy part or its bytes can take at the rates that the machine reached in the same run, over the
 time that it took; it can exceed 100 % in float32, where a convolution may need fewer operations than are counted (Winograd). In a
 detection, (d) does with the same images, steps and restarts what (c) does: noise, mask, shares of the classes under both. A scan does
-more (a search for every class, searches over pixels): its time is in the last table, which also shows that all kernels come to the same
-verdict.
+more, a search for every class and searches over pixels. The last table shows that all kernels come to the same verdict on the examples.
 """
 WHO = {
     "eager": "(a) eager PyTorch",

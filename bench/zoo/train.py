@@ -8,6 +8,7 @@ import json
 import math
 import os
 import time
+import warnings
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -197,20 +198,27 @@ def planned(recipe: Recipe, split: data.Split, trained: Path | None = None) -> a
 def export(model: nn.Module, path: Path, size: int) -> None:
     """Writes the model as TorchScript, and as ONNX with a dynamic batch; the exporter folds batch norm into the convolutions."""
     part = path.with_suffix(".part")
-    example = torch.zeros(1, 3, size, size)
     model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     torch.jit.save(torch.jit.trace(model, torch.zeros(2, 3, size, size)), str(part))
     os.replace(part, path.with_suffix(".pt"))
-    torch.onnx.export(
-        model,
-        (example,),
-        str(part),
-        dynamo=False,
-        opset_version=17,
-        input_names=["image"],
-        output_names=["logits"],
-        dynamic_axes={"image": {0: "batch"}, "logits": {0: "batch"}},
-    )
+    export_onnx(model, path, torch.zeros(1, 3, size, size))
+
+
+def export_onnx(model: nn.Module, path: Path, example: torch.Tensor) -> None:
+    """Writes the model as ONNX with a dynamic batch."""
+    part = path.with_suffix(".part")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            model,
+            (example,),
+            str(part),
+            dynamo=False,
+            opset_version=17,
+            input_names=["image"],
+            output_names=["logits"],
+            dynamic_axes={"image": {0: "batch"}, "logits": {0: "batch"}},
+        )
     os.replace(part, path)
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.zoo.models import ViT
+from bench.zoo.train import export_onnx
 
 CLASSES = 20
 
@@ -88,13 +89,4 @@ def write(kind: str, images: Tensor, path: Path, seed: int = 0) -> None:
     scale = logits.std(0).clamp_min(1e-6)
     head.weight.div_(scale[:, None])
     head.bias.copy_((head.bias - logits.mean(0)) / scale)
-    torch.onnx.export(
-        module,
-        (images[:1],),
-        str(path),
-        dynamo=False,
-        opset_version=17,
-        input_names=["image"],
-        output_names=["logits"],
-        dynamic_axes={"image": {0: "batch"}, "logits": {0: "batch"}},
-    )
+    export_onnx(module, path, images[:1])

@@ -30,7 +30,7 @@ def told(error: BaseException) -> tuple[str, int]:
 def _sentence(error: BaseException) -> str:
     # torch has no exception of its own for a CPU's memory, nor for threads
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _says(error, "out of memory", "can't allocate memory")):
-        return "out of memory; give fewer images with --max-images"
+        return "out of memory; give less with --memory, or fewer images with --max-images"
     if isinstance(error, RecursionError):
         return "the model, or a file given with it, is nested too deep to be followed; write it again without such nesting"
     if isinstance(error, ImportError):

@@ -28,7 +28,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "Verdict": ("--calibration", "--alpha", "--baseline", "--fail-on", "--exit-zero", "--min-images", "--min-accuracy"),
     "Report": ("--output", "--format", "--quiet", "--verbose", "--dry-run", "--json"),
     "Many models": ("--jobs", "--ray", "--results", "--table", "--shard"),
-    "Machine": ("--device", "--threads", "--precision"),
+    "Machine": ("--device", "--threads", "--memory", "--precision"),
 }
 # what every command has, and whatever stands in no list
 GENERAL = "General"

@@ -16,7 +16,7 @@ from banscan.scanner.request import Request, plain
 from banscan.version import __version__
 
 # where a scan runs does not change what is asked of it
-ELSEWHERE = ("device", "threads")
+ELSEWHERE = ("device", "threads", "memory")
 
 
 @dataclass(frozen=True)

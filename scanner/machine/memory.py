@@ -2,7 +2,9 @@
 
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 
 import torch
@@ -23,13 +25,26 @@ TRACED = 2
 FORWARD = {"cpu": 64 << 20, "cuda": 1 << 30}
 BATCH = 250
 LIMIT = Path("/sys/fs/cgroup/memory.max")
+STATUS = Path("/proc/self/status")
+# what somebody gave in place of what there is
+_bound: ContextVar[int | None] = ContextVar("bound", default=None)
+
+
+@contextmanager
+def bounded(most: int | None) -> Iterator[None]:
+    """All that is computed in here takes as much memory as on a device that has so many bytes; None for what it has."""
+    token = _bound.set(most)
+    try:
+        yield
+    finally:
+        _bound.reset(token)
 
 
 def images_at_once(nodes: Iterable[fx.Node], dtype: torch.dtype, device: torch.device) -> int:
     """Images whose gradients can be computed at once, where every one leaves the tensors of these nodes behind."""
     sizes = [dtype.itemsize * values(node) // TRACED for node in nodes]
     kind = "cuda" if device.type == "cuda" else "cpu"
-    room = int(SHARE[kind] * total(device)) // max(1, COPIES * sum(sizes))
+    room = int(SHARE[kind] * usable(device)) // max(1, COPIES * sum(sizes))
     if kind == "cpu":
         room = min(room, max(FEW, CACHE // max(1, *sizes)))
     return max(1, min(MOST[kind], room))
@@ -49,6 +64,12 @@ def values(node: fx.Node) -> int:
     return math.prod(size.node.hint if isinstance(size, torch.SymInt) else size for size in value.shape)
 
 
+def usable(device: torch.device) -> int:
+    """Bytes of the device that a scan may reckon with."""
+    bound = _bound.get()
+    return total(device) if bound is None else min(bound, total(device))
+
+
 def total(device: torch.device) -> int:
     """Bytes of memory that a device has, or that a container may use of it."""
     if device.type == "cuda":
@@ -61,3 +82,22 @@ def total(device: torch.device) -> int:
         return min(here, int(LIMIT.read_text()))
     except (OSError, ValueError):
         return here
+
+
+def restart(device: torch.device) -> None:
+    """From here on `most` counts on a GPU; the system counts a process from its start."""
+    if device.type == "cuda":
+        torch.cuda.init()
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def most(device: torch.device) -> dict[str, int]:
+    """The most bytes that were in use: of the `process` since its start, where the system says so, and of a GPU by its name."""
+    used = {}
+    with suppress(OSError, StopIteration, ValueError):
+        # getrusage would begin with what the process had that started this one
+        line = next(line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
+        used["process"] = 1024 * int(line.split()[1])
+    if device.type == "cuda":
+        used[str(device)] = int(torch.cuda.max_memory_allocated(device))
+    return used

@@ -11,6 +11,7 @@ from banscan.importers.normal.attention import attends
 from banscan.scanner import logic
 from banscan.scanner.inputs import images, kept
 from banscan.scanner.inputs.images import CleanSet
+from banscan.scanner.machine import memory
 from banscan.scanner.machine.progress import Progress, silent
 from banscan.scanner.places import place
 from banscan.scanner.places.place import Local
@@ -81,7 +82,8 @@ def _repaired(
     assert before.model is not None  # it was read before the scan
     clean = _images(before, clean_dir, replace(options, max_images=tuning.tune_images))
     how, most = tuning.tuning(settings.seed), tuning.max_accuracy_drop
-    mended = mend(before, clean, output, method=tuning.method, how=how, max_drop=most, progress=progress, on_epoch=on_epoch)
+    with memory.bounded(options.room):
+        mended = mend(before, clean, output, method=tuning.method, how=how, max_drop=most, progress=progress, on_epoch=on_epoch)
     after = scan(output, clean_dir, settings=settings, options=options, progress=progress)
     return Repair(mended, given.named(before.report), after, attends(before.model.module))
 

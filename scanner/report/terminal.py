@@ -69,14 +69,14 @@ def _classes(report: Report, most: int, columns: int) -> Table:
         table.add_column("untargeted", justify="right")
     called = report.verdict.targets if report.verdict.outcome in ("backdoored", "suspicious") else ()
     for row in sorted(report.reach, key=lambda r: -r.moved)[:most]:
-        cells = (
+        cells: list[RenderableType] = [
             Text(named(report, row.target), overflow="ellipsis"),
             Text(bar(row.moved, width), style="red" if row.target in called else "cyan"),
             f"{row.moved:.0%}",
             *([f"{row.smallest:.0%} to {row.largest:.0%}"] if several else []),
             f"{row.clean:.1%}",
             "–" if row.untargeted is None else f"{row.untargeted:.1%}",
-        )
+        ]
         table.add_row(*cells[: len(table.columns)])
     moved = sorted(row.moved for row in report.reach)
     middle = moved[(len(moved) - 1) // 2]

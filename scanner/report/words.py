@@ -127,9 +127,15 @@ def facts(report: Report, *, everything: bool = False) -> Iterator[tuple[str, st
     threads = counted(env["threads"], "thread")
     yield "machine", f"{env['processor']}, {threads}, kernels {env['kernels']}, search in {env['search precision']}"
     if everything:
+        if report.memory:
+            yield "memory", f"at most {' and '.join(f'{most / 1e9:.1f} GB of {_whose(of)}' for of, most in report.memory.items())}"
         yield "versions", ", ".join(f"{name} {env[name]}" for name in ("banscan", "python", *PACKAGES) if name in env)
     for note in model.notes:
         yield "note", note
+
+
+def _whose(name: str) -> str:
+    return "the process" if name == "process" else name
 
 
 def _deployed(found: Deployed) -> str:

@@ -44,8 +44,9 @@ class NoisyModel:
     recorded: Recordings = field(default_factory=dict)
 
     @torch.no_grad()
-    def prepare(self, images: Tensor, batch: int = 250) -> tuple[Tensor, ...]:
+    def prepare(self, images: Tensor, batch: int | None = None) -> tuple[Tensor, ...]:
         """The part of the network in front of the noise, for preprocessed images [N, ...] in the model's layout."""
+        batch = batch or memory.answered_at_once(self.before.graph.nodes, self.device)
         parts = [self.before(_channels_last(part.to(self.device, self.dtype))) for part in images.split(batch)]
         return tuple(_channels_last(torch.cat(column)) for column in zip(*parts, strict=True))
 
@@ -100,7 +101,7 @@ def disagreement(noisy: NoisyModel, prepared: tuple[Tensor, ...], logits: Tensor
 
 
 @torch.no_grad()
-def measure(model: TracedModel, neurons: tuple[Neuron, ...], images: Tensor, batch: int = 250) -> tuple[Tensor, ...]:
+def measure(model: TracedModel, neurons: tuple[Neuron, ...], images: Tensor) -> tuple[Tensor, ...]:
     """Mean and standard deviation [2, C] of every neuron's pre-activation on clean images, summed in float64."""
     wanted = {n.node: n.axis for n in neurons}
     sums: dict[str, Tensor] = {}
@@ -115,7 +116,7 @@ def measure(model: TracedModel, neurons: tuple[Neuron, ...], images: Tensor, bat
                 counts[n.name] = counts.get(n.name, 0) + len(flat)
             return value
 
-    for part in images.split(batch):
+    for part in images.split(memory.answered_at_once(model.module.graph.nodes, model.device)):
         Watch(model.module).run(part.to(model.device))
     result = []
     for neuron in neurons:

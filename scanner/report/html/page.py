@@ -88,6 +88,7 @@ def _values(report: Report, command: str) -> dict[str, Any]:
         "planned": [f for f in report.findings if f.not_done == PLANNED],
         "left_out": list(_left_out(report)),
         "reach": [(named(report, r.target), r) for r in sorted(report.reach, key=lambda r: -r.moved)[:REACHED]],
+        "restarts": words.restarts(report),
         "facts": list(words.facts(report)),
         "aside": list(words.aside(report)),
         "tried": tried.table if tried is not None else (),

@@ -49,8 +49,8 @@ def told(result: Any, code: int, match: str) -> None:
         ("EOFError()", "EOFError"),
         ("StopIteration()", "StopIteration"),
         ("BrokenPipeError(32, 'Broken pipe')", "the system: Broken pipe; run it again with --debug"),
-        ("MemoryError()", "out of memory; give fewer images with --max-images"),
-        ("RuntimeError('CUDA out of memory. Tried')", "out of memory; give fewer"),
+        ("MemoryError()", "out of memory; give less with --memory, or fewer images with --max-images"),
+        ("RuntimeError('CUDA out of memory. Tried')", "out of memory; give less"),
         ('RuntimeError("can\'t start new thread")', r"no further thread .*--threads"),
         ("OSError(28, 'No space left on device', 'a\\x1bb')", r"a\\x1bb: No space left on device; make room there"),
         ("OSError(30, 'Read-only file system', b'x')", "x: Read-only file system; give a place that can be written to"),
@@ -322,6 +322,7 @@ def test_too_few_open_files() -> None:
         (("inspect", "a", "b\x1b"), r"unexpected extra argument \(b\\x1b\)"),
         (("scan", "m", "--clean-dir", "c", "--format", "odd"), "'odd' is not one of"),
         (("m", "--clean-dir", "c", "--threads", "100000"), "--threads 100000: expected at least 1, at most 1024"),
+        (("m", "--clean-dir", "c", "--memory", "3"), "--memory 3: expected a size of at least 1GB with its unit, as 3GB or 4GiB"),
     ],
 )
 def test_wrong_usage(arguments: tuple[str, ...], match: str) -> None:

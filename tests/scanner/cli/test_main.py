@@ -99,6 +99,20 @@ def test_a_scan_without_pixels_fits_the_schema(model_file: Path, image_dir: Path
 
 
 @pytest.mark.slow
+def test_memory_is_bounded_and_told(model_file: Path, image_dir: Path, tmp_path: Path) -> None:
+    """What a process takes is in the report; a bound changes numbers no more than rounding does."""
+    told = tmp_path / "report.json"
+    done = banscan(model_file, "--clean-dir", image_dir, *FAST, "--no-pixels", "--memory", "1GB", "-v", "-o", told)
+    bounded = json.loads(told.read_text())
+    most = bounded["memory"]["process"]
+    assert 1e8 < most < 4e9
+    assert re.search(rf"^memory +at most {most / 1e9:.1f} GB of the process$", done.stdout, re.MULTILINE)
+    usual = json.loads(banscan(model_file, "--clean-dir", image_dir, *FAST, "--no-pixels", "--format", "json").stdout)
+    assert bounded["verdict"]["outcome"] == usual["verdict"]["outcome"]
+    assert bounded["verdict"]["score"] == pytest.approx(usual["verdict"]["score"], abs=0.05)
+
+
+@pytest.mark.slow
 def test_noise_alone(model_file: Path, image_dir: Path) -> None:
     done = banscan(model_file, "--clean-dir", image_dir, *FAST, "--no-pixels", "--format", "json")
     report = json.loads(done.stdout)

@@ -7,7 +7,10 @@ import pytest
 import torch
 
 from banscan import importers
+from banscan.errors import UsageError
 from banscan.scanner.machine import memory
+from banscan.scanner.machine.size import size
+from banscan.scanner.settings import Options
 from tests.conftest import Net
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -46,3 +49,44 @@ def test_a_container_may_have_less(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert memory.total(CPU) == 123456
     limit.write_text("max\n")
     assert memory.total(CPU) > 123456
+
+
+def test_by_what_somebody_gives(model_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a machine that has so much; what is not there cannot be given."""
+    nodes = list(importers.load(model_file).module.graph.nodes)
+    monkeypatch.setattr(memory, "total", lambda device: 1 << 40)
+    monkeypatch.setattr(memory, "CACHE", 1 << 40)
+    small = 1 << 20
+    usual = [memory.images_at_once(nodes, torch.float32, device) for device in (CPU, GPU)]
+    with memory.bounded(small):
+        bounded = [memory.images_at_once(nodes, torch.float32, device) for device in (CPU, GPU)]
+        with memory.bounded(None):
+            assert memory.images_at_once(nodes, torch.float32, CPU) == usual[0]
+    assert [memory.images_at_once(nodes, torch.float32, device) for device in (CPU, GPU)] == usual
+    monkeypatch.setattr(memory, "total", lambda device: small)
+    assert [memory.images_at_once(nodes, torch.float32, device) for device in (CPU, GPU)] == bounded
+    with memory.bounded(1 << 40):
+        assert memory.images_at_once(nodes, torch.float32, CPU) == bounded[0] < usual[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "count"), [("3GB", 3 * 10**9), ("1.5 gb", 1_500_000_000), ("4GiB", 4 << 30), ("3000M", 3 * 10**9), ("2t", 2 * 10**12)]
+)
+def test_sizes(text: str, count: int) -> None:
+    assert size(text) == count
+    assert Options(memory=text).room == count
+
+
+@pytest.mark.parametrize("text", ["3", "3KB", "0.5GB", "999MB", "-3GB", "3 GB GB", "GB", "", "nan GB", "1e3GB", "٣GB"])
+def test_what_is_no_size(text: str) -> None:
+    with pytest.raises(UsageError, match=r"^--memory .*: expected a size of at least 1GB with its unit, as 3GB or 4GiB$"):
+        Options(memory=text)
+
+
+def test_the_most_that_was_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = memory.most(CPU)["process"]
+    held = bytearray(b"1" * (300 << 20))
+    assert memory.most(CPU)["process"] >= before
+    assert memory.most(CPU)["process"] > len(held)
+    monkeypatch.setattr(memory, "STATUS", tmp_path / "missing")
+    assert memory.most(CPU) == {}
