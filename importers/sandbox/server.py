@@ -1,7 +1,8 @@
 """The process that opens model files: it loads torch once, and for every file makes a child of itself that is confined before it begins.
 
 python server.py PACKAGE, which `client` starts: requests on stdin and how each child ended on stdout, a line of JSON each;
-all that is large lies in a folder that the client made for the request. It ends, and kills its child, when stdin is closed.
+all that is large lies in a folder that the client made for the request. It ends, and kills its child, when stdin is closed; while it still
+loads, and has no child, SIGTERM ends it.
 """
 
 import errno
