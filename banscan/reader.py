@@ -25,12 +25,11 @@ GRACE = 2
 
 @dataclass
 class Reader:
-    """The process, and whose it is: after a fork it is the parent's alone. `asked` from the first request on."""
+    """The process, and whose it is: after a fork it is the parent's alone."""
 
     process: subprocess.Popen[bytes]
     owner: int
     errors: IO[bytes]
-    asked: bool = False
 
 
 _reader: Reader | None = None
@@ -71,8 +70,7 @@ def stop() -> None:
         for pipe in (process.stdin, process.stdout, _reader.errors):
             with contextlib.suppress(OSError):
                 pipe.close()  # type: ignore[union-attr]
-        if not _reader.asked:  # it has no child, and may not listen yet
-            process.kill()
+        process.terminate()  # heard only while it loads; from then on it ends with its stdin, after its child
         try:
             process.wait(GRACE)
         except subprocess.TimeoutExpired:

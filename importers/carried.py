@@ -129,8 +129,7 @@ def _sized(module: fx.GraphModule, example: Tensor) -> None:
     Raises:
         ValueError: the graph takes one number of images only; what follows would take that of the example for every tensor's.
     """
-    shapes = ShapeEnv()
-    mode = FakeTensorMode(shape_env=shapes)
+    mode = FakeTensorMode(shape_env=_Shapes())
     axes = [DimDynamic.DYNAMIC, *(DimDynamic.STATIC,) * (example.dim() - 1)]
     free: Any = StatelessSymbolicContext(axes)  # type: ignore[var-annotated, arg-type]
     image = mode.from_tensor(example, source=ConstantSource("image"), symbolic_context=free)
@@ -138,6 +137,13 @@ def _sized(module: fx.GraphModule, example: Tensor) -> None:
     batch: Any = image.shape[0]
     if batch.node.maybe_as_int() is not None:
         raise ValueError("a graph for a fixed number of images")
+
+
+class _Shapes(ShapeEnv):
+    """Free sizes that do not know which line of a program they come from: to tell lines apart torch would load all of its tracer."""
+
+    def _get_user_frame(self) -> None:
+        return None
 
 
 class _Sizes(fx.Interpreter):

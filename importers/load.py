@@ -29,7 +29,16 @@ def load(
     """
     path = Path(path)
     check_model(path)
-    arguments = {"path": str(path), "size": size, "logits": logits, "settled": settled}
-    answer, unconfined = sandbox.call("read", arguments, None, path=path, budget=reading(path))
+    answer, unconfined = sandbox.call("read", _arguments(path, size, logits, settled), None, path=path, budget=reading(path))
     model = carried.restored(answer, path)
     return replace(model, source=replace(model.source, unconfined=unconfined))
+
+
+def begin(path: Path, size: tuple[int, int] | None, logits: str | None) -> None:
+    """Has a file read in the meantime, for a `load` with the same arguments; that says what is wrong with it, or that there is none."""
+    if path.is_file():
+        sandbox.begin("read", _arguments(path, size, logits, None), path=path, budget=reading(path))
+
+
+def _arguments(path: Path, size: tuple[int, int] | None, logits: str | None, settled: dict[str, Any] | None) -> dict[str, Any]:
+    return {"path": str(path), "size": size, "logits": logits, "settled": settled}

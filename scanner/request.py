@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from banscan.scanner.machine import threads
+from banscan.scanner.machine.loading import loading
 from banscan.scanner.machine.progress import Progress, silent
 from banscan.scanner.places.place import Local
 from banscan.scanner.settings import Options, Settings
@@ -36,8 +38,13 @@ class Request:
         return Local(model, self.origin).named(self._run(model, clean_dir, progress))
 
     def _run(self, model: Path, clean_dir: Path, progress: Progress) -> "Report":
-        from banscan.scanner import calibration, scan
-        from banscan.scanner.deployed import scan_deployed
+        with loading():
+            from banscan.importers.load import begin
+
+            if self.deployed is None:  # the file is read while the rest is loaded
+                begin(model, self.options.sides, self.options.logits)
+            from banscan.scanner import calibration, scan
+            from banscan.scanner.deployed import scan_deployed
 
         against = None if self.calibration is None else calibration.load(self.calibration)
         how: dict[str, Any] = {"settings": self.settings, "options": self.options, "against": against, "progress": progress}
@@ -50,9 +57,8 @@ class Request:
 
 def set_threads(options: Options) -> None:
     """As many as the process is allowed, unless someone said how many."""
-    import torch
-
-    from banscan.scanner.machine import threads
+    with loading():
+        import torch
 
     if options.threads is None and threads.NAME not in os.environ:  # torch has taken that number already
         torch.set_num_threads(threads.allowed())

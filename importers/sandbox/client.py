@@ -1,12 +1,13 @@
 """What is asked of the process that opens model files (`banscan.reader`), and what became of it."""
 
+import contextlib
 import json
 import os
 import shutil
 import signal
 import tempfile
 import threading
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,32 @@ from banscan import errors, reader
 from banscan.errors import BanscanError, ModelError
 from banscan.importers.sandbox.budget import Budget
 from banscan.importers.sandbox.server import ANSWER, GIVEN, OUTCOME
+from banscan.reader import Reader
 
 # bytes that a disk has free where it is not full
 ROOM = 1 << 20
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """A request, the process that has it, and the folder that its answer will be in."""
+
+    request: dict[str, Any]
+    running: Reader
+    folder: tempfile.TemporaryDirectory[str]
+
+
 _lock = threading.Lock()
+# what was begun, and is not called for yet
+_begun: _Asked | None = None
+
+
+def begin(task: str, arguments: dict[str, Any], *, path: Path, budget: Budget) -> None:
+    """Has the process do a task while this one does something else; a `call` with the same arguments then waits for the rest of it."""
+    global _begun
+    with _lock:
+        _settle()
+        _begun = _sent(_request(task, arguments, path, budget), None)
 
 
 def call(task: str, arguments: dict[str, Any], given: dict[str, Any] | None, *, path: Path, budget: Budget) -> tuple[Any, str | None]:
@@ -34,25 +55,49 @@ def call(task: str, arguments: dict[str, Any], given: dict[str, Any] | None, *, 
     Raises:
         BanscanError: what the task raised, or one that says which limit it met.
     """
-    with tempfile.TemporaryDirectory(prefix="banscan-") as folder, _lock:
-        if given is not None:
-            _save(given, Path(folder) / GIVEN)
-        request = {
-            "task": task,
-            "arguments": arguments,
-            "given": given is not None,
-            "folder": folder,
-            "cwd": os.getcwd(),
-            "readable": [str(path), str(path.resolve()), str(path.resolve().parent)],
-            "budget": asdict(budget),
-            "wall": budget.wall,
-        }
-        ended = _asked(request)
-        outcome = _outcome(Path(folder) / OUTCOME)
-        if outcome is None or "error" in outcome:
-            _check_room(Path(folder))
-            raise _failure(path, budget, ended, outcome)
-        return torch.load(Path(folder) / ANSWER, weights_only=True), outcome["unconfined"]
+    with _lock:
+        request = _request(task, arguments, path, budget)
+        asked = _taken(request) if given is None else None
+        if asked is None:
+            _settle()
+            asked = _sent(request, given)
+        with asked.folder as folder:
+            ended = _ended(asked)
+            outcome = _outcome(Path(folder) / OUTCOME)
+            if outcome is None or "error" in outcome:
+                _check_room(Path(folder))
+                raise _failure(path, budget, ended, outcome)
+            return torch.load(Path(folder) / ANSWER, weights_only=True), outcome["unconfined"]
+
+
+def _request(task: str, arguments: dict[str, Any], path: Path, budget: Budget) -> dict[str, Any]:
+    return {
+        "task": task,
+        "arguments": arguments,
+        "cwd": os.getcwd(),
+        "readable": [str(path), str(path.resolve()), str(path.resolve().parent)],
+        "budget": asdict(budget),
+        "wall": budget.wall,
+    }
+
+
+def _taken(request: dict[str, Any]) -> _Asked | None:
+    """What was begun, where it is this request and the process still has it."""
+    global _begun
+    if _begun is None or _begun.request != request or _begun.running is not reader.start():
+        return None
+    taken, _begun = _begun, None
+    return taken
+
+
+def _settle() -> None:
+    """Waits for what was begun and nobody called for: the process answers one request after the other."""
+    global _begun
+    if _begun is not None:
+        left, _begun = _begun, None
+        with left.folder:
+            if left.running is reader.start():
+                _ended(left)
 
 
 def _save(value: dict[str, Any], path: Path) -> None:
@@ -69,21 +114,35 @@ def _check_room(folder: Path) -> None:
         raise BanscanError(f"{folder}: no room for temporary files; make some, or let TMPDIR name another place")
 
 
-def _asked(request: dict[str, Any]) -> dict[str, Any]:
-    """How the child of this request ended. An interruption ends the process with it."""
-    running = reader.start()
-    process, running.asked = running.process, True
-    assert process.stdin is not None
-    assert process.stdout is not None
+def _sent(request: dict[str, Any], given: dict[str, Any] | None) -> _Asked:
+    """Hands a request to the process. An interruption ends that with it."""
+    folder = tempfile.TemporaryDirectory(prefix="banscan-")
     try:
-        process.stdin.write(json.dumps(request).encode() + b"\n")
-        process.stdin.flush()
-        while line := process.stdout.readline():
+        if given is not None:
+            _save(given, Path(folder.name) / GIVEN)
+        asked = _Asked(request, reader.start(), folder)
+        line = json.dumps(request | {"given": given is not None, "folder": folder.name}).encode() + b"\n"
+        stdin = asked.running.process.stdin
+        assert stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it has ended, as whoever waits for its answer will see
+            stdin.write(line)
+            stdin.flush()
+    except BaseException:
+        folder.cleanup()
+        reader.stop()
+        raise
+    return asked
+
+
+def _ended(asked: _Asked) -> dict[str, Any]:
+    """How the child of this request ended. An interruption ends the process with it."""
+    stdout = asked.running.process.stdout
+    assert stdout is not None
+    try:
+        while line := stdout.readline():
             answer: dict[str, Any] = json.loads(line)
             if "ready" not in answer:
                 return answer
-    except BrokenPipeError:
-        pass
     except BaseException:
         reader.stop()
         raise

@@ -1,7 +1,8 @@
 """The process that opens model files: it loads torch once, and for every file makes a child of itself that is confined before it begins.
 
 python server.py PACKAGE, which `client` starts: requests on stdin and how each child ended on stdout, a line of JSON each;
-all that is large lies in a folder that the client made for the request. It ends, and kills its child, when stdin is closed.
+all that is large lies in a folder that the client made for the request. It ends, and kills its child, when stdin is closed; while it still
+loads, and has no child, SIGTERM ends it.
 """
 
 import errno
@@ -19,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 GIVEN, ANSWER, OUTCOME = "given", "answer", "outcome.json"
+# what torch's tracer loads where it is there and does without where it is not
+UNUSED = ("torch.distributed.fsdp", "triton")
 # parts of messages that mean that there was not enough memory
 MEMORY = ("can't allocate memory", "out of memory", "bad_alloc", "bad allocation")
 
@@ -26,6 +29,8 @@ MEMORY = ("can't allocate memory", "out of memory", "bad_alloc", "bad allocation
 def main() -> None:
     """Serves until the client is gone."""
     warm()
+    # who ends this process closes its stdin as well; it must not go before its child
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     _say({"ready": True})
     while line := sys.stdin.buffer.readline():
         _say(_watched(json.loads(line)))
@@ -37,7 +42,13 @@ def _say(message: dict[str, Any]) -> None:
 
 
 def warm() -> None:
-    """Loads, and goes through once, what reading needs: a child would do it again for every file. No threads, which it would lack."""
+    """Loads, and goes through once, what reading needs: a child would do it again for every file. No threads, which it would lack.
+
+    What is loaded stays: nothing of it is looked through for garbage, neither now nor in the children, which would copy every page of it.
+    """
+    gc.disable()
+    modules: dict[str, Any] = sys.modules
+    modules.update(dict.fromkeys(UNUSED))
     import torch
     from torch import nn
 
@@ -54,8 +65,7 @@ def warm() -> None:
     network = nn.Sequential(*layers, nn.Softmax(1)).eval().requires_grad_(False)
     source = Source(Path("warm"), "", "", None, "", None)
     carried.plain(normalise(export(source.path, network, torch.zeros(2, 3, 8, 8)), Input("image", "NCHW", 3, 8, 8), source))
-    gc.collect()
-    gc.freeze()  # children would copy every page that a collection touches
+    gc.freeze()
 
 
 def _watched(request: dict[str, Any]) -> dict[str, Any]:
@@ -89,6 +99,8 @@ def _child(request: dict[str, Any]) -> None:
         null = os.open(os.devnull, os.O_RDWR)
         for standard in (0, 1, 2):
             os.dup2(null, standard)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        gc.enable()
         folder = Path(request["folder"])
         outcome = _outcome(request, folder)
         (folder / OUTCOME).write_text(json.dumps(outcome))
@@ -144,3 +156,4 @@ def _adopt(package: Path) -> None:
 if __name__ == "__main__":
     _adopt(Path(sys.argv[1]))
     main()
+    os._exit(0)  # torch would be taken apart first, which whoever ends this process would wait for

@@ -1,6 +1,7 @@
 """The process that opens model files: it answers, survives what files do to it, and does not outlive the scan."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 
 from banscan import errors, importers, reader
 from banscan.errors import BanscanError, ModelError, UsageError
+from banscan.importers.load import begin
 from banscan.importers.sandbox import client
 from banscan.importers.sandbox.budget import Budget, reading
 
@@ -21,8 +23,8 @@ def process() -> Any:
 
 
 def gone(pid: int) -> bool:
-    """Whether a process ends within a few seconds; one that nobody has waited for yet has ended."""
-    for _ in range(100):
+    """Whether a process ends soon; one that nobody has waited for yet has ended."""
+    for _ in range(400):
         try:
             if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
                 return True
@@ -104,6 +106,82 @@ os.kill(os.getpid(), signal.SIGKILL)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert gone(int(done.stdout))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", ["raise SystemExit", "os.kill(os.getpid(), signal.SIGKILL)", "importers.load('none.onnx')"])
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_process_that_nobody_asks_ends(end: str, begun: bool, model_file: Path, tmp_path: Path) -> None:
+    """Neither started in vain nor at work on what nobody calls for."""
+    begin = f"from banscan import importers; from banscan.importers.load import begin; begin(Path({str(model_file)!r}), None, None)"
+    script = f"""
+import os, signal
+from pathlib import Path
+from banscan import reader
+print(reader.start().process.pid, flush=True)
+{begin if begun else "from banscan import importers" if "importers" in end else ""}
+{end}
+"""
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], env=environment, capture_output=True, text=True, check=False)
+    assert gone(int(done.stdout)), done.stderr
+    assert "KILL" in end or list(tmp_path.glob("banscan-*")) == []
+
+
+def _asked_for(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The files that the process is asked for from now on."""
+    paths: list[str] = []
+    sent = client._sent
+    monkeypatch.setattr(client, "_sent", lambda request, given: paths.append(request["arguments"]["path"]) or sent(request, given))
+    return paths
+
+
+def test_what_was_begun_is_not_asked_again(model_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = _asked_for(monkeypatch)
+    begin(model_file, None, None)
+    assert importers.load(model_file).classes > 1
+    assert asked == [str(model_file)]
+    importers.load(model_file)
+    assert asked == [str(model_file)] * 2
+
+
+def test_what_was_begun_is_not_taken_for_another(model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another file, other arguments, another folder that the path is relative to, or a file that has grown."""
+    broken = tmp_path / "model.onnx"
+    broken.write_bytes(b"no model")
+    begin(broken, None, None)
+    assert importers.load(model_file).classes > 1
+    begin(model_file, None, None)
+    with pytest.raises(UsageError, match="no output"):
+        importers.load(model_file, logits="none")
+    (tmp_path / "other").mkdir()
+    shutil.copy(model_file, tmp_path / "other" / broken.name)
+    monkeypatch.chdir(tmp_path)
+    begin(Path(broken.name), None, None)
+    monkeypatch.chdir("other")
+    assert importers.load(broken.name).classes > 1
+    begin(broken, None, None)
+    shutil.copy(model_file, broken)
+    assert importers.load(broken).classes > 1
+
+
+def test_what_was_begun_fails_as_if_it_had_not(tmp_path: Path) -> None:
+    begin(tmp_path / "none.onnx", None, None)
+    with pytest.raises(UsageError, match="no such file"):
+        importers.load(tmp_path / "none.onnx")
+    (tmp_path / "model.onnx").write_bytes(b"no model")
+    begin(tmp_path / "model.onnx", None, None)
+    with pytest.raises(ModelError, match=r"model\.onnx: not an ONNX model"):
+        importers.load(tmp_path / "model.onnx")
+
+
+@pytest.mark.slow
+def test_what_was_begun_by_a_killed_process_is_asked_again(model_file: Path) -> None:
+    begin(model_file, None, None)
+    killed = process()
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait()
+    assert importers.load(model_file).classes > 1
 
 
 @pytest.mark.slow

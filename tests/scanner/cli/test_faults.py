@@ -54,13 +54,17 @@ def soon(condition: Any, seconds: float = 20) -> Any:
     return value
 
 
-@pytest.fixture(params=[1, 2], ids=["before", "while"])
-def reading(script: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple[subprocess.Popen[str], set[int]]]:
-    """`banscan inspect` before the process that opens files is asked, and while a child of it opens one."""
+@pytest.fixture(params=[("inspect", 1), ("inspect", 2), ("scan", 1), ("scan", 2)], ids=lambda p: f"{p[0]}-{('before', 'while')[p[1] - 1]}")
+def reading(
+    script: Path, image_dir: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[tuple[subprocess.Popen[str], set[int]]]:
+    """A command before the process that opens files is asked, and while a child of it opens one; `scan` loads the rest beside it."""
+    name, count = request.param
+    command = [*COMMAND, name, str(script), *(("--clean-dir", str(image_dir)) if name == "scan" else ())]
     environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen([*COMMAND, "inspect", str(script)], env=environment, preexec_fn=heard, **pipes) as process:
-        yield process, soon(lambda: len(found := children(process.pid)) >= request.param and found)
+    with subprocess.Popen(command, env=environment, preexec_fn=heard, **pipes) as process:
+        yield process, soon(lambda: len(found := children(process.pid)) >= count and found)
 
 
 def heard() -> None:
@@ -88,7 +92,7 @@ def test_killed_itself(reading: tuple[subprocess.Popen[str], set[int]]) -> None:
     assert soon(lambda: not any(Path(f"/proc/{child}").exists() for child in begun))
 
 
-@pytest.mark.parametrize("reading", [2], indirect=True)
+@pytest.mark.parametrize("reading", [("inspect", 2)], indirect=True)
 def test_killed_child(reading: tuple[subprocess.Popen[str], set[int]], tmp_path: Path) -> None:
     process, begun = reading
     for child in begun:
