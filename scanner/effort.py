@@ -115,10 +115,10 @@ WHOLE = Effort(
     transforms=Transforms(look=16, kept=0, first=16, images=48, leading=3, rounds=3),
 )
 FIRST_LOOK = Effort(
-    noise=Noise(restarts=1, images=32, read=128, sample=8, tries=6, seen=128, near=0.06),
+    noise=Noise(restarts=1, images=32, read=96, sample=8, tries=6, seen=96, near=0.08),
     margins=Margins(starts=2, steps=20),
-    perturbations=Perturbations(steps=10, images=8, measured=80),
-    patches=Patches(first=2048, generations=2, look=2, kept=4, images=8, final=16, trimming=3, rounds=1, measured=96),
+    perturbations=Perturbations(steps=10, images=8, measured=64),
+    patches=Patches(first=2048, generations=1, look=2, kept=4, images=8, final=16, trimming=3, rounds=1, measured=80),
     maps=Maps(steps=(30, 20), images=32, tries=1),
     transforms=Transforms(look=3, kept=2, first=16, images=32, leading=1, rounds=2),
 )
