@@ -1,4 +1,4 @@
-"""How much every search does: a first look, which costs a fifth, and the whole search."""
+"""How much every search does: a first look, and the whole search."""
 
 from dataclasses import dataclass
 

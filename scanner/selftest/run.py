@@ -22,7 +22,7 @@ from banscan.scanner.machine.progress import Progress, silent
 from banscan.scanner.repair.repair import repair
 from banscan.scanner.repair.settings import RepairSettings
 from banscan.scanner.selftest import network, pictures
-from banscan.scanner.settings import Options
+from banscan.scanner.settings import Options, Settings
 
 SCHEMA = "banscan-selftest/1"
 REFERENCE = "reference.json"
@@ -113,7 +113,8 @@ def measure(options: Options, progress: Progress = silent) -> tuple[dict[str, fl
         pictures.write(images, scanned, labels)
         for file, weights in zip(files, (clean, planted), strict=False):
             network.write(file, weights)
-        done = repair(files[1], images, files[2], tuning=RepairSettings(epochs=EPOCHS, force=True), options=options, progress=progress)
+        tuning, settings = RepairSettings(epochs=EPOCHS, force=True), Settings(effort="thorough")
+        done = repair(files[1], images, files[2], tuning=tuning, settings=settings, options=options, progress=progress)
         models = [importers.load(file) for file in files]
     with repeatable(where):
         for model in models:
