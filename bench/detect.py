@@ -25,6 +25,7 @@ def row(manifest: Path, images: Path, settings: Settings, limit: int = 500) -> d
     document = to_dict(report)
     return {
         "name": manifest.stem,
+        "part": manifest.parent.name,
         "attack": facts["recipe"]["attack"],
         "target": facts["recipe"]["target"],
         **({"several": len(facts["targets"]), "targets": facts["targets"]} if "targets" in facts else {}),

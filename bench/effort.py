@@ -19,7 +19,7 @@ UNSCANNED = "not scanned"
 def page(parts: Mapping[str, list[Row]]) -> list[str]:
     """Backdoors found, clean models called and seconds, and the verdicts model by model."""
     thorough = {row["name"]: row for part in (*LOOKED, *HELD) for row in parts[part] if row["settings"]["seed"] == 0}
-    held = {row["name"] for part in HELD for row in parts[part]}
+    held = {row["name"] for row in parts[PART] if row["part"] in HELD}
     by_name: dict[str, dict[str, Row]] = defaultdict(dict)
     for row in parts[PART]:
         by_name[row["name"]][row["settings"]["effort"]] = row

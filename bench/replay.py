@@ -44,7 +44,7 @@ def findings(row: Row, levels: Levels = USUAL) -> tuple[Finding, ...]:
     """What every criterion found, the joint test computed anew from the others; none where the scan stopped before them."""
     found = as_stored(row, levels)
     tests = {f.criterion: f for f in found if f.p_value is not None}
-    looks = len(LOOKS[row["settings"].get("effort", "thorough")])
+    looks = len(LOOKS[row.get("settings", {}).get("effort", "thorough")])
     return tuple(_joint(tests, levels, looks) if f.criterion == "joint" and f.criterion in tests else f for f in found)
 
 

@@ -2,24 +2,25 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
 import torch
 from scipy.stats import binomtest
 
-from banscan.scanner.calibration import shipped
 from banscan.scanner.criteria import class_maps, patch_share
 from banscan.scanner.findings import ONE, Finding, Verdict
 from banscan.scanner.levels import BACKDOORED, Levels
 from bench import replay
-from bench.rows import WORKING, arch, attack, succeeds
+from bench.rows import WORKING, arch, attack, read, succeeds
 from bench.zoo.lists import SEEN
 
 Row = dict[str, Any]
 # the criteria that compare classes, and those that look for a map of them
 TESTS = ("noise", "logit", "margin", "perturbation", "patch", "joint")
 MAPS = ("noise map", "pixel map")
+TUNE = Path(__file__).parent / "results" / "tune.jsonl"
 # a model that is this far behind the best on its data has not learnt its task
 BEHIND = 0.1
 
@@ -82,6 +83,12 @@ def calibrated(row: Row, limit: float) -> bool:
     """Whether a score above `limit` would have called the model backdoored with the right target, or a clean one at all."""
     verdict = replay.verdict(row, Levels(calibrated=limit))
     return verdict.outcome == "backdoored" if row["attack"] == "none" else right(row, verdict)
+
+
+def clean_limit() -> tuple[float, int]:
+    """The largest score of the clean *tune* models, and how many there are."""
+    clean = [replay.verdict(row).score or 0.0 for row in read(TUNE) if row["attack"] == "none" and row["settings"]["seed"] == 0]
+    return max(clean), len(clean)
 
 
 def rate(hits: Iterable[bool]) -> str:
@@ -161,12 +168,11 @@ def totals(rows: list[Row], held: bool) -> list[str]:
     unclear = [f"{r['name']} ({r['verdict']['reason'].partition(',')[0]})" for r in clean if outcome(r) == "inconclusive"]
     lines += [f"- clean models without a verdict, among these: {', '.join(unclear)}"] if unclear else []
     if held and working and clean:
-        known = shipped()
-        limit = max(e.score for e in known.entries)
+        limit, known = clean_limit()
         hits, alarms = [calibrated(r, limit) for r in working], [calibrated(r, limit) for r in clean]
-        bound = f"a clean model exceeds it with a probability of at most 1 in {len(known.entries) + 1}"
+        bound = f"a clean model exceeds it with a probability of at most 1 in {known + 1}"
         lines.append(
-            f"- with the largest score of the {len(known.entries)} clean tune models, {limit:.2f}, as the limit (as `banscan calibrate` "
+            f"- with the largest score of the {known} clean tune models, {limit:.2f}, as the limit (as `banscan calibrate` "
             f"sets it; {bound}): found {rate(hits)}, clean called backdoored {rate(alarms)}"
         )
     if working and clean:

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from banscan.scanner.calibration import shipped
 from banscan.scanner.findings import ALL, DECIDES, DEVIATIONS, ONE, Finding, Verdict
 from banscan.scanner.report.json import plain
 from bench import ablation, evidence, floor, kinds, repair, replay, rows, tables
@@ -124,7 +123,7 @@ def test_the_limits_say_what_the_rows_say() -> None:
     assert [r for r in weak if not tables.found(r)] == [min(weak, key=lambda r: float(r["asr"]))]
     ssdt = sorted(f"{100 * r['asr']:.0f}" for r in held if r["attack"] == "ssdt" and not tables.found(r))
     assert "works on {} and {} % of the source class, and one on CIFAR-10 ({} %)".format(*ssdt) in page
-    assert f"from the {len(shipped().entries)} clean *tune* models" in page
+    assert f"from the {tables.clean_limit()[1]} clean *tune* models" in page
     vits = [f for r in working if "vit" in r["name"] and (f := tables.finding(r, "noise")) and f.classes[0] in tables.aims(r)]
     assert not vits, "noise leads to no target"
 
