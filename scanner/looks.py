@@ -64,21 +64,21 @@ def search(
         registry.measure(subject.searched_by(effort), looked.measured, progress, stage, looked.again)
         looked.efforts |= dict.fromkeys(looked.again or looked.measured, effort)
         found = registry.findings(looked.measured, subject.searched, subject.classes, levels, len(efforts))
-        looked.again = close(found, limits)
+        looked.again = close(found, tests=levels.uncovered is None, limits=limits)
         if not looked.again:
             break
     return found
 
 
-def close(findings: Sequence[Finding], limits: bool) -> frozenset[str]:
+def close(findings: Sequence[Finding], *, tests: bool, limits: bool) -> frozenset[str]:
     """The criteria that whole searches may say more of; none where the model is backdoored by what was seen.
 
     Args:
-        limits: whether the absolute limits hold for such a model without a control.
+        tests, limits: whether a test decides, and an absolute limit without a control, for such a model.
     """
     # what changes of the whole image do to the classes behind the first is seen by their whole search alone
     sure = [f for f in findings if f.exceeds and f.control is None and f.criterion != TRANSFORM.name]
-    if any(limits or f.p_value is not None or f.own_null for f in sure):
+    if any(f.own_null or (limits if f.p_value is None else tests) for f in sure):
         return frozenset()
     names: set[str] = set()
     for finding in findings:

@@ -41,7 +41,7 @@ def led(share: float) -> torch.Tensor:
 def test_what_no_test_and_no_limit_is_near_to_is_left() -> None:
     found = seen()
     assert all(f.p_value is None or f.p_value == 1 for f in found)
-    assert close(found, limits=True) == frozenset()
+    assert close(found, tests=True, limits=True) == frozenset()
 
 
 def test_a_class_that_may_stand_out_asks_for_all_tests() -> None:
@@ -49,37 +49,44 @@ def test_a_class_that_may_stand_out_asks_for_all_tests() -> None:
     (p,) = (f.p_value for f in found if f.criterion == "perturbation")
     assert p is not None
     assert BACKDOORED < p < 1
-    assert close(found, limits=True) >= TESTS >= {"noise", "patch"}
+    assert close(found, tests=True, limits=True) >= TESTS >= {"noise", "patch"}
 
 
 def test_a_limit_that_is_close_asks_for_its_own_search() -> None:
-    assert close(seen(pixel_map=mapped(0.5)), limits=True) == {"pixel map"}
-    assert close(seen(pixel_map=mapped(0.4)), limits=True) == frozenset()
+    assert close(seen(pixel_map=mapped(0.5)), tests=True, limits=True) == {"pixel map"}
+    assert close(seen(pixel_map=mapped(0.4)), tests=True, limits=True) == frozenset()
     patched = torch.full((CLASSES,), 0.1).index_fill(0, torch.tensor(3), 0.5)
-    assert close(seen(patched=patched), limits=True) == {"patch"}
+    assert close(seen(patched=patched), tests=True, limits=True) == {"patch"}
 
 
 def test_a_backdoor_asks_for_nothing_more() -> None:
     for found in (seen(success=led(0.9999)), seen(pixel_map=mapped(0.8))):
         assert any(f.exceeds for f in found)
-        assert close(found, limits=True) == frozenset()
+        assert close(found, tests=True, limits=True) == frozenset()
 
 
 def test_a_limit_that_needs_a_control_leaves_the_tests_open() -> None:
     """The control may say that it is natural; but what exceeds already is not searched for again."""
     found = seen(success=led(0.85), pixel_map=mapped(0.8))
-    assert close(found, limits=False) == TESTS
-    assert close(found, limits=True) == frozenset()
+    assert close(found, tests=True, limits=False) == TESTS
+    assert close(found, tests=True, limits=True) == frozenset()
+
+
+def test_a_test_that_decides_nothing_leaves_the_limits_open() -> None:
+    """Of a kind of model that nobody measured clean ones of, limits and their controls decide."""
+    found = seen(success=led(0.9999), pixel_map=mapped(0.5))
+    assert close(found, tests=True, limits=False) == frozenset()
+    assert close(found, tests=False, limits=False) == {*TESTS, "pixel map"}
 
 
 def test_a_change_of_the_whole_image_is_always_seen_whole() -> None:
     """The first look does not ask how well the other classes are reached."""
     found = seen(transform=(Transformed(FAMILY, 3, 240, 240, 0.0),))
     assert any(f.exceeds for f in found)
-    assert close(found, limits=True) == {"transform"}
+    assert close(found, tests=True, limits=True) == {"transform"}
     told = Control(before=1.0, sentence="natural")
     natural = tuple(replace(f, control=told) if f.criterion == "transform" else f for f in found)
-    assert close(natural, limits=True) == {"transform"}
+    assert close(natural, tests=True, limits=True) == {"transform"}
 
 
 @pytest.mark.parametrize(
