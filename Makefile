@@ -65,7 +65,7 @@ repairs: $(VENV)/tested ## repairs the held models of ZOO and tries their trigge
 golden: $(VENV)/tested ## the reports that README and docs show: scans and repairs the examples, ten minutes
 	$(BIN)/python -m tests.golden
 
-null: $(VENV)/tested ## the scores of clean models that banscan ships, from the tune rows in bench/results
+null: $(VENV)/tested ## the scores of clean models that banscan ships, from rows in bench/results
 	$(BIN)/python -m bench.null bench/results/effort.jsonl --out scanner/clean_models.json
 
 evidence: $(VENV)/tested ## docs/evidence.md from the rows in bench/results

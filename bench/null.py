@@ -11,16 +11,16 @@ from banscan.scanner.calibration import Calibration, Entry, decisive, render, ve
 from banscan.scanner.findings import Kind
 from banscan.scanner.settings import Settings
 from bench import replay
-from bench.rows import read
+from bench.rows import HELD, read
 
 
 @click.command()
 @click.argument("rows", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True)
 def main(rows: Path, out: Path) -> None:
-    """Take the clean models among ROWS that were scanned with the default settings."""
+    """Take the clean models among ROWS that may be looked at and were scanned with the default settings."""
     settings = decisive(Settings())
-    clean = [r for r in read(rows) if r["attack"] == "none" and r["settings"]["seed"] == 0]
+    clean = [r for r in read(rows) if r["attack"] == "none" and r["settings"]["seed"] == 0 and r.get("part") not in HELD]
     usable = [r for r in clean if {key: r["settings"].get(key) for key in settings} == settings]
     entries = tuple(Entry(r["name"], r["sha256"], Kind(**r["kind"]), round(replay.verdict(r).score or 0.0, 6)) for r in usable)
     images = min(r["images"] for r in usable)

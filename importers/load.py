@@ -1,5 +1,6 @@
 """Model file → TracedModel, read in a confined process."""
 
+import contextlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,9 @@ def load(
 
 def begin(path: Path, size: tuple[int, int] | None, logits: str | None) -> None:
     """Has a file read in the meantime, for a `load` with the same arguments; that says what is wrong with it, or that there is none."""
-    if path.is_file():
+    with contextlib.suppress(OSError):
+        if not path.is_file():
+            return
         sandbox.begin("read", _arguments(path, size, logits, None), path=path, budget=reading(path))
 
 

@@ -48,7 +48,7 @@ def write(question: dict[str, Any], answer: str, why: dict[str, Any]) -> None:
         return
     text = json.dumps({"question": question, "answer": answer, "why": why}, indent=1) + "\n"
     with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # whole or not at all: another process may read it
         handle, part = tempfile.mkstemp(dir=path.parent, suffix=".part")
         try:

@@ -79,10 +79,10 @@ def _looked_up(
 
 
 def _time(launch: Callable[[Choice], object], choice: Choice, where: torch.device) -> float:
-    """Microseconds of one launch; infinite where the GPU has not room for it."""
+    """Microseconds of one launch; infinite where the GPU has not room for it, or the compiler fails on it."""
     try:
         return microseconds(lambda: launch(choice), where)
-    except (triton.runtime.errors.OutOfResources, torch.OutOfMemoryError):
+    except (triton.runtime.errors.OutOfResources, triton.runtime.errors.PTXASError, triton.CompilationError, torch.OutOfMemoryError):
         return math.inf
 
 

@@ -96,7 +96,7 @@ def controlled(
             aims = finding.mapping or finding.classes
             if aims not in copies:
                 copies[aims] = _copy(subject, finding, progress)
-            effort = (efforts or {}).get(_measuring(finding), subject.effort)
+            effort = (efforts or {}).get(measuring(finding), subject.effort)
             result.append(replace(finding, control=_compared(subject.searched_by(effort), finding, copies[aims], measured, progress)))
     return tuple(result)
 
@@ -149,7 +149,7 @@ def _compared(
     progress: Progress,
 ) -> Control:
     """What the same search shows of the copy."""
-    name = _measuring(finding)
+    name = measuring(finding)
     before = _most(subject, measured[name])[0]
     if isinstance(made, str):
         return Control(before=before, sentence=f"planted or natural cannot be told: no copy could be tuned ({made})")
@@ -177,7 +177,7 @@ def _compared(
     )
 
 
-def _measuring(finding: Finding) -> str:
+def measuring(finding: Finding) -> str:
     """The criterion that measured what a finding is about."""
     return MEASURED_BY.get(finding.criterion, finding.criterion)
 

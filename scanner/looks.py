@@ -1,4 +1,4 @@
-"""First a look at everything, then whole searches of what is close: most models need no more than the look.
+"""First a look at everything, then whole searches of what is close: many models need no more than the look.
 
 A look that calls a model backdoored, or that leaves nothing close, is the end. Otherwise the tests, or the one criterion whose limit is
 close, search as much as they can, and what they find then takes the place of what the look saw. Every look has an equal part of the level
@@ -10,8 +10,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
-from banscan.scanner.control import MEASURED_BY
+from banscan.scanner.control import measuring
 from banscan.scanner.criteria import registry
+from banscan.scanner.criteria.base import NotDone
 from banscan.scanner.criteria.transform import TRANSFORM
 from banscan.scanner.effort import FIRST_LOOK, WHOLE, Effort
 from banscan.scanner.findings import Finding
@@ -29,16 +30,15 @@ TESTS = frozenset(c.name for c in registry.CRITERIA if c.compares and c.searches
 
 @dataclass
 class Looked:
-    """What was measured so far, by criterion, and with how much effort; `again`, what the next look measures, None for everything."""
+    """What was measured so far, by criterion, and with how much effort."""
 
     measured: dict[str, Any] = field(default_factory=dict)
     efforts: dict[str, Effort] = field(default_factory=dict)
-    again: frozenset[str] | None = None
 
     @property
     def whole(self) -> tuple[str, ...]:
         """The criteria that searched as much as they can."""
-        return tuple(name for name in SEARCHES if self.efforts.get(name) == WHOLE)
+        return tuple(n for n in SEARCHES if self.efforts.get(n) == WHOLE and not isinstance(self.measured.get(n), NotDone))
 
 
 def search(
@@ -58,16 +58,37 @@ def search(
     Raises:
         EvidenceError: a criterion cannot come to numbers that can be trusted; what was measured before is in `looked`.
     """
-    efforts = LOOKS[subject.settings.effort]
-    found: tuple[Finding, ...] = ()
-    for effort in efforts:
-        registry.measure(subject.searched_by(effort), looked.measured, progress, stage, looked.again)
-        looked.efforts |= dict.fromkeys(looked.again or looked.measured, effort)
-        found = registry.findings(looked.measured, subject.searched, subject.classes, levels, len(efforts))
-        looked.again = close(found, tests=levels.uncovered is None, limits=limits)
-        if not looked.again:
-            break
+    first, *further = LOOKS[subject.settings.effort]
+    registry.measure(subject.searched_by(first), looked.measured, progress, stage)
+    looked.efforts = dict.fromkeys(looked.measured, first)
+    found = told(subject, levels, looked)
+    if first == WHOLE:
+        return found
+    again = unverified(found, limits)
+    if further:
+        again |= close(found, tests=levels.uncovered is None, limits=limits)
+    if again:
+        # a second look that fails leaves the first
+        measured = dict(looked.measured)
+        registry.measure(subject.searched_by(WHOLE), measured, progress, stage, again)
+        looked.measured |= measured
+        looked.efforts |= dict.fromkeys(again, WHOLE)
+        found = told(subject, levels, looked)
     return found
+
+
+def told(subject: Subject, levels: Levels, looked: Looked) -> tuple[Finding, ...]:
+    """What the criteria make of what was measured so far."""
+    return registry.findings(looked.measured, subject.searched, subject.classes, levels, len(LOOKS[subject.settings.effort]))
+
+
+def unverified(findings: Sequence[Finding], limits: bool) -> frozenset[str]:
+    """The criteria whose limit is exceeded, and that have to search whole before it counts.
+
+    What changes of the whole image do to the classes behind the first is seen by their whole search alone, and controls compare whole ones.
+    """
+    exceeding = [f for f in findings if f.exceeds and f.p_value is None and not f.own_null]
+    return frozenset(measuring(f) for f in exceeding if f.criterion == TRANSFORM.name or not limits)
 
 
 def close(findings: Sequence[Finding], *, tests: bool, limits: bool) -> frozenset[str]:
@@ -76,7 +97,6 @@ def close(findings: Sequence[Finding], *, tests: bool, limits: bool) -> frozense
     Args:
         tests, limits: whether a test decides, and an absolute limit without a control, for such a model.
     """
-    # what changes of the whole image do to the classes behind the first is seen by their whole search alone
     sure = [f for f in findings if f.exceeds and f.control is None and f.criterion != TRANSFORM.name]
     if any(f.own_null or (limits if f.p_value is None else tests) for f in sure):
         return frozenset()
@@ -87,8 +107,8 @@ def close(findings: Sequence[Finding], *, tests: bool, limits: bool) -> frozense
         if finding.p_value is not None:
             if finding.p_value < CLOSE_P or finding.blind is not None:
                 names |= TESTS
-        elif finding not in sure and odds(finding.value) >= CLOSE_ODDS * odds(finding.limit):
-            names.add(MEASURED_BY.get(finding.criterion, finding.criterion))
+        elif odds(finding.value) >= CLOSE_ODDS * odds(finding.limit):
+            names.add(measuring(finding))
     return frozenset(names)
 
 

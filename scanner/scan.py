@@ -321,7 +321,7 @@ def _judge(subject: Subject, known: Calibration, clean: CleanSet, draft: _Draft,
         _show_noise(subject.searched_by(looked.efforts["noise"]), measured["noise"], draft, stages, progress)
     except EvidenceError as error:
         known_so_far = dict.fromkeys((c.name for c in registry.CRITERIA), NotDone(str(error))) | measured
-        draft.add(findings=registry.findings(known_so_far, subject.searched, subject.classes, levels))
+        draft.add(findings=looks.told(subject, levels, replace(looked, measured=known_so_far)), whole=looked.whole)
         raise
     draft.add(whole=looked.whole)
     if unlike:

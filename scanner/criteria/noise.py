@@ -13,7 +13,7 @@ from banscan.scanner.findings import DECIDES, DEVIATIONS, ONE, Finding
 from banscan.scanner.inputs import checks
 from banscan.scanner.machine.progress import Counter, Progress
 from banscan.scanner.search.neuron_noise import logits_under, start
-from banscan.scanner.search.strength import moved_share, read, strength
+from banscan.scanner.search.strength import moved_share, some, strength
 from banscan.scanner.subject import Subject
 
 # noise that moves fewer images than this to the median class, or all but so few, reaches all classes alike
@@ -46,8 +46,7 @@ def measure(subject: Subject, earlier: Earlier, progress: Progress) -> Moved | N
     budget = subject.effort.noise
     eps = settings.eps or strength(neurons, searched, settings, progress, budget)
     restarts = subject.restarts
-    numbers = read(subject.labels, budget.read)
-    prepared, labels = tuple(p[numbers.to(p.device)] for p in neurons.prepared_exact), subject.labels[numbers]
+    prepared, labels, numbers = some(neurons.prepared_exact, subject.labels, budget.read)
     passes = restarts * len(searched) * settings.steps * min(at_most(settings.images, budget.images), len(subject.labels))
     advance = Counter(progress, "searching for neuron noise", passes)
     rows = restarts * (1 + len(searched))

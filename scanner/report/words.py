@@ -7,8 +7,6 @@ from banscan.scanner.levels import SUSPICIOUS
 from banscan.scanner.report.pieces import anatomy, chance, source
 from banscan.text import counted
 
-# the criterion that searches for noise
-NOISE = "noise"
 # what a reader may need to repeat a scan
 PACKAGES = ("torch", "onnx", "onnxruntime", "numpy")
 
@@ -68,8 +66,8 @@ def without_effect(report: Report) -> list[str]:
 
 
 def restarts(report: Report) -> int:
-    """Independent searches for noise; a first look makes one."""
-    return report.settings.restarts if NOISE in report.whole else 1
+    """Independent searches for noise that were made, or would be."""
+    return report.settings.restarts if report.aside is None else report.aside.restarts
 
 
 def _search(report: Report) -> str:
@@ -116,7 +114,8 @@ def facts(report: Report, *, everything: bool = False) -> Iterator[tuple[str, st
         yield "deployed as", _deployed(report.deployed)
     if report.standing is not None:
         yield "clean models", _standing(report)
-    yield "search", _search(report)
+    if report.aside is not None or report.whole:
+        yield "search", _search(report)
     strength = "" if report.eps is None else f", eps {report.eps:.2g}{'' if settings.eps else ' (found by itself)'}"
     yield (
         "noise",

@@ -176,6 +176,8 @@ def search_patches(
 
     def leading(patches: Patches) -> Tensor:
         drawn = torch.randperm(len(labels), generator=generator)[: budget.images]
+        if budget.look < len(drawn):
+            drawn = _varied(drawn, labels[drawn])
         looked, others = drawn.split((min(budget.look, len(drawn)), max(0, len(drawn) - budget.look)))
         result = seen(patches, looked)
         if len(others):
@@ -198,6 +200,12 @@ def search_patches(
     for left in range(budget.rounds - 1, -1, -1):
         found = _trimmed(found, left / budget.rounds, lambda patches: measure(patches, budget.trimming))
     return found
+
+
+def _varied(numbers: Tensor, labels: Tensor) -> Tensor:
+    """The numbers [n] of images with these labels, those of different classes first: two of one class say nothing about that class."""
+    before = [int((labels[:i] == labels[i]).sum()) for i in range(len(labels))]
+    return numbers[torch.tensor(before).argsort(stable=True)]
 
 
 def _trimmed(found: Patches, left: float, measure: Callable[[Patches], Tensor]) -> Patches:

@@ -29,8 +29,7 @@ def strength(neurons: Neurons, targets: Tensor, settings: Settings, progress: Pr
     """
     drawn = torch.randperm(len(targets), generator=torch.Generator().manual_seed(settings.seed))[: budget.sample]
     sample = targets[drawn.sort().values]
-    numbers = read(neurons.labels, budget.seen)
-    prepared, labels = tuple(p[numbers.to(p.device)] for p in neurons.prepared), neurons.labels[numbers]
+    prepared, labels, _ = some(neurons.prepared, neurons.labels, budget.seen)
     low, high = (_Tried(math.log(eps)) for eps in STRENGTHS[settings.ball])
     for tried in range(budget.tries):
         progress("finding the strength of the noise", tried, budget.tries)
@@ -40,12 +39,12 @@ def strength(neurons: Neurons, targets: Tensor, settings: Settings, progress: Pr
         logits, _ = logits_under(neurons.fast, prepared, found)
         reached = float(moved_share(logits, sample, labels).median())
         if abs(reached - REACH) < budget.near:
-            low = high = _Tried(middle)
-            break
+            progress("finding the strength of the noise", budget.tries, budget.tries)
+            return math.exp(middle)
         here = _Tried(middle, reached if budget.near else None)
         low, high = (low, here) if reached >= REACH else (here, high)
     progress("finding the strength of the noise", budget.tries, budget.tries)
-    return math.exp((low.at + high.at) / 2)
+    return math.exp(_between(low, high))
 
 
 @dataclass(frozen=True)
@@ -65,9 +64,12 @@ def _between(low: _Tried, high: _Tried) -> float:
     return low.at + min(max(part, AWAY), 1 - AWAY) * (high.at - low.at)
 
 
-def read(labels: Tensor, count: int | None) -> Tensor:
-    """Numbers of so many of the images, all classes evenly among them; of all in order without a count."""
-    return torch.arange(len(labels)) if count is None else evenly(labels.argsort(stable=True), count).sort().values
+def some(prepared: tuple[Tensor, ...], labels: Tensor, count: int | None) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
+    """So many of the prepared images, all classes evenly among them, their labels and their numbers; all of them without a count."""
+    if count is None:
+        return prepared, labels, torch.arange(len(labels))
+    numbers = evenly(labels.argsort(stable=True), count).sort().values
+    return tuple(p[numbers.to(p.device)] for p in prepared), labels[numbers], numbers
 
 
 def moved_share(logits: Tensor, targets: Tensor, labels: Tensor) -> Tensor:

@@ -55,7 +55,8 @@ def test_it_stays_within_its_bounds(monkeypatch: pytest.MonkeyPatch, half: float
 
 def test_all_classes_are_among_the_images_that_are_read() -> None:
     labels = torch.arange(430) % 43
-    few = strength.read(labels, 86)
-    assert len(few) == 86
-    assert len(labels[few].unique()) == 43
-    assert torch.equal(strength.read(labels, None), torch.arange(430))
+    (prepared,), theirs, numbers = strength.some((labels,), labels, 86)
+    assert len(numbers) == 86
+    assert len(theirs.unique()) == 43
+    assert torch.equal(prepared, theirs)
+    assert torch.equal(strength.some((labels,), labels, None)[2], torch.arange(430))
