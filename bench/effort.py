@@ -2,10 +2,11 @@
 
 from collections import defaultdict
 from collections.abc import Mapping
-from statistics import median
+from statistics import mean, median
 from typing import Any
 
-from bench import replay
+from banscan.scanner.probability import of_backdoor
+from bench import probability, replay
 from bench.rows import HELD, LOOKED, attack
 from bench.tables import found, header, rate, works
 
@@ -28,7 +29,7 @@ def page(parts: Mapping[str, list[Row]]) -> list[str]:
     lines = []
     for title, names in (("models that settings may be tried on", by_name.keys() - held), ("held models", by_name.keys() & held)):
         own = [by_name[name] for name in sorted(names)]
-        lines += [f"## {title.capitalize()}", "", *_totals(own), "", *_each(own), ""]
+        lines += [f"## {title.capitalize()}", "", *_totals(own), "", _brier(own), "", *_each(own), ""]
     return lines[:-1]
 
 
@@ -43,6 +44,13 @@ def _totals(models: list[dict[str, Row]]) -> list[str]:
         seconds = f"{median(row['seconds'] for row in rows):.0f}" if rows else "–"
         lines.append(f"| {effort} | {backdoors} | {clean} | {again} | {seconds} |")
     return lines
+
+
+def _brier(models: list[dict[str, Row]]) -> str:
+    """How well the probability holds that a report prints, which was fitted to thorough scans."""
+    found, truth = probability.scores([own["standard"] for own in models if "standard" in own])
+    errors = [(of_backdoor(score) - one) ** 2 for score, one in zip(found, truth, strict=True)]
+    return f"Brier score of the printed probability, *standard*: {mean(errors):.3f}, of {len(errors)} models."
 
 
 def _each(models: list[dict[str, Row]]) -> list[str]:

@@ -145,7 +145,7 @@ def standing(calibration: Calibration, kind: Kind, verdict: Verdict, settings: S
     reached = sum(e.score >= score for e in calibration.entries) if comparable else None
     count = len(calibration.entries)
     uncovered = calibration.uncovered(kind)
-    # the curve was fitted to whole scans of models like banscan's own
+    # the curve was fitted to scans of models like banscan's own
     known = calibration.alpha is None and comparable and uncovered is None and not verdict.gaps and verdict.outcome != "inconclusive"
     return Standing(
         source=calibration.path,
