@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from banscan.scanner.calibration import Calibration, Entry, decisive, render, version
-from banscan.scanner.findings import Kind
+from banscan.scanner.findings import FRAGILE, Kind
 from banscan.scanner.settings import Settings
 from bench import replay
 from bench.rows import HELD, read
@@ -22,7 +22,9 @@ def main(rows: Path, out: Path) -> None:
     settings = decisive(Settings())
     clean = [r for r in read(rows) if r["attack"] == "none" and r["settings"]["seed"] == 0 and r.get("part") not in HELD]
     usable = [r for r in clean if {key: r["settings"].get(key) for key in settings} == settings]
-    entries = tuple(Entry(r["name"], r["sha256"], Kind(**r["kind"]), round(replay.verdict(r).score or 0.0, 6)) for r in usable)
+    # as of a model that is scanned, fragile ones are not compared
+    told = [(r, v) for r in usable if (v := replay.verdict(r)).outcome != FRAGILE]
+    entries = tuple(Entry(r["name"], r["sha256"], Kind(**r["kind"]), round(v.score or 0.0, 6)) for r, v in told)
     images = min(r["images"] for r in usable)
     out.write_text(render(Calibration(entries, None, settings, images, version())))
     click.echo(f"{len(entries)} of {len(clean)} clean models in {out}")

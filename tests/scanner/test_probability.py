@@ -55,7 +55,7 @@ def test_none_is_printed_of_what_banscans_own_models_say_nothing_about() -> None
 
 
 def test_none_is_printed_with_a_calibration_in_memory() -> None:
-    own = replace(calibration.shipped(), alpha=0.05)
+    own = replace(calibration.shipped(), alpha=0.1)
     standing = calibration.standing(own, KNOWN, Verdict(outcome="backdoored", reason="", score=3.0), Settings())
     assert standing is not None
     assert standing.probability is None

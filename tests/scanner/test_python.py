@@ -42,7 +42,7 @@ def repaired(name: str = "") -> banscan.Repair:
 def calibrated(name: str = "") -> banscan.Calibration:
     shipped = calibration.shipped()
     entries = tuple(replace(entry, name=f"{entry.name}{name}") for entry in shipped.entries)
-    return replace(shipped, entries=entries, alpha=0.05, path=Path(f"own{name}.json".replace("/", "|")))
+    return replace(shipped, entries=entries, alpha=0.1, path=Path(f"own{name}.json".replace("/", "|")))
 
 
 RESULTS: dict[str, Callable[[str], Any]] = {"failure": failure, "repair": repaired, "calibration": calibrated}
@@ -75,7 +75,7 @@ def test_pages_say_what_is_known() -> None:
     assert "Repaired: nothing is found in fixed.onnx any more" in texts["repair"]
     assert "Repairs of networks with attention do not hold" in texts["repair"]
     assert "30.84" in texts["repair"]
-    assert "a further clean one with a probability of at most 0.05" in texts["calibration"]
+    assert "a further clean one with a probability of at most 0.1" in texts["calibration"]
     assert all(entry.name in texts["calibration"] for entry in calibration.shipped().entries)
 
 

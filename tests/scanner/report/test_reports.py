@@ -181,7 +181,7 @@ def test_the_first_screen_says_what_matters(name: str, monkeypatch: pytest.Monke
     first = " ".join(" ".join(on_a_terminal(known, 80, monkeypatch)[:24]).replace("│", " ").split())
     for words in (headline(known), sentence(known.verdict.reason), known.verdict.next_step):
         assert words in first
-    assert ("with probability 1.9e-10" in first) == (name == "backdoored")
+    assert ("with probability 1.2e-08" in first) == (name == "backdoored")
 
 
 def test_40_columns_cut_no_number(report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,8 +191,8 @@ def test_40_columns_cut_no_number(report: Report, monkeypatch: pytest.MonkeyPatc
     rows = lines[begin + 2 : end]
     assert len(rows) == len(report.findings)
     assert not any("…" in row for row in rows)
-    assert any(row.split() == ["perturbation", "33", "10.18", "4.77", "1.9e-10"] for row in rows)
-    assert any(line.split()[:1] == ["33"] and line.split()[-1] == "87%" for line in lines)
+    assert any(row.split() == ["perturbation", "33", "8.88", "4.99", "1.8e-08"] for row in rows)
+    assert any(line.split()[:1] == ["33"] and line.split()[-1] == "85%" for line in lines)
 
 
 def test_verbose_cuts_nothing_short(report: Report) -> None:
@@ -200,7 +200,7 @@ def test_verbose_cuts_nothing_short(report: Report) -> None:
     terminal.write_all(report, stream)
     text = stream.getvalue()
     assert report.model.sha256 in "".join(text.split())
-    assert len(re.findall(r"\d+% +\d+% to \d+%", text)) == len(report.reach)
+    assert len(re.findall(r"\d+% +\d+\.\d% +\d+\.\d%", text)) == len(report.reach)
     assert report.preprocess is not None
     assert all(score.name in text for score in report.preprocess.table)
 
