@@ -314,17 +314,21 @@ def _judge(subject: Subject, known: Calibration, clean: CleanSet, draft: _Draft,
     kind = calibration.kind_of(subject.model, clean)
     levels = known.levels(kind)
     draft.add(searched=tuple(subject.searched.tolist()), kind=kind)
-    looked, unlike = Looked(), control.needed(subject, kind, levels)
+    looked = Looked()
+    # what is close is the same with a calibration, so that its scores are
+    usual = calibration.shipped().levels(kind)
+    limits = not control.needed(subject, kind, usual)
     measured = looked.measured
     try:
-        findings = looks.search(subject, levels, looked, progress, stages, limits=not unlike)
+        looks.search(subject, usual, looked, progress, stages, limits=limits)
+        findings = looks.told(subject, levels, looked)
         _show_noise(subject.searched_by(looked.efforts["noise"]), measured["noise"], draft, stages, progress)
     except EvidenceError as error:
         known_so_far = dict.fromkeys((c.name for c in registry.CRITERIA), NotDone(str(error))) | measured
         draft.add(findings=looks.told(subject, levels, replace(looked, measured=known_so_far)), whole=looked.whole)
         raise
     draft.add(whole=looked.whole)
-    if unlike:
+    if control.needed(subject, kind, levels):
         findings = control.controlled(subject, findings, levels, measured, progress, stages, looked.efforts)
     decided = verdict.decide(findings, levels)
     draft.add(findings=findings, verdict=decided)

@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[3]
 # what an installation has beside its Python; from a checkout that is not installed, the module
 SCRIPT = Path(sys.executable).parent / "banscan"
 ENTRY = [str(SCRIPT)] if SCRIPT.exists() else [sys.executable, "-m", "banscan"]
-FAST = ("--restarts", "2", "--steps", "2", "--threads", "1")
+FAST = ("--restarts", "2", "--steps", "2", "--threads", "1", "--effort", "thorough")
 
 
 def banscan(*arguments: object, width: int = 80) -> subprocess.CompletedProcess[str]:
@@ -312,6 +312,8 @@ def test_interrupt_leaves_nothing(model_file: Path, image_dir: Path, tmp_path: P
         str(out),
         "--restarts",
         "500",
+        "--effort",
+        "thorough",
     ]
     with subprocess.Popen(
         command,

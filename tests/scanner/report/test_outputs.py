@@ -257,7 +257,7 @@ def test_stored_reports_are_written_in_other_forms(tmp_path: Path) -> None:
     outputs = [word for path in asked for word in ("-o", path)]
     done = banscan("render", FOLDER / "backdoored.json", *outputs, "-q")
     assert (done.returncode, done.stderr) == (1, "")
-    assert done.stdout == "examples/backdoored.onnx: Backdoored: class 33 looks like an attacker's target (score 30.84)\n"
+    assert done.stdout == "examples/backdoored.onnx: Backdoored: class 33 looks like an attacker's target (score 67.53)\n"
     assert sorted(tmp_path.iterdir()) == sorted(asked)
     valid(json.loads((tmp_path / "f.sarif").read_text()))
     assert (tmp_path / "r.txt").read_text() == (FOLDER / "backdoored.txt").read_text()
