@@ -49,10 +49,11 @@ def search(
     stage: Callable[[str], AbstractContextManager[None]],
     *,
     limits: bool,
-) -> tuple[Finding, ...]:
-    """Looks as often as it takes; fills `looked`, and returns the findings.
+) -> None:
+    """Looks as often as it takes, and fills `looked`; `told` says what it means.
 
     Args:
+        levels: what is close is judged by these.
         limits: whether the absolute limits hold for such a model without a control.
 
     Raises:
@@ -61,9 +62,9 @@ def search(
     first, *further = LOOKS[subject.settings.effort]
     registry.measure(subject.searched_by(first), looked.measured, progress, stage)
     looked.efforts = dict.fromkeys(looked.measured, first)
-    found = told(subject, levels, looked)
     if first == WHOLE:
-        return found
+        return
+    found = told(subject, levels, looked)
     again = unverified(found, limits)
     if further:
         again |= close(found, tests=levels.uncovered is None, limits=limits)
@@ -73,8 +74,6 @@ def search(
         registry.measure(subject.searched_by(WHOLE), measured, progress, stage, again)
         looked.measured |= measured
         looked.efforts |= dict.fromkeys(again, WHOLE)
-        found = told(subject, levels, looked)
-    return found
 
 
 def told(subject: Subject, levels: Levels, looked: Looked) -> tuple[Finding, ...]:

@@ -121,7 +121,8 @@ def test_looks_as_often_as_it_takes(
     settings = SimpleNamespace(effort=effort)
     subject = SimpleNamespace(settings=settings, searched=torch.arange(CLASSES), classes=CLASSES, searched_by=lambda effort: effort)
     looked = Looked()
-    final = looks.search(cast(Subject, subject), USUAL, looked, silent, lambda name: nullcontext(), limits=True)
+    looks.search(cast(Subject, subject), USUAL, looked, silent, lambda name: nullcontext(), limits=True)
+    final = looks.told(cast(Subject, subject), USUAL, looked)
     assert asked == expected
     assert next(f.value for f in final if f.criterion == "pixel map") == shown[-1]
     assert looked.whole == (("pixel map",) if (effort != "quick" and len(shown) > 1) or effort == "thorough" else ())
