@@ -13,6 +13,7 @@ from typing import Any
 from banscan.scanner.control import measuring
 from banscan.scanner.criteria import registry
 from banscan.scanner.criteria.base import NotDone
+from banscan.scanner.criteria.share import near
 from banscan.scanner.criteria.transform import TRANSFORM
 from banscan.scanner.effort import FIRST_LOOK, WHOLE, Effort
 from banscan.scanner.findings import Finding
@@ -21,8 +22,8 @@ from banscan.scanner.machine.progress import Progress
 from banscan.scanner.subject import Subject
 
 LOOKS: Mapping[str, tuple[Effort, ...]] = {"quick": (FIRST_LOOK,), "standard": (FIRST_LOOK, WHOLE), "thorough": (WHOLE,)}
-# a p-value, paid for as all are, below which a test is close; and a share of the odds of an absolute limit
-CLOSE_P, CLOSE_ODDS = 1.0, 0.5
+# a p-value, paid for as all are, below which a test is close
+CLOSE_P = 1.0
 SEARCHES = tuple(c.name for c in registry.CRITERIA if c.searches)
 # those whose values are put together in the joint test
 TESTS = frozenset(c.name for c in registry.CRITERIA if c.compares and c.searches)
@@ -106,11 +107,6 @@ def close(findings: Sequence[Finding], *, tests: bool, limits: bool) -> frozense
         if finding.p_value is not None:
             if finding.p_value < CLOSE_P or finding.blind is not None:
                 names |= TESTS
-        elif odds(finding.value) >= CLOSE_ODDS * odds(finding.limit):
+        elif near(finding.value, finding.limit):
             names.add(measuring(finding))
     return frozenset(names)
-
-
-def odds(share: float) -> float:
-    """share / (1 - share)."""
-    return share / max(1 - share, 1e-12)

@@ -3,7 +3,7 @@
 import math
 
 from banscan.scanner.criteria.base import Context, Criterion, Earlier, NotDone, without_pixels
-from banscan.scanner.criteria.share import at_least, score, share_of
+from banscan.scanner.criteria.share import at_least, near, score, share_of
 from banscan.scanner.findings import DECIDES, ONE, SHARE, Control, Finding
 from banscan.scanner.levels import BACKDOORED
 from banscan.scanner.machine.progress import Counter, Progress
@@ -20,18 +20,32 @@ APART = 3.5
 
 
 def measure(subject: Subject, earlier: Earlier, progress: Progress) -> tuple[Transformed, ...] | NotDone:
-    """The best change of every family, sought on two images of three and measured on the others."""
+    """The best change of every family, sought on two images of three and measured on the others.
+
+    Where there was a look before, only the families that came near the limit are searched again; of the others stands what it saw.
+    """
     why = without_pixels(subject)
     if why is not None:
         return why
     seed = subject.settings.seed
     searching = two_thirds(subject.labels, seed)
     budget = subject.effort.transforms
-    count = Counter(progress, "trying changes of colour and shape", transforms.passes(budget))
-    before = subject.logits.argmax(1)
-    return transforms.search(
-        subject.pixel_model, subject.pixels, before, searching, subject.searched, seed=seed, budget=budget, progress=count
+    seen: tuple[Transformed, ...] = earlier.get(TRANSFORM.name, ())
+    again = {found.family for found in seen if near(least_share(found), LIMIT)}
+    families = [family for family in FAMILIES if family.name in again or not again]
+    count = Counter(progress, "trying changes of colour and shape", transforms.passes(budget, families))
+    found = transforms.search(
+        subject.pixel_model,
+        subject.pixels,
+        subject.logits.argmax(1),
+        searching,
+        subject.searched,
+        seed=seed,
+        budget=budget,
+        families=families,
+        progress=count,
     )
+    return found + tuple(one for one in seen if again and one.family not in again)
 
 
 def least_share(found: Transformed, looks: int = 1) -> float:

@@ -5,7 +5,7 @@ they serve all classes and all families of triggers alike. Bounds keep images su
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -103,9 +103,9 @@ FAMILIES = (
 )
 
 
-def passes(budget: Budget) -> int:
+def passes(budget: Budget, families: Sequence[Family] = FAMILIES) -> int:
     """Passes of an image through the network that the search takes at most, but for the measuring and second looks."""
-    return sum(budget.look * f.tries + budget.images * budget.leading * (1 + AROUND * budget.rounds) for f in FAMILIES)
+    return sum(budget.look * f.tries + budget.images * budget.leading * (1 + AROUND * budget.rounds) for f in families)
 
 
 @dataclass(frozen=True)
@@ -161,8 +161,9 @@ def search(
     seed: int,
     progress: Callable[[int], None],
     budget: Budget = WHOLE.transforms,
+    families: Sequence[Family] = FAMILIES,
 ) -> tuple[Transformed, ...]:
-    """The best change of every family that moves images to one of the classes `searched` [T].
+    """The best change of each of the families that moves images to one of the classes `searched` [T].
 
     Args:
         pixels: clean images [N, ...] in the model's layout; `before` [N], their classes as the model says.
@@ -175,7 +176,7 @@ def search(
     looked = evenly(first, budget.look)
     look, tries, trials, measured = (_Trials(model, images[own], before[own], searched) for own in (looked, first, few, many))
     done, found = 0, []
-    for family in FAMILIES:
+    for family in families:
         dims = family.numbers(images.shape[1])
         draws = torch.from_numpy(qmc.Sobol(dims, seed=seed).random(family.tries)).float() * 2 - 1
         moved = look.moved(family, draws)

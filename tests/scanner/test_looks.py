@@ -9,10 +9,11 @@ import torch
 
 from banscan.scanner import looks
 from banscan.scanner.criteria import outlier, registry
+from banscan.scanner.criteria.share import NEAR, odds
 from banscan.scanner.effort import FIRST_LOOK, WHOLE
 from banscan.scanner.findings import Finding
 from banscan.scanner.levels import BACKDOORED, Levels
-from banscan.scanner.looks import CLOSE_ODDS, TESTS, Looked, close, odds, unverified
+from banscan.scanner.looks import TESTS, Looked, close, unverified
 from banscan.scanner.machine.progress import silent
 from banscan.scanner.search.class_map import Mapped
 from banscan.scanner.search.transforms import Transformed
@@ -142,4 +143,4 @@ def test_two_looks_have_the_level_of_one() -> None:
 
 def test_odds_are_compared_and_not_shares() -> None:
     assert odds(0.5) == 1
-    assert CLOSE_ODDS * odds(0.6) == pytest.approx(odds(3 / 7))
+    assert NEAR * odds(0.6) == pytest.approx(odds(3 / 7))

@@ -1,11 +1,18 @@
 """Changes of the whole image with few numbers: what they do to images, and that the search finds the one that a model obeys."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, fx, nn
+from torch.nn import functional as F
 
+from banscan.scanner.criteria import transform
+from banscan.scanner.criteria.base import NotDone
 from banscan.scanner.criteria.transform import APART, LIMIT, apart, least_share, strength
 from banscan.scanner.effort import FIRST_LOOK, WHOLE, Effort
+from banscan.scanner.machine.progress import silent
 from banscan.scanner.search import transforms
 from banscan.scanner.search.pixel_model import PixelModel
 from banscan.scanner.search.transforms import FAMILIES, Family, Transformed, framed, placed, search, sharpened, shifted
@@ -103,3 +110,33 @@ def test_it_counts_from_its_limits_on() -> None:
     assert apart(Transformed(clear.family, TARGET, 100, 200, 0.5)) == pytest.approx(0.0)
     assert least_share(Transformed(clear.family, TARGET, 0, 200, 0.0)) == 0.0
     assert LIMIT < 1 < APART
+
+
+def test_a_second_look_searches_only_the_families_that_came_near_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the first saw of the others stands; without a first look all are searched."""
+    pixels, labels = images()
+    first = Transformed(FAMILIES[0].name, TARGET, 70, 80, 0.0, 32)
+    far = Transformed(FAMILIES[1].name, TARGET, 40, 80, 0.0, 32)
+    asked: list[tuple[str, ...]] = []
+
+    def recorded(*_: object, families: tuple[Family, ...], **__: object) -> tuple[Transformed, ...]:
+        asked.append(tuple(f.name for f in families))
+        return tuple(Transformed(f.name, TARGET, 80, 80, 0.5) for f in families)
+
+    monkeypatch.setattr(transforms, "search", recorded)
+    subject: Any = SimpleNamespace(
+        effort=WHOLE,
+        settings=SimpleNamespace(seed=0),
+        labels=labels,
+        logits=F.one_hot(labels, CLASSES).float(),
+        pixels=pixels,
+        pixel_model=None,
+        searched=torch.arange(CLASSES),
+    )
+    monkeypatch.setattr(transform, "without_pixels", lambda subject: None)
+    again = transform.measure(subject, {"transform": (first, far)}, silent)
+    assert again == (Transformed(FAMILIES[0].name, TARGET, 80, 80, 0.5), far)
+    without = transform.measure(subject, {}, silent)
+    assert not isinstance(without, NotDone)
+    assert len(without) == len(FAMILIES)
+    assert asked == [(FAMILIES[0].name,), tuple(f.name for f in FAMILIES)]
