@@ -156,7 +156,8 @@ class Options:
         precision: of the search: "float32", "bfloat16", or "auto" for bfloat16 where it is fast. Final numbers are float32.
         device: "auto" for a GPU where there is one, "cpu", "cuda" or "cuda:N".
         threads: of the CPU, also after the scan; None for what torch has (the command line: OMP_NUM_THREADS, or all that may be used).
-        memory: a scan takes as much as on a machine, or a GPU, that has so much ("3GB"); None for all that there is.
+        memory: a scan takes as much as on a machine, or a GPU, that has so much ("3GB"); None for 8 GB, or less where there is less,
+            and for all of a GPU's.
     """
 
     labels: Path | None = setting(None, "CSV of file,label instead of class folders.", "labels", decisive=False, metavar="FILE")
@@ -177,7 +178,7 @@ class Options:
         None, "CPU threads.", "threads", decisive=False, least=1, most=MOST, unset="OMP_NUM_THREADS, or all that may be used"
     )
     memory: str | None = setting(
-        None, "Scan as on a machine that has so much, as 3GB.", "memory", decisive=False, metavar="SIZE", unset="all that may be used"
+        None, "Scan as on a machine that has so much, as 3GB.", "memory", decisive=False, metavar="SIZE", unset="8 GB, all of a GPU's"
     )
 
     def __post_init__(self) -> None:

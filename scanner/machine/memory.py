@@ -12,6 +12,8 @@ from torch import fx
 
 # the share of the memory that may be taken, in a machine that runs other things and on a GPU
 SHARE = {"cpu": 0.25, "cuda": 0.4}
+# what a laptop has: no more is reckoned with on a CPU unless somebody gives it, so that larger machines give the same numbers
+LAPTOP = 8 << 30
 # more at once gains nothing
 MOST = {"cpu": 512, "cuda": 1 << 15}
 # on a CPU the largest tensor should stay in its cache, but fewer images than FEW are slower still: on an AMD EPYC, one thread, 8 MB were
@@ -67,6 +69,8 @@ def values(node: fx.Node) -> int:
 def usable(device: torch.device) -> int:
     """Bytes of the device that a scan may reckon with."""
     bound = _bound.get()
+    if bound is None and device.type != "cuda":
+        bound = LAPTOP
     return total(device) if bound is None else min(bound, total(device))
 
 

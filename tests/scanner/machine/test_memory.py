@@ -90,3 +90,14 @@ def test_the_most_that_was_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert memory.most(CPU)["process"] > len(held)
     monkeypatch.setattr(memory, "STATUS", tmp_path / "missing")
     assert memory.most(CPU) == {}
+
+
+def test_no_more_than_a_laptop_has_unless_somebody_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that large machines give the numbers of small ones; all of a GPU's is used."""
+    monkeypatch.setattr(memory, "total", lambda device: 1 << 40)
+    assert memory.usable(CPU) == memory.LAPTOP
+    assert memory.usable(GPU) == 1 << 40
+    with memory.bounded(1 << 38):
+        assert memory.usable(CPU) == memory.usable(GPU) == 1 << 38
+    monkeypatch.setattr(memory, "total", lambda device: 1 << 30)
+    assert memory.usable(CPU) == 1 << 30
