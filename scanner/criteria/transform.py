@@ -2,11 +2,13 @@
 
 import math
 
-from banscan.scanner.criteria.base import Context, Criterion, Earlier, NotDone, without_pixels
+from banscan.scanner.criteria.base import Context, Criterion, Earlier, NotDone, counter, without_pixels
 from banscan.scanner.criteria.share import at_least, score, share_of
+from banscan.scanner.extent import Extent
 from banscan.scanner.findings import DECIDES, ONE, SHARE, Control, Finding
 from banscan.scanner.levels import BACKDOORED
-from banscan.scanner.machine.progress import Counter, Progress
+from banscan.scanner.machine.forecast import LOOK, Work
+from banscan.scanner.machine.progress import Progress
 from banscan.scanner.search import transforms
 from banscan.scanner.search.class_map import two_thirds
 from banscan.scanner.search.transforms import FAMILIES, Transformed
@@ -19,6 +21,11 @@ LIMIT = 0.85
 APART = 3.5
 
 
+def work(extent: Extent) -> tuple[Work, ...]:
+    """The tries; that one is worth more of them is rare."""
+    return (Work("trying changes of colour and shape", LOOK, transforms.passes(extent.effort.transforms)),)
+
+
 def measure(subject: Subject, earlier: Earlier, progress: Progress) -> tuple[Transformed, ...] | NotDone:
     """The best change of every family, sought on two images of three and measured on the others."""
     why = without_pixels(subject)
@@ -27,7 +34,8 @@ def measure(subject: Subject, earlier: Earlier, progress: Progress) -> tuple[Tra
     seed = subject.settings.seed
     searching = two_thirds(subject.labels, seed)
     budget = subject.effort.transforms
-    count = Counter(progress, "trying changes of colour and shape", transforms.passes(budget))
+    (search,) = work(subject.extent)
+    count = counter(progress, search)
     before = subject.logits.argmax(1)
     return transforms.search(
         subject.pixel_model, subject.pixels, before, searching, subject.searched, seed=seed, budget=budget, progress=count
@@ -90,6 +98,7 @@ TRANSFORM = Criterion(
     unit=SHARE,
     measure=measure,
     find=find,
+    work=work,
     searches=True,
     pixels=True,
 )
