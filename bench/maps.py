@@ -56,9 +56,9 @@ def subject(model: Path, folder: Path, share: float, draw: int) -> Subject:
 
 def moved(given: Subject) -> tuple[float, float]:
     """Shares of the images that noise and a perturbation move along a map, whatever the criterion's own limit of classes is."""
-    eps = strength(given.neurons, given.searched, given.settings, silent)
+    eps = strength(given.neurons, given.searched, given.settings)
     along = (given.neurons.changes(noise_map.FARTHER * eps), given.pixel_changes(pixel_map.RADIUS))
-    by_noise, by_pixels = (class_maps.search(given, changes, "", silent)[0].moved for changes in along)
+    by_noise, by_pixels = (class_maps.search(given, changes, class_maps.work(given.extent, "", ""), silent)[0].moved for changes in along)
     return by_noise, by_pixels
 
 

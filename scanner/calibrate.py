@@ -14,7 +14,7 @@ from banscan.scanner.calibration import ALPHA, LARGEST, Calibration, Entry, deci
 from banscan.scanner.findings import Report
 from banscan.scanner.inputs import kept
 from banscan.scanner.inputs.given import MODELS
-from banscan.scanner.machine.progress import Progress, silent
+from banscan.scanner.machine.progress import Progress, of_part, silent
 from banscan.scanner.scan import scan
 from banscan.scanner.settings import Options, Settings
 
@@ -100,7 +100,7 @@ def _scan(
     path: Path, clean_dir: str | Path, settings: Settings, options: Options, on_model: OnModel, progress: Progress
 ) -> tuple[Entry, int] | None:
     try:
-        report = scan(path, clean_dir, settings=settings, options=options, progress=progress)
+        report = scan(path, clean_dir, settings=settings, options=options, progress=of_part(progress))
     except ModelError as error:
         on_model(path, None, None, str(error))
         return None

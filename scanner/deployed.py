@@ -14,7 +14,7 @@ from banscan.scanner.aside import shares
 from banscan.scanner.findings import Deployed, Peak, Report
 from banscan.scanner.inputs import preprocess
 from banscan.scanner.inputs.preprocess import Preprocess
-from banscan.scanner.machine.progress import Progress, silent
+from banscan.scanner.machine.progress import Progress, of_part, silent
 from banscan.scanner.places import place
 from banscan.scanner.scan import examine
 from banscan.scanner.settings import Options, Settings
@@ -55,6 +55,7 @@ def _both(
     if path.is_file():
         check(path, kind)
     options = options or Options()
+    progress = of_part(progress)
     plain = examine(path, clean_dir, settings=settings, options=options, progress=progress, **others)
     model = plain.model
     if model is None or plain.preprocess is None:

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
+from banscan.scanner import ahead
 from banscan.scanner.control import measuring
 from banscan.scanner.criteria import registry
 from banscan.scanner.criteria.base import NotDone
@@ -24,6 +25,8 @@ from banscan.scanner.subject import Subject
 LOOKS: Mapping[str, tuple[Effort, ...]] = {"quick": (FIRST_LOOK,), "standard": (FIRST_LOOK, WHOLE), "thorough": (WHOLE,)}
 # a p-value, paid for as all are, below which a test is close
 CLOSE_P = 1.0
+# what a second look is called where somebody watches
+AGAIN = "searching again, whole"
 SEARCHES = tuple(c.name for c in registry.CRITERIA if c.searches)
 # those whose values are put together in the joint test
 TESTS = frozenset(c.name for c in registry.CRITERIA if c.compares and c.searches)
@@ -61,7 +64,9 @@ def search(
         EvidenceError: a criterion cannot come to numbers that can be trusted; what was measured before is in `looked`.
     """
     first, *further = LOOKS[subject.settings.effort]
-    registry.measure(subject.searched_by(first), looked.measured, progress, stage)
+    by_first = subject.searched_by(first)
+    ahead.searches(progress, by_first)
+    registry.measure(by_first, looked.measured, progress, stage)
     looked.efforts = dict.fromkeys(looked.measured, first)
     if first == WHOLE:
         return
@@ -72,7 +77,9 @@ def search(
     if again:
         # a second look that fails leaves the first
         measured = dict(looked.measured)
-        registry.measure(subject.searched_by(WHOLE), measured, progress, stage, again)
+        whole = subject.searched_by(WHOLE)
+        ahead.searches(progress, whole, again, AGAIN)
+        registry.measure(whole, measured, progress, stage, again)
         looked.measured |= measured
         looked.efforts |= dict.fromkeys(again, WHOLE)
 

@@ -12,10 +12,11 @@ from banscan.scanner.subject import Subject
 
 def findings(subject: Subject, levels: Levels) -> tuple[Finding, ...]:
     """A finding of each criterion with the reason why it would not be asked; of those that would be, that this is a dry run."""
-    return tuple(c.finding(levels, not_done=why.why if (why := _why(c, subject)) else PLANNED) for c in registry.CRITERIA)
+    return tuple(c.finding(levels, not_done=why.why if (why := why_not(c, subject)) else PLANNED) for c in registry.CRITERIA)
 
 
-def _why(criterion: Criterion, subject: Subject) -> NotDone | None:
+def why_not(criterion: Criterion, subject: Subject) -> NotDone | None:
+    """Why a criterion cannot be asked, as far as that is known before anything is searched for."""
     maps = (class_maps.missing(subject) or (noise_map.chosen(subject) if not criterion.pixels else None)) if criterion.sees == ALL else None
     few = too_few(subject) if criterion.compares else None
     return few or maps or (without_pixels(subject) if criterion.pixels else None)

@@ -15,12 +15,13 @@ from banscan.errors import EvidenceError, ModelError
 from banscan.importers import TracedModel
 from banscan.importers.structure.finding import Look, Structure
 from banscan.kernels import backend
-from banscan.scanner import calibration, control, facts, logic, looks, pictures, plan, probability, verdict
+from banscan.scanner import ahead, calibration, control, facts, logic, looks, pictures, plan, probability, verdict
 from banscan.scanner.aside import aside, shares, untargeted
 from banscan.scanner.calibration import Calibration
 from banscan.scanner.criteria import registry
 from banscan.scanner.criteria.base import NotDone
 from banscan.scanner.criteria.noise import Moved
+from banscan.scanner.extent import Extent
 from banscan.scanner.findings import Reach, Report
 from banscan.scanner.inputs import checks, images, order, preprocess
 from banscan.scanner.inputs.images import CleanSet
@@ -29,7 +30,7 @@ from banscan.scanner.looks import Looked
 from banscan.scanner.machine import memory
 from banscan.scanner.machine.device import find, repeatable
 from banscan.scanner.machine.precision import search_dtype
-from banscan.scanner.machine.progress import Progress, silent
+from banscan.scanner.machine.progress import Counter, Progress, silent
 from banscan.scanner.places import place
 from banscan.scanner.settings import Options, Settings
 from banscan.scanner.subject import Subject, prepare
@@ -158,12 +159,13 @@ def examine(
             checks.check_weights(model)
             # before anything else is asked of too few images
             checks.check_images(clean.different, 2 if clean.labels is None else len(clean.labels.unique()), settings.min_images)
-            choice = _preprocessing(model, clean, given, stages)
+            _foretell(model, clean, given is not None, settings, precision, progress)
+            choice = _preprocessing(model, clean, given, stages, progress)
             chosen = choice.preprocess
             draft.add(preprocess=choice)
             if not dry:
                 model = _without_logic(model, clean, chosen, options, draft, stages)
-            subject = _subject(model, clean, chosen, settings, precision, draft, stages)
+            subject = _subject(model, clean, chosen, settings, precision, draft, stages, progress)
             (_plan if dry else _judge)(subject, against or calibration.shipped(), clean, draft, stages, progress)
     except UndecidedError as error:
         draft.add(verdict=verdict.inconclusive(str(error)), preprocess=error.tried)
@@ -261,9 +263,18 @@ def _without_logic(
     return without
 
 
-def _preprocessing(model: TracedModel, clean: CleanSet, given: Preprocess | None, stages: _Stages) -> Choice:
+def _preprocessing(model: TracedModel, clean: CleanSet, given: Preprocess | None, stages: _Stages, progress: Progress) -> Choice:
     with stages("preprocess"):
-        return Choice(given, "given", ()) if given is not None else preprocess.choose(model, clean.images, clean.labels)
+        if given is not None:
+            return Choice(given, "given", ())
+        return preprocess.choose(model, clean.images, clean.labels, progress=progress)
+
+
+def _foretell(model: TracedModel, clean: CleanSet, given: bool, settings: Settings, precision: torch.dtype, progress: Progress) -> None:
+    """What is to come, before much of it is known."""
+    first, *_ = looks.LOOKS[settings.effort]
+    extent = Extent(len(clean.images), min(model.classes, settings.targets), settings, first)
+    ahead.everything(progress, model, extent, precision, given=given)
 
 
 def _subject(
@@ -274,11 +285,12 @@ def _subject(
     precision: torch.dtype,
     draft: _Draft,
     stages: _Stages,
+    progress: Progress,
 ) -> Subject:
     """The model made ready for the searches, after everything that must hold before a verdict can be trusted."""
     with stages("preprocess"):
         x = chosen(clean.images, model.input.layout)
-        logits = preprocess.answers(model, chosen, clean.images)
+        logits = preprocess.answers(model, chosen, clean.images, Counter(progress, ahead.ANSWERING, len(clean.images)))
     with stages("parity"):
         compared = min(PARITY_IMAGES, max(PARITY_LEAST, memory.answered_at_once(model.module.graph.nodes, torch.device("cpu"))))
         parity = importers.parity(model, x[:: max(1, len(x) // compared)][:compared])
@@ -298,7 +310,7 @@ def _subject(
         other = order.other(predictions, labels, model.classes, floor) if accuracy < floor else None
     checks.check_accuracy(accuracy, confidence, settings.min_accuracy, model.classes, other)
     with stages("statistics"):
-        return prepare(model, chosen, x, labels, logits, settings, precision)
+        return prepare(model, chosen, x, labels, logits, settings, precision, progress)
 
 
 def _plan(subject: Subject, known: Calibration, clean: CleanSet, draft: _Draft, stages: _Stages, progress: Progress) -> None:
@@ -344,7 +356,7 @@ def _show_noise(subject: Subject, noise: Moved | NotDone, draft: _Draft, stages:
     draft.add(eps=noise.eps, reach=_reach(subject, noise, None))
     with stages("untargeted"):
         logits, features = untargeted(subject, noise.eps, progress)
-        draft.add(reach=_reach(subject, noise, logits), aside=aside(subject, logits, features))
+        draft.add(reach=_reach(subject, noise, logits), aside=aside(subject, logits, features, progress))
 
 
 def _reach(subject: Subject, noise: Moved, untargeted_logits: Tensor | None) -> tuple[Reach, ...]:

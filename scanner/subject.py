@@ -8,15 +8,20 @@ from torch import Tensor
 
 from banscan.errors import EvidenceError
 from banscan.importers import TracedModel
-from banscan.scanner.effort import WHOLE, Effort, at_most
+from banscan.scanner.effort import WHOLE, Effort
+from banscan.scanner.extent import Extent
 from banscan.scanner.inputs import checks
 from banscan.scanner.inputs.preprocess import Preprocess
+from banscan.scanner.machine.progress import Counter, Progress, silent
 from banscan.scanner.search.changes import Changes, of_pixels, softened
 from banscan.scanner.search.gradient import astray
 from banscan.scanner.search.neurons import Neurons
 from banscan.scanner.search.noisy_model import attach, disagreement, layers, measure
 from banscan.scanner.search.pixel_model import PixelModel, pixel_model
 from banscan.scanner.settings import Settings
+
+# what progress calls it
+MEASURING = "measuring the neurons"
 
 
 @dataclass(frozen=True)
@@ -43,9 +48,14 @@ class Subject:
     effort: Effort = WHOLE
 
     @property
+    def extent(self) -> Extent:
+        """How much there is to search through."""
+        return Extent(len(self.labels), len(self.searched), self.settings, self.effort)
+
+    @property
     def restarts(self) -> int:
         """Independent searches for noise."""
-        return at_most(self.settings.restarts, self.effort.noise.restarts)
+        return self.extent.restarts
 
     @property
     def classes(self) -> int:
@@ -85,7 +95,14 @@ class Subject:
 
 
 def prepare(
-    model: TracedModel, preprocess: Preprocess, x: Tensor, labels: Tensor, logits: Tensor, settings: Settings, precision: torch.dtype
+    model: TracedModel,
+    preprocess: Preprocess,
+    x: Tensor,
+    labels: Tensor,
+    logits: Tensor,
+    settings: Settings,
+    precision: torch.dtype,
+    progress: Progress = silent,
 ) -> Subject:
     """Measures the neurons and computes once what lies in front of the noise.
 
@@ -95,14 +112,15 @@ def prepare(
     below = layers(model, settings.layers_without)
     if not below:
         raise EvidenceError("no layer of neurons lies below the classifier; a linear model has no place to look for a backdoor")
-    stats = measure(model, below, x) if settings.noise == "normalised" else None
+    count = Counter(progress, MEASURING, len(x) * ((settings.noise == "normalised") + 1 + (precision != torch.float32)))
+    stats = measure(model, below, x, count) if settings.noise == "normalised" else None
     exact = attach(model, below, stats)
-    prepared = exact.prepare(x)
+    prepared = exact.prepare(x, progress=count)
     checks.check_copy(disagreement(exact, prepared, logits))
     neurons = Neurons(exact, exact, prepared, prepared, labels)
     if precision != torch.float32:
         fast = attach(model, below, stats, precision)
-        neurons = Neurons(fast, exact, fast.prepare(x), prepared, labels)
+        neurons = Neurons(fast, exact, fast.prepare(x, progress=count), prepared, labels)
     return Subject(model, preprocess, x, labels, logits, searched(logits, labels, settings), neurons, settings, precision)
 
 

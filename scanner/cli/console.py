@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.text import Text
 
 from banscan.errors import BanscanError
 from banscan.files import check as check_place
@@ -20,6 +21,7 @@ from banscan.files import whole
 from banscan.scanner.cli import config
 from banscan.scanner.cli.streams import say
 from banscan.scanner.inputs import kept
+from banscan.scanner.machine.forecast import Forecast, told
 from banscan.text import ENCODED
 
 
@@ -68,16 +70,35 @@ def bars() -> Iterator[Any]:
     if not sys.stderr.isatty() or console.is_dumb_terminal:  # whatever FORCE_COLOR says
         yield Lines()
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        tasks: dict[str, TaskID] = {}
+    columns = (TextColumn("{task.description}"), BarColumn(12), MofNCompleteColumn())
+    forecast = Forecast(lambda stage, done, total: show(stage, done, total))
+    with Progress(*columns, _Left(forecast), console=console, transient=True) as progress:
+        task = progress.add_task("", total=None)
 
-        def advance(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = progress.add_task(stage, total=total)
-            progress.update(tasks[stage], completed=done)
+        def show(stage: str, done: int, total: int) -> None:
+            name = f"{forecast.note}: {stage}" if forecast.note else stage
+            if progress.tasks[0].description != name:
+                progress.reset(task, description=name)
+            progress.update(task, completed=done, total=total)
 
-        yield advance
+        yield forecast
+
+
+class _Left(ProgressColumn):
+    """The time left: of the whole where that can be told, else of what is being done."""
+
+    max_refresh = 0.5
+
+    def __init__(self, forecast: Forecast) -> None:
+        super().__init__()
+        self.forecast = forecast
+
+    def render(self, task: Task) -> Text:
+        left = self.forecast.left()
+        if left is not None:
+            return Text(told(left))
+        own = task.time_remaining
+        return Text(f"{told(own)} of this" if own and not self.forecast.works else "")
 
 
 @contextmanager

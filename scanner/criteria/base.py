@@ -6,9 +6,11 @@ from typing import Any
 
 from torch import Tensor
 
+from banscan.scanner.extent import Extent
 from banscan.scanner.findings import Finding
 from banscan.scanner.levels import Levels
-from banscan.scanner.machine.progress import Progress
+from banscan.scanner.machine.forecast import Work
+from banscan.scanner.machine.progress import Counter, Progress
 from banscan.scanner.subject import Subject
 from banscan.text import counted
 
@@ -55,6 +57,7 @@ class Criterion:
         unit: what its value and limit count.
         measure: what it measures of a subject, given what the criteria before it measured; a NotDone where it cannot.
         find: what it makes of its measurement.
+        work: what the measuring takes, stage by stage, where it takes any.
         compares: whether it compares classes with one another, which takes MIN_CLASSES of them.
         pixels: whether it needs the searches over pixels.
         searches: whether it searches, as much as the effort says; `reads`, whether it only reads what others measured.
@@ -68,6 +71,7 @@ class Criterion:
     unit: str
     measure: Callable[[Subject, Earlier, Progress], Any]
     find: Callable[["Criterion", Any, Context], Finding]
+    work: Callable[[Extent], tuple[Work, ...]] = lambda extent: ()
     compares: bool = False
     pixels: bool = False
     searches: bool = False
@@ -86,6 +90,11 @@ class Criterion:
         if missing is not None:
             return self.finding(context.levels, not_done=missing.why)
         return self.find(self, measured, context)
+
+
+def counter(progress: Progress, work: Work) -> Counter:
+    """Tells how far this work is."""
+    return Counter(progress, work.stage, work.passes)
 
 
 def too_few(subject: Subject) -> NotDone | None:

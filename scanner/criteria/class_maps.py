@@ -2,12 +2,14 @@
 
 import torch
 
-from banscan.scanner.criteria.base import MIN_CLASSES, Context, Criterion, NotDone, too_few
+from banscan.scanner.criteria.base import MIN_CLASSES, Context, Criterion, NotDone, counter, too_few
 from banscan.scanner.criteria.share import score, share_of
+from banscan.scanner.extent import Extent
 from banscan.scanner.findings import Finding
+from banscan.scanner.machine.forecast import Work
 from banscan.scanner.machine.progress import Progress
 from banscan.scanner.search.changes import Changes
-from banscan.scanner.search.class_map import Mapped, map_of, sources
+from banscan.scanner.search.class_map import Mapped, passes, search_map, sources
 from banscan.scanner.subject import Subject
 
 # share of the images that one change moves along a one-to-one map of the classes: so many have no innocent reason
@@ -48,17 +50,22 @@ def listed(classes: list[int]) -> str:
     return f"classes {', '.join(map(str, classes[:-1]))} and {classes[-1]} have"
 
 
-def search(subject: Subject, changes: Changes, stage: str, progress: Progress) -> tuple[Mapped, str | None]:
+def work(extent: Extent, stage: str, kind: str) -> Work:
+    """A search along maps by passes of one kind."""
+    return Work(stage, kind, passes(extent.images, extent.effort.maps))
+
+
+def search(subject: Subject, changes: Changes, asked: Work, progress: Progress) -> tuple[Mapped, str | None]:
     """The map that these changes follow best, and what was not looked for where some classes take no part."""
-    mapped = map_of(
+    count = counter(progress, asked)
+    mapped = search_map(
         changes,
         subject.labels,
         subject.classes,
         softness=subject.softness,
         seed=subject.settings.seed,
         budget=subject.effort.maps,
-        stage=stage,
-        progress=progress,
+        progress=count,
     )
     left_out = without(subject)
     among = f"{len(sources(subject.labels, subject.classes))} of the {subject.classes} classes"

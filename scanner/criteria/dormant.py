@@ -2,11 +2,13 @@
 
 import math
 
-from banscan.scanner.criteria.base import Context, Criterion, Earlier, NotDone
+from banscan.scanner.criteria.base import Context, Criterion, Earlier, NotDone, counter
 from banscan.scanner.criteria.share import at_least, score, share_of
+from banscan.scanner.extent import Extent
 from banscan.scanner.findings import DECIDES, ONE, SHARE, Finding
 from banscan.scanner.levels import BACKDOORED, OWN_NULL
-from banscan.scanner.machine.progress import Counter, Progress
+from banscan.scanner.machine.forecast import ANSWER, Work
+from banscan.scanner.machine.progress import Progress
 from banscan.scanner.search import dormant
 from banscan.scanner.search.dormant import Led, Searched
 from banscan.scanner.subject import Subject
@@ -17,10 +19,18 @@ LIMIT = 0.5
 LISTED = 6
 
 
+def work(extent: Extent) -> tuple[Work, ...]:
+    """The forcing."""
+    return (Work("forcing dormant neurons", ANSWER, dormant.BUDGET),)
+
+
 def measure(subject: Subject, earlier: Earlier, progress: Progress) -> Searched | NotDone:
     """Dormant neurons forced to what is typical of their layer's living ones; classes need not be many, only two."""
-    count = Counter(progress, "forcing dormant neurons", dormant.BUDGET)
-    return dormant.search(subject.model, subject.x, subject.logits, count)
+    (search,) = work(subject.extent)
+    count = counter(progress, search)
+    found = dormant.search(subject.model, subject.x, subject.logits, count)
+    count.end()
+    return found
 
 
 def least_share(led: Led) -> float:
@@ -96,5 +106,6 @@ DORMANT = Criterion(
     unit=SHARE,
     measure=measure,
     find=find,
+    work=work,
     own_null=True,
 )

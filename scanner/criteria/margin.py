@@ -3,15 +3,23 @@
 from torch import Tensor
 
 from banscan.scanner.criteria import outlier
-from banscan.scanner.criteria.base import Context, Criterion, Earlier, NotDone, too_few, without_gradient
+from banscan.scanner.criteria.base import Context, Criterion, Earlier, NotDone, counter, too_few, without_gradient
 from banscan.scanner.criteria.outlier import ClassValues
+from banscan.scanner.extent import Extent
 from banscan.scanner.findings import DEVIATIONS, ONE, SUSPECTS, Finding
 from banscan.scanner.inputs import checks
-from banscan.scanner.machine.progress import Counter, Progress
+from banscan.scanner.machine.forecast import GRADIENT, Work
+from banscan.scanner.machine.progress import Progress
 from banscan.scanner.search.margin import largest_margins
 from banscan.scanner.subject import Subject
 
 SENTENCE = "images can be made that the model takes for class {c} by a margin of {seen}"
+
+
+def work(extent: Extent) -> tuple[Work, ...]:
+    """The ascent."""
+    budget = extent.effort.margins
+    return (Work("searching for the largest margins", GRADIENT, budget.starts * budget.steps * extent.searched),)
 
 
 def measure(subject: Subject, earlier: Earlier, progress: Progress) -> ClassValues | NotDone:
@@ -20,7 +28,8 @@ def measure(subject: Subject, earlier: Earlier, progress: Progress) -> ClassValu
     if why is not None:
         return why
     budget = subject.effort.margins
-    count = Counter(progress, "searching for the largest margins", budget.starts * budget.steps * len(subject.searched))
+    (search,) = work(subject.extent)
+    count = counter(progress, search)
     model, seed = subject.pixel_model, subject.settings.seed
     largest = largest_margins(model, subject.pixels, subject.searched, starts=budget.starts, steps=budget.steps, seed=seed, progress=count)
     checks.check_finite(largest)
@@ -47,6 +56,7 @@ MARGIN = Criterion(
     unit=DEVIATIONS,
     measure=measure,
     find=find,
+    work=work,
     searches=True,
     compares=True,
     pixels=True,

@@ -6,14 +6,18 @@ import torch
 from torch import Tensor
 
 from banscan.scanner.criteria import outlier
-from banscan.scanner.criteria.base import Context, Criterion, Earlier, NotDone, too_few
+from banscan.scanner.criteria.base import Context, Criterion, Earlier, NotDone, counter, too_few
 from banscan.scanner.criteria.outlier import ClassValues
 from banscan.scanner.effort import at_most
+from banscan.scanner.extent import Extent
 from banscan.scanner.findings import DECIDES, DEVIATIONS, ONE, Finding
 from banscan.scanner.inputs import checks
+from banscan.scanner.machine.forecast import NOISE as TOWARDS_NOISE
+from banscan.scanner.machine.forecast import Work
 from banscan.scanner.machine.progress import Counter, Progress
 from banscan.scanner.search.neuron_noise import logits_under, start
 from banscan.scanner.search.strength import moved_share, some, strength
+from banscan.scanner.search.strength import passes as strength_passes
 from banscan.scanner.subject import Subject
 
 # noise that moves fewer images than this to the median class, or all but so few, reaches all classes alike
@@ -37,6 +41,16 @@ class Moved(ClassValues):
     answers: Tensor | None = field(default=None, repr=False, compare=False)
 
 
+def work(extent: Extent) -> tuple[Work, ...]:
+    """Finding the strength, where nobody gave it, and the search; what was found is read off in float32, which takes as long as a step."""
+    settings, budget = extent.settings, extent.effort.noise
+    step = settings.steps * extent.drawn + at_most(extent.images, budget.read)
+    search = Work("searching for neuron noise", TOWARDS_NOISE, extent.restarts * extent.searched * step)
+    if settings.eps:
+        return (search,)
+    return Work("finding the strength of the noise", TOWARDS_NOISE, strength_passes(extent)), search
+
+
 def measure(subject: Subject, earlier: Earlier, progress: Progress) -> Moved | NotDone:
     """One search for every class and restart, with the strength that the model itself asks for."""
     few = too_few(subject)
@@ -44,11 +58,11 @@ def measure(subject: Subject, earlier: Earlier, progress: Progress) -> Moved | N
         return few
     neurons, settings, searched = subject.neurons, subject.settings, subject.searched
     budget = subject.effort.noise
-    eps = settings.eps or strength(neurons, searched, settings, progress, budget)
+    *finding, search = work(subject.extent)
+    eps = settings.eps or _strength(subject, counter(progress, finding[0]))
     restarts = subject.restarts
     prepared, labels, numbers = some(neurons.prepared_exact, subject.labels, budget.read)
-    passes = restarts * len(searched) * settings.steps * min(at_most(settings.images, budget.images), len(subject.labels))
-    advance = Counter(progress, "searching for neuron noise", passes)
+    advance = counter(progress, search)
     rows = restarts * (1 + len(searched))
     # the first restarts are those of the untargeted search
     noise = start(neurons.fast, rows, eps, settings.seed, settings.ball)[restarts:]
@@ -57,10 +71,18 @@ def measure(subject: Subject, earlier: Earlier, progress: Progress) -> Moved | N
         found = neurons.search(own, searched, eps=eps, seed=settings.seed + k, settings=settings, budget=budget, progress=advance)
         checks.check_noise(own, found)
         logits, _ = logits_under(neurons.exact, prepared, found)
+        advance(len(found) * len(labels))
         checks.check_finite(logits)
         moved.append(moved_share(logits, searched, labels))
         answers.append(torch.full((len(searched), len(subject.labels)), UNREAD).index_copy(1, numbers, logits.argmax(2)))
     return replace(moved_to(torch.stack(moved), eps), answers=answers[0])
+
+
+def _strength(subject: Subject, count: Counter) -> float:
+    """The strength that the model itself asks for."""
+    found = strength(subject.neurons, subject.searched, subject.settings, subject.effort.noise, count)
+    count.end()
+    return found
 
 
 def moved_to(moved: Tensor, eps: float) -> Moved:
@@ -94,6 +116,7 @@ NOISE = Criterion(
     unit=DEVIATIONS,
     measure=measure,
     find=find,
+    work=work,
     searches=True,
     compares=True,
 )

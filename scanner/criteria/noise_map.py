@@ -2,7 +2,9 @@
 
 from banscan.scanner.criteria import class_maps
 from banscan.scanner.criteria.base import Context, Criterion, Earlier, NotDone
+from banscan.scanner.extent import Extent
 from banscan.scanner.findings import ALL, DECIDES, SHARE, Finding
+from banscan.scanner.machine.forecast import NOISE, Work
 from banscan.scanner.machine.progress import Progress
 from banscan.scanner.search.class_map import Mapped
 from banscan.scanner.subject import Subject
@@ -11,13 +13,19 @@ from banscan.scanner.subject import Subject
 FARTHER = 1.5
 
 
+def work(extent: Extent) -> tuple[Work, ...]:
+    """The search along maps."""
+    return (class_maps.work(extent, "searching for noise along a map of classes", NOISE),)
+
+
 def measure(subject: Subject, earlier: Earlier, progress: Progress) -> tuple[Mapped, str | None] | NotDone:
     """The map that neuron noise follows best."""
     why = class_maps.missing(subject) or chosen(subject)
     if why is not None:
         return why
     eps = earlier["noise"].eps
-    return class_maps.search(subject, subject.neurons.changes(FARTHER * eps), "searching for noise along a map of classes", progress)
+    (search,) = work(subject.extent)
+    return class_maps.search(subject, subject.neurons.changes(FARTHER * eps), search, progress)
 
 
 def chosen(subject: Subject) -> NotDone | None:
@@ -48,5 +56,6 @@ NOISE_MAP = Criterion(
     unit=SHARE,
     measure=measure,
     find=find,
+    work=work,
     searches=True,
 )

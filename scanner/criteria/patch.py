@@ -5,12 +5,14 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from banscan.scanner.criteria import outlier
-from banscan.scanner.criteria.base import Context, Criterion, Earlier, NotDone, without_pixels
+from banscan.scanner.criteria.base import Context, Criterion, Earlier, NotDone, counter, without_pixels
 from banscan.scanner.criteria.outlier import ClassValues
 from banscan.scanner.criteria.perturbation import RADIUS, goals_to
 from banscan.scanner.effort import at_most
+from banscan.scanner.extent import Extent
 from banscan.scanner.findings import DECIDES, DEVIATIONS, ONE, Finding
-from banscan.scanner.machine.progress import Counter, Progress
+from banscan.scanner.machine.forecast import LOOK, Work
+from banscan.scanner.machine.progress import Progress
 from banscan.scanner.search import patch
 from banscan.scanner.search.changes import effect, kept, margins_under
 from banscan.scanner.search.class_map import two_thirds
@@ -31,6 +33,15 @@ class Patched(ClassValues):
     images: int
 
 
+def work(extent: Extent) -> tuple[Work, ...]:
+    """The search, and its measuring."""
+    budget, targets = extent.effort.patches, extent.searched
+    return (
+        Work("searching for patches", LOOK, patch.passes(targets, extent.images - extent.held, budget)),
+        Work("measuring the patches", LOOK, at_most(extent.held, budget.measured) * targets),
+    )
+
+
 def measure(subject: Subject, earlier: Earlier, progress: Progress) -> Patched | NotDone:
     """A patch for every class, sought on two images of three and measured on the others."""
     why = without_pixels(subject)
@@ -39,16 +50,18 @@ def measure(subject: Subject, earlier: Earlier, progress: Progress) -> Patched |
     model, pixels, labels, searched = subject.pixel_model, subject.pixels, subject.labels, subject.searched
     seed, softness, budget = subject.settings.seed, subject.softness, subject.effort.patches
     searching = two_thirds(labels, seed)
-    count = Counter(progress, "searching for patches", patch.passes(len(searched), int(searching.sum()), budget))
+    search, measuring = work(subject.extent)
+    count = counter(progress, search)
     found = patch.search_patches(
         model, pixels[searching], labels[searching], searched, softness=softness, seed=seed, budget=budget, progress=count
     )
+    count.end()
     held = (~searching).nonzero()[:, 0]
     held = evenly(held[labels[held].argsort(stable=True)], at_most(len(held), budget.measured)).sort().values
     # a patch is a change of pixels like any other; how far it goes is not asked
     changes, goals = subject.pixel_changes(RADIUS), goals_to(searched, subject.classes)
     patches = patch.changes(model, pixels, found)
-    under = margins_under(changes, labels, goals, patches, held)
+    under = margins_under(changes, labels, goals, patches, held, counter(progress, measuring))
     moved, success = effect(under, softness)
     foreign = int((labels[held][:, None] != searched).sum(0).min())
     return replace(reached(moved, success, foreign), found=kept(patches, success, under, held))
@@ -73,6 +86,7 @@ PATCH = Criterion(
     unit=DEVIATIONS,
     measure=measure,
     find=find,
+    work=work,
     searches=True,
     compares=True,
     pixels=True,

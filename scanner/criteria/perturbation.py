@@ -6,10 +6,12 @@ import torch
 from torch import Tensor
 
 from banscan.scanner.criteria import outlier
-from banscan.scanner.criteria.base import Context, Criterion, Earlier, NotDone, without_gradient
+from banscan.scanner.criteria.base import Context, Criterion, Earlier, NotDone, counter, without_gradient
 from banscan.scanner.criteria.outlier import ClassValues
+from banscan.scanner.extent import Extent
 from banscan.scanner.findings import DECIDES, DEVIATIONS, ONE, Finding
-from banscan.scanner.machine.progress import Counter, Progress
+from banscan.scanner.machine.forecast import GRADIENT, LOOK, Work
+from banscan.scanner.machine.progress import Progress
 from banscan.scanner.search.changes import effect, kept, margins_under
 from banscan.scanner.search.universal import universal
 from banscan.scanner.subject import Subject
@@ -17,6 +19,15 @@ from banscan.scanner.subject import Subject
 # root mean square over the pixels
 RADIUS = 0.036
 SENTENCE = "one perturbation aimed at class {c} moves this share of the other classes' images there: {seen}"
+
+
+def work(extent: Extent) -> tuple[Work, ...]:
+    """The search, and its measuring."""
+    budget, images = extent.effort.perturbations, extent.images
+    return (
+        Work("searching for universal perturbations", GRADIENT, budget.steps * min(budget.images, images) * extent.searched),
+        Work("measuring the perturbations", LOOK, min(budget.measured, images) * extent.searched),
+    )
 
 
 def measure(subject: Subject, earlier: Earlier, progress: Progress) -> ClassValues | NotDone:
@@ -27,7 +38,7 @@ def measure(subject: Subject, earlier: Earlier, progress: Progress) -> ClassValu
     labels, seed, changes = subject.labels, subject.settings.seed, subject.pixel_changes(RADIUS)
     goals = goals_to(subject.searched, subject.classes)
     budget = subject.effort.perturbations
-    count = Counter(progress, "searching for universal perturbations", budget.steps * min(budget.images, len(labels)) * len(goals))
+    search, measuring = work(subject.extent)
     found = universal(
         changes,
         labels,
@@ -37,10 +48,10 @@ def measure(subject: Subject, earlier: Earlier, progress: Progress) -> ClassValu
         steps=budget.steps,
         batch=budget.images,
         seed=seed,
-        progress=count,
+        progress=counter(progress, search),
     )
     drawn = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))[: budget.measured]
-    under = margins_under(changes, labels, goals, found, drawn)
+    under = margins_under(changes, labels, goals, found, drawn, counter(progress, measuring))
     moved, success = effect(under, subject.softness)
     return replace(reached(moved, success), found=kept(found, success, under, drawn))
 
@@ -70,6 +81,7 @@ PERTURBATION = Criterion(
     unit=DEVIATIONS,
     measure=measure,
     find=find,
+    work=work,
     searches=True,
     compares=True,
     pixels=True,

@@ -2,7 +2,9 @@
 
 from banscan.scanner.criteria import class_maps
 from banscan.scanner.criteria.base import Context, Criterion, Earlier, NotDone, without_gradient
+from banscan.scanner.extent import Extent
 from banscan.scanner.findings import ALL, DECIDES, SHARE, Finding
+from banscan.scanner.machine.forecast import GRADIENT, Work
 from banscan.scanner.machine.progress import Progress
 from banscan.scanner.search.class_map import Mapped
 from banscan.scanner.subject import Subject
@@ -11,12 +13,18 @@ from banscan.scanner.subject import Subject
 RADIUS = 0.054
 
 
+def work(extent: Extent) -> tuple[Work, ...]:
+    """The search along maps."""
+    return (class_maps.work(extent, "searching for a map of classes", GRADIENT),)
+
+
 def measure(subject: Subject, earlier: Earlier, progress: Progress) -> tuple[Mapped, str | None] | NotDone:
     """The map that a perturbation follows best."""
     why = class_maps.missing(subject) or without_gradient(subject)
     if why is not None:
         return why
-    return class_maps.search(subject, subject.pixel_changes(RADIUS), "searching for a map of classes", progress)
+    (search,) = work(subject.extent)
+    return class_maps.search(subject, subject.pixel_changes(RADIUS), search, progress)
 
 
 def find(criterion: Criterion, measured: tuple[Mapped, str | None], context: Context) -> Finding:
@@ -32,6 +40,7 @@ PIXEL_MAP = Criterion(
     unit=SHARE,
     measure=measure,
     find=find,
+    work=work,
     searches=True,
     pixels=True,
 )

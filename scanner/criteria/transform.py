@@ -4,8 +4,10 @@ import math
 
 from banscan.scanner.criteria.base import Context, Criterion, Earlier, NotDone, without_pixels
 from banscan.scanner.criteria.share import at_least, near, score, share_of
+from banscan.scanner.extent import Extent
 from banscan.scanner.findings import DECIDES, ONE, SHARE, Control, Finding
 from banscan.scanner.levels import BACKDOORED
+from banscan.scanner.machine.forecast import LOOK, Work
 from banscan.scanner.machine.progress import Counter, Progress
 from banscan.scanner.search import transforms
 from banscan.scanner.search.class_map import two_thirds
@@ -17,6 +19,11 @@ LIMIT = 0.85
 # by how much its logarithmic odds have to be above those of any other class under any change of the family: in clean networks that such a
 # change moves at all it moves images to several classes, each by its own
 APART = 3.5
+
+
+def work(extent: Extent) -> tuple[Work, ...]:
+    """The tries; that one is worth more of them is rare."""
+    return (Work("trying changes of colour and shape", LOOK, transforms.passes(extent.effort.transforms)),)
 
 
 def measure(subject: Subject, earlier: Earlier, progress: Progress) -> tuple[Transformed, ...] | NotDone:
@@ -33,7 +40,8 @@ def measure(subject: Subject, earlier: Earlier, progress: Progress) -> tuple[Tra
     seen: tuple[Transformed, ...] = earlier.get(TRANSFORM.name, ())
     again = {found.family for found in seen if near(least_share(found), LIMIT)}
     families = [family for family in FAMILIES if family.name in again or not again]
-    count = Counter(progress, "trying changes of colour and shape", transforms.passes(budget, families))
+    (search,) = work(subject.extent)
+    count = Counter(progress, search.stage, transforms.passes(budget, families))
     found = transforms.search(
         subject.pixel_model,
         subject.pixels,
@@ -104,6 +112,7 @@ TRANSFORM = Criterion(
     unit=SHARE,
     measure=measure,
     find=find,
+    work=work,
     searches=True,
     pixels=True,
 )

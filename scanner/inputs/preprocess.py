@@ -1,6 +1,6 @@
 """From uint8 pixels to what the model was trained on: named conventions, and the one that the images themselves support."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from math import inf, isfinite
@@ -15,6 +15,7 @@ from banscan.errors import EvidenceError, UsageError
 from banscan.importers import TracedModel
 from banscan.scanner.inputs import order
 from banscan.scanner.machine import memory
+from banscan.scanner.machine.progress import Counter, Progress, silent
 from banscan.scanner.settings import Options
 from banscan.text import counted
 
@@ -31,6 +32,8 @@ COOLEST, HOTTEST = -4.0, 4.0
 LARGEST = 1e6
 # a standard error of losses that is smaller is one of arithmetic
 FINEST = 1e-4
+# what progress calls it
+TRYING = "trying preprocessings"
 # labels that fewer of the predictions agree with may be in another order than the classes
 ORDERED = 0.5
 
@@ -182,7 +185,7 @@ class _Seen:
         return order.share(self.predictions[:count], other.predictions[:count])
 
 
-def choose(model: TracedModel, images: np.ndarray, labels: Tensor | None, limit: int = 200) -> Choice:
+def choose(model: TracedModel, images: np.ndarray, labels: Tensor | None, limit: int = 200, progress: Progress = silent) -> Choice:
     """Tries every candidate on a few images, those that keep up on up to `limit`, on all where that leaves it open; takes the best.
 
     Raises:
@@ -192,7 +195,7 @@ def choose(model: TracedModel, images: np.ndarray, labels: Tensor | None, limit:
     candidates = {c.name: c for c in CANDIDATES if not (c.bgr and images.shape[-1] == 1) and c.name not in untold}
     if images.shape[-1] == 1:  # which have one mean and one deviation, whatever the order of the channels
         candidates.pop("caffe-rgb", None)
-    for seen in _rounds(model, candidates, images, labels, limit):
+    for seen in _rounds(model, candidates, images, labels, limit, progress):
         tried = sorted(seen, key=_rank)
         best, *others = [s for s in tried if len(s.logits) == len(seen[0].logits)]
         close = [s for s in others if not _clear(best, s, candidates)]
@@ -222,7 +225,7 @@ def choose(model: TracedModel, images: np.ndarray, labels: Tensor | None, limit:
 
 
 def _rounds(
-    model: TracedModel, candidates: dict[str, Preprocess], images: np.ndarray, labels: Tensor | None, limit: int
+    model: TracedModel, candidates: dict[str, Preprocess], images: np.ndarray, labels: Tensor | None, limit: int, progress: Progress
 ) -> Iterator[list[_Seen]]:
     """What the model answers under every candidate, on `limit` of the images and then on all; who falls behind stops earlier.
 
@@ -238,10 +241,11 @@ def _rounds(
     seen = [_Seen(name, torch.empty(0, model.classes), None) for name in candidates]
     out: list[_Seen] = []
     begin = 0
+    count = Counter(progress, TRYING, tries(len(seen), len(images), limit))
     for end in ends:
         part = images[order_of[begin:end]]
         own = None if shown is None else shown[:end]
-        seen = [_Seen(s.name, torch.cat((s.logits, answers(model, candidates[s.name], part))), own) for s in seen]
+        seen = [_Seen(s.name, torch.cat((s.logits, answers(model, candidates[s.name], part, count))), own) for s in seen]
         if end >= len(picked):
             yield [*seen, *out]
         else:
@@ -252,6 +256,7 @@ def _rounds(
             out += behind
             seen = [s for s in seen if s not in behind]
         begin = end
+        count.expect(count.done + len(seen) * (len(picked) - end))
 
 
 def _rank(seen: _Seen) -> tuple[float, float]:
@@ -297,11 +302,21 @@ def losses(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def answers(model: TracedModel, preprocess: Preprocess, images: np.ndarray) -> Tensor:
+def answers(model: TracedModel, preprocess: Preprocess, images: np.ndarray, progress: Callable[[int], None] = lambda done: None) -> Tensor:
     """Logits [N, classes], on the CPU, of uint8 images [N, H, W, C], as many at once as leave the memory to others."""
     step = memory.answered_at_once(model.module.graph.nodes, model.device)
     parts = (images[i : i + step] for i in range(0, len(images), step))
-    return torch.cat([model.logits(preprocess(part, model.input.layout)).cpu() for part in parts])
+    found = []
+    for part in parts:
+        found.append(model.logits(preprocess(part, model.input.layout)).cpu())
+        progress(len(part))
+    return torch.cat(found)
+
+
+def tries(candidates: int, images: int, limit: int = 200) -> int:
+    """Answers that the trying takes where a third of the candidates keeps up, and a third of these again."""
+    ends = sorted({min(n, limit, images) for n in (*FIRST, limit)})
+    return sum(max(1, round(candidates / 3**i)) * (end - begin) for i, (begin, end) in enumerate(zip([0, *ends], ends, strict=False)))
 
 
 def _reordered(seen: list[_Seen], classes: int) -> dict[str, float]:

@@ -12,7 +12,7 @@ from banscan.scanner import logic
 from banscan.scanner.inputs import images, kept
 from banscan.scanner.inputs.images import CleanSet
 from banscan.scanner.machine import memory
-from banscan.scanner.machine.progress import Progress, silent
+from banscan.scanner.machine.progress import Progress, of_part, silent
 from banscan.scanner.places import place
 from banscan.scanner.places.place import Local
 from banscan.scanner.repair.job import preprocess_of
@@ -77,14 +77,14 @@ def _repaired(
     files.check(output)
     kept.check(output, (path, options.labels, options.classes), (clean_dir,), beside=True)
     _check_model(path, output, tuning, options)
-    before = examine(path, clean_dir, settings=settings, options=options, progress=progress)
+    before = examine(path, clean_dir, settings=settings, options=options, progress=of_part(progress))
     _check_verdict(before, tuning)
     assert before.model is not None  # it was read before the scan
     clean = _images(before, clean_dir, replace(options, max_images=tuning.tune_images))
     how, most = tuning.tuning(settings.seed), tuning.max_accuracy_drop
     with memory.bounded(options.room):
         mended = mend(before, clean, output, method=tuning.method, how=how, max_drop=most, progress=progress, on_epoch=on_epoch)
-    after = scan(output, clean_dir, settings=settings, options=options, progress=progress)
+    after = scan(output, clean_dir, settings=settings, options=options, progress=of_part(progress))
     return Repair(mended, given.named(before.report), after, attends(before.model.module))
 
 

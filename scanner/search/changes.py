@@ -76,12 +76,18 @@ def changed_logits(changes: Changes, change: Tensor, among: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def margins_under(changes: Changes, labels: Tensor, goals: Tensor, found: Tensor, among: Tensor) -> Tensor:
-    """Margin [R, M] of each image's goal under each change, NaN where the row leaves the class alone; raises as `changed_logits`."""
+def margins_under(
+    changes: Changes, labels: Tensor, goals: Tensor, found: Tensor, among: Tensor, progress: Callable[[int], None] = lambda done: None
+) -> Tensor:
+    """Margin [R, M] of each image's goal under each change, NaN where the row leaves the class alone; raises as `changed_logits`.
+
+    `progress` is called with the images that were looked at.
+    """
     result = torch.empty(len(goals), len(among))
     for r, (goal, change) in enumerate(zip(goals, found, strict=True)):
         own = goal[labels[among]]
         result[r] = margins(changed_logits(changes, change, among), own.clamp(min=0)).where(own >= 0, torch.nan)
+        progress(len(among))
     return result
 
 

@@ -9,7 +9,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from banscan.scanner.effort import WHOLE, Maps
-from banscan.scanner.machine.progress import Counter, Progress
+from banscan.scanner.machine.forecast import HALF
 from banscan.scanner.search.changes import Changes, changed_logits, margins_under
 from banscan.scanner.search.universal import universal
 
@@ -34,12 +34,12 @@ def sources(labels: Tensor, classes: int) -> Tensor:
     return (torch.bincount(labels, minlength=classes) >= 2).nonzero()[:, 0]
 
 
-def map_of(
-    changes: Changes, labels: Tensor, classes: int, *, softness: float, seed: int, budget: Maps, stage: str, progress: Progress
-) -> Mapped:
-    """`search_map`, telling its progress under the name `stage`."""
-    count = Counter(progress, stage, sum(budget.steps) * budget.tries * min(budget.images, len(labels)))
-    return search_map(changes, labels, classes, softness=softness, seed=seed, budget=budget, progress=count)
+def passes(images: int, budget: Maps) -> int:
+    """Passes of `search_map` over so many images, in those with a gradient."""
+    searching = round(images * 2 / 3)
+    steps = sum(budget.steps) * budget.tries * min(budget.images, searching)
+    read = searching + len(budget.steps) * ((budget.tries + 1) * searching + 2 * (images - searching))
+    return steps + read // HALF
 
 
 def search_map(
@@ -65,6 +65,7 @@ def search_map(
     change = torch.zeros(changes.shape, device=changes.device)
     best = Mapped((-1,) * classes, 0.0)
     attacked, score = best_map(_table(changes, change, labels, sought, classes), own)
+    progress(len(sought) // HALF)
     # first on the classes that the map is clearest for, then on all
     for stage, steps in enumerate(budget.steps):
         goal = attacked.clone()
@@ -90,6 +91,7 @@ def search_map(
             if moved > best.moved:
                 best = Mapped(tuple(candidate.tolist()), moved, change.cpu())
         attacked = followed
+        progress(((budget.tries + 1) * len(sought) + 2 * len(held)) // HALF)
     return best
 
 

@@ -4,6 +4,7 @@ The noise of K restarts is one flat float32 buffer [K, D], all delta then all xi
 carries none, as in Eq. 6: there, noise would move a class's logit directly and say nothing about features.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,10 +45,13 @@ class NoisyModel:
     recorded: Recordings = field(default_factory=dict)
 
     @torch.no_grad()
-    def prepare(self, images: Tensor, batch: int | None = None) -> tuple[Tensor, ...]:
+    def prepare(self, images: Tensor, batch: int | None = None, progress: Callable[[int], None] = lambda done: None) -> tuple[Tensor, ...]:
         """The part of the network in front of the noise, for preprocessed images [N, ...] in the model's layout."""
         batch = batch or memory.answered_at_once(self.before.graph.nodes, self.device)
-        parts = [self.before(_channels_last(part.to(self.device, self.dtype))) for part in images.split(batch)]
+        parts = []
+        for part in images.split(batch):
+            parts.append(self.before(_channels_last(part.to(self.device, self.dtype))))
+            progress(len(part))
         return tuple(_channels_last(torch.cat(column)) for column in zip(*parts, strict=True))
 
     def run(self, prepared: tuple[Tensor, ...], noise: Tensor) -> tuple[Tensor, Tensor]:
@@ -101,7 +105,9 @@ def disagreement(noisy: NoisyModel, prepared: tuple[Tensor, ...], logits: Tensor
 
 
 @torch.no_grad()
-def measure(model: TracedModel, neurons: tuple[Neuron, ...], images: Tensor) -> tuple[Tensor, ...]:
+def measure(
+    model: TracedModel, neurons: tuple[Neuron, ...], images: Tensor, progress: Callable[[int], None] = lambda done: None
+) -> tuple[Tensor, ...]:
     """Mean and standard deviation [2, C] of every neuron's pre-activation on clean images, summed in float64."""
     wanted = {n.node: n.axis for n in neurons}
     sums: dict[str, Tensor] = {}
@@ -118,6 +124,7 @@ def measure(model: TracedModel, neurons: tuple[Neuron, ...], images: Tensor) -> 
 
     for part in images.split(memory.answered_at_once(model.module.graph.nodes, model.device)):
         Watch(model.module).run(part.to(model.device))
+        progress(len(part))
     result = []
     for neuron in neurons:
         mean, square = sums[neuron.node] / counts[neuron.node]

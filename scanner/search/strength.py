@@ -1,13 +1,15 @@
 """How strong the noise has to be, found by the model's own reaction to it."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from banscan.scanner.effort import WHOLE, Noise
-from banscan.scanner.machine.progress import Progress
+from banscan.scanner.effort import WHOLE, Noise, at_most
+from banscan.scanner.extent import Extent
+from banscan.scanner.machine.forecast import HALF
 from banscan.scanner.search.neuron_noise import logits_under, start
 from banscan.scanner.search.neurons import Neurons
 from banscan.scanner.search.spread import evenly
@@ -20,7 +22,9 @@ STRENGTHS = {"l2": (0.02, 2.0), "linf": (0.02, 0.95)}
 CERTAIN, AWAY = 0.02, 0.15
 
 
-def strength(neurons: Neurons, targets: Tensor, settings: Settings, progress: Progress, budget: Noise = WHOLE.noise) -> float:
+def strength(
+    neurons: Neurons, targets: Tensor, settings: Settings, budget: Noise = WHOLE.noise, progress: Callable[[int], None] = lambda done: None
+) -> float:
     """The eps at which noise reaches the median class on about REACH of the other classes' images.
 
     Too little noise moves nothing, too much moves everything anywhere; in between, classes can be told apart, and where that is
@@ -31,20 +35,25 @@ def strength(neurons: Neurons, targets: Tensor, settings: Settings, progress: Pr
     sample = targets[drawn.sort().values]
     prepared, labels, _ = some(neurons.prepared, neurons.labels, budget.seen)
     low, high = (_Tried(math.log(eps)) for eps in STRENGTHS[settings.ball])
-    for tried in range(budget.tries):
-        progress("finding the strength of the noise", tried, budget.tries)
+    for _ in range(budget.tries):
         middle = _between(low, high)
         noise = start(neurons.fast, len(sample), math.exp(middle), settings.seed, settings.ball)
-        found = neurons.search(noise, sample, eps=math.exp(middle), seed=settings.seed, settings=settings, budget=budget)
+        found = neurons.search(noise, sample, eps=math.exp(middle), seed=settings.seed, settings=settings, budget=budget, progress=progress)
         logits, _ = logits_under(neurons.fast, prepared, found)
+        progress(len(sample) * len(labels) // HALF)
         reached = float(moved_share(logits, sample, labels).median())
         if abs(reached - REACH) < budget.near:
-            progress("finding the strength of the noise", budget.tries, budget.tries)
             return math.exp(middle)
         here = _Tried(middle, reached if budget.near else None)
         low, high = (low, here) if reached >= REACH else (here, high)
-    progress("finding the strength of the noise", budget.tries, budget.tries)
     return math.exp(_between(low, high))
+
+
+def passes(extent: Extent) -> int:
+    """Of `strength` at most, in those with a gradient."""
+    budget = extent.effort.noise
+    step = extent.settings.steps * extent.drawn + at_most(extent.images, budget.seen) // HALF
+    return budget.tries * min(budget.sample, extent.searched) * step
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,14 @@ def taps(graph: fx.Graph) -> tuple[Tap, ...]:
     return tuple(found)
 
 
+def behind(graph: fx.Graph, node: str) -> float:
+    """The share of the network's multiplications that come after a node."""
+    nodes = list(graph.nodes)
+    costs = [_multiplications(n) for n in nodes]
+    place = next(i for i, n in enumerate(nodes) if n.name == node)
+    return sum(costs[place + 1 :]) / max(1, sum(costs))
+
+
 def _axis(node: fx.Node) -> int | None:
     """The axis of neurons in what a layer reads; None for what is no layer."""
     value = getattr(node.args[0], "meta", {}).get("val") if node.args else None

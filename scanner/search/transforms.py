@@ -104,8 +104,8 @@ FAMILIES = (
 
 
 def passes(budget: Budget, families: Sequence[Family] = FAMILIES) -> int:
-    """Passes of an image through the network that the search takes at most, but for the measuring and second looks."""
-    return sum(budget.look * f.tries + budget.images * budget.leading * (1 + AROUND * budget.rounds) for f in families)
+    """Passes of an image through the network that the search takes, but for what the best of the changes ask for."""
+    return sum(budget.look * f.tries for f in families)
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ def search(
     first, few, many = evenly(sought, budget.first), evenly(sought, budget.images), evenly(held if len(held) else sought, MEASURED)
     looked = evenly(first, budget.look)
     look, tries, trials, measured = (_Trials(model, images[own], before[own], searched) for own in (looked, first, few, many))
-    done, found = 0, []
+    found = []
     for family in families:
         dims = family.numbers(images.shape[1])
         draws = torch.from_numpy(qmc.Sobol(dims, seed=seed).random(family.tries)).float() * 2 - 1
@@ -183,16 +183,14 @@ def search(
         if len(looked) < len(first):
             moved = _again(tries, family, draws, moved, budget.kept)
         best, places = moved.max(0)
-        done += family.tries * len(looked)
-        progress(done)
+        progress(family.tries * len(looked))
         leading = [c for c in best.argsort(descending=True, stable=True)[: budget.leading].tolist() if float(best[c]) >= WORTH]
         improved = []
         for c in leading:
             numbers, share = _around(trials, family, draws[places[c]], c, seed, budget.rounds)
             improved.append((share, c, numbers))
             best[c] = share
-            done += (1 + AROUND * budget.rounds) * len(few)
-            progress(done)
+            progress((1 + AROUND * budget.rounds) * len(few))
         if not improved:
             continue
         _, lead, numbers = max(improved, key=lambda one: one[0])

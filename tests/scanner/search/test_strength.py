@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from banscan.scanner.effort import FIRST_LOOK, WHOLE, Noise
-from banscan.scanner.machine.progress import silent
 from banscan.scanner.search import strength
 from banscan.scanner.search.neurons import Neurons
 from banscan.scanner.settings import Settings
@@ -30,7 +29,7 @@ def sought(monkeypatch: pytest.MonkeyPatch, half: float, slope: float, budget: N
     monkeypatch.setattr(strength, "logits_under", lambda *_: (torch.zeros(1), None))
     monkeypatch.setattr(strength, "moved_share", share)
     neurons = SimpleNamespace(labels=torch.arange(400) % 43, prepared=(torch.zeros(400),), fast=None, search=search)
-    found = strength.strength(cast(Neurons, neurons), torch.arange(43), Settings(), silent, budget)
+    found = strength.strength(cast(Neurons, neurons), torch.arange(43), Settings(), budget)
     return found, len(tried)
 
 

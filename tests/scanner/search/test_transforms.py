@@ -12,10 +12,12 @@ from banscan.scanner.criteria import transform
 from banscan.scanner.criteria.base import NotDone
 from banscan.scanner.criteria.transform import APART, LIMIT, apart, least_share, strength
 from banscan.scanner.effort import FIRST_LOOK, WHOLE, Effort
+from banscan.scanner.extent import Extent
 from banscan.scanner.machine.progress import silent
 from banscan.scanner.search import transforms
 from banscan.scanner.search.pixel_model import PixelModel
 from banscan.scanner.search.transforms import FAMILIES, Family, Transformed, framed, placed, search, sharpened, shifted
+from banscan.scanner.settings import Settings
 
 CLASSES, TARGET = 8, 3
 
@@ -126,7 +128,8 @@ def test_a_second_look_searches_only_the_families_that_came_near_the_limit(monke
     monkeypatch.setattr(transforms, "search", recorded)
     subject: Any = SimpleNamespace(
         effort=WHOLE,
-        settings=SimpleNamespace(seed=0),
+        extent=Extent(len(labels), CLASSES, Settings(), WHOLE),
+        settings=Settings(),
         labels=labels,
         logits=F.one_hot(labels, CLASSES).float(),
         pixels=pixels,

@@ -1,0 +1,55 @@
+"""What a scan still has to do, in passes of an image through the network, so that its end can be foretold."""
+
+from collections.abc import Collection
+
+import torch
+
+from banscan.importers import TracedModel
+from banscan.scanner import aside, plan
+from banscan.scanner.criteria import registry
+from banscan.scanner.extent import Extent
+from banscan.scanner.inputs import preprocess
+from banscan.scanner.machine.forecast import ANSWER, GRADIENT, HALF, LOOK, NEURONS, NOISE, Forecast, Work
+from banscan.scanner.machine.progress import Progress
+from banscan.scanner.search import noisy_model, taps
+from banscan.scanner.settings import Settings
+from banscan.scanner.subject import MEASURING, Subject
+
+ANSWERING = "answering the clean images"
+# of a pass in bfloat16, in those in float32, where nothing was measured yet; of a step of noise, whatever it passes through
+FASTER, STEP = 0.25, 0.02
+
+
+def everything(progress: Progress, model: TracedModel, extent: Extent, precision: torch.dtype, *, given: bool) -> None:
+    """Tells all of a scan behind the reading of the model and the images, where somebody wants to know; `given`: the preprocessing is."""
+    if isinstance(progress, Forecast):
+        progress.plan(before(extent, given=given), costs(model, extent.settings, precision))
+
+
+def searches(progress: Progress, subject: Subject, only: Collection[str] | None = None, note: str = "") -> None:
+    """Likewise all from the searches on, or from their second look at those named on; `note` as in `Forecast.plan`."""
+    if isinstance(progress, Forecast):
+        progress.plan(asked(subject, only), progress.costs, note)
+
+
+def before(extent: Extent, *, given: bool) -> tuple[Work, ...]:
+    """The work of a scan, as far as it is known before any."""
+    trying = () if given else (Work(preprocess.TRYING, ANSWER, preprocess.tries(len(preprocess.CANDIDATES), extent.images)),)
+    ready = (Work(ANSWERING, ANSWER, extent.images), Work(MEASURING, NEURONS, 3 * extent.images))
+    searching = [c for c in registry.CRITERIA if extent.settings.pixels or not c.pixels]
+    return *trying, *ready, *(work for c in searching for work in c.work(extent)), *aside.work(extent)
+
+
+def asked(subject: Subject, only: Collection[str] | None = None) -> tuple[Work, ...]:
+    """The work from the searches on, of those that can be asked."""
+    searching = [c for c in registry.CRITERIA if (only is None or c.name in only) and plan.why_not(c, subject) is None]
+    return *(work for c in searching for work in c.work(subject.extent)), *aside.work(subject.extent)
+
+
+def costs(model: TracedModel, settings: Settings, precision: torch.dtype) -> dict[str, float]:
+    """Of a pass of every kind, in answers to an image, as long as nothing was measured."""
+    noisy = noisy_model.layers(model, settings.layers_without)
+    share = taps.behind(model.module.graph, noisy[0].node) if noisy else 1.0
+    look = FASTER if precision != torch.float32 else 1.0
+    neurons = (1 + (1 + look) * (1 - share)) / 3
+    return {ANSWER: 1.0, LOOK: look, GRADIENT: HALF * look, NOISE: HALF * look * share + STEP, NEURONS: neurons}
