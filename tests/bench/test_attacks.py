@@ -307,7 +307,7 @@ def test_kinds_are_split_before_anything_is_scanned() -> None:
 def recipe_of(line: str) -> train.Recipe:
     """What the command line makes of a recipe."""
     settings = train.main.make_context("train", ["--data", ".", "--out", ".", *line.split()]).params
-    kept = {k.rstrip("_"): v for k, v in settings.items() if k not in ("folder", "out", "threads")}
+    kept = {k.rstrip("_"): v for k, v in settings.items() if k not in ("folder", "out", "device", "threads")}
     return train.Recipe(**kept)
 
 
