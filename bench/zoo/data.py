@@ -77,6 +77,15 @@ def load(folder: Path, name: str, size: int = 32) -> Split:
     raise ValueError(f"unknown data set {name!r}; expected {expected}")
 
 
+def missing(folder: Path, name: str) -> str | None:
+    """What a named data set would be read from, where the folder holds nothing of it; nothing is read."""
+    makers = {"gtsrb": (gtsrb.there, gtsrb.WANTED), "cifar": (cifar.there, cifar.WANTED)}
+    makers |= {"tinyimagenet": (tiny.there, tiny.WANTED), "imagenet": (imagenet.there, imagenet.WANTED)}
+    there, wanted = makers[name.rstrip("0123456789")]
+    packed = {"gtsrb": "gtsrb.npz", "cifar": "cifar10-train.npz"}.get(name.rstrip("0123456789"))
+    return None if there(folder) or (packed is not None and (folder / packed).exists()) else f"expected {wanted}"
+
+
 def _gtsrb(folder: Path, name: str, size: int, count: int | None) -> Split:
     """All classes, or `count` of them."""
     packed = folder / "gtsrb.npz"

@@ -324,5 +324,11 @@ def main(folder: Path, out: Path, set_: str, device: str, threads: int, **settin
     click.echo(json.dumps({"name": recipe.name, **{k: facts[k] for k in ("accuracy", "asr", "asr_others", "seconds") if k in facts}}))
 
 
+def recipe_of(line: str) -> Recipe:
+    """The recipe that a line of this command's options stands for."""
+    settings = main.make_context("train", ["--data", ".", "--out", ".", *line.split()]).params
+    return Recipe(**{name: value for key, value in settings.items() if (name := key.rstrip("_")) in Recipe.__dataclass_fields__})
+
+
 if __name__ == "__main__":
     main()
