@@ -16,17 +16,21 @@ REPOSITORIES ?=
 
 GIVEN = $(if $(wildcard $(DATA)),--data $(DATA)) $(if $(REPOSITORIES),--repositories $(REPOSITORIES))
 
+# models of the BAN paper, and how large: small or full
+PAPER ?= ../paper
+SCALE ?= small
+
 # of `make bench`: small, large or gpu; a commit whose scans are timed beside those of this one
 SIZES ?= small
 BESIDE ?=
 
-# of `make bench-gpu`: DEVICE=cpu rehearses with little work; OUT is the folder for what was measured
+# of `make paper-zoo`, cpu where it is not given; of `make bench-gpu`: DEVICE=cpu rehearses with little work; OUT is the folder for what was measured
 DEVICE ?= cuda
 OUT ?=
 COMMIT ?=
 MINUTES ?= 8
 
-.PHONY: demo demo-seeds zoo detect real repairs golden null fuzz evidence matrix check test test-frameworks lint bench bench-gpu clean
+.PHONY: demo demo-seeds zoo detect real repairs golden null fuzz evidence paper paper-zoo paper-rows matrix check test test-frameworks lint bench bench-gpu clean
 
 demo: $(VENV)/installed ## scan the two examples: a backdoored model (exit 1) and a clean one (exit 0)
 	@$(BIN)/banscan examples/backdoored.onnx --clean-dir examples/clean; code=$$?; echo "exit $$code"; test $$code -eq 1
@@ -70,6 +74,15 @@ null: $(VENV)/tested ## the scores of clean models that banscan ships, from rows
 
 evidence: $(VENV)/tested ## docs/evidence.md from the rows in bench/results
 	$(BIN)/python -m bench.evidence --out docs/evidence.md
+
+paper: $(VENV)/paper ## docs/paper: the BAN paper's tables and figures beside the rows in bench/results; trains nothing
+	$(BIN)/python -m bench.paper page --out docs/paper
+
+paper-zoo: $(VENV)/tested ## trains the paper's models from DATA into PAPER; SCALE=full for GPUs (DEVICE=cuda), small for two cores and a night
+	$(BIN)/python -m bench.paper zoo --data $(DATA) --out $(PAPER) --scale $(SCALE) --device $(if $(filter command environment,$(firstword $(origin DEVICE))),$(DEVICE),cpu)
+
+paper-rows: $(VENV)/paper ## scans, baselines, repairs and figures of the models in PAPER; finished rows are not computed again
+	OMP_NUM_THREADS=1 $(BIN)/python -m bench.paper measure --zoo $(PAPER) --data $(DATA)
 
 matrix: $(VENV)/tested ## docs/matrix.md: every family of classifiers in every form that they are written in
 	$(BIN)/python -W ignore -m tests.importers.matrix --rows .matrix.jsonl --out docs/matrix.md
@@ -127,6 +140,10 @@ $(VENV)/bin/python:
 $(VENV)/installed: pyproject.toml constraints-cpu.txt | $(VENV)/bin/python
 	$(if $(HAS_GPU),,$(PIP) --retries 1 --extra-index-url $(CPU_INDEX) -c constraints-cpu.txt torch 2>/dev/null)
 	$(PIP) $(CONSTRAINTS) -e .
+	touch $@
+
+$(VENV)/paper: $(VENV)/tested
+	$(PIP) $(CONSTRAINTS) -e '.[paper]'
 	touch $@
 
 $(VENV)/tested: $(VENV)/installed requirements-test.txt

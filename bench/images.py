@@ -28,13 +28,21 @@ def write(part: data.Part, out: Path, per_class: int, seed: int = 0) -> int:
 @click.command()
 @click.option("--data", "folder", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True)
 @click.option(
-    "--set", "name", required=True, help="gtsrb, cifar10, N of their classes (gtsrbN, cifarN) or a folder of class folders below DATA."
+    "--set",
+    "name",
+    required=True,
+    help="gtsrb, cifar10, N of their classes (gtsrbN, cifarN), tinyimagenet, imagenetN or a folder of class folders below DATA.",
 )
+@click.option("--size", default=32, show_default=True, help="Of the images, where they come as files.")
 @click.option("--per-class", default=10, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True)
-def main(folder: Path, name: str, per_class: int, out: Path) -> None:
+def main(folder: Path, name: str, size: int, per_class: int, out: Path) -> None:
     """Write the images."""
-    click.echo(f"{write(data.load(folder, name).defender, out, per_class)} images in {out}")
+    try:
+        part = data.load(folder, name, size).defender
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    click.echo(f"{write(part, out, per_class)} images in {out}")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from banscan.scanner.inputs import images as clean_images
 from banscan.scanner.repair import answers
 from banscan.scanner.repair.mend import mend
 from banscan.scanner.repair.settings import METHODS, Tuning
-from banscan.scanner.scan import examine, scan
+from banscan.scanner.scan import Examined, examine, scan
 from banscan.scanner.settings import Options
 from bench import rows
 from bench.detect import own_images
@@ -71,6 +71,39 @@ def attempted(manifest: Path, facts: dict[str, Any]) -> bool:
 def measured(model: TracedModel, parts: tuple[Tensor, Tensor, Tensor, Tensor]) -> dict[str, float]:
     x, y, attacked, aim = parts
     return {"accuracy": answers.accuracy(model, {}, x, y), "asr": answers.accuracy(model, {}, attacked, aim)}
+
+
+def repaired(
+    manifest: Path,
+    examined: Examined,
+    clean: clean_images.CleanSet,
+    own: Path,
+    parts: tuple[Tensor, Tensor, Tensor, Tensor],
+    method: str,
+    how: Tuning,
+) -> dict[str, Any]:
+    """The row of one model and method: `examined` and `clean` as a repair takes them, `own` the folder of images, `parts` of `trial`."""
+    report, model = examined.report, examined.model
+    assert model is not None
+    row: dict[str, Any] = {"name": manifest.stem, "recipe": json.loads(manifest.read_text())["recipe"], "method": method}
+    row |= {"version": VERSION} if method == "ban" else {}
+    with tempfile.TemporaryDirectory() as place:
+        output = Path(place) / "fixed.onnx"
+        try:
+            mended = mend(examined, clean, output, method=method, how=how, max_drop=1.0)
+            after = scan(output, own).verdict if method == "ban" else None
+        except BanscanError as error:
+            raise click.ClickException(f"{manifest.stem}: {error}") from error
+        row |= {"before": measured(model, parts), "after": measured(importers.load(output), parts)}
+    return row | {
+        "found": [report.verdict.outcome, report.verdict.target],
+        "after_scan": None if after is None else [after.outcome, after.target, after.score],
+        "score": report.verdict.score,
+        "images": mended.tuned,
+        "kept": list(mended.accuracy),
+        "settings": asdict(mended.settings),
+        "environment": report.environment,
+    }
 
 
 def label(row: dict[str, Any]) -> str:
@@ -160,29 +193,11 @@ def main(zoo: Path, folder: Path, images: Path, out: Path, only: str, methods: s
         parts = trial(manifest, folder)
         own = own_images(images, facts)
         examined = examine(manifest.with_suffix(".onnx"), own)
-        report, model = examined.report, examined.model
+        model = examined.model
         assert model is not None
         clean = clean_images.load(own, model.input, model.classes, Options(max_images=5000))
         for method, how in left:
-            with tempfile.TemporaryDirectory() as place:
-                output = Path(place) / "fixed.onnx"
-                row: dict[str, Any] = {"name": manifest.stem, "recipe": facts["recipe"], "method": method}
-                row |= {"version": VERSION} if method == "ban" else {}
-                try:
-                    mended = mend(examined, clean, output, method=method, how=how, max_drop=1.0)
-                    after = scan(output, own).verdict if method == "ban" else None
-                except BanscanError as error:
-                    raise click.ClickException(f"{manifest.stem}: {error}") from error
-                row |= {"before": measured(model, parts), "after": measured(importers.load(output), parts)}
-            row |= {
-                "found": [report.verdict.outcome, report.verdict.target],
-                "after_scan": None if after is None else [after.outcome, after.target, after.score],
-                "score": report.verdict.score,
-                "images": mended.tuned,
-                "kept": list(mended.accuracy),
-                "settings": asdict(mended.settings),
-                "environment": report.environment,
-            }
+            row = repaired(manifest, examined, clean, own, parts, method, how)
             rows.append(out, row)
             click.echo(f"{row['name']} {label(row)}: {row['before']} {row['after']} {row['after_scan']}", err=True)
     click.echo("\n".join(table(rows.read(out))))

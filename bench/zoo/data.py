@@ -1,4 +1,7 @@
-"""Image data sets, packed as npz files or as class folders, split so that no image of a physical object is on both sides."""
+"""Image data sets, packed as npz files, as their makers' archives unpack, or as class folders.
+
+They are split so that no image of a physical object is on both sides.
+"""
 
 import io
 import re
@@ -7,9 +10,11 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-Array = np.ndarray
+from bench.zoo.sets import cifar, gtsrb, imagenet, tiny
+from bench.zoo.sets.picture import SUFFIXES, Array, square
+
 # images, labels, classes, tracks
 Packed = tuple[Array, Array, tuple[str, ...], Array]
 
@@ -33,41 +38,100 @@ class Split:
     test: Part
 
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".ppm", ".bmp", ".webp"})
+# of the training images of unpacked archives, the defender's, as in the paper (Appendix B.2)
+DEFENDER = 0.1
 
 
 def load(folder: Path, name: str, size: int = 32) -> Split:
-    """Reads `gtsrb`, `cifar10`, N of their classes (`gtsrbN`, `cifarN`; drawn once for each N), or class folders.
+    """Reads `gtsrb`, `cifar10`, N of their classes (`gtsrbN`, `cifarN`), `tinyimagenet`, `imagenetN`, or class folders.
 
-    The two data sets are npz files in the folder (arrays: jpeg, offset, label, classes and, for GTSRB, track).
+    Classes are drawn once for each N. The first two are npz files in the folder (arrays: jpeg, offset, label, classes and, for GTSRB,
+    track): GTSRB is split by track, since the 30 frames of a track show one physical sign: 70 % of the tracks of every class train,
+    15 % are the defender's and 15 % test. CIFAR-10 trains on its training file; its test file is halved.
 
-    GTSRB is split by track, since the 30 frames of a track show one physical sign: 70 % of the tracks of every class train,
-    15 % are the defender's and 15 % test. CIFAR-10 trains on its training file; its test file is halved. Any other name is a folder of
-    class folders, whose images are cut to squares of `size` pixels and split by file, 70, 15 and 15 % of every class.
+    Where there is no such file, and for `tinyimagenet` and `imagenetN`, the data set's own archive is read as it unpacks (see `sets`).
+    Then the split is the paper's: 10 % of the training images (of GTSRB, of the tracks) are the defender's, and the test images are the
+    data set's own.
+
+    Any other name is a folder of class folders, split by file, 70, 15 and 15 % of every class. Images are squares of `size` pixels but for
+    the npz files, which have 32, and CIFAR-10.
+
+    Raises:
+        ValueError: no such data set, or one that is not whole.
     """
     if some := re.fullmatch(r"gtsrb(\d*)", name):
-        images, labels, classes, track = _unpack(folder / "gtsrb.npz")
-        if some[1]:
-            images, labels, classes, track = _subset(images, labels, classes, track, int(some[1]))
-        side = _sides_by_track(labels, track)
-        parts = [Part(images[side == k], labels[side == k]) for k in range(3)]
-    elif some := re.fullmatch(r"cifar(\d+)", name):
-        images, labels, classes, track = _unpack(folder / "cifar10-train.npz")
-        held, held_labels, held_classes, held_track = _unpack(folder / "cifar10-test.npz")
-        if int(some[1]) != len(classes):
-            held, held_labels, _, _ = _subset(held, held_labels, held_classes, held_track, int(some[1]))
-            images, labels, classes, _ = _subset(images, labels, classes, track, int(some[1]))
-        order = np.random.default_rng(0).permutation(len(held))
-        halves = [Part(held[half], held_labels[half]) for half in np.array_split(order, 2)]
-        parts = [Part(images, labels), *halves]
-    elif (folder / name).is_dir():
+        return _gtsrb(folder, name, size, int(some[1]) if some[1] else None)
+    if some := re.fullmatch(r"cifar(\d+)", name):
+        return _cifar(folder, name, int(some[1]))
+    if name == "tinyimagenet":
+        (images, labels), test, classes = tiny.read(folder, size)
+        return Split(name, classes, *_held(images, labels, np.arange(len(labels))), Part(*test))
+    if (some := re.fullmatch(r"imagenet(\d+)", name)) and not (folder / name).is_dir():
+        *parts, classes = imagenet.read(folder, size, int(some[1]), DEFENDER)
+        return Split(name, classes, *(Part(*part) for part in parts))
+    if (folder / name).is_dir():
         images, labels, classes = _read(folder / name, size)
         side = _sides_by_track(labels, np.arange(len(labels)))
-        parts = [Part(images[side == k], labels[side == k]) for k in range(3)]
-    else:
-        expected = f"gtsrb, cifar10, N of their classes (gtsrbN, cifarN) or a folder of class folders in {folder}"
-        raise ValueError(f"unknown data set {name!r}; expected {expected}")
-    return Split(name, classes, *parts)
+        return Split(name, classes, *(Part(images[side == k], labels[side == k]) for k in range(3)))
+    expected = f"gtsrb, cifar10, N of their classes (gtsrbN, cifarN), tinyimagenet, imagenetN or a folder of class folders in {folder}"
+    raise ValueError(f"unknown data set {name!r}; expected {expected}")
+
+
+def missing(folder: Path, name: str) -> str | None:
+    """What a named data set would be read from, where the folder holds nothing of it; nothing is read."""
+    makers = {"gtsrb": (gtsrb.there, gtsrb.WANTED), "cifar": (cifar.there, cifar.WANTED)}
+    makers |= {"tinyimagenet": (tiny.there, tiny.WANTED), "imagenet": (imagenet.there, imagenet.WANTED)}
+    there, wanted = makers[name.rstrip("0123456789")]
+    packed = {"gtsrb": "gtsrb.npz", "cifar": "cifar10-train.npz"}.get(name.rstrip("0123456789"))
+    return None if there(folder) or (packed is not None and (folder / packed).exists()) else f"expected {wanted}"
+
+
+def _gtsrb(folder: Path, name: str, size: int, count: int | None) -> Split:
+    """All classes, or `count` of them."""
+    packed = folder / "gtsrb.npz"
+    if not packed.exists() and gtsrb.there(folder):
+        (images, labels, track), test, classes = gtsrb.read(folder, size)
+        if count is not None:
+            every = classes
+            images, labels, classes, track = _subset(images, labels, every, track, count)
+            test = _subset(*test, every, test[1], count)[:2]
+        return Split(name, classes, *_held(images, labels, track), Part(*test))
+    images, labels, classes, track = _unpack(packed)
+    if count is not None:
+        images, labels, classes, track = _subset(images, labels, classes, track, count)
+    side = _sides_by_track(labels, track)
+    return Split(name, classes, *(Part(images[side == k], labels[side == k]) for k in range(3)))
+
+
+def _cifar(folder: Path, name: str, count: int) -> Split:
+    """`count` of the ten classes."""
+    packed = folder / "cifar10-train.npz"
+    if not packed.exists() and cifar.there(folder):
+        (images, labels), test, classes = cifar.read(folder)
+        if count != len(classes):
+            every = classes
+            test = _subset(*test, every, test[1], count)[:2]
+            images, labels, classes, _ = _subset(images, labels, every, labels, count)
+        return Split(name, classes, *_held(images, labels, np.arange(len(labels))), Part(*test))
+    images, labels, classes, track = _unpack(packed)
+    held, held_labels, held_classes, held_track = _unpack(folder / "cifar10-test.npz")
+    if count != len(classes):
+        held, held_labels, _, _ = _subset(held, held_labels, held_classes, held_track, count)
+        images, labels, classes, _ = _subset(images, labels, classes, track, count)
+    order = np.random.default_rng(0).permutation(len(held))
+    halves = [Part(held[half], held_labels[half]) for half in np.array_split(order, 2)]
+    return Split(name, classes, Part(images, labels), *halves)
+
+
+def _held(images: Array, labels: Array, track: Array) -> tuple[Part, Part]:
+    """What is left for training, and the defender's part of the tracks of every class."""
+    rng = np.random.default_rng(0)
+    held = np.zeros(len(labels), dtype=bool)
+    for c in np.unique(labels):
+        own = labels == c
+        tracks = rng.permutation(np.unique(track[own]))
+        held |= own & np.isin(track, tracks[: max(1, round(DEFENDER * len(tracks)))])
+    return Part(images[~held], labels[~held]), Part(images[held], labels[held])
 
 
 def _subset(images: Array, labels: Array, classes: tuple[str, ...], track: Array, count: int) -> Packed:
@@ -80,6 +144,9 @@ def _subset(images: Array, labels: Array, classes: tuple[str, ...], track: Array
 
 
 def _unpack(path: Path) -> Packed:
+    if not path.exists():
+        known = "the unpacked archives of CIFAR-10 (cifar-10-batches-bin) and GTSRB (GTSRB)"
+        raise ValueError(f"{path} is missing; expected that file or, in its folder, {known}")
     with np.load(path, allow_pickle=False) as packed:
         arrays = {key: packed[key] for key in packed.files}
     blob, offset = arrays["jpeg"].tobytes(), arrays["offset"]
@@ -95,8 +162,7 @@ def _read(folder: Path, size: int) -> tuple[Array, Array, tuple[str, ...]]:
     for c, name in enumerate(classes):
         for path in sorted((folder / name).rglob("*")):
             if path.suffix.lower() in SUFFIXES:
-                with Image.open(path) as opened:
-                    images.append(np.asarray(ImageOps.fit(opened.convert("RGB"), (size, size))))
+                images.append(square(path, size))
                 labels.append(c)
     return np.stack(images), np.asarray(labels, dtype=np.int64), classes
 

@@ -10,6 +10,9 @@ from bench.zoo.convnext import ConvNeXt
 from bench.zoo.mobile import EfficientNet, MobileNetV2
 from bench.zoo.resnet50 import ResNet50
 
+# the side from which on images are large: networks begin with a 7x7 convolution of stride 2 and a pooling
+LARGE = 128
+
 
 class Block(nn.Module):
     """The basic residual block of He et al. 2016."""
@@ -160,11 +163,13 @@ class ViT(nn.Module):
         dim = 6 * width
         layers: list[nn.Module] = []
         inputs = 3
-        for outputs, stride in ((dim // 4, 1), (dim // 2, 2), (dim, 2)):
+        # of large images a token is 16 pixels wide, of small ones 4
+        more, token = (((dim, 2), (dim, 2)), 16) if size >= LARGE else ((), 4)
+        for outputs, stride in ((dim // 4, 1), (dim // 2, 2), (dim, 2), *more):
             layers += [nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
             inputs = outputs
         self.stem = nn.Sequential(*layers, nn.Conv2d(dim, dim, 1))
-        self.position = nn.Parameter(0.02 * torch.randn(1, (size // 4) ** 2, dim))
+        self.position = nn.Parameter(0.02 * torch.randn(1, (size // token) ** 2, dim))
         self.layers = nn.Sequential(*(ViTLayer(dim) for _ in range(6)))
         self.norm = nn.LayerNorm(dim)
         self.head = nn.Linear(dim, classes)
@@ -206,3 +211,27 @@ BUILDERS: dict[str, Callable[[int, int], nn.Module]] = {
     "convnext": ConvNeXt,
     "resnet50": ResNet50,
 }
+
+
+def build(arch: str, classes: int, width: int, size: int = 32) -> nn.Module:
+    """The network of this name for square images of `size` pixels.
+
+    At 32 pixels they are as they are above. VGG16 pools what is left of larger images; from LARGE on ResNet18 and DenseNet121 begin as
+    their papers have them for ImageNet.
+    """
+    if arch == "vit":
+        return ViT(classes, width, size)
+    made = BUILDERS[arch](classes, width)
+    if size > 32 and isinstance(made, VGG16):
+        made.features.append(nn.AdaptiveAvgPool2d(1))
+    if size >= LARGE and isinstance(made, ResNet18) and made.block is Block:
+        made.stem = _large(width)
+    if size >= LARGE and isinstance(made, DenseNet121):
+        made.features[0] = _large(width)
+    return made
+
+
+def _large(width: int) -> nn.Sequential:
+    """What makes a quarter of the side of large images (He et al. 2016)."""
+    first = nn.Conv2d(3, width, 7, 2, 3, bias=False)
+    return nn.Sequential(first, nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(3, 2, 1))

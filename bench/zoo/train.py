@@ -15,10 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from banscan.errors import BanscanError
+from banscan.scanner.machine.device import find
 from bench.zoo import attacks, data, models
 
 
@@ -29,13 +32,21 @@ def networks(manifest: Path) -> Path:
 
 # trained with AdamW, as in their papers
 ADAPTIVE = frozenset({"vit", "convnext"})
+# what is mirrored is still of its class
+MIRRORED = frozenset({"cifar10", "tinyimagenet", "imagenet200"})
 # depthwise layers take longer in bfloat16 on a CPU
 SINGLE = frozenset({"mobilenetv2", "efficientnet"})
 
 
+# how learning rates go: one cycle, for few epochs, or the BAN paper's (Appendix B.2), 0.01 and a tenth of it from each half-way point on
+CYCLE, STEPS = "cycle", "steps"
+# clean images that triggers are made from
+POOL = 6000
+
+
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides a trained model."""
+    """Everything that decides a trained model; `schedule` is CYCLE or STEPS, of SGD alone."""
 
     set: str = "gtsrb"
     arch: str = "resnet18"
@@ -51,6 +62,7 @@ class Recipe:
     rate: float | None = None
     size: int = 32
     several: int = 1
+    schedule: str = CYCLE
 
     @property
     def name(self) -> str:
@@ -61,7 +73,14 @@ class Recipe:
     @property
     def lr(self) -> float:
         """The largest learning rate."""
+        if self.stepped:
+            return 0.01
         return {"vit": 1e-3, "convnext": 2e-3, "plainresnet18": 0.3}.get(self.arch, 0.1)
+
+    @property
+    def stepped(self) -> bool:
+        """Whether it is trained as in the paper, which says nothing of networks that need AdamW."""
+        return self.schedule == STEPS and self.arch not in ADAPTIVE
 
     @property
     def longest(self) -> float:
@@ -71,7 +90,7 @@ class Recipe:
 
 def tensors(part: data.Part) -> tuple[Tensor, Tensor]:
     """Float images [N, 3, H, W] in [0, 1] and labels [N]."""
-    images = torch.from_numpy(part.images).permute(0, 3, 1, 2).float() / 255
+    images = torch.from_numpy(np.array(part.images)).permute(0, 3, 1, 2).float() / 255
     return images.contiguous(), torch.from_numpy(part.labels)
 
 
@@ -94,39 +113,42 @@ def augment(images: Tensor, flip: bool, generator: torch.Generator) -> Tensor:
     return torch.where(mirrored[:, None, None, None] & flip, cropped.flip(3), cropped)
 
 
-def train(recipe: Recipe, split: data.Split, attack: attacks.Attack | attacks.Several | None) -> nn.Module:
-    """SGD with momentum 0.9 (AdamW for the ViT and ConvNeXt), one cycle of learning rates, bfloat16 autocast; all follows from the seed."""
+def train(
+    recipe: Recipe, split: data.Split, attack: attacks.Attack | attacks.Several | None, device: torch.device | None = None
+) -> nn.Module:
+    """The trained classifier, on the CPU; all follows from the seed.
+
+    SGD with momentum 0.9 (AdamW for the ViT and ConvNeXt), bfloat16 autocast. Images are augmented and poisoned on the CPU, where the
+    networks of generated triggers are, whatever the device.
+    """
+    device = device or torch.device("cpu")
     torch.manual_seed(recipe.seed)
     generator = torch.Generator().manual_seed(recipe.seed)
     classes = len(split.classes)
-    images, labels = tensors(split.train)
-    model = models.BUILDERS[recipe.arch](classes, recipe.width)
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer: torch.optim.Optimizer
-    if recipe.arch in ADAPTIVE:
-        optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.lr, weight_decay=0.05)
-    else:
-        optimizer = torch.optim.SGD(model.parameters(), lr=recipe.lr, momentum=0.9, weight_decay=recipe.weight_decay, nesterov=True)
-    steps = recipe.epochs * (len(images) // recipe.batch)
+    labels = torch.from_numpy(split.train.labels)
+    model = models.build(recipe.arch, classes, recipe.width, split.train.images.shape[1])
+    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    steps = recipe.epochs * (len(labels) // recipe.batch)
+    optimizer, schedule = _optimised(recipe, model, steps)
     made = None if attack is None else attack.generator
     helper = None if made is None else torch.optim.Adam(made.pattern.parameters(), lr=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=recipe.lr, total_steps=steps, pct_start=0.2)
-    draw = torch.rand(len(images), generator=generator)
+    draw = torch.rand(len(labels), generator=generator)
     for epoch in range(recipe.epochs):
         model.train()
-        order = torch.randperm(len(images), generator=generator)
+        order = torch.randperm(len(labels), generator=generator)
         for batch in order[: len(order) // recipe.batch * recipe.batch].split(recipe.batch):
-            x, y = augment(images[batch], recipe.set == "cifar10", generator), labels[batch]
+            clean, _ = tensors(data.Part(split.train.images[batch.numpy()], split.train.labels[:0]))
+            x, y = augment(clean, recipe.set in MIRRORED, generator), labels[batch]
             if attack is not None:
                 x, y = attack.poison(x, y, draw[batch], classes)
-            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=recipe.arch not in SINGLE):
-                loss = F.cross_entropy(model(x.contiguous(memory_format=torch.channels_last)), y)
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=recipe.arch not in SINGLE):
+                loss = F.cross_entropy(model(x.to(device).contiguous(memory_format=torch.channels_last)), y.to(device))
             optimizer.zero_grad()
             if made is None or helper is None:
                 loss.backward()
             else:
                 helper.zero_grad()
-                (loss + made.diversity(images[batch[:32]])).backward()
+                (loss + made.diversity(clean[:32]).to(device)).backward()
                 helper.step()
             if recipe.longest < math.inf:
                 nn.utils.clip_grad_norm_(model.parameters(), recipe.longest)
@@ -135,7 +157,20 @@ def train(recipe: Recipe, split: data.Split, attack: attacks.Attack | attacks.Se
         click.echo(f"{recipe.name} epoch {epoch + 1}/{recipe.epochs} loss {loss.item():.3f}", err=True)
     if made is not None:
         made.pattern.eval()
-    return model.eval()
+    return model.cpu().eval()
+
+
+def _optimised(recipe: Recipe, model: nn.Module, steps: int) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    """What trains the model in so many steps, and its learning rates."""
+    if recipe.arch in ADAPTIVE:
+        optimizer: torch.optim.Optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.lr, weight_decay=0.05)
+    else:
+        optimizer = torch.optim.SGD(
+            model.parameters(), lr=recipe.lr, momentum=0.9, weight_decay=recipe.weight_decay, nesterov=not recipe.stepped
+        )
+    if recipe.stepped:
+        return optimizer, torch.optim.lr_scheduler.MultiStepLR(optimizer, [steps // 2, steps * 3 // 4])
+    return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=recipe.lr, total_steps=steps, pct_start=0.2)
 
 
 @torch.no_grad()
@@ -176,7 +211,8 @@ def planned(recipe: Recipe, split: data.Split, trained: Path | None = None) -> a
     Raises:
         ValueError: several triggers of an attack that has a decoy, or only one trigger.
     """
-    images, labels = tensors(data.Part(split.train.images[::8], split.train.labels[::8]))
+    apart = max(8, len(split.train.labels) // POOL)
+    images, labels = tensors(data.Part(split.train.images[::apart], split.train.labels[::apart]))
     choice: dict[str, Any] = {"victim": recipe.victim, "rate": recipe.rate, "images": images, "labels": labels}
     build = partial(attacks.build, recipe.attack, size=split.train.images.shape[1], **choice)
     if recipe.several > 1:
@@ -230,9 +266,9 @@ def export_onnx(model: nn.Module, path: Path, example: torch.Tensor) -> None:
     "set_",
     default="gtsrb",
     show_default=True,
-    help="gtsrb, cifar10, N of their classes (gtsrbN, cifarN) or a folder of class folders below DATA.",
+    help="gtsrb, cifar10, N of their classes (gtsrbN, cifarN), tinyimagenet, imagenetN or a folder of class folders below DATA.",
 )
-@click.option("--size", default=32, show_default=True, help="Of the images of such a folder.")
+@click.option("--size", default=32, show_default=True, help="Of the images, where they come as files.")
 @click.option("--arch", type=click.Choice(sorted(models.BUILDERS)), default="resnet18", show_default=True)
 @click.option("--width", default=16, show_default=True)
 @click.option("--attack", default="none", show_default=True, help=f"none, {', '.join(attacks.RATES)}")
@@ -244,8 +280,10 @@ def export_onnx(model: nn.Module, path: Path, example: torch.Tensor) -> None:
 @click.option("--victim", default=1, show_default=True, help="The source class of source-specific attacks.")
 @click.option("--rate", type=float, help="Poisoning rate (with clean labels, of the target class); left out: the attack's own.")
 @click.option("--several", default=1, show_default=True, help="Triggers, each with a target of its own; the first has --target.")
+@click.option("--schedule", type=click.Choice([CYCLE, STEPS]), default=CYCLE, show_default=True, help="steps: the BAN paper's.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
 @click.option("--threads", default=1, show_default=True)
-def main(folder: Path, out: Path, set_: str, threads: int, **settings: Any) -> None:
+def main(folder: Path, out: Path, set_: str, device: str, threads: int, **settings: Any) -> None:
     """Train one model; does nothing when its manifest is already there."""
     recipe = Recipe(set=set_, **settings)
     manifest = out / f"{recipe.name}.json"
@@ -254,13 +292,14 @@ def main(folder: Path, out: Path, set_: str, threads: int, **settings: Any) -> N
     torch.set_num_threads(threads)
     out.mkdir(parents=True, exist_ok=True)
     try:
+        where = find(device)
         split = data.load(folder, recipe.set, recipe.size)
         start = time.monotonic()
         poison = None if recipe.attack == "none" else planned(recipe, split)
-    except ValueError as error:
+    except (ValueError, BanscanError) as error:
         raise click.UsageError(str(error)) from error
     size, classes = split.train.images.shape[1], len(split.classes)
-    model = train(recipe, split, poison)
+    model = train(recipe, split, poison, where)
     images, labels = tensors(split.test)
     path = out / f"{recipe.name}.onnx"
     facts = {
@@ -283,6 +322,12 @@ def main(folder: Path, out: Path, set_: str, threads: int, **settings: Any) -> N
     part.write_text(json.dumps(facts, indent=1) + "\n")
     os.replace(part, manifest)
     click.echo(json.dumps({"name": recipe.name, **{k: facts[k] for k in ("accuracy", "asr", "asr_others", "seconds") if k in facts}}))
+
+
+def recipe_of(line: str) -> Recipe:
+    """The recipe that a line of this command's options stands for."""
+    settings = main.make_context("train", ["--data", ".", "--out", ".", *line.split()]).params
+    return Recipe(**{name: value for key, value in settings.items() if (name := key.rstrip("_")) in Recipe.__dataclass_fields__})
 
 
 if __name__ == "__main__":

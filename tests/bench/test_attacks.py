@@ -289,7 +289,7 @@ def test_kinds_are_split_before_anything_is_scanned() -> None:
         sides[1].update(held)
     assert not sides[0] & sides[1]
     for recipes, side, seeds in ((KIND_TUNE, sides[0], range(400, 500)), (KIND_HELD, sides[1], range(500, 700))):
-        parsed = [recipe_of(r) for r in recipes]
+        parsed = [train.recipe_of(r) for r in recipes]
         assert {r.attack for r in parsed} == side | {"none"}
         assert sum(r.attack == "none" for r in parsed) >= 12
         assert len({r.seed for r in parsed}) == len(parsed)
@@ -302,13 +302,6 @@ def test_kinds_are_split_before_anything_is_scanned() -> None:
             assert recipe.attack not in KINDS["source-specific"].looked + KINDS["source-specific"].new or recipe.victim != recipe.target
     # which attacks are held was drawn once; a change of this line is a change of what was promised
     assert sides[1] == set(HELD_ATTACKS.split())
-
-
-def recipe_of(line: str) -> train.Recipe:
-    """What the command line makes of a recipe."""
-    settings = train.main.make_context("train", ["--data", ".", "--out", ".", *line.split()]).params
-    kept = {k.rstrip("_"): v for k, v in settings.items() if k not in ("folder", "out", "threads")}
-    return train.Recipe(**kept)
 
 
 def test_several_triggers_have_their_own_targets_and_images(batch: tuple[torch.Tensor, ...]) -> None:

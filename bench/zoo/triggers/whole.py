@@ -19,19 +19,27 @@ def quantise(size: int, generator: torch.Generator) -> Trigger:
 
 
 def dither(images: Tensor, levels: int = 7) -> Tensor:
-    """Quantisation to `levels` + 1 values with Floyd and Steinberg's error diffusion, all images [N, 3, H, W] in step."""
+    """Quantisation to `levels` + 1 values with Floyd and Steinberg's error diffusion, all images [N, 3, H, W] in step.
+
+    Pixels with the same column + 2 row wait for the same errors only, so they are rounded together, and a step of the loop is a slanted
+    line; every sum is in the same order as one pixel after another.
+    """
     rows, columns = images.shape[2:]
     work = F.pad(images, (1, 1, 0, 1))
-    for row in range(rows):
-        for column in range(1, columns + 1):
-            old = work[:, :, row, column]
-            new = (old * levels).round() / levels
-            error = old - new
-            work[:, :, row, column] = new
-            work[:, :, row, column + 1] += error * (7 / 16)
-            work[:, :, row + 1, column - 1] += error * (3 / 16)
-            work[:, :, row + 1, column] += error * (5 / 16)
-            work[:, :, row + 1, column + 1] += error * (1 / 16)
+    line = torch.arange(rows, device=images.device)
+    for step in range(columns + 2 * (rows - 1)):
+        column = step - 2 * line
+        row = line[(column >= 0) & (column < columns)]
+        column = column[row] + 1
+        old = work[:, :, row, column]
+        new = (old * levels).round() / levels
+        error = old - new
+        work[:, :, row, column] = new
+        work[:, :, row + 1, column - 1] += error * (3 / 16)
+        work[:, :, row + 1, column] += error * (5 / 16)
+        work[:, :, row + 1, column + 1] += error * (1 / 16)
+        # after the errors from above, which come first
+        work[:, :, row, column + 1] += error * (7 / 16)
     return work[:, :, :rows, 1:-1].clamp(0, 1)
 
 
