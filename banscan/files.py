@@ -1,7 +1,9 @@
 """Files that appear under their names only when they are whole."""
 
+import atexit
 import errno
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +15,26 @@ from banscan.errors import BanscanError, UsageError
 PART = 30
 # what somebody who gave the path can change; anything else is the system's
 WRONG_PATH = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP})
+
+
+class Scratch:
+    """A temporary folder that goes when its block ends, or this process: a fork of it inherits the wish to remove it, but not the right."""
+
+    def __init__(self) -> None:
+        self.place, self.owner = Path(tempfile.mkdtemp(prefix="banscan-")), os.getpid()
+        atexit.register(self.remove)
+
+    def __enter__(self) -> Path:
+        return self.place
+
+    def __exit__(self, *raised: object) -> None:
+        self.remove()
+        atexit.unregister(self.remove)
+
+    def remove(self) -> None:
+        """Removes it, where it is this process's; at the exit once more, for those that still wrote there."""
+        if self.owner == os.getpid():
+            shutil.rmtree(self.place, ignore_errors=True)
 
 
 @contextmanager

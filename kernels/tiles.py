@@ -7,6 +7,7 @@ All tiles of a kernel give the same numbers to the last bit. Sums over rows are 
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 
@@ -37,12 +38,14 @@ class Tile:
         return f"{self.rows} x {self.wide}, {self.warps} warps, {self.stages} stages"
 
 
+@cache
 def mapped(channels: int) -> tuple[Tile, ...]:
     """Tiles of a kernel that maps every value."""
     wide = _wide(channels, 64)
     return tuple(Tile(size // wide, wide, warps) for size, warps in ((MAPPED, 4), (MAPPED, 8), (2048, 4), (1024, 2), (8192, 8)))
 
 
+@cache
 def summed(channels: int) -> tuple[Tile, ...]:
     """Tiles of a kernel that sums rows: all with the same rows."""
     wide = _wide(channels, 64)
@@ -51,6 +54,7 @@ def summed(channels: int) -> tuple[Tile, ...]:
     return _each(Tile(rows, _wide(channels, own), warps) for own, warps in found)
 
 
+@cache
 def convolved(channels: int, dtype: torch.dtype) -> tuple[Tile, ...]:
     """Tiles of a convolution; in float32 there are no units for products of matrices, and registers are short."""
     found: tuple[tuple[int, int, int, int], ...]

@@ -31,20 +31,21 @@ def best(
     """One of the choices, told apart by their `str`, for a kernel and whatever its time depends on.
 
     Args:
-        shape: plain values.
+        shape: plain values; the choices follow from it and the name. What was found for them once is found again in this process.
         launch: runs one of them; called several times, and each time must do the same.
         measure: whether to measure where the cache knows nothing; by default BANSCAN_TUNE=on says so.
     """
-    wanted = measure if measure is not None else switch(NAME, VALUES) == "on"
     if where.type != "cuda" or len(choices) == 1:
         return choices[0]
-    key = (name, shape, choices, where.index, wanted)
-    if key not in _known:
+    # once a launch: nothing more than this is made where the answer is known
+    key = (name, shape, where.index, measure)
+    found: Choice | None = _known.get(key)
+    if found is None:
+        wanted = measure if measure is not None else switch(NAME, VALUES) == "on"
         if wanted and torch.cuda.is_current_stream_capturing():
             # nothing can be waited for while a graph is recorded
             return choices[0]
-        _known[key] = _looked_up(question(name, shape, choices, where), choices, launch, where, wanted)
-    found: Choice = _known[key]
+        found = _known[key] = _looked_up(question(name, shape, choices, where), choices, launch, where, wanted)
     return found
 
 

@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import signal
-import tempfile
 import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 
 from banscan import errors, reader
 from banscan.errors import BanscanError, ModelError
+from banscan.files import Scratch
 from banscan.importers.sandbox.budget import Budget
 from banscan.importers.sandbox.server import ANSWER, GIVEN, OUTCOME
 from banscan.reader import Reader
@@ -29,7 +29,7 @@ class _Asked:
 
     request: dict[str, Any]
     running: Reader
-    folder: tempfile.TemporaryDirectory[str]
+    folder: Scratch
 
 
 _lock = threading.Lock()
@@ -63,11 +63,11 @@ def call(task: str, arguments: dict[str, Any], given: dict[str, Any] | None, *, 
             asked = _sent(request, given)
         with asked.folder as folder:
             ended = _ended(asked)
-            outcome = _outcome(Path(folder) / OUTCOME)
+            outcome = _outcome(folder / OUTCOME)
             if outcome is None or "error" in outcome:
-                _check_room(Path(folder))
+                _check_room(folder)
                 raise _failure(path, budget, ended, outcome)
-            return torch.load(Path(folder) / ANSWER, weights_only=True), outcome["unconfined"]
+            return torch.load(folder / ANSWER, weights_only=True), outcome["unconfined"]
 
 
 def _request(task: str, arguments: dict[str, Any], path: Path, budget: Budget) -> dict[str, Any]:
@@ -102,7 +102,8 @@ def _settle() -> None:
     if _begun is not None:
         left, _begun = _begun, None
         with left.folder:
-            if left.running is reader.start():
+            # a fork of the process that asked has no part in it
+            if left.running.owner == os.getpid() and left.running is reader.start():
                 _ended(left)
 
 
@@ -122,19 +123,19 @@ def _check_room(folder: Path) -> None:
 
 def _sent(request: dict[str, Any], given: dict[str, Any] | None) -> _Asked:
     """Hands a request to the process. An interruption ends that with it."""
-    folder = tempfile.TemporaryDirectory(prefix="banscan-")
+    folder = Scratch()
     try:
         if given is not None:
-            _save(given, Path(folder.name) / GIVEN)
+            _save(given, folder.place / GIVEN)
         asked = _Asked(request, reader.start(), folder)
-        line = json.dumps(request | {"given": given is not None, "folder": folder.name}).encode() + b"\n"
+        line = json.dumps(request | {"given": given is not None, "folder": str(folder.place)}).encode() + b"\n"
         stdin = asked.running.process.stdin
         assert stdin is not None
         with contextlib.suppress(BrokenPipeError):  # it has ended, as whoever waits for its answer will see
             stdin.write(line)
             stdin.flush()
     except BaseException:
-        folder.cleanup()
+        folder.remove()
         reader.stop()
         raise
     return asked

@@ -1,8 +1,6 @@
 """What every command has in common: a place for what is temporary, progress on stderr, reports that appear whole."""
 
-import atexit
 import os
-import shutil
 import sys
 import tempfile
 import time
@@ -16,8 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 from banscan.errors import BanscanError
+from banscan.files import Scratch, whole
 from banscan.files import check as check_place
-from banscan.files import whole
 from banscan.scanner.cli import config
 from banscan.scanner.cli.streams import say
 from banscan.scanner.inputs import kept
@@ -33,20 +31,18 @@ def work() -> Iterator[None]:
         BanscanError: there is no place for one.
     """
     try:
-        folder = tempfile.mkdtemp(prefix="banscan-")
+        scratch = Scratch()
     except OSError as error:
         reason = error.strerror or error
         raise BanscanError(f"no folder for temporary files can be made ({reason}); let TMPDIR name one that can be written to") from error
-    tempfile.tempdir = folder
-    # once more when the processes that use it have ended, which is at the exit
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    folder = tempfile.tempdir = str(scratch.place)
     # torch makes a folder there as soon as it traces; libraries in C and child processes know the variable only
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder
     os.environ["TMPDIR"] = folder
     try:
         yield
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        scratch.remove()
 
 
 class Lines:

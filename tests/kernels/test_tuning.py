@@ -56,6 +56,7 @@ def test_nothing_is_measured_unless_asked(launched: list[str], monkeypatch: pyte
     assert asked(launched, where=CPU, measure=True) == "slow"
     assert launched == []
     assert list(tmp_path.rglob("*")) == []
+    another_process(monkeypatch)
     monkeypatch.setenv("BANSCAN_TUNE", "maybe")
     with pytest.raises(UsageError, match="BANSCAN_TUNE is 'maybe'; expected one of off, on"):
         asked(launched)
@@ -76,6 +77,19 @@ def test_measured_once(launched: list[str], monkeypatch: pytest.MonkeyPatch, tmp
     assert kept["answer"] == "fast"
     assert kept["question"]["shape"] == ["1", "torch.float32"]
     assert kept["why"] == {"microseconds": {"slow": 20.0, "fast": 10.0, "fastest on another shape": 15.0}}
+
+
+def test_asked_once_for_a_shape(launched: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A launch whose answer is known reads neither the environment nor the cache."""
+    asked_for: list[str] = []
+    for name in ("switch", "question"):
+        original = getattr(tuning, name)
+        monkeypatch.setattr(tuning, name, lambda *given, name=name, original=original: (asked_for.append(name), original(*given))[1])
+    monkeypatch.setenv("BANSCAN_TUNE", "on")
+    assert [asked(launched) for _ in range(5)] == ["fast"] * 5
+    assert asked_for == ["switch", "question"]
+    assert asked(launched, shape=2) == "fast"
+    assert asked_for == ["switch", "question"] * 2
 
 
 @pytest.mark.parametrize("changed", ["device", "capability", "triton", "torch"])

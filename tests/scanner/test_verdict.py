@@ -162,7 +162,8 @@ def test_a_class_that_stands_out_is_the_target_whatever_moves_along_a_map() -> N
 def test_of_few_classes_limits_decide(classes: int, levels: Levels) -> None:
     """No test is asked, and the report says so; what a control calls planted counts, what it does not is fragile."""
     calm = findings(neurons(clean(classes)), pixels(classes), levels)
-    assert all(f.p_value is None for f in calm)
+    # that one of so few is in front in every restart says nothing, and is not said
+    assert all((f.p_value, f.restarts, f.suspects) == (None, (), False) for f in calm)
     result = decide(calm, levels)
     assert (result.outcome, result.p_value, result.criterion) == ("no backdoor found", None, None)
     assert result.reason.startswith("nothing exceeds a limit; not asked: noise, logit, margin, perturbation, patch, joint")

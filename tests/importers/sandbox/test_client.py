@@ -207,3 +207,41 @@ def test_no_folder_is_left(model_file: Path, tmp_path: Path, monkeypatch: pytest
     with pytest.raises(ModelError):
         importers.load(__file__)
     assert list((tmp_path / "own").iterdir()) == []
+
+
+FORKED = """
+import multiprocessing, os, sys
+from pathlib import Path
+from banscan import importers
+from banscan.importers.load import begin
+from banscan.importers.sandbox import client
+
+path = Path(sys.argv[1])
+begin(path, None, None)
+folder = client._begun.folder.place
+child = os.fork()
+if child == 0:
+    client._settle()
+    sys.exit(7)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+assert folder.is_dir()
+other = multiprocessing.get_context("fork").Process(target=client._settle)
+other.start()
+other.join()
+assert other.exitcode == 0
+assert folder.is_dir()
+assert importers.load(path).classes > 1
+assert client._begun is None
+assert not folder.exists()
+begin(path, None, None)
+print(client._begun.folder.place)
+"""
+
+
+@pytest.mark.slow
+def test_a_fork_leaves_what_it_inherits(model_file: Path) -> None:
+    """What was begun, and its folder, are those of the process that began it, however a fork of it ends; they go with that."""
+    command = [sys.executable, "-W", "ignore", "-c", FORKED, str(model_file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert not Path(done.stdout.strip()).exists()
