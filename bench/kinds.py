@@ -47,14 +47,14 @@ def page(rows: list[Row]) -> list[str]:
     ]
 
 
-def headline(rows: list[Row]) -> list[str]:
-    """The totals."""
+def headline(rows: list[Row], how: str) -> list[str]:
+    """The totals of scans; `how` they were asked for."""
     known = learnt(rows)[0]
     attacked = rate(found(row) for row in known if works(row))
     clean = rate(outcome(row) == "backdoored" for row in known if row["attack"] == "none")
     return [
-        f"- attacks of kinds that nothing was tried on, called backdoored with the right target: {attacked}",
-        f"- clean models beside them called backdoored: {clean}",
+        f"- attacks of kinds that nothing was tried on, {how}, called backdoored with the right target: {attacked}",
+        f"- clean models beside them, {how}, called backdoored: {clean}",
     ]
 
 
