@@ -1,6 +1,7 @@
 """What figures 1 to 3 show of a model: features and accuracy under untargeted neuron noise (Eq. 4, 6), losses through the mask (Eq. 5).
 
-Noise is the paper's, on every layer below the classifier and 30 PGD steps of 64 images, or the normalised form of the scan.
+Noise takes 30 PGD steps of 64 images: in the paper's form on every layer below the classifier, or in the scan's normalised form on the
+deepest quarter of them.
 """
 
 from pathlib import Path

@@ -111,7 +111,7 @@ def _accuracy(known: Store) -> Any:
         axis.set_xlim(-0.6, len(names) - 0.4)
         axis.set_ylim(0, 1)
     axes[0].set_ylabel("accuracy on clean images")
-    axes[0].legend(fontsize=7, loc="best")
+    canvas.legend(*axes[0].get_legend_handles_labels(), fontsize=7, loc="outside upper center", ncols=3)
     return canvas
 
 
