@@ -59,7 +59,7 @@ def body(part: str, results: Path) -> str:
     """The tables of one part; `summary` and `missed` are drawn from those of held-out kinds and models."""
     if part == "summary":
         lines = [
-            *kinds.headline(_by_default(results), "as a scan is by default"),
+            *kinds.headline(by_default(results), "as a scan is by default"),
             *kinds.headline(read(results / "kinds-held.jsonl"), "with `--effort thorough`"),
             *tables.headline(tables.learnt(read(results / "held.jsonl"))[0], held=True),
             *repair.short(read(results / "repair.jsonl")),
@@ -67,7 +67,7 @@ def body(part: str, results: Path) -> str:
     elif part == "missed":
         thorough = [row for name in ("kinds-held", "held") for row in read(results / f"{name}.jsonl")]
         known = {row["name"] for row in thorough}
-        lines = tables.missed(tables.learnt([*thorough, *(row for row in _by_default(results) if row["name"] not in known)])[0])
+        lines = tables.missed(tables.learnt([*thorough, *(row for row in by_default(results) if row["name"] not in known)])[0])
     elif part in ACROSS:
         lines = ACROSS[part]({name: read(results / f"{name}.jsonl") for name in (*SCANS, *([part] if part == effort.PART else []))})
     else:
@@ -75,7 +75,7 @@ def body(part: str, results: Path) -> str:
     return "\n".join(lines)
 
 
-def _by_default(results: Path) -> list[dict[str, Any]]:
+def by_default(results: Path) -> list[dict[str, Any]]:
     """The scans of held kinds with the default effort."""
     return [row for row in read(results / "effort.jsonl") if row["part"] == "kinds-held" and row["settings"]["effort"] == "standard"]
 
