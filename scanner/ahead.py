@@ -7,6 +7,7 @@ import torch
 from banscan.importers import TracedModel
 from banscan.scanner import aside, plan
 from banscan.scanner.criteria import registry
+from banscan.scanner.criteria.base import Criterion
 from banscan.scanner.extent import Extent
 from banscan.scanner.inputs import preprocess
 from banscan.scanner.machine.forecast import ANSWER, GRADIENT, HALF, LOOK, NEURONS, NOISE, Forecast, Work
@@ -37,13 +38,18 @@ def before(extent: Extent, *, given: bool) -> tuple[Work, ...]:
     trying = () if given else (Work(preprocess.TRYING, ANSWER, preprocess.tries(len(preprocess.CANDIDATES), extent.images)),)
     ready = (Work(ANSWERING, ANSWER, extent.images), Work(MEASURING, NEURONS, 3 * extent.images))
     searching = [c for c in registry.CRITERIA if extent.settings.pixels or not c.pixels]
-    return *trying, *ready, *(work for c in searching for work in c.work(extent)), *aside.work(extent)
+    return *trying, *ready, *_searching(searching, extent)
 
 
 def asked(subject: Subject, only: Collection[str] | None = None) -> tuple[Work, ...]:
     """The work from the searches on, of those that can be asked."""
     searching = [c for c in registry.CRITERIA if (only is None or c.name in only) and plan.why_not(c, subject) is None]
-    return *(work for c in searching for work in c.work(subject.extent)), *aside.work(subject.extent)
+    return _searching(searching, subject.extent)
+
+
+def _searching(criteria: Collection[Criterion], extent: Extent) -> tuple[Work, ...]:
+    """What these criteria do, and what follows them."""
+    return *(work for c in criteria for work in c.work(extent)), *aside.work(extent)
 
 
 def costs(model: TracedModel, settings: Settings, precision: torch.dtype) -> dict[str, float]:

@@ -10,8 +10,8 @@ from banscan.scanner.extent import Extent
 from banscan.scanner.findings import Aside, Peak
 from banscan.scanner.inputs import checks
 from banscan.scanner.machine import memory
-from banscan.scanner.machine.forecast import ANSWER, NOISE, Work
-from banscan.scanner.machine.progress import Counter, Progress
+from banscan.scanner.machine.forecast import ANSWER, NOISE, Work, counter
+from banscan.scanner.machine.progress import Progress
 from banscan.scanner.search import mask
 from banscan.scanner.search.neuron_noise import logits_under, start
 from banscan.scanner.subject import Subject
@@ -27,7 +27,7 @@ def untargeted(subject: Subject, eps: float, progress: Progress) -> tuple[Tensor
     """Logits [K, N, C] and features [K, N, ...] under noise of strength eps that raises the loss on the clean images."""
     neurons, settings = subject.neurons, subject.settings
     search, _ = work(subject.extent)
-    advance = Counter(progress, search.stage, search.passes)
+    advance = counter(progress, search)
     noise = start(neurons.fast, subject.restarts, eps, settings.seed, settings.ball)
     found = neurons.search(noise, None, eps=eps, seed=settings.seed, settings=settings, budget=subject.effort.noise, progress=advance)
     checks.check_noise(noise, found)
@@ -43,7 +43,7 @@ def aside(subject: Subject, logits: Tensor, features: Tensor, progress: Progress
     predictions = logits.argmax(2)
     grown = torch.stack([shares(p, classes) for p in predictions]) - shares(subject.logits.argmax(1), classes)
     _, learning = work(subject.extent)
-    count = Counter(progress, learning.stage, learning.passes)
+    count = counter(progress, learning)
     alone, with_noise = masked(subject.model, subject.x, subject.labels, features, count)
     return Aside(
         accuracy=float((predictions == subject.labels).float().mean(1).mean()),

@@ -55,10 +55,14 @@ def _forms(scans: Sequence[Scan]) -> list[str]:
     lines = header(["noise", "attacked, called backdoored", "and with the right target", "clean, called backdoored", "median s"])
     for form, text in FORMS.items():
         own = [by_form[form][name] for name in sorted(shared)]
-        attacked, clean = ([s for s in own if (s.right is None) == wanted] for wanted in (False, True))
-        told = f"{rate(s.flagged for s in attacked)} | {rate(bool(s.right) for s in attacked)} | {rate(s.flagged for s in clean)}"
-        lines.append(f"| {text} | {told} | {median(s.seconds for s in own):.0f} |")
+        lines.append(f"| {text} | {_told(own)} | {median(s.seconds for s in own):.0f} |")
     return lines
+
+
+def _told(scans: Sequence[Scan]) -> str:
+    """Attacked models called backdoored, with the right target, and clean ones called backdoored: three cells."""
+    attacked, clean = ([s for s in scans if (s.right is None) == wanted] for wanted in (False, True))
+    return f"{rate(s.flagged for s in attacked)} | {rate(bool(s.right) for s in attacked)} | {rate(s.flagged for s in clean)}"
 
 
 def _clean(scans: Sequence[Scan]) -> list[str]:
@@ -92,24 +96,18 @@ def _others(scans: Sequence[Scan], methods: set[str]) -> list[str]:
     lines = header(["method", "attacked, called backdoored", "and with the right target", "clean, called backdoored"]) if others else []
     for method in others:
         own = [s for s in scans if s.method == method]
-        attacked, clean = ([s for s in own if (s.right is None) == wanted] for wanted in (False, True))
-        told = f"{rate(s.flagged for s in attacked)} | {rate(bool(s.right) for s in attacked)} | {rate(s.flagged for s in clean)}"
-        lines.append(f"| {method} | {told} |")
+        lines.append(f"| {method} | {_told(own)} |")
     return lines
 
 
 def _few(mends: Sequence[Mend]) -> list[str]:
     """Repairs that were given few images, beside those of the same models with more."""
     lines: list[str] = []
-    for part in ("repair", "repair-few"):
-        for method in ("ban", "finetune"):
-            both = [{m.model.name: m for m in mends if m.part == p and m.settings == method} for p in ("repair", "repair-few")]
-            shared = sorted(both[0].keys() & both[1].keys())
-            own = [both[part == "repair-few"][name] for name in shared]
-            if own:
-                accuracy, rates = (
-                    f"{100 * mean(m.before[j] for m in own):.1f} → {100 * mean(m.after[j] for m in own):.1f}" for j in (0, 1)
-                )
-                images = median(m.images for m in own)
-                lines.append(f"| {method} | {images:.0f} | {len(own)} | {accuracy} | {rates} |")
+    for method in ("ban", "finetune"):
+        both = [{m.model.name: m for m in mends if m.part == part and m.settings == method} for part in ("repair", "repair-few")]
+        shared = sorted(both[0].keys() & both[1].keys())
+        for by_name in both if shared else ():
+            own = [by_name[name] for name in shared]
+            accuracy, rates = (f"{100 * mean(m.before[j] for m in own):.1f} → {100 * mean(m.after[j] for m in own):.1f}" for j in (0, 1))
+            lines.append(f"| {method} | {median(m.images for m in own):.0f} | {len(own)} | {accuracy} | {rates} |")
     return [*header(["method", "images tuned on, median", "models", "BA", "ASR"]), *sorted(lines)] if lines else []

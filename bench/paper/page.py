@@ -102,9 +102,8 @@ def coverage(tables: Iterable[Table], known: Store) -> list[str]:
     return lines
 
 
-def pages(results: Path) -> dict[str, str]:
+def pages(known: Store) -> dict[str, str]:
     """All pages by their file names."""
-    known = store.load(results)
     tables, figures = printed.read()
     detections, repairs = ([t for t in tables if (t.kind == DETECTION) == wanted] for wanted in (True, False))
     bodies = {
@@ -137,11 +136,12 @@ def _joined(sections: Iterable[list[str]]) -> list[str]:
 def command(results: Path, out: Path) -> None:
     """Write pages and figures into OUT."""
     out.mkdir(parents=True, exist_ok=True)
-    for name, text in pages(results).items():
+    known = store.load(results)
+    for name, text in pages(known).items():
         with whole(out / name) as place:
             place.write_text(text)
     if not plot.possible():
         click.echo("Figures are left as they are: they need matplotlib; pip install 'banscan[paper]'.")
         return
-    for path in plot.draw(store.load(results), out):
+    for path in plot.draw(known, out):
         click.echo(path)

@@ -10,7 +10,7 @@ from bench import repair
 from bench.baselines.table import hit
 from bench.paper.measure import BASELINE, REPAIR, SCAN
 from bench.paper.printed import Key
-from bench.rows import HELD, LOOKED, WORKING, read
+from bench.rows import HELD, LOOKED, read, succeeds
 from bench.tables import found, learnt, outcome
 
 Row = dict[str, Any]
@@ -117,7 +117,7 @@ def model(row: Row) -> Model:
 
 def _works(row: Row) -> bool:
     recipe = row.get("recipe", row)
-    return bool(recipe["attack"] == "none" or (row["asr"] or 0.0) >= WORKING)
+    return bool(recipe["attack"] == "none" or succeeds(recipe, row["asr"]))
 
 
 def _scan(row: Row, part: str) -> Scan:

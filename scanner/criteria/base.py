@@ -10,7 +10,7 @@ from banscan.scanner.extent import Extent
 from banscan.scanner.findings import Finding
 from banscan.scanner.levels import Levels
 from banscan.scanner.machine.forecast import Work
-from banscan.scanner.machine.progress import Counter, Progress
+from banscan.scanner.machine.progress import Progress
 from banscan.scanner.subject import Subject
 from banscan.text import counted
 
@@ -90,11 +90,6 @@ class Criterion:
         if missing is not None:
             return self.finding(context.levels, not_done=missing.why)
         return self.find(self, measured, context)
-
-
-def counter(progress: Progress, work: Work) -> Counter:
-    """Tells how far this work is."""
-    return Counter(progress, work.stage, work.passes)
 
 
 def too_few(subject: Subject) -> NotDone | None:

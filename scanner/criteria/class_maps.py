@@ -2,11 +2,11 @@
 
 import torch
 
-from banscan.scanner.criteria.base import MIN_CLASSES, Context, Criterion, NotDone, counter, too_few
+from banscan.scanner.criteria.base import MIN_CLASSES, Context, Criterion, NotDone, too_few
 from banscan.scanner.criteria.share import score, share_of
 from banscan.scanner.extent import Extent
 from banscan.scanner.findings import Finding
-from banscan.scanner.machine.forecast import Work
+from banscan.scanner.machine.forecast import Work, counter
 from banscan.scanner.machine.progress import Progress
 from banscan.scanner.search.changes import Changes
 from banscan.scanner.search.class_map import Mapped, passes, search_map, sources

@@ -2,12 +2,12 @@
 
 import math
 
-from banscan.scanner.criteria.base import Context, Criterion, Earlier, NotDone, counter
+from banscan.scanner.criteria.base import Context, Criterion, Earlier, NotDone
 from banscan.scanner.criteria.share import at_least, score, share_of
 from banscan.scanner.extent import Extent
 from banscan.scanner.findings import DECIDES, ONE, SHARE, Finding
 from banscan.scanner.levels import BACKDOORED, OWN_NULL
-from banscan.scanner.machine.forecast import ANSWER, Work
+from banscan.scanner.machine.forecast import ANSWER, Work, counter
 from banscan.scanner.machine.progress import Progress
 from banscan.scanner.search import dormant
 from banscan.scanner.search.dormant import Led, Searched

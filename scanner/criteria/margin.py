@@ -3,12 +3,12 @@
 from torch import Tensor
 
 from banscan.scanner.criteria import outlier
-from banscan.scanner.criteria.base import Context, Criterion, Earlier, NotDone, counter, too_few, without_gradient
+from banscan.scanner.criteria.base import Context, Criterion, Earlier, NotDone, too_few, without_gradient
 from banscan.scanner.criteria.outlier import ClassValues
 from banscan.scanner.extent import Extent
 from banscan.scanner.findings import DEVIATIONS, ONE, SUSPECTS, Finding
 from banscan.scanner.inputs import checks
-from banscan.scanner.machine.forecast import GRADIENT, Work
+from banscan.scanner.machine.forecast import GRADIENT, Work, counter
 from banscan.scanner.machine.progress import Progress
 from banscan.scanner.search.margin import largest_margins
 from banscan.scanner.subject import Subject

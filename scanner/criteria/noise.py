@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 
 from banscan.scanner.criteria import outlier
-from banscan.scanner.criteria.base import Context, Criterion, Earlier, NotDone, counter, too_few
+from banscan.scanner.criteria.base import Context, Criterion, Earlier, NotDone, too_few
 from banscan.scanner.criteria.outlier import ClassValues
 from banscan.scanner.effort import at_most
 from banscan.scanner.extent import Extent
 from banscan.scanner.findings import DECIDES, DEVIATIONS, ONE, Finding
 from banscan.scanner.inputs import checks
 from banscan.scanner.machine.forecast import NOISE as TOWARDS_NOISE
-from banscan.scanner.machine.forecast import Work
+from banscan.scanner.machine.forecast import Work, counter
 from banscan.scanner.machine.progress import Counter, Progress
 from banscan.scanner.search.neuron_noise import logits_under, start
 from banscan.scanner.search.strength import moved_share, some, strength

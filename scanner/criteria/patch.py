@@ -5,13 +5,13 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from banscan.scanner.criteria import outlier
-from banscan.scanner.criteria.base import Context, Criterion, Earlier, NotDone, counter, without_pixels
+from banscan.scanner.criteria.base import Context, Criterion, Earlier, NotDone, without_pixels
 from banscan.scanner.criteria.outlier import ClassValues
 from banscan.scanner.criteria.perturbation import RADIUS, goals_to
 from banscan.scanner.effort import at_most
 from banscan.scanner.extent import Extent
 from banscan.scanner.findings import DECIDES, DEVIATIONS, ONE, Finding
-from banscan.scanner.machine.forecast import LOOK, Work
+from banscan.scanner.machine.forecast import LOOK, Work, counter
 from banscan.scanner.machine.progress import Progress
 from banscan.scanner.search import patch
 from banscan.scanner.search.changes import effect, kept, margins_under

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from banscan.scanner.criteria import outlier
-from banscan.scanner.criteria.base import Context, Criterion, Earlier, NotDone, counter, without_gradient
+from banscan.scanner.criteria.base import Context, Criterion, Earlier, NotDone, without_gradient
 from banscan.scanner.criteria.outlier import ClassValues
 from banscan.scanner.extent import Extent
 from banscan.scanner.findings import DECIDES, DEVIATIONS, ONE, Finding
-from banscan.scanner.machine.forecast import GRADIENT, LOOK, Work
+from banscan.scanner.machine.forecast import GRADIENT, LOOK, Work, counter
 from banscan.scanner.machine.progress import Progress
 from banscan.scanner.search.changes import effect, kept, margins_under
 from banscan.scanner.search.universal import universal

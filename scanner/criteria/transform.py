@@ -1,17 +1,18 @@
 """A change of the whole image that few numbers describe, such as a shift of all colours, and that sends nearly all images to one class."""
 
 import math
+from collections.abc import Sequence
 
 from banscan.scanner.criteria.base import Context, Criterion, Earlier, NotDone, without_pixels
 from banscan.scanner.criteria.share import at_least, near, score, share_of
 from banscan.scanner.extent import Extent
 from banscan.scanner.findings import DECIDES, ONE, SHARE, Control, Finding
 from banscan.scanner.levels import BACKDOORED
-from banscan.scanner.machine.forecast import LOOK, Work
-from banscan.scanner.machine.progress import Counter, Progress
+from banscan.scanner.machine.forecast import LOOK, Work, counter
+from banscan.scanner.machine.progress import Progress
 from banscan.scanner.search import transforms
 from banscan.scanner.search.class_map import two_thirds
-from banscan.scanner.search.transforms import FAMILIES, Transformed
+from banscan.scanner.search.transforms import FAMILIES, Family, Transformed
 from banscan.scanner.subject import Subject
 
 # share of the images that one change moves to one class, at least
@@ -21,9 +22,9 @@ LIMIT = 0.85
 APART = 3.5
 
 
-def work(extent: Extent) -> tuple[Work, ...]:
+def work(extent: Extent, families: Sequence[Family] = FAMILIES) -> tuple[Work, ...]:
     """The tries; that one is worth more of them is rare."""
-    return (Work("trying changes of colour and shape", LOOK, transforms.passes(extent.effort.transforms)),)
+    return (Work("trying changes of colour and shape", LOOK, transforms.passes(extent.effort.transforms, families)),)
 
 
 def measure(subject: Subject, earlier: Earlier, progress: Progress) -> tuple[Transformed, ...] | NotDone:
@@ -40,8 +41,7 @@ def measure(subject: Subject, earlier: Earlier, progress: Progress) -> tuple[Tra
     seen: tuple[Transformed, ...] = earlier.get(TRANSFORM.name, ())
     again = {found.family for found in seen if near(least_share(found), LIMIT)}
     families = [family for family in FAMILIES if family.name in again or not again]
-    (search,) = work(subject.extent)
-    count = Counter(progress, search.stage, transforms.passes(budget, families))
+    (search,) = work(subject.extent, families)
     found = transforms.search(
         subject.pixel_model,
         subject.pixels,
@@ -51,7 +51,7 @@ def measure(subject: Subject, earlier: Earlier, progress: Progress) -> tuple[Tra
         seed=seed,
         budget=budget,
         families=families,
-        progress=count,
+        progress=counter(progress, search),
     )
     return found + tuple(one for one in seen if again and one.family not in again)
 

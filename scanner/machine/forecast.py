@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from banscan.scanner.machine.progress import Progress
+from banscan.scanner.machine.progress import Counter, Progress
 
 # kinds of passes: the answer to an image as it is, and in the searches' number format; a gradient towards the pixels; a gradient towards
 # the noise; what is in front of the noise and what neurons do
@@ -29,6 +29,11 @@ class Work:
     stage: str
     kind: str
     passes: int
+
+
+def counter(progress: Progress, work: Work) -> Counter:
+    """Tells how far this work is."""
+    return Counter(progress, work.stage, work.passes)
 
 
 class Forecast:

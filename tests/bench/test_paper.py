@@ -334,7 +334,7 @@ def made_rows(folder: Path) -> None:
 
 def test_pages_from_made_rows(tmp_path: Path) -> None:
     made_rows(tmp_path)
-    pages = page.pages(tmp_path)
+    pages = page.pages(store.load(tmp_path))
     assert list(pages) == ["README.md", "detection.md", "repair.md", "figures.md", "beyond.md"]
     assert not any("<!--" in text for text in pages.values())
     detection = pages["detection.md"].splitlines()
@@ -357,7 +357,7 @@ def test_pages_from_made_rows(tmp_path: Path) -> None:
 
 
 def test_without_rows_every_cell_says_so(tmp_path: Path) -> None:
-    pages = page.pages(tmp_path)
+    pages = page.pages(store.load(tmp_path))
     tables = printed.read()[0]
     known = store.load(tmp_path)
     count = sum(len(page.cells(t, known)) for t in tables if t.kind == DETECTION)
@@ -404,7 +404,7 @@ def test_settings_of_the_paper_in_our_words() -> None:
 
 @pytest.mark.slow
 def test_the_pages_are_what_the_rows_say() -> None:
-    for name, text in page.pages(ROWS).items():
+    for name, text in page.pages(store.load(ROWS)).items():
         assert text == (ROOT / "docs" / "paper" / name).read_text(), f"docs/paper/{name}: run make paper"
     for number in range(1, 5):
         for suffix in ("png", "svg"):
@@ -417,7 +417,7 @@ def test_without_matplotlib_pages_are_written_all_the_same(tmp_path: Path, monke
     done = invoked("page", "--results", str(tmp_path), "--out", str(tmp_path / "out"))
     assert done.exit_code == 0, done.output
     assert done.output == "Figures are left as they are: they need matplotlib; pip install 'banscan[paper]'.\n"
-    assert {p.name for p in (tmp_path / "out").iterdir()} == set(page.pages(tmp_path))
+    assert {p.name for p in (tmp_path / "out").iterdir()} == set(page.pages(store.load(tmp_path)))
 
 
 @pytest.mark.slow
