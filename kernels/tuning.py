@@ -8,9 +8,11 @@ from typing import Any, TypeVar
 import torch
 import triton
 
-from banscan.kernels import cache
+from banscan import cache
 from banscan.kernels.switches import switch
 
+# of the cache
+ROOM = "kernels"
 # measures what the cache does not know yet; what it knows is taken always
 NAME, VALUES = "BANSCAN_TUNE", ("off", "on")
 RUNS = 10
@@ -66,7 +68,7 @@ def _looked_up(
     asked: dict[str, Any], choices: tuple[Choice, ...], launch: Callable[[Choice], object], where: torch.device, measure: bool
 ) -> Choice:
     by_name = {str(choice): choice for choice in choices}
-    known = cache.read(asked)
+    known = cache.read(ROOM, asked)
     if known in by_name:
         return by_name[known]
     if not measure:
@@ -75,7 +77,7 @@ def _looked_up(
     fastest = min(times, key=times.__getitem__)
     if times[fastest] == math.inf:
         return choices[0]
-    cache.write(asked, fastest, {"microseconds": {told: round(t, 2) for told, t in times.items() if t < math.inf}})
+    cache.write(ROOM, asked, fastest, {"microseconds": {told: round(t, 2) for told, t in times.items() if t < math.inf}})
     return by_name[fastest]
 
 

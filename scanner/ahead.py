@@ -1,6 +1,6 @@
 """What a scan still has to do, in passes of an image through the network, so that its end can be foretold."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import torch
 
@@ -31,6 +31,12 @@ def searches(progress: Progress, subject: Subject, only: Collection[str] | None 
     """Likewise all from the searches on, or from their second look at those named on; `note` as in `Forecast.plan`."""
     if isinstance(progress, Forecast):
         progress.plan(asked(subject, only), progress.costs, note)
+
+
+def rest(progress: Progress, works: Sequence[Work], note: str) -> None:
+    """Likewise all that is left, by itself."""
+    if isinstance(progress, Forecast):
+        progress.plan(works, progress.costs, note)
 
 
 def before(extent: Extent, *, given: bool) -> tuple[Work, ...]:

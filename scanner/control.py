@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import fx
+from torch import Tensor, fx
 from torch._ops import OpOverload
 
 from banscan.errors import EvidenceError, ModelError
@@ -24,7 +24,7 @@ from banscan.scanner.criteria import registry
 from banscan.scanner.criteria.base import MIN_CLASSES, NotDone
 from banscan.scanner.criteria.clearness import CLEARNESS
 from banscan.scanner.effort import Effort, at_most
-from banscan.scanner.findings import ALL, Control, Finding, Kind
+from banscan.scanner.findings import ALL, LOST, Control, Finding, Kind
 from banscan.scanner.levels import Levels
 from banscan.scanner.machine.progress import Progress
 from banscan.scanner.repair import answers, trainable
@@ -33,6 +33,7 @@ from banscan.scanner.repair.fold import every_fifth, mirrors
 from banscan.scanner.repair.settings import Tuning
 from banscan.scanner.search import pixel_model
 from banscan.scanner.search.class_map import Mapped, two_thirds
+from banscan.scanner.settings import Settings
 from banscan.scanner.subject import Subject
 
 # what the absolute limits were measured on: pixels a side, channels, and layers of the shallowest network
@@ -41,9 +42,9 @@ EPOCHS, CLIP = 8, 0.3
 # the odds of being moved fall at least by this factor where what moved the images was planted (docs/method.md says what was measured),
 # and by less than its square root where the copy shows the same
 FALL = 10.0
-# a copy that lost more accuracy than this is another network, whose images move for other reasons
-LOST = 0.1
 STAGE = "control"
+# what progress calls the epochs
+TUNING = "tuning a copy as a control, epoch"
 # criteria with absolute limits that read what a test measured
 MEASURED_BY = {"patch share": "patch", CLEARNESS.name: "perturbation"}
 
@@ -105,29 +106,44 @@ def _copy(subject: Subject, finding: Finding, progress: Progress) -> tuple[Subje
     """A tuned copy, made ready for the searches, and the accuracy before and after; or why there is none."""
     try:
         model, accuracy = tuned(subject, finding, progress)
-        logits = torch.cat([model.logits(part).cpu() for part in subject.x.split(trainable.MANY)]).detach()
-        return subjects.prepare(model, subject.preprocess, subject.x, subject.labels, logits, subject.settings, subject.precision), accuracy
+        return subject_of(model, subject), accuracy
     except (EvidenceError, ModelError) as error:
         return str(error).removeprefix(f"{subject.model.source.path}: ")
 
 
-def tuned(subject: Subject, finding: Finding, progress: Progress) -> tuple[TracedModel, tuple[float, float]]:
-    """A copy tuned on four fifths of the images against the noise that is aimed as the finding says, and the accuracies on the others."""
+def subject_of(model: TracedModel, of: Subject, settings: Settings | None = None) -> Subject:
+    """A copy of the model of another subject, made ready for the searches with the same images.
+
+    Raises:
+        EvidenceError: see `subject.prepare`.
+    """
+    logits = torch.cat([model.logits(part).cpu() for part in of.x.split(trainable.MANY)]).detach()
+    return subjects.prepare(model, of.preprocess, of.x, of.labels, logits, settings or of.settings, of.precision)
+
+
+def tuned(subject: Subject, finding: Finding | None, progress: Progress) -> tuple[TracedModel, tuple[float, float]]:
+    """A copy tuned on four fifths of the images, and the accuracies on the others.
+
+    Args:
+        finding: says where the noise is aimed that the copy is tuned against; None for noise that raises the loss, and for no teacher,
+            who would hand a backdoor on.
+    """
     model, classes = subject.model, subject.classes
-    aims = torch.arange(classes)
-    if finding.mapping:
-        for source, attacked in finding.mapping:
-            aims[source] = attacked
-    else:
-        aims[:] = finding.classes[0]
+    aims: Tensor | None = None
+    if finding is not None:
+        aims = torch.arange(classes)
+        if finding.mapping:
+            for source, attacked in finding.mapping:
+                aims[source] = attacked
+        else:
+            aims[:] = finding.classes[0]
     held = every_fifth(subject.labels)
     images, labels = subject.x[~held], subject.labels[~held]
     how = replace(Tuning(), epochs=EPOCHS, clip=CLIP, seed=subject.settings.seed, flip=mirrors(model, images, labels))
+    how = how if finding is not None else replace(how, teacher=0.0)
     limits = pixel_model.limits(model, subject.preprocess)
     state = trainable.evened(model, trainable.start(model, images, depth=how.depth))
-    Course(model, subject.preprocess, how, images, labels, limits, aims).run(
-        state, [], stage="tuning a copy as a control, epoch", progress=progress
-    )
+    Course(model, subject.preprocess, how, images, labels, limits, aims).run(state, [], stage=TUNING, progress=progress)
     weights = trainable.finished(model, state, images)
     first, last = (answers.accuracy(model, own, subject.x[held], subject.labels[held]) for own in ({}, weights))
     return with_weights(model, weights), (first, last)
@@ -154,7 +170,7 @@ def _compared(
     if isinstance(made, str):
         return Control(before=before, sentence=f"planted or natural cannot be told: no copy could be tuned ({made})")
     other, accuracy = made
-    if accuracy[0] - accuracy[1] > LOST:
+    if accuracy[0] - accuracy[1] > LOST:  # another network, whose images move for other reasons
         fell = f"the accuracy of a copy tuned on the clean images fell from {accuracy[0]:.0%} to {accuracy[1]:.0%}"
         return Control(before=before, accuracy=accuracy, sentence=f"planted or natural cannot be told: {fell}")
     criterion = next(c for c in registry.CRITERIA if c.name == name)

@@ -19,6 +19,8 @@ KINDS = (ONE, ALL)
 DECIDES, SUSPECTS = "decides", "suspects"
 # the outcome where a weakness may be natural
 FRAGILE = "fragile"
+# an attack works from this share of images on, and a network that lost more accuracy than this no longer knows its task
+WORKS, LOST = 0.9, 0.1
 # the outcome of a dry run, and why its findings are empty
 NOT_SCANNED = "not scanned"
 PLANNED = "nothing is searched for in a dry run"
@@ -128,6 +130,61 @@ class Verdict:
     def target(self) -> int | None:
         """The clearest target class."""
         return self.targets[0] if self.targets else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Copy:
+    """A copy of the model, tuned on the clean images or with a known backdoor, and what a first look at it says.
+
+    Attributes:
+        trigger: of the backdoor that was planted; None of a copy without one. `target`, its target class.
+        asr: share of the other classes' images, of those kept from the tuning, that the trigger moves to the target.
+        accuracy: of the model and of the copy, on clean images kept from the tuning.
+        outcome, targets, score: of its verdict, as if its kind had been measured.
+        not_done: why there is no such copy; everything below `target` is then empty.
+    """
+
+    trigger: str | None = None
+    target: int | None = None
+    asr: float | None = None
+    accuracy: tuple[float, float] | None = None
+    outcome: str | None = None
+    targets: tuple[int, ...] = ()
+    score: float | None = None
+    not_done: str | None = None
+
+    @property
+    def planted(self) -> bool:
+        """Whether it holds a backdoor that works, in a network that still knows its task."""
+        worked = self.asr is not None and self.asr >= WORKS
+        return worked and self.accuracy is not None and self.accuracy[0] - self.accuracy[1] <= LOST
+
+    @property
+    def found(self) -> bool:
+        """Whether the scan called it backdoored with the right target."""
+        return self.outcome == "backdoored" and self.target in self.targets
+
+
+@dataclass(frozen=True)
+class Controls:
+    """Copies of the model: those without a backdoor show what its classes look like, those with one what a scan of it would see."""
+
+    copies: tuple[Copy, ...]
+
+    @property
+    def clean(self) -> tuple[Copy, ...]:
+        """Those without a backdoor that were scanned."""
+        return tuple(c for c in self.copies if c.trigger is None and c.outcome is not None)
+
+    @property
+    def backdoored(self) -> tuple[Copy, ...]:
+        """Those with a backdoor that works."""
+        return tuple(c for c in self.copies if c.planted)
+
+    @property
+    def found(self) -> tuple[Copy, ...]:
+        """Those of them that the scan found."""
+        return tuple(c for c in self.backdoored if c.found)
 
 
 @dataclass(frozen=True)
@@ -290,6 +347,7 @@ class Report:
         accuracy: clean accuracy; None without labels. `confidence`: mean over the clean images.
         structure: what of the file's graph decides by the pixels, and what came of making it decide otherwise.
         kind: what decides which clean models stand for this one; `standing`, where it stands among them.
+        controls: copies of the model that were scanned beside it; None where none were made.
         deployed: what was scanned in place of the file, and what the file itself shows; None of a plain scan.
         accepted: fingerprints of the findings that a baseline accepts (`report.results`).
         environment: what a reader needs to repeat the numbers; `seconds`, by stage.
@@ -316,6 +374,7 @@ class Report:
     aside: Aside | None = None
     kind: Kind | None = None
     standing: Standing | None = None
+    controls: Controls | None = None
     deployed: Deployed | None = None
     accepted: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)

@@ -18,11 +18,13 @@ from banscan.kernels import backend
 from banscan.scanner import ahead, calibration, control, facts, logic, looks, pictures, plan, probability, verdict
 from banscan.scanner.aside import aside, shares, untargeted
 from banscan.scanner.calibration import Calibration
+from banscan.scanner.controls import copies
+from banscan.scanner.controls.copies import Suspect
 from banscan.scanner.criteria import registry
 from banscan.scanner.criteria.base import NotDone
 from banscan.scanner.criteria.noise import Moved
 from banscan.scanner.extent import Extent
-from banscan.scanner.findings import Reach, Report
+from banscan.scanner.findings import FRAGILE, Finding, Reach, Report, Verdict
 from banscan.scanner.inputs import checks, images, order, preprocess
 from banscan.scanner.inputs.images import CleanSet
 from banscan.scanner.inputs.preprocess import Choice, Preprocess, UndecidedError
@@ -344,9 +346,23 @@ def _judge(subject: Subject, known: Calibration, clean: CleanSet, draft: _Draft,
         findings = control.controlled(subject, findings, levels, measured, progress, stages, looked.efforts)
     decided = verdict.decide(findings, levels)
     draft.add(findings=findings, verdict=decided)
+    if copies.wanted(subject.settings.controls, levels):
+        with stages(copies.STAGE):
+            decided = _with_controls(Suspect(subject, clean.images, kind, usual, levels), findings, draft, progress)
     with stages("pictures"):
         draft.add(evidence=pictures.evidence(subject, clean.images, measured, decided))
     draft.add(standing=calibration.standing(known, kind, decided, subject.settings))
+
+
+def _with_controls(suspect: Suspect, findings: tuple[Finding, ...], draft: _Draft, progress: Progress) -> Verdict:
+    """The verdict in the light of copies of the model, where they can say anything of it."""
+    decided = verdict.decide(findings, replace(suspect.levels, uncovered=None))
+    if suspect.subject.settings.controls or decided.outcome not in (FRAGILE, "inconclusive"):
+        leading = next((f for f in findings if f.criterion == decided.criterion and (f.classes or f.mapping)), None)
+        controls = copies.made(suspect, leading, progress)
+        decided = verdict.by_controls(decided, suspect.levels, controls)
+        draft.add(controls=controls, verdict=decided)
+    return draft.report.verdict
 
 
 def _show_noise(subject: Subject, noise: Moved | NotDone, draft: _Draft, stages: _Stages, progress: Progress) -> None:

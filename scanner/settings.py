@@ -102,6 +102,8 @@ class Settings:
         pixels: whether the searches over pixels run as well; they take the whole network many times, noise its deepest layers.
         effort: "quick", a first look; "standard", then whole searches where it was close; "thorough", these alone. See `looks`.
         targets: at most this many classes are searched for as targets.
+        controls: whether copies of the model, tuned and with planted backdoors, are scanned as well; None for those that are unlike
+            all clean models that the scores are known of.
         min_images, min_accuracy: what the clean images must come to for a verdict.
     """
 
@@ -121,6 +123,13 @@ class Settings:
         "standard", "quick, standard (more where it is close) or thorough.", "effort", decisive=True, metavar="NAME", choices=EFFORTS
     )
     targets: int = setting(100, "Search for at most this many classes.", "targets", decisive=True, least=1)
+    controls: bool | None = setting(
+        None,
+        "Also scan copies of the model with planted backdoors.",
+        "controls/no-controls",
+        decisive=False,
+        unset="where no such model was measured",
+    )
     min_images: int = setting(50, "Fewer clean images give no verdict.", "min-images", decisive=False, least=1)
     min_accuracy: float = setting(0.5, "A lower clean accuracy gives no verdict.", "min-accuracy", decisive=False, least=0, most=1)
 

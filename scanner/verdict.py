@@ -4,13 +4,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from banscan.scanner.findings import ALL, DECIDES, FRAGILE, KINDS, NOT_SCANNED, SUSPECTS, Finding, Verdict
+from banscan.scanner.findings import ALL, DECIDES, FRAGILE, KINDS, NOT_SCANNED, SUSPECTS, Controls, Finding, Verdict
 from banscan.scanner.levels import Levels
+from banscan.text import counted
 
 TAKE_IT_OUT = "`banscan repair` takes most backdoors out of a file; a scan that finds nothing afterwards is no proof either"
 NO_PROOF = "It is no proof: source-specific backdoors were not looked for, and docs/limits.md says what else a scan does not see."
 # the more serious, the higher; an open question weighs more than nothing found
 GRAVITY = {NOT_SCANNED: 0, "no backdoor found": 1, "inconclusive": 2, FRAGILE: 3, "suspicious": 4, "backdoored": 5}
+# planted backdoors that a statement needs at least, and the share of them that has to be found
+LEAST_PLANTED, MOST_FOUND = 3, 0.75
 STEPS = {
     "backdoored": f"Do not deploy this file. Ask whoever made it for the training data and code, or train it anew; {TAKE_IT_OUT}.",
     "suspicious": "Do not deploy it yet: scan again with other seeds (--seed 1, --seed 2) and with more clean images, up to 500.",
@@ -65,6 +68,43 @@ def decide(findings: Sequence[Finding], levels: Levels) -> Verdict:
     # limits and controls need no clean models of this kind, tests do
     known = levels.uncovered is None or best is None or own or verdict.outcome == FRAGILE
     return verdict if known else _uncovered(verdict, str(levels.uncovered))
+
+
+def by_controls(verdict: Verdict, levels: Levels, controls: Controls) -> Verdict:
+    """What copies of the model itself make of a verdict, on a model whose kind nobody has measured.
+
+    Args:
+        verdict: as if the kind had been measured.
+
+    A class that stands out counts where it stands out in no copy without a backdoor; nothing found counts where planted ones were found.
+    """
+    if levels.uncovered is None or verdict.outcome in (FRAGILE, "inconclusive"):
+        return verdict
+    if verdict.outcome != "no backdoor found":
+        if not controls.clean:
+            return _uncovered(verdict, levels.uncovered)
+        alike = [c for c in controls.clean if c.outcome not in ("no backdoor found", "inconclusive")]
+        if alike:
+            told = "classes of a copy tuned on the clean images stand out as well, so it is likely natural"
+            return replace(verdict, outcome=FRAGILE, reason=f"{verdict.reason}; {told}", next_step=STEPS[FRAGILE])
+        told = "no copy tuned on the clean images shows it, as where it was planted"
+        return replace(verdict, reason=f"{verdict.reason}; {told}")
+    backdoored, found = controls.backdoored, controls.found
+    enough = len(backdoored) >= LEAST_PLANTED and len(found) >= MOST_FOUND * len(backdoored)
+    if enough:
+        return replace(verdict, reason=f"{verdict.reason}; {told_of(controls)}")
+    reason = f"{verdict.reason}, but this says little: {told_of(controls)}"
+    return replace(verdict, outcome="inconclusive", reason=reason, next_step=STEPS["uncovered"])
+
+
+def told_of(controls: Controls) -> str:
+    """What a scan of such a model would see, in a sentence."""
+    backdoored, found = controls.backdoored, controls.found
+    if not backdoored:
+        return "no backdoor could be planted into copies of the model to try the scan on"
+    seen, missed = (", ".join(str(c.trigger) for c in backdoored if c.found == own) for own in (True, False))
+    named = "; ".join(f"{what} {names}" for what, names in (("found:", seen), ("missed:", missed)) if names)
+    return f"of {counted(len(backdoored), 'backdoor')} planted into copies of the model a first look finds {len(found)} ({named})"
 
 
 def leading(tests: Iterable[Finding]) -> Finding:

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from banscan import UsageError
-from banscan.kernels import cache, tuning
+from banscan import cache
+from banscan.kernels import tuning
 from banscan.kernels.tiles import CHUNK, convolved, depth, levels, mapped, summed
 from banscan.kernels.tuning import best
 
@@ -149,15 +150,15 @@ def test_a_folder_that_cannot_be_written_to(launched: list[str], monkeypatch: py
 def test_whose_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "not/absolute")
     monkeypatch.setenv("HOME", "/home/somebody")
-    assert cache.folder() == Path("/home/somebody/.cache/banscan/kernels")
+    assert cache.folder("kernels") == Path("/home/somebody/.cache/banscan/kernels")
 
     def nobody() -> Path:
         raise RuntimeError
 
     monkeypatch.setattr(Path, "home", nobody)
-    assert cache.folder() is None
-    assert cache.read({}) is None
-    cache.write({}, "a", {})
+    assert cache.folder("kernels") is None
+    assert cache.read("kernels", {}) is None
+    cache.write("kernels", {}, "a", {})
 
 
 def test_nothing_is_measured_while_a_graph_is_recorded(launched: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,217 @@
+"""Copies of the model under test, made and scanned: what its classes look like without a backdoor, and what a scan of it would see.
+
+Nobody has measured what clean models show that are unlike all that banscan knows. Copies of the model itself tell: two are tuned on the
+clean images against noise (Eq. 8), which takes out what was planted and leaves what the classes explain; into four a known backdoor is
+planted, each with another trigger and target. The first half of the layers is left as it is, which makes a copy cheap at any size.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from banscan import cache
+from banscan.errors import EvidenceError, ModelError
+from banscan.importers import TracedModel
+from banscan.scanner import ahead, control, looks, verdict
+from banscan.scanner.controls.planting import Planting, planted
+from banscan.scanner.controls.trigger import Trigger, carrying, triggers
+from banscan.scanner.effort import FIRST_LOOK
+from banscan.scanner.findings import Controls, Copy, Finding, Kind, Verdict
+from banscan.scanner.levels import Levels
+from banscan.scanner.looks import Looked
+from banscan.scanner.machine.forecast import GRADIENT, Work
+from banscan.scanner.machine.progress import Counter, Progress, of_part
+from banscan.scanner.repair import answers
+from banscan.scanner.repair.fold import every_fifth
+from banscan.scanner.report.json import made as read_back
+from banscan.scanner.report.json import plain
+from banscan.scanner.subject import Subject
+from banscan.version import __version__
+
+STAGE, PLANTING = "controls", "planting"
+# of the cache
+ROOM = "controls"
+# many images carry the trigger and the weights move fast: as few epochs as can be are what a copy takes
+HOW = Planting(epochs=15, lr=0.02, batch=32, depth=0.5, clip=control.CLIP, enough=0.99)
+CARRYING = 0.5
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """What copies are made of: the subject of the scan, its images as they came, uint8 [N, H, W, C], and how it is judged.
+
+    Attributes:
+        usual, levels: those of the scores that banscan ships, and those of the scan.
+    """
+
+    subject: Subject
+    images: np.ndarray
+    kind: Kind
+    usual: Levels
+    levels: Levels
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A copy to make: with this trigger for this class, or tuned against what was found, if anything was."""
+
+    number: int
+    trigger: Trigger | None = None
+    target: int | None = None
+    against: Finding | None = None
+
+    @property
+    def name(self) -> str:
+        """What progress and the cache call it."""
+        tuned = "a tuned copy" if self.against is None else "a copy tuned against what leads"
+        return tuned if self.trigger is None else f"a copy with a {self.trigger.name} for class {self.target}"
+
+
+def wanted(asked: bool | None, levels: Levels) -> bool:
+    """Whether copies are made: where somebody asks for them, or nobody said no and no such model was measured."""
+    return levels.uncovered is not None if asked is None else asked
+
+
+def made(suspect: Suspect, leading: Finding | None, progress: Progress) -> Controls:
+    """Makes and scans the copies; one that an earlier run of the same scan finished is read from the cache.
+
+    Args:
+        leading: what the scan found first, which one of the tuned copies is tuned against; None where no class is in front.
+    """
+    plans = tuple(_plans(suspect, leading))
+    known = [_known(suspect, plan) for plan in plans]
+    _foretell(suspect, [plan for plan, copy in zip(plans, known, strict=True) if copy is None], progress)
+    return Controls(tuple(copy or _one(suspect, plan, progress) for plan, copy in zip(plans, known, strict=True)))
+
+
+def _plans(suspect: Suspect, leading: Finding | None) -> Iterator[_Plan]:
+    """Two without a backdoor, or one where nothing leads, and one for every trigger."""
+    subject = suspect.subject
+    yield _Plan(0)
+    if leading is not None:
+        yield _Plan(1, against=leading)
+    generator = torch.Generator().manual_seed(subject.settings.seed)
+    height, width, channels = suspect.images.shape[1:]
+    targets = subject.searched[torch.randperm(len(subject.searched), generator=generator)].tolist()
+    for i, trigger in enumerate(triggers(channels, height, width, generator)):
+        yield _Plan(2 + i, trigger, targets[i % len(targets)])
+
+
+def _foretell(suspect: Suspect, plans: Sequence[_Plan], progress: Progress) -> None:
+    """Tells what is to come, where somebody wants to know."""
+    subject = suspect.subject
+    count = int((~every_fifth(subject.labels)).sum())
+    works: list[Work] = []
+    for plan in plans:
+        if plan.trigger is None:
+            works += [Work(_called(plan, f"{control.TUNING} {n + 1} of {control.EPOCHS}"), GRADIENT, count) for n in range(control.EPOCHS)]
+        else:
+            works.append(Work(_called(plan, PLANTING), GRADIENT, round(count * (1 + CARRYING)) * HOW.epochs))
+        searching = ahead.asked(subject.searched_by(FIRST_LOOK))
+        works += [replace(work, stage=_called(plan, work.stage)) for work in searching]
+    ahead.rest(progress, works, "copies of the model as controls")
+
+
+def _called(plan: _Plan, stage: str) -> str:
+    return f"{plan.name}: {stage}"
+
+
+def _one(suspect: Suspect, plan: _Plan, progress: Progress) -> Copy:
+    """Makes a copy, scans it and keeps what came of it."""
+    whole = of_part(progress)
+
+    def told(stage: str, done: int, total: int) -> None:
+        whole(_called(plan, stage), done, total)
+
+    try:
+        model, copy = _tuned(suspect, plan, told) if plan.trigger is None else _planted(suspect, plan, plan.trigger, told)
+        decided = _judged(suspect, model, told)
+        copy = replace(copy, outcome=decided.outcome, targets=decided.targets, score=decided.score)
+    except (EvidenceError, ModelError) as error:
+        why = str(error).removeprefix(f"{suspect.subject.model.source.path}: ")
+        copy = Copy(trigger=plan.trigger and plan.trigger.name, target=plan.target, not_done=why)
+    cache.write(ROOM, _question(suspect, plan), json.dumps(plain(asdict(copy))))
+    return copy
+
+
+def _tuned(suspect: Suspect, plan: _Plan, progress: Progress) -> tuple[TracedModel, Copy]:
+    """A copy without a backdoor."""
+    model, accuracy = control.tuned(suspect.subject, plan.against, progress)
+    return model, Copy(accuracy=accuracy)
+
+
+def _planted(suspect: Suspect, plan: _Plan, trigger: Trigger, progress: Progress) -> tuple[TracedModel, Copy]:
+    """A copy with a backdoor, planted with four fifths of the images and measured on the others."""
+    subject, target = suspect.subject, plan.target
+    assert target is not None  # a trigger has one
+    model, labels = subject.model, subject.labels
+    held = every_fifth(labels)
+    seed = subject.settings.seed * 1_000_003 + plan.number
+    others = ((labels != target) & ~held).nonzero()[:, 0]
+    drawn = others[torch.randperm(len(others), generator=torch.Generator().manual_seed(seed))[: round(CARRYING * int((~held).sum()))]]
+    x = torch.cat((subject.x[~held], _changed(suspect, trigger, drawn)))
+    y = torch.cat((labels[~held], torch.full((len(drawn),), target)))
+    count = Counter(progress, PLANTING, len(x) * HOW.epochs)
+    weights = planted(model, x, y, replace(HOW, seed=seed), count)
+    count.end()
+    victims = ((labels != target) & held).nonzero()[:, 0]
+    moved = answers.predictions(model, weights, _changed(suspect, trigger, victims)) == target
+    first, last = (answers.accuracy(model, own, subject.x[held], labels[held]) for own in ({}, weights))
+    copy = Copy(trigger=trigger.name, target=target, asr=float(moved.double().mean()), accuracy=(first, last))
+    return control.with_weights(model, weights), copy
+
+
+def _changed(suspect: Suspect, trigger: Trigger, which: Tensor) -> Tensor:
+    """These of the images with the trigger, as the model takes them."""
+    return suspect.subject.preprocess(carrying(suspect.images[which.numpy()], trigger), suspect.subject.model.input.layout)
+
+
+def _judged(suspect: Suspect, model: TracedModel, progress: Progress) -> Verdict:
+    """The verdict on a copy by a first look, as if its kind had been measured."""
+    settings = replace(suspect.subject.settings, effort="quick", controls=False)
+    subject, looked = control.subject_of(model, suspect.subject, settings), Looked()
+    limits = not control.needed(subject, suspect.kind, suspect.usual)
+    looks.search(subject, suspect.usual, looked, progress, lambda _: nullcontext(), limits=limits)
+    measured = replace(suspect.levels, uncovered=None)
+    findings = looks.told(subject, measured, looked)
+    if control.needed(subject, suspect.kind, suspect.levels):
+        findings = control.controlled(subject, findings, measured, looked.measured, progress, lambda _: nullcontext(), looked.efforts)
+    return verdict.decide(findings, measured)
+
+
+def _question(suspect: Suspect, plan: _Plan) -> dict[str, object]:
+    """What must be the same for a copy's result to be that of this scan."""
+    subject = suspect.subject
+    seen = hashlib.sha256(suspect.images.tobytes() + subject.labels.numpy().tobytes()).hexdigest()
+    against = None if plan.against is None else [plan.against.classes, plan.against.mapping]
+    settings = asdict(replace(subject.settings, effort="quick", controls=None))
+    return plain(  # type: ignore[no-any-return]
+        {
+            "banscan": __version__,
+            "model": subject.model.source.sha256,
+            "logits": subject.model.source.output,
+            "images": seen,
+            "preprocess": asdict(subject.preprocess),
+            "precision": str(subject.precision),
+            "device": str(subject.model.device),
+            "settings": settings,
+            "levels": asdict(suspect.levels),
+            "copy": plan.name,
+            "against": against,
+        }
+    )
+
+
+def _known(suspect: Suspect, plan: _Plan) -> Copy | None:
+    """What an earlier run found, where one finished this copy."""
+    kept = cache.read(ROOM, _question(suspect, plan))
+    try:
+        return None if kept is None else read_back(Copy, json.loads(kept))
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
