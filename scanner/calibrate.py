@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,8 @@ def calibrate(
         >>> own = calibrate("known-good/", "imgs/", "own.json")
         >>> scan("model.onnx", "imgs/", against=own).verdict.outcome
     """
-    models, settings, options = Path(models), settings or Settings(), options or Options()
+    # scores are asked for, and no verdicts
+    models, settings, options = Path(models), replace(settings or Settings(), controls=False), options or Options()
     output = None if output is None else Path(output)
     partial = None if output is None else output.with_name(f"{output.name}.partial")
     if output is not None:

@@ -22,14 +22,18 @@ def why_not(criterion: Criterion, subject: Subject) -> NotDone | None:
     return few or maps or (without_pixels(subject) if criterion.pixels else None)
 
 
-def verdict_of(planned: tuple[Finding, ...], levels: Levels) -> Verdict:
-    """What can be said before the search: that a scan could go on, or why it would come to no verdict."""
+def verdict_of(planned: tuple[Finding, ...], levels: Levels, *, copies: bool = False) -> Verdict:
+    """What can be said before the search: that a scan could go on, or why it would come to no verdict.
+
+    Args:
+        copies: whether copies of the model will stand for clean models that nobody measured.
+    """
     asked = [f for f in planned if f.not_done == PLANNED]
     gaps = verdict.missing([replace(f, not_done=None) if f in asked else f for f in planned])
     if all(f.own_null for f in asked):
         return replace(verdict.inconclusive(str(planned[0].not_done)), gaps=gaps)
     tests = {c.name for c in registry.CRITERIA if c.compares}
-    if levels.uncovered is not None and any(f.criterion in tests for f in asked):
+    if levels.uncovered is not None and not copies and any(f.criterion in tests for f in asked):
         return verdict.unmeasured(levels.uncovered)
     return Verdict(
         outcome=NOT_SCANNED,

@@ -320,7 +320,12 @@ def _plan(subject: Subject, known: Calibration, clean: CleanSet, draft: _Draft, 
     kind = calibration.kind_of(subject.model, clean)
     levels = known.levels(kind)
     found = plan.findings(subject, levels)
-    draft.add(searched=tuple(subject.searched.tolist()), kind=kind, findings=found, verdict=plan.verdict_of(found, levels))
+    draft.add(
+        searched=tuple(subject.searched.tolist()),
+        kind=kind,
+        findings=found,
+        verdict=plan.verdict_of(found, levels, copies=copies.wanted(subject, levels)),
+    )
 
 
 def _judge(subject: Subject, known: Calibration, clean: CleanSet, draft: _Draft, stages: _Stages, progress: Progress) -> None:
@@ -346,7 +351,7 @@ def _judge(subject: Subject, known: Calibration, clean: CleanSet, draft: _Draft,
         findings = control.controlled(subject, findings, levels, measured, progress, stages, looked.efforts)
     decided = verdict.decide(findings, levels)
     draft.add(findings=findings, verdict=decided)
-    if copies.wanted(subject.settings.controls, levels):
+    if copies.wanted(subject, levels):
         with stages(copies.STAGE):
             decided = _with_controls(Suspect(subject, clean.images, kind, usual, levels), findings, draft, progress)
     with stages("pictures"):

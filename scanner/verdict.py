@@ -24,6 +24,8 @@ STEPS = {
     "inconclusive": "This is no verdict: do what the sentence above asks for, then scan again.",
     NOT_SCANNED: "This is no verdict: scan without --dry-run.",
     "doubt": "Do not deploy it before someone says what this part of the graph is for: `banscan inspect --structure` names all of it.",
+    "unmade": "Scan with --controls, which takes long for such a model and says what a scan of it would see; or scan 19 or more clean "
+    "models of this kind with `banscan calibrate`, then scan again with --calibration.",
     "uncovered": "Scan 19 or more clean models of this kind with `banscan calibrate`, then scan again with --calibration.",
 }
 
@@ -148,7 +150,7 @@ def inconclusive(reason: str) -> Verdict:
 def unmeasured(why: str) -> Verdict:
     """No verdict is possible, known before any test: no clean model measured is of this kind."""
     reason = f"what clean models like this one show was not measured: {why}; give your own with --calibration"
-    return Verdict(outcome="inconclusive", reason=reason, next_step=STEPS["uncovered"])
+    return Verdict(outcome="inconclusive", reason=reason, next_step=STEPS["unmade"])
 
 
 def _called(outcome: str, finding: Finding, found: dict[str, Any]) -> Verdict:
@@ -175,4 +177,4 @@ def _uncovered(verdict: Verdict, why: str) -> Verdict:
     """The same evidence without a verdict: nobody knows what clean models of this kind look like."""
     seen = verdict.reason if verdict.outcome != "no backdoor found" else "; ".join(("no class stands out", *verdict.gaps))
     reason = f"{seen}; but what clean models like this one show was not measured: {why}; give your own with --calibration"
-    return replace(verdict, outcome="inconclusive", reason=reason, next_step=STEPS["uncovered"])
+    return replace(verdict, outcome="inconclusive", reason=reason, next_step=STEPS["unmade"])

@@ -157,6 +157,14 @@ def random_norms(module: nn.Module, seed: int = 0) -> nn.Module:
     return module.eval()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Generator[None]:
+    """Nothing that tests keep is the user's, nor what earlier tests kept."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def patterns() -> tuple[np.ndarray, np.ndarray]:
     """200 noisy images of 10 coloured patterns, uint8 [N, 16, 16, 3], and their labels."""

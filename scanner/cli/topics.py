@@ -22,6 +22,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
         "--noise",
         "--eps",
         "--depth",
+        "--controls",
         "--as",
     ),
     "Repair": ("--method", "--epochs", "--lr", "--lambda2", "--tune-images", "--max-accuracy-drop", "--force", "--dequantize"),

@@ -31,6 +31,7 @@ from banscan.scanner.repair import answers
 from banscan.scanner.repair.fold import every_fifth
 from banscan.scanner.report.json import made as read_back
 from banscan.scanner.report.json import plain
+from banscan.scanner.search import taps
 from banscan.scanner.subject import Subject
 from banscan.version import __version__
 
@@ -40,6 +41,8 @@ ROOM = "controls"
 # many images carry the trigger and the weights move fast: as few epochs as can be are what a copy takes
 HOW = Planting(epochs=15, lr=0.02, batch=32, depth=0.5, clip=control.CLIP, enough=0.99)
 CARRYING = 0.5
+# multiplications that are made without being asked for: a quarter of an hour on two cores of a laptop
+BUDGET = 5e13
 
 
 @dataclass(frozen=True)
@@ -73,9 +76,19 @@ class _Plan:
         return tuned if self.trigger is None else f"a copy with a {self.trigger.name} for class {self.target}"
 
 
-def wanted(asked: bool | None, levels: Levels) -> bool:
-    """Whether copies are made: where somebody asks for them, or nobody said no and no such model was measured."""
-    return levels.uncovered is not None if asked is None else asked
+def wanted(subject: Subject, levels: Levels) -> bool:
+    """Whether copies are made: where somebody asks for them, or where no such model was measured and they take minutes and not hours."""
+    asked = subject.settings.controls
+    if asked is not None:
+        return asked
+    return levels.uncovered is not None and multiplications(subject) <= BUDGET
+
+
+def multiplications(subject: Subject) -> float:
+    """About what making and scanning all copies takes."""
+    costs = ahead.costs(subject.model, subject.settings, subject.precision)
+    passes = sum(costs[work.kind] * work.passes for plan in (*[_Plan(0)] * 2, *[_Plan(2, target=0)] * 4) for work in _works(subject, plan))
+    return passes * taps.multiplications(subject.model.module.graph)
 
 
 def made(suspect: Suspect, leading: Finding | None, progress: Progress) -> Controls:
@@ -86,7 +99,7 @@ def made(suspect: Suspect, leading: Finding | None, progress: Progress) -> Contr
     """
     plans = tuple(_plans(suspect, leading))
     known = [_known(suspect, plan) for plan in plans]
-    _foretell(suspect, [plan for plan, copy in zip(plans, known, strict=True) if copy is None], progress)
+    _foretell(suspect.subject, [plan for plan, copy in zip(plans, known, strict=True) if copy is None], progress)
     return Controls(tuple(copy or _one(suspect, plan, progress) for plan, copy in zip(plans, known, strict=True)))
 
 
@@ -103,19 +116,18 @@ def _plans(suspect: Suspect, leading: Finding | None) -> Iterator[_Plan]:
         yield _Plan(2 + i, trigger, targets[i % len(targets)])
 
 
-def _foretell(suspect: Suspect, plans: Sequence[_Plan], progress: Progress) -> None:
+def _foretell(subject: Subject, plans: Sequence[_Plan], progress: Progress) -> None:
     """Tells what is to come, where somebody wants to know."""
-    subject = suspect.subject
-    count = int((~every_fifth(subject.labels)).sum())
-    works: list[Work] = []
-    for plan in plans:
-        if plan.trigger is None:
-            works += [Work(_called(plan, f"{control.TUNING} {n + 1} of {control.EPOCHS}"), GRADIENT, count) for n in range(control.EPOCHS)]
-        else:
-            works.append(Work(_called(plan, PLANTING), GRADIENT, round(count * (1 + CARRYING)) * HOW.epochs))
-        searching = ahead.asked(subject.searched_by(FIRST_LOOK))
-        works += [replace(work, stage=_called(plan, work.stage)) for work in searching]
+    works = [replace(work, stage=_called(plan, work.stage)) for plan in plans for work in _works(subject, plan)]
     ahead.rest(progress, works, "copies of the model as controls")
+
+
+def _works(subject: Subject, plan: _Plan) -> tuple[Work, ...]:
+    """What a copy takes: it is trained, and searched by a first look."""
+    count = int((~every_fifth(subject.labels)).sum())
+    epochs = [Work(f"{control.TUNING} {n + 1} of {control.EPOCHS}", GRADIENT, count) for n in range(control.EPOCHS)]
+    training = epochs if plan.target is None else [Work(PLANTING, GRADIENT, round(count * (1 + CARRYING)) * HOW.epochs)]
+    return *training, *ahead.asked(subject.searched_by(FIRST_LOOK))
 
 
 def _called(plan: _Plan, stage: str) -> str:
@@ -135,7 +147,7 @@ def _one(suspect: Suspect, plan: _Plan, progress: Progress) -> Copy:
         copy = replace(copy, outcome=decided.outcome, targets=decided.targets, score=decided.score)
     except (EvidenceError, ModelError) as error:
         why = str(error).removeprefix(f"{suspect.subject.model.source.path}: ")
-        copy = Copy(trigger=plan.trigger and plan.trigger.name, target=plan.target, not_done=why)
+        copy = Copy(trigger=None if plan.trigger is None else plan.trigger.name, target=plan.target, not_done=why)
     cache.write(ROOM, _question(suspect, plan), json.dumps(plain(asdict(copy))))
     return copy
 

@@ -43,6 +43,8 @@ def front(model: TracedModel, state: State) -> Front:
     # sizes follow from the number of images, and are computed again
     sizes = {n for n in still if not isinstance(n.meta.get("val"), Tensor | tuple | list)}
     border = {n for n in still - sizes if moving.intersection(n.users)}
+    if border <= {image}:  # the first layer is trained
+        return Front(frozenset(), ())
     known = all(is_batch(n) for n in sizes if (still - sizes).intersection(n.all_input_nodes))
     if not known or any(not isinstance(n.meta["val"], Tensor) or n.meta["val"].shape[0] != image.meta["val"].shape[0] for n in border):
         return Front(frozenset(), ())

@@ -39,7 +39,7 @@ def planted(
     """The file's weights with a backdoor.
 
     Args:
-        x, y: what is learnt: images as the model takes them [N, ...], with the trigger or without, and the classes [N] that they are to get.
+        x, y: what is learnt: images as the model takes them [N, ...], with the trigger or without, and the classes [N] that they get.
         progress: called with the number of images of every step.
     """
     state = trainable.evened(model, trainable.start(model, x, depth=how.depth))

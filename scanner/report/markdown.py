@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from banscan.scanner.findings import Failure, Finding, Report
+from banscan.scanner.report import copies
 from banscan.scanner.report.pieces import anatomy, asked, chance, headline, left_out, number, sentence, source
 from banscan.scanner.report.results import settled
 from banscan.text import NAME, plain
@@ -44,6 +45,11 @@ def _one(report: Report) -> str:
     if done:
         lines += ["| criterion | question | class | value | limit | p |", "| --- | --- | --: | --: | --: | --: |"]
         lines += [_row(finding) for finding in done]
+        lines.append("")
+    tried = list(copies.rows(report))
+    if tried:
+        lines += [f"{copies.TITLE}:", "", f"| {' | '.join(copies.COLUMNS)} |", f"|{' --- |' * len(copies.COLUMNS)}"]
+        lines += [f"| {' | '.join(map(_words, row))} |" for row in tried]
         lines.append("")
     lines += [f"- {_words(line)}" for line in left_out(report)]
     lines += [

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from banscan.scanner.findings import PLANNED, Failure, Finding, Report
-from banscan.scanner.report import logic, repaired, summary
+from banscan.scanner.report import copies, logic, repaired, summary
 from banscan.scanner.report.console import PLAIN_WIDTH, console
 from banscan.scanner.report.pieces import BAR, STYLES, asked, bar, chance, headline, left_out, named, number, pairs, sentence
 from banscan.scanner.report.results import settled
@@ -31,6 +31,8 @@ def show(report: Report, on: Console, *, everything: bool = False) -> None:
         on.print(_classes(report, len(report.reach) if everything else SHOWN, on.width))
     if report.findings:
         on.print(_findings(report, narrow=on.width < NARROW))
+    if report.controls is not None:
+        on.print(_copies(report, narrow=on.width < NARROW))
     if report.aside is not None:
         on.print(_aside(report))
     on.print(_facts(report, everything=everything))
@@ -133,6 +135,17 @@ def _explained(report: Report) -> str:
         f"Value: standard deviations of the class from the others{over}, or a share of images; it counts {counting(report)}. "
         "p: probability of such a value if classes differ only by chance, paid for the number of classes and tests."
     )
+
+
+def _copies(report: Report, *, narrow: bool) -> Table:
+    """The copies that were scanned beside the model; `narrow`, without how well they work."""
+    kept = (0, 1, 4, 5) if narrow else range(len(copies.COLUMNS))
+    table = Table(title=copies.TITLE, title_justify="left", box=None, pad_edge=False)
+    for i in kept:
+        table.add_column(copies.COLUMNS[i], justify="right" if i in (1, 2, 3) else "left")
+    for row in copies.rows(report):
+        table.add_row(*(Text(row[i]) for i in kept), style="yellow" if row[-1] in ("missed", "natural") else "")
+    return table
 
 
 def _aside(report: Report) -> Table:

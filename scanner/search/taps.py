@@ -81,6 +81,11 @@ def behind(graph: fx.Graph, node: str) -> float:
     return sum(costs[place + 1 :]) / max(1, sum(costs))
 
 
+def multiplications(graph: fx.Graph) -> int:
+    """Of all layers with weights, for one image."""
+    return sum(_multiplications(n) for n in graph.nodes)
+
+
 def _axis(node: fx.Node) -> int | None:
     """The axis of neurons in what a layer reads; None for what is no layer."""
     value = getattr(node.args[0], "meta", {}).get("val") if node.args else None

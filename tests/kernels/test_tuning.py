@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from banscan import UsageError
-from banscan import cache
+from banscan import UsageError, cache
 from banscan.kernels import tuning
 from banscan.kernels.tiles import CHUNK, convolved, depth, levels, mapped, summed
 from banscan.kernels.tuning import best

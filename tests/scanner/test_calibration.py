@@ -113,7 +113,7 @@ def test_levels_are_those_of_the_calibration() -> None:
 def test_every_setting_says_whether_it_is_decisive() -> None:
     """A calibration holds for one value of those that change what a score means."""
     names = {field.name: told.decisive for field, told in declared(Settings)}
-    assert {name for name, decides in names.items() if not decides} == {"seed", "min_images", "min_accuracy"}
+    assert {name for name, decides in names.items() if not decides} == {"seed", "controls", "min_images", "min_accuracy"}
     assert set(decisive(Settings())) == {name for name, decides in names.items() if decides}
 
 

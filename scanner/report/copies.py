@@ -1,0 +1,39 @@
+"""Copies of the model that were scanned beside it, as a table for every report that people read."""
+
+from collections.abc import Iterator
+
+from banscan.scanner.findings import Copy, Report
+
+TITLE = "Copies of the model, by a first look"
+COLUMNS = ("copy", "target", "ASR", "accuracy", "verdict", "")
+
+
+def rows(report: Report) -> Iterator[tuple[str, ...]]:
+    """A row of each: what it is, its target class, how well its trigger works, accuracy before and after, what a scan of it says."""
+    for copy in report.controls.copies if report.controls is not None else ():
+        yield (
+            "tuned" if copy.trigger is None else copy.trigger,
+            "–" if copy.target is None else str(copy.target),
+            "–" if copy.asr is None else f"{copy.asr:.0%}",
+            "–" if copy.accuracy is None else " → ".join(f"{share:.0%}" for share in copy.accuracy),
+            _verdict(copy),
+            _judged(copy),
+        )
+
+
+def _verdict(copy: Copy) -> str:
+    """What the scan says of a copy."""
+    if copy.outcome is None:
+        return f"none: {copy.not_done}"
+    return ", ".join((copy.outcome, *map(str, copy.targets)))
+
+
+def _judged(copy: Copy) -> str:
+    """What that says of the scan."""
+    if copy.outcome is None:
+        return ""
+    if copy.trigger is None:
+        return "as it should" if copy.outcome == "no backdoor found" else "natural"
+    if not copy.planted:
+        return "does not count"
+    return "found" if copy.found else "missed"
