@@ -19,7 +19,7 @@ from banscan.scanner.scan import scan
 from banscan.scanner.settings import Options, Settings
 from bench import rows
 from bench.detect import own_images
-from bench.tables import header, rate, works
+from bench.tables import header, rate, right, works
 
 Row = dict[str, Any]
 UNMEASURED = Levels(uncovered="its kind counts as one that nobody measured")
@@ -29,16 +29,16 @@ TRIGGERS = ("patch", "blend", "warp", "colour")
 def page(results: list[Row]) -> list[str]:
     """Markdown: what the verdicts are by copies alone, what was found of what was planted, and the models one by one."""
     backdoored, clean = [r for r in results if works(r)], [r for r in results if r["attack"] == "none"]
-    lines = header(["models", "n", "backdoored, right target", "no backdoor found", "fragile", "suspicious", "inconclusive"])
+    others = ("no backdoor found", "fragile", "suspicious", "inconclusive")
+    lines = header(["models", "n", "called backdoored, with the right target", *others])
     for what, own in (("with an attack that works", backdoored), ("clean", clean)):
-        right = rate(_decided(r).outcome == "backdoored" and r["target"] in (None, *_decided(r).targets) for r in own)
-        counts = [str(sum(_decided(r).outcome == o for r in own)) for o in ("no backdoor found", "fragile", "suspicious", "inconclusive")]
-        called = right if own is backdoored else rate(_decided(r).outcome == "backdoored" for r in own)
+        called = rate(right(r, _decided(r)) if own is backdoored else _decided(r).outcome == "backdoored" for r in own)
+        counts = [str(sum(_decided(r).outcome == o for r in own)) for o in others]
         lines.append(f"| {what} | {len(own)} | {called} | {' | '.join(counts)} |")
     lines += ["", *header(["planted into copies", "works", "found by a first look, right target"])]
     for trigger in TRIGGERS:
-        own = [c for r in results for c in _controls(r).copies if c.trigger == trigger]
-        lines.append(f"| {trigger} | {rate(c.planted for c in own)} | {rate(c.found for c in own if c.planted)} |")
+        planted = [c for r in results for c in _controls(r).copies if c.trigger == trigger]
+        lines.append(f"| {trigger} | {rate(c.planted for c in planted)} | {rate(c.found for c in planted if c.planted)} |")
     tuned = [c for r in clean for c in _controls(r).clean]
     lines += ["", f"Tuned copies of clean models that look backdoored: {rate(c.outcome == 'backdoored' for c in tuned)}.", ""]
     lines += header(["model", "attack", "ASR", "a first look", "by copies alone", "planted ones found", "seconds of the copies"])

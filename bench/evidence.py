@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from banscan.files import whole
-from bench import ablation, clean, effort, floor, joint, kinds, logic, maps, mmbd, probability, repair, tables, transforms
+from bench import ablation, clean, controls, effort, floor, joint, kinds, logic, maps, mmbd, probability, repair, tables, transforms
 from bench.baselines import table as baselines
 from bench.dormant import table as dormant
 from bench.fuzz import table as fuzz
@@ -29,6 +29,7 @@ BODIES: dict[str, Callable[[list[dict[str, Any]]], list[str]]] = {
     "ablation": ablation.page,
     "baselines": baselines.page,
     "clean": clean.page,
+    "controls": controls.page,
     "dormant": dormant.page,
     "examples": partial(tables.page, held=False),
     "floor": floor.page,

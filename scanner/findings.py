@@ -137,7 +137,8 @@ class Copy:
     """A copy of the model, tuned on the clean images or with a known backdoor, and what a first look at it says.
 
     Attributes:
-        trigger: of the backdoor that was planted; None of a copy without one. `target`, its target class.
+        trigger: of the backdoor that was planted; None of a copy without one.
+        target: its target class; of a copy without one, the class that it was tuned against, if any.
         asr: share of the other classes' images, of those kept from the tuning, that the trigger moves to the target.
         accuracy: of the model and of the copy, on clean images kept from the tuning.
         outcome, targets, score: of its verdict, as if its kind had been measured.

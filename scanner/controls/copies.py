@@ -25,7 +25,7 @@ from banscan.scanner.effort import FIRST_LOOK
 from banscan.scanner.findings import Controls, Copy, Finding, Kind, Verdict
 from banscan.scanner.levels import Levels
 from banscan.scanner.looks import Looked
-from banscan.scanner.machine.forecast import GRADIENT, Work
+from banscan.scanner.machine.forecast import PLANTED, TUNED, Work
 from banscan.scanner.machine.progress import Counter, Progress, of_part
 from banscan.scanner.repair import answers
 from banscan.scanner.repair.fold import every_fifth
@@ -41,8 +41,10 @@ ROOM = "controls"
 # many images carry the trigger and the weights move fast: as few epochs as can be are what a copy takes
 HOW = Planting(epochs=15, lr=0.02, batch=32, depth=0.5, clip=control.CLIP, enough=0.99)
 CARRYING = 0.5
-# multiplications that are made without being asked for: a quarter of an hour on two cores of a laptop
-BUDGET = 5e13
+# the number of the first copy with a backdoor; those in front have none
+FIRST = 2
+# multiplications that are made without being asked for: minutes on two cores of a laptop, networks of depthwise layers take longer
+BUDGET = 2e13
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def wanted(subject: Subject, levels: Levels) -> bool:
 def multiplications(subject: Subject) -> float:
     """About what making and scanning all copies takes."""
     costs = ahead.costs(subject.model, subject.settings, subject.precision)
-    passes = sum(costs[work.kind] * work.passes for plan in (*[_Plan(0)] * 2, *[_Plan(2, target=0)] * 4) for work in _works(subject, plan))
+    passes = sum(costs[work.kind] * work.passes for plan in (*[_Plan(0)] * 2, *[_Plan(FIRST)] * 4) for work in _works(subject, plan))
     return passes * taps.multiplications(subject.model.module.graph)
 
 
@@ -108,12 +110,12 @@ def _plans(suspect: Suspect, leading: Finding | None) -> Iterator[_Plan]:
     subject = suspect.subject
     yield _Plan(0)
     if leading is not None:
-        yield _Plan(1, against=leading)
+        yield _Plan(1, target=next(iter(leading.classes), None), against=leading)
     generator = torch.Generator().manual_seed(subject.settings.seed)
     height, width, channels = suspect.images.shape[1:]
     targets = subject.searched[torch.randperm(len(subject.searched), generator=generator)].tolist()
     for i, trigger in enumerate(triggers(channels, height, width, generator)):
-        yield _Plan(2 + i, trigger, targets[i % len(targets)])
+        yield _Plan(FIRST + i, trigger, targets[i % len(targets)])
 
 
 def _foretell(subject: Subject, plans: Sequence[_Plan], progress: Progress) -> None:
@@ -125,8 +127,8 @@ def _foretell(subject: Subject, plans: Sequence[_Plan], progress: Progress) -> N
 def _works(subject: Subject, plan: _Plan) -> tuple[Work, ...]:
     """What a copy takes: it is trained, and searched by a first look."""
     count = int((~every_fifth(subject.labels)).sum())
-    epochs = [Work(f"{control.TUNING} {n + 1} of {control.EPOCHS}", GRADIENT, count) for n in range(control.EPOCHS)]
-    training = epochs if plan.target is None else [Work(PLANTING, GRADIENT, round(count * (1 + CARRYING)) * HOW.epochs)]
+    epochs = [Work(f"{control.TUNING} {n + 1} of {control.EPOCHS}", TUNED, count) for n in range(control.EPOCHS)]
+    training = epochs if plan.number < FIRST else [Work(PLANTING, PLANTED, round(count * (1 + CARRYING)) * HOW.epochs)]
     return *training, *ahead.asked(subject.searched_by(FIRST_LOOK))
 
 
@@ -155,7 +157,7 @@ def _one(suspect: Suspect, plan: _Plan, progress: Progress) -> Copy:
 def _tuned(suspect: Suspect, plan: _Plan, progress: Progress) -> tuple[TracedModel, Copy]:
     """A copy without a backdoor."""
     model, accuracy = control.tuned(suspect.subject, plan.against, progress)
-    return model, Copy(accuracy=accuracy)
+    return model, Copy(target=plan.target, accuracy=accuracy)
 
 
 def _planted(suspect: Suspect, plan: _Plan, trigger: Trigger, progress: Progress) -> tuple[TracedModel, Copy]:

@@ -5,14 +5,14 @@ from collections.abc import Iterator
 from banscan.scanner.findings import Copy, Report
 
 TITLE = "Copies of the model, by a first look"
-COLUMNS = ("copy", "target", "ASR", "accuracy", "verdict", "")
+COLUMNS = ("copy", "class", "ASR", "accuracy", "verdict", "")
 
 
 def rows(report: Report) -> Iterator[tuple[str, ...]]:
-    """A row of each: what it is, its target class, how well its trigger works, accuracy before and after, what a scan of it says."""
+    """A row of each: what it is, its class, how well its trigger works, accuracy before and after, what a scan of it says."""
     for copy in report.controls.copies if report.controls is not None else ():
         yield (
-            "tuned" if copy.trigger is None else copy.trigger,
+            copy.trigger or ("tuned" if copy.target is None else "tuned against"),
             "–" if copy.target is None else str(copy.target),
             "–" if copy.asr is None else f"{copy.asr:.0%}",
             "–" if copy.accuracy is None else " → ".join(f"{share:.0%}" for share in copy.accuracy),
