@@ -4,6 +4,7 @@ from pathlib import Path
 
 from bench import rows
 from bench.speed import table as search
+from bench.whole import passes
 from bench.whole import table as whole
 
 HEAD = """# Speed
@@ -16,5 +17,6 @@ NOTHING = "Nothing was measured yet (`make bench`).\n"
 
 def write(doc: Path, scans: Path, searches: Path) -> None:
     """Writes the page from the rows in these files."""
-    parts = (HEAD, whole.INTRO, whole.tables(rows.read(scans)) or NOTHING, search.INTRO, search.tables(rows.read(searches)))
+    counted = (passes.INTRO, passes.table())
+    parts = (HEAD, whole.INTRO, whole.tables(rows.read(scans)) or NOTHING, *counted, search.INTRO, search.tables(rows.read(searches)))
     doc.write_text("\n".join(part for part in parts if part))
