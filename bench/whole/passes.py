@@ -15,9 +15,9 @@ INTRO = f"""## Passes
 
 What the searches take of a network whose passes are dear ([method.md](method.md#effort)), such as MobileNetV2 or ResNet50 at 224×224, with
 {CLASSES} classes and {IMAGES} images: passes of one image through the whole network, one with a gradient counted as {HALF}, and, behind a
-plus, passes with a gradient through the part that carries noise, its deepest quarter of layers. A count says nothing of seconds, but it does
-not depend on what else a machine does. *All classes* is what every scan took before there was a race. A second look searches again only
-what is close, all of it at most.
+plus, passes with a gradient through the part that carries noise, its deepest quarter of layers. A count says nothing of seconds, but it
+does not depend on what else a machine does. *All classes* is what every scan took before there was a race. A second look searches again
+only what is close, all of it at most.
 """
 
 

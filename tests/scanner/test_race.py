@@ -35,7 +35,7 @@ def values(kind: str, rows: int, generator: torch.Generator) -> Tensor:
 
 
 def model(kind: str, rung: float, generator: torch.Generator, planted: float = 0.0) -> tuple[Tensor, Tensor]:
-    """What five tests would find of each class [5, C], which share a part of it, and what a short look sees [3, C], as like it as `rung`."""
+    """What five tests would find of each class [5, C], a part of it in common, and what a short look sees [3, C], as like it as `rung`."""
     found = 0.7**0.5 * values(kind, len(NAMES), generator) + 0.3**0.5 * values(kind, 1, generator)
     found[[0, 3, 4], TARGET] += planted
     return found, rung * found[SEEN] + (1 - rung**2) ** 0.5 * values(kind, len(SEEN), generator)
