@@ -61,7 +61,8 @@ def raced(subject: Subject, progress: Progress) -> Subject:
         return subject
     drawn = sample(subject.classes, DRAWN, settings.seed)
     own = two_thirds(subject.labels, settings.seed).nonzero()[:, 0]
-    logits = foreign_logits(subject.logits, subject.labels)
+    # a class that all images are of has none on others
+    logits = foreign_logits(subject.logits, subject.labels).nan_to_num(-torch.inf)
     trying, *searching = work(subject.extent, subject.classes)
     count = counter(progress, trying)
     rung = patch.first_rung(
@@ -75,7 +76,7 @@ def raced(subject: Subject, progress: Progress) -> Subject:
         progress=count,
     )
     count.end()
-    ways = [logits.nan_to_num(-torch.inf), rung.reached.max(0).values]
+    ways = [logits, rung.reached.max(0).values]
     if subject.astray is None:
         ways.append(_perturbed(subject, own, logits, searching, progress))
     front = torch.cat([way.topk(FRONT).indices for way in ways])
