@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 import torch
 
 from banscan.importers import TracedModel
-from banscan.scanner import aside, plan
+from banscan.scanner import aside, plan, race
 from banscan.scanner.criteria import registry
 from banscan.scanner.criteria.base import Criterion
 from banscan.scanner.extent import Extent
@@ -26,7 +26,7 @@ TUNING, PLANTING = 18.0, 2.0
 def everything(progress: Progress, model: TracedModel, extent: Extent, precision: torch.dtype, *, given: bool) -> None:
     """Tells all of a scan behind the reading of the model and the images, where somebody wants to know; `given`: the preprocessing is."""
     if isinstance(progress, Forecast):
-        progress.plan(before(extent, given=given), costs(model, extent.settings, precision))
+        progress.plan(before(extent, model.classes, given=given), costs(model, extent.settings, precision))
 
 
 def searches(progress: Progress, subject: Subject, only: Collection[str] | None = None, note: str = "") -> None:
@@ -41,12 +41,12 @@ def rest(progress: Progress, works: Sequence[Work], note: str) -> None:
         progress.plan(works, progress.costs, note)
 
 
-def before(extent: Extent, *, given: bool) -> tuple[Work, ...]:
+def before(extent: Extent, classes: int, *, given: bool) -> tuple[Work, ...]:
     """The work of a scan, as far as it is known before any."""
     trying = () if given else (Work(preprocess.TRYING, ANSWER, preprocess.tries(len(preprocess.CANDIDATES), extent.images)),)
     ready = (Work(ANSWERING, ANSWER, extent.images), Work(MEASURING, NEURONS, 3 * extent.images))
     searching = [c for c in registry.CRITERIA if extent.settings.pixels or not c.pixels]
-    return *trying, *ready, *_searching(searching, extent)
+    return *trying, *ready, *race.work(extent, classes), *_searching(searching, extent)
 
 
 def asked(subject: Subject, only: Collection[str] | None = None) -> tuple[Work, ...]:

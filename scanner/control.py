@@ -19,6 +19,7 @@ from torch._ops import OpOverload
 
 from banscan.errors import EvidenceError, ModelError
 from banscan.importers import TracedModel, attribute_named
+from banscan.scanner import race
 from banscan.scanner import subject as subjects
 from banscan.scanner.criteria import registry
 from banscan.scanner.criteria.base import MIN_CLASSES, NotDone
@@ -26,7 +27,7 @@ from banscan.scanner.criteria.clearness import CLEARNESS
 from banscan.scanner.effort import Effort, at_most
 from banscan.scanner.findings import ALL, LOST, Control, Finding, Kind
 from banscan.scanner.levels import Levels
-from banscan.scanner.machine.progress import Progress
+from banscan.scanner.machine.progress import Progress, of_part
 from banscan.scanner.repair import answers, trainable
 from banscan.scanner.repair.course import Course
 from banscan.scanner.repair.fold import every_fifth, mirrors
@@ -95,18 +96,20 @@ def controlled(
             continue
         with stage(STAGE):
             aims = finding.mapping or finding.classes
-            if aims not in copies:
-                copies[aims] = _copy(subject, finding, progress)
             effort = (efforts or {}).get(measuring(finding), subject.effort)
+            if aims not in copies:
+                copies[aims] = _copy(subject, finding, effort, progress)
             result.append(replace(finding, control=_compared(subject.searched_by(effort), finding, copies[aims], measured, progress)))
     return tuple(result)
 
 
-def _copy(subject: Subject, finding: Finding, progress: Progress) -> tuple[Subject, tuple[float, float]] | str:
+def _copy(subject: Subject, finding: Finding, effort: Effort, progress: Progress) -> tuple[Subject, tuple[float, float]] | str:
     """A tuned copy, made ready for the searches, and the accuracy before and after; or why there is none."""
     try:
         model, accuracy = tuned(subject, finding, progress)
-        return subject_of(model, subject), accuracy
+        made = subject_of(model, subject)
+        # where not all classes are searched for, those in front in the copy may be others
+        return made if finding.mapping else race.raced(made.searched_by(effort), of_part(progress)), accuracy
     except (EvidenceError, ModelError) as error:
         return str(error).removeprefix(f"{subject.model.source.path}: ")
 

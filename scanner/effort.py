@@ -1,4 +1,4 @@
-"""How much every search does: a first look, and the whole search."""
+"""How much every search does: a first look, the whole search, and a glance at networks whose passes are dear."""
 
 from dataclasses import dataclass
 
@@ -90,9 +90,19 @@ class Transforms:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Race:
+    """A perturbation towards every class of many, to see which are in front: steps, images drawn for each, images that measure it."""
+
+    steps: int
+    images: int
+    measured: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Effort:
     """How much every search does."""
 
+    race: Race
     noise: Noise
     margins: Margins
     perturbations: Perturbations
@@ -107,6 +117,7 @@ def at_most(asked: int, bound: int | None) -> int:
 
 
 WHOLE = Effort(
+    race=Race(steps=6, images=4, measured=16),
     noise=Noise(restarts=None, images=None, read=None, sample=16, tries=7, seen=None, near=0.0),
     margins=Margins(starts=4, steps=30),
     perturbations=Perturbations(steps=24, images=16, measured=200),
@@ -115,10 +126,20 @@ WHOLE = Effort(
     transforms=Transforms(look=16, kept=0, first=16, images=48, leading=3, rounds=3),
 )
 FIRST_LOOK = Effort(
+    race=Race(steps=6, images=4, measured=16),
     noise=Noise(restarts=1, images=32, read=96, sample=8, tries=6, seen=96, near=0.08),
     margins=Margins(starts=2, steps=20),
     perturbations=Perturbations(steps=10, images=8, measured=64),
     patches=Patches(first=2048, generations=1, look=2, kept=4, images=8, final=16, trimming=3, rounds=1, measured=80),
     maps=Maps(steps=(30, 20), images=32, tries=1),
     transforms=Transforms(look=3, kept=2, first=16, images=32, leading=1, rounds=2),
+)
+GLANCE = Effort(
+    race=Race(steps=4, images=4, measured=8),
+    noise=Noise(restarts=1, images=24, read=64, sample=6, tries=4, seen=48, near=0.1),
+    margins=Margins(starts=1, steps=12),
+    perturbations=Perturbations(steps=8, images=4, measured=32),
+    patches=Patches(first=1024, generations=1, look=2, kept=2, images=6, final=8, trimming=2, rounds=1, measured=48),
+    maps=Maps(steps=(16, 10), images=24, tries=1),
+    transforms=Transforms(look=2, kept=2, first=12, images=24, leading=1, rounds=1),
 )

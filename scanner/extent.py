@@ -14,12 +14,14 @@ class Extent:
         images: clean images.
         searched: classes that are searched for as targets.
         effort: how much the searches do.
+        begun: whether the first patches were tried already.
     """
 
     images: int
     searched: int
     settings: Settings
     effort: Effort
+    begun: bool = False
 
     @property
     def restarts(self) -> int:

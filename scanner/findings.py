@@ -342,8 +342,9 @@ class Report:
 
     Attributes:
         findings: one for every criterion, in the order of `criteria.registry.CRITERIA`; of those that were not applied, too.
-        whole: the criteria that searched as much as they can; the others took a first look (`looks`).
-        searched: the classes that were searched for as targets; `class_names`, in the model's order, where somebody gave them.
+        whole: the criteria that searched as much as they may; the others took a first look (`looks`).
+        searched: the classes that were searched for as targets; `drawn`, those of them that were drawn at random and that all are compared
+            with, empty where all of the model's classes were searched for; `class_names`, in the model's order, where somebody gave them.
         reach: what neuron noise does to each of these; `eps`, its strength.
         accuracy: clean accuracy; None without labels. `confidence`: mean over the clean images.
         structure: what of the file's graph decides by the pixels, and what came of making it decide otherwise.
@@ -365,6 +366,7 @@ class Report:
     findings: tuple[Finding, ...] = ()
     whole: tuple[str, ...] = ()
     searched: tuple[int, ...] = ()
+    drawn: tuple[int, ...] = ()
     preprocess: "Tried | None" = None
     parity: "Parity | None" = None
     structure: "Structure | None" = None

@@ -16,20 +16,27 @@ from banscan.scanner.criteria import registry
 from banscan.scanner.criteria.base import NotDone
 from banscan.scanner.criteria.share import near
 from banscan.scanner.criteria.transform import TRANSFORM
-from banscan.scanner.effort import FIRST_LOOK, WHOLE, Effort
+from banscan.scanner.effort import FIRST_LOOK, GLANCE, WHOLE, Effort
 from banscan.scanner.findings import Finding
 from banscan.scanner.levels import Levels
 from banscan.scanner.machine.progress import Progress
 from banscan.scanner.subject import Subject
 
 LOOKS: Mapping[str, tuple[Effort, ...]] = {"quick": (FIRST_LOOK,), "standard": (FIRST_LOOK, WHOLE), "thorough": (WHOLE,)}
-# a p-value, paid for as all are, below which a test is close
-CLOSE_P = 1.0
+# likewise where a pass through the network is dear: each effort is what a lesser one is for others
+DEAR_LOOKS: Mapping[str, tuple[Effort, ...]] = {"quick": (GLANCE,), "standard": (GLANCE, FIRST_LOOK), "thorough": (WHOLE,)}
+# a p-value, paid for as all are, below which a test is close; less where a second look is dear
+CLOSE_P, CLOSER_P = 1.0, 0.1
 # what a second look is called where somebody watches
 AGAIN = "searching again, whole"
 SEARCHES = tuple(c.name for c in registry.CRITERIA if c.searches)
 # those whose values are put together in the joint test
 TESTS = frozenset(c.name for c in registry.CRITERIA if c.compares and c.searches)
+
+
+def ladder(effort: str, costly: bool) -> tuple[Effort, ...]:
+    """The looks that are taken one after the other with this effort of the settings, as far as they are needed."""
+    return (DEAR_LOOKS if costly else LOOKS)[effort]
 
 
 @dataclass
@@ -38,11 +45,13 @@ class Looked:
 
     measured: dict[str, Any] = field(default_factory=dict)
     efforts: dict[str, Effort] = field(default_factory=dict)
+    again: frozenset[str] = frozenset()
 
     @property
     def whole(self) -> tuple[str, ...]:
-        """The criteria that searched as much as they can."""
-        return tuple(n for n in SEARCHES if self.efforts.get(n) == WHOLE and not isinstance(self.measured.get(n), NotDone))
+        """The criteria that searched as much as they may in a network of this size."""
+        done = (n for n in SEARCHES if self.efforts.get(n) == WHOLE or n in self.again)
+        return tuple(n for n in done if not isinstance(self.measured.get(n), NotDone))
 
 
 def search(
@@ -63,7 +72,7 @@ def search(
     Raises:
         EvidenceError: a criterion cannot come to numbers that can be trusted; what was measured before is in `looked`.
     """
-    first, *further = LOOKS[subject.settings.effort]
+    first, *further = ladder(subject.settings.effort, subject.costly)
     by_first = subject.searched_by(first)
     ahead.searches(progress, by_first)
     registry.measure(by_first, looked.measured, progress, stage)
@@ -73,15 +82,18 @@ def search(
     found = told(subject, levels, looked)
     again = unverified(found, limits)
     if further:
-        again |= close(found, tests=levels.uncovered is None, limits=limits)
+        enough = CLOSER_P if subject.costly else CLOSE_P
+        again |= close(found, tests=levels.uncovered is None, limits=limits, enough=enough)
     if again:
         # a second look that fails leaves the first
         measured = dict(looked.measured)
-        whole = subject.searched_by(WHOLE)
+        second = FIRST_LOOK if subject.costly else WHOLE
+        whole = subject.searched_by(second)
         ahead.searches(progress, whole, again, AGAIN)
         registry.measure(whole, measured, progress, stage, again)
         looked.measured |= measured
-        looked.efforts |= dict.fromkeys(again, WHOLE)
+        looked.efforts |= dict.fromkeys(again, second)
+        looked.again = again
 
 
 def told(subject: Subject, levels: Levels, looked: Looked) -> tuple[Finding, ...]:
@@ -98,11 +110,12 @@ def unverified(findings: Sequence[Finding], limits: bool) -> frozenset[str]:
     return frozenset(measuring(f) for f in exceeding if f.criterion == TRANSFORM.name or not limits)
 
 
-def close(findings: Sequence[Finding], *, tests: bool, limits: bool) -> frozenset[str]:
+def close(findings: Sequence[Finding], *, tests: bool, limits: bool, enough: float = CLOSE_P) -> frozenset[str]:
     """The criteria that whole searches may say more of; none where the model is backdoored by what was seen.
 
     Args:
         tests, limits: whether a test decides, and an absolute limit without a control, for such a model.
+        enough: a p-value below which a test is close.
     """
     sure = [f for f in findings if f.exceeds and f.control is None and f.criterion != TRANSFORM.name]
     if any(f.own_null or (limits if f.p_value is None else tests) for f in sure):
@@ -112,7 +125,7 @@ def close(findings: Sequence[Finding], *, tests: bool, limits: bool) -> frozense
         if finding.not_done is not None or finding.own_null or finding.value is None or finding.limit is None:
             continue
         if finding.p_value is not None:
-            if finding.p_value < CLOSE_P or finding.blind is not None:
+            if finding.p_value < enough or finding.blind is not None:
                 names |= TESTS
         elif near(finding.value, finding.limit):
             names.add(measuring(finding))

@@ -15,7 +15,7 @@ from banscan.errors import EvidenceError, ModelError
 from banscan.importers import TracedModel
 from banscan.importers.structure.finding import Look, Structure
 from banscan.kernels import backend
-from banscan.scanner import ahead, calibration, control, facts, logic, looks, pictures, plan, probability, verdict
+from banscan.scanner import ahead, calibration, control, facts, logic, looks, pictures, plan, probability, race, verdict
 from banscan.scanner.aside import aside, shares, untargeted
 from banscan.scanner.calibration import Calibration
 from banscan.scanner.controls import copies
@@ -34,6 +34,7 @@ from banscan.scanner.machine.device import find, repeatable
 from banscan.scanner.machine.precision import search_dtype
 from banscan.scanner.machine.progress import Counter, Progress, silent
 from banscan.scanner.places import place
+from banscan.scanner.search.taps import costly
 from banscan.scanner.settings import Options, Settings
 from banscan.scanner.subject import Subject, prepare
 
@@ -274,8 +275,8 @@ def _preprocessing(model: TracedModel, clean: CleanSet, given: Preprocess | None
 
 def _foretell(model: TracedModel, clean: CleanSet, given: bool, settings: Settings, precision: torch.dtype, progress: Progress) -> None:
     """What is to come, before much of it is known."""
-    first, *_ = looks.LOOKS[settings.effort]
-    extent = Extent(len(clean.images), min(model.classes, settings.targets), settings, first)
+    first, *_ = looks.ladder(settings.effort, costly(model.module.graph))
+    extent = Extent(len(clean.images), race.most(model.classes, settings), settings, first, begun=race.wanted(model.classes, settings))
     ahead.everything(progress, model, extent, precision, given=given)
 
 
@@ -332,7 +333,9 @@ def _judge(subject: Subject, known: Calibration, clean: CleanSet, draft: _Draft,
     """Measures by every criterion, and decides. Where a measurement fails, the report has those before it."""
     kind = calibration.kind_of(subject.model, clean)
     levels = known.levels(kind)
-    draft.add(searched=tuple(subject.searched.tolist()), kind=kind)
+    subject = _racing(subject, stages, progress)
+    drawn = () if subject.drawn is None else tuple(subject.standing.tolist())
+    draft.add(searched=tuple(subject.searched.tolist()), drawn=drawn, kind=kind)
     looked = Looked()
     # what is close is the same with a calibration, so that its scores are
     usual = calibration.shipped().levels(kind)
@@ -368,6 +371,15 @@ def _with_controls(suspect: Suspect, findings: tuple[Finding, ...], draft: _Draf
         decided = verdict.by_controls(decided, suspect.levels, controls)
         draft.add(controls=controls, verdict=decided)
     return draft.report.verdict
+
+
+def _racing(subject: Subject, stages: _Stages, progress: Progress) -> Subject:
+    """The subject with the classes that are searched for, in a stage of its own where there is something to choose."""
+    if not race.wanted(subject.classes, subject.settings):
+        return subject
+    first, *_ = looks.ladder(subject.settings.effort, subject.costly)
+    with stages("race"):
+        return race.raced(subject.searched_by(first), progress)
 
 
 def _show_noise(subject: Subject, noise: Moved | NotDone, draft: _Draft, stages: _Stages, progress: Progress) -> None:

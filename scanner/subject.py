@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,11 +18,15 @@ from banscan.scanner.search.changes import Changes, of_pixels, softened
 from banscan.scanner.search.gradient import astray
 from banscan.scanner.search.neurons import Neurons
 from banscan.scanner.search.noisy_model import attach, disagreement, layers, measure
+from banscan.scanner.search.patch import Rung
 from banscan.scanner.search.pixel_model import PixelModel, pixel_model
+from banscan.scanner.search.taps import costly
 from banscan.scanner.settings import Settings
 
 # what progress calls it
 MEASURING = "measuring the neurons"
+# classes that are drawn at least; see `criteria.base.MIN_CLASSES`
+LEAST_DRAWN = 5
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,8 @@ class Subject:
         x: the images as the model takes them [N, ...]; `labels` [N], the model's own predictions where nobody gave any.
         logits: [N, C], without noise.
         searched: [T], the classes that are searched for as targets.
+        drawn: [T], which of these were drawn at random and stand for all classes; None where all of them do. See `race`.
+        rung: the patches that a race began with, towards these classes; None where there was none.
         precision: of the searches.
         effort: how much they do.
     """
@@ -46,11 +53,18 @@ class Subject:
     settings: Settings
     precision: torch.dtype
     effort: Effort = WHOLE
+    drawn: Tensor | None = None
+    rung: Rung | None = None
 
     @property
     def extent(self) -> Extent:
         """How much there is to search through."""
-        return Extent(len(self.labels), len(self.searched), self.settings, self.effort)
+        return Extent(len(self.labels), len(self.searched), self.settings, self.effort, begun=self.rung is not None)
+
+    @property
+    def standing(self) -> Tensor:
+        """Those of the classes searched for that stand for all."""
+        return self.searched if self.drawn is None else self.searched[self.drawn]
 
     @property
     def restarts(self) -> int:
@@ -82,9 +96,18 @@ class Subject:
         """Why searches by the gradient towards the pixels see nothing; None where they do."""
         return astray(self.pixel_model, self.pixels)
 
+    @property
+    def costly(self) -> bool:
+        """Whether a pass through the network is dear; see `looks.ladder`."""
+        return costly(self.model.module.graph)
+
     def searched_by(self, effort: Effort) -> "Subject":
-        """The same with another effort; what was made once is kept."""
-        other = replace(self, effort=effort)
+        """The same with another effort; what was made once is kept, the first patches only for the same effort."""
+        return self.altered(effort=effort, rung=self.rung if effort == self.effort else None)
+
+    def altered(self, **changes: Any) -> "Subject":
+        """The same with another effort, or with other classes that are searched for."""
+        other = replace(self, **changes)
         made = {name for name, kept in vars(Subject).items() if isinstance(kept, cached_property)}
         vars(other).update({name: value for name, value in vars(self).items() if name in made})
         return other
@@ -121,21 +144,38 @@ def prepare(
     if precision != torch.float32:
         fast = attach(model, below, stats, precision)
         neurons = Neurons(fast, exact, fast.prepare(x, progress=count), prepared, labels)
-    return Subject(model, preprocess, x, labels, logits, searched(logits, labels, settings), neurons, settings, precision)
+    chosen, drawn = searched(logits, labels, settings)
+    return Subject(model, preprocess, x, labels, logits, chosen, neurons, settings, precision, drawn=drawn)
 
 
-def searched(logits: Tensor, labels: Tensor, settings: Settings) -> Tensor:
-    """All classes, or for models of very many the half with the largest mean logit on images of others and a random half.
+def searched(logits: Tensor, labels: Tensor, settings: Settings) -> tuple[Tensor, Tensor | None]:
+    """All classes, or for models of very many a random half of what may be searched for, and those with the largest mean logit on others.
 
-    A target class has a raised logit on everything already without noise, so it is among the first; the others are its reference.
+    A target class has a raised logit on everything already without noise, so it is among the first; those that were drawn are its
+    reference.
+
+    Returns:
+        The classes [T], and which of them were drawn [T]; None where there are all.
     """
     classes = logits.shape[1]
     if classes <= settings.targets:
-        return torch.arange(classes)
+        return torch.arange(classes), None
+    # with fewer none could be told to stand out among them
+    drawn = sample(classes, max(settings.targets // 2, min(settings.targets, LEAST_DRAWN)), settings.seed)
     order = foreign_logits(logits, labels).argsort(descending=True)
-    first, rest = order[: settings.targets // 2], order[settings.targets // 2 :]
-    drawn = rest[torch.randperm(len(rest), generator=torch.Generator().manual_seed(settings.seed))]
-    return torch.cat((first, drawn[: settings.targets - len(first)])).sort().values
+    first = order[~torch.isin(order, drawn)]
+    return together(drawn, first[: settings.targets - len(drawn)])
+
+
+def sample(classes: int, count: int, seed: int) -> Tensor:
+    """So many of the classes at random; more of them are the same and others."""
+    return torch.randperm(classes, generator=torch.Generator().manual_seed(seed))[:count]
+
+
+def together(drawn: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
+    """Classes that were drawn with those that something puts in front, in order, and which of them were drawn."""
+    chosen = torch.cat((drawn, first)).unique()
+    return chosen, torch.isin(chosen, drawn)
 
 
 def foreign_logits(logits: Tensor, labels: Tensor) -> Tensor:

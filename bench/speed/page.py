@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from bench import rows
+from bench import progress, rows
 from bench.speed import table as search
+from bench.whole import passes
 from bench.whole import table as whole
 
 HEAD = """# Speed
@@ -15,6 +16,17 @@ NOTHING = "Nothing was measured yet (`make bench`).\n"
 
 
 def write(doc: Path, scans: Path, searches: Path) -> None:
-    """Writes the page from the rows in these files."""
-    parts = (HEAD, whole.INTRO, whole.tables(rows.read(scans)) or NOTHING, search.INTRO, search.tables(rows.read(searches)))
+    """Writes the page from the rows in these files, and in progress.jsonl beside the first."""
+    counted = (passes.INTRO, passes.table())
+    watched = rows.read(scans.with_name("progress.jsonl"))
+    told = (progress.INTRO, progress.table(watched)) if watched else ()
+    parts = (
+        HEAD,
+        whole.INTRO,
+        whole.tables(rows.read(scans)) or NOTHING,
+        *counted,
+        *told,
+        search.INTRO,
+        search.tables(rows.read(searches)),
+    )
     doc.write_text("\n".join(part for part in parts if part))

@@ -18,10 +18,9 @@ from torch import Tensor
 from banscan import cache
 from banscan.errors import EvidenceError, ModelError
 from banscan.importers import TracedModel
-from banscan.scanner import ahead, control, looks, verdict
+from banscan.scanner import ahead, control, looks, race, verdict
 from banscan.scanner.controls.planting import Planting, planted
 from banscan.scanner.controls.trigger import Trigger, carrying, triggers
-from banscan.scanner.effort import FIRST_LOOK
 from banscan.scanner.findings import Controls, Copy, Finding, Kind, Verdict
 from banscan.scanner.levels import Levels
 from banscan.scanner.looks import Looked
@@ -129,7 +128,13 @@ def _works(subject: Subject, plan: _Plan) -> tuple[Work, ...]:
     count = int((~every_fifth(subject.labels)).sum())
     epochs = [Work(f"{control.TUNING} {n + 1} of {control.EPOCHS}", TUNED, count) for n in range(control.EPOCHS)]
     training = epochs if plan.number < FIRST else [Work(PLANTING, PLANTED, round(count * (1 + CARRYING)) * HOW.epochs)]
-    return *training, *ahead.asked(subject.searched_by(FIRST_LOOK))
+    return *training, *ahead.asked(_first(subject))
+
+
+def _first(subject: Subject) -> Subject:
+    """A subject with the effort of a first look."""
+    first, *_ = looks.ladder("quick", subject.costly)
+    return subject.searched_by(first)
 
 
 def _called(plan: _Plan, stage: str) -> str:
@@ -189,7 +194,7 @@ def _changed(suspect: Suspect, trigger: Trigger, which: Tensor) -> Tensor:
 def _judged(suspect: Suspect, model: TracedModel, progress: Progress) -> Verdict:
     """The verdict on a copy by a first look, as if its kind had been measured."""
     settings = replace(suspect.subject.settings, effort="quick", controls=False)
-    subject, looked = control.subject_of(model, suspect.subject, settings), Looked()
+    subject, looked = race.raced(_first(control.subject_of(model, suspect.subject, settings)), progress), Looked()
     limits = not control.needed(subject, suspect.kind, suspect.usual)
     looks.search(subject, suspect.usual, looked, progress, lambda _: nullcontext(), limits=limits)
     measured = replace(suspect.levels, uncovered=None)

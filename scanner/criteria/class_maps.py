@@ -24,8 +24,8 @@ def missing(subject: Subject) -> NotDone | None:
     """Why no map can be looked for; None where one can."""
     if too_few(subject):
         return too_few(subject)
-    if len(subject.searched) < subject.classes:
-        return NotDone(f"only {len(subject.searched)} of the {subject.classes} classes are searched for as targets (--targets)")
+    if subject.settings.targets < subject.classes:
+        return NotDone(f"only {subject.settings.targets} of the {subject.classes} classes are searched for as targets (--targets)")
     taking = len(sources(subject.labels, subject.classes))
     if taking < max(MIN_CLASSES, MOST_OF_THEM * subject.classes):
         return NotDone(f"{without(subject)}; give two images or more of at least nine tenths of the classes")

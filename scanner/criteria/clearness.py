@@ -4,6 +4,7 @@ import math
 
 from torch import Tensor
 
+from banscan.scanner.criteria import outlier
 from banscan.scanner.criteria.base import Context, Criterion, Earlier, NotDone
 from banscan.scanner.criteria.outlier import ClassValues
 from banscan.scanner.findings import DECIDES, ONE, SHARE, Finding
@@ -19,7 +20,7 @@ def measure(subject: Subject, earlier: Earlier, progress: Progress) -> ClassValu
 
 
 def limit_of(odds: Tensor) -> float:
-    """The log-odds from where on it counts, for those of all classes [T].
+    """The log-odds from where on it counts, for those of the classes [T] that stand for all.
 
     It is what an image counts that has the median margin of clean images: the perturbed images are no longer near the border between two
     classes, as those of a forced misclassification are. Where the median class is reached at better than even odds, the odds have to be
@@ -31,7 +32,7 @@ def limit_of(odds: Tensor) -> float:
 def find(criterion: Criterion, measured: ClassValues, context: Context) -> Finding:
     """The class that images are moved to most clearly; the score is its odds over those of the limit."""
     odds = measured.rows[0]
-    lead, limit = int(odds.argmax()), limit_of(odds)
+    lead, limit = int(odds.argmax()), limit_of(outlier.among(odds, measured.drawn))
     target = int(context.searched[lead])
     return criterion.finding(
         context.levels,

@@ -46,13 +46,14 @@ def measure(subject: Subject, earlier: Earlier, progress: Progress) -> Together 
 def together(values: Mapping[str, ClassValues]) -> Together:
     """The measurement from those of the other outlier tests, by their names."""
     tests = torch.stack([v.rows.mean(0).double() for v in values.values()])
+    drawn = next((v.drawn for v in values.values()), None)
     leasts = torch.tensor([[v.least] for v in values.values()], dtype=torch.float64)
     deciding = torch.tensor([name != MARGIN.name for name in values])
-    shown = agreement(tests, leasts, deciding)
-    return Together(shown[None], NARROWEST, shown, ".1f", tests=tests, leasts=leasts, deciding=deciding)
+    shown = agreement(tests, leasts, deciding, drawn)
+    return Together(shown[None], NARROWEST, shown, ".1f", drawn, tests=tests, leasts=leasts, deciding=deciding)
 
 
-def agreement(tests: Tensor, leasts: Tensor, deciding: Tensor) -> Tensor:
+def agreement(tests: Tensor, leasts: Tensor, deciding: Tensor, drawn: Tensor | None = None) -> Tensor:
     """How far each class stands out in all tests, as a normal deviate [T] (Fisher 1932).
 
     Each test's outlier statistic has a p-value p_i; -2 sum(log p_i) is chi-squared with two degrees of freedom for each test if these are
@@ -64,9 +65,11 @@ def agreement(tests: Tensor, leasts: Tensor, deciding: Tensor) -> Tensor:
         tests: [n, T], a row of values for every test.
         leasts: [n, 1], the smallest spread of each.
         deciding: [n], which of them may decide by themselves.
+        drawn: [T], the classes that each is compared with; None for all.
     """
-    residuals = outlier.outlier(tests, leasts).numpy()
-    each = torch.from_numpy(stdtr(tests.shape[1] - 2, -residuals)).clamp(min=SMALLEST)
+    residuals = outlier.outlier(tests, leasts, drawn).numpy()
+    count = tests.shape[1] if drawn is None else int(drawn.sum())
+    each = torch.from_numpy(stdtr(count - 2, -residuals)).clamp(min=SMALLEST)
     each = torch.where(deciding[:, None], each, each.maximum(each[deciding].amin(0)))
     upper = torch.from_numpy(chdtrc(2 * len(tests), -2 * each.log().sum(0).numpy()))
     return deviate(upper)
@@ -80,13 +83,17 @@ def deviate(p: Tensor) -> Tensor:
 def find(criterion: Criterion, measured: Together, context: Context) -> Finding:
     """An outlier test with half of the level."""
     found = standing_out(measured, context.classes, outlier.parts(context, joint=True))
-    return outlier.as_finding(criterion, measured, outlier.as_tested(*found, context, joint=True), context, SENTENCE)
+    return outlier.as_finding(criterion, measured, outlier.as_tested(measured, *found, context, joint=True), context, SENTENCE)
 
 
 def standing_out(measured: Together, classes: int, parts: int) -> tuple[tuple[int, ...], float, float]:
     """What `outlier.together` says of these; without the classes that stand out further, every test is compared anew."""
-    tests, leasts, deciding = measured.tests, measured.leasts, measured.deciding
-    return outlier.together(lambda places: agreement(tests[:, places], leasts, deciding), tests.shape[1], classes, parts, NARROWEST)
+    tests, leasts, deciding, drawn = measured.tests, measured.leasts, measured.deciding, measured.drawn
+
+    def values(places: Tensor) -> Tensor:
+        return agreement(tests[:, places], leasts, deciding, None if drawn is None else drawn[places])
+
+    return outlier.together(values, tests.shape[1], classes, parts, NARROWEST, drawn)
 
 
 JOINT = Criterion(

@@ -14,13 +14,13 @@ SENTENCE = "images of other classes give class {c} a mean logit of {seen}"
 
 def measure(subject: Subject, earlier: Earlier, progress: Progress) -> ClassValues | NotDone:
     """Mean logit of every class over the clean images of other classes."""
-    return too_few(subject) or raised(foreign_logits(subject.logits, subject.labels)[subject.searched])
+    return too_few(subject) or raised(foreign_logits(subject.logits, subject.labels)[subject.searched], subject.drawn)
 
 
-def raised(logits: Tensor) -> ClassValues:
-    """The measurement from mean logits [T]."""
+def raised(logits: Tensor, drawn: Tensor | None = None) -> ClassValues:
+    """The measurement from mean logits [T]; `drawn` as in `ClassValues`."""
     rows = logits[None].double()
-    return ClassValues(rows, outlier.unsteady(rows), logits, ".1f")
+    return ClassValues(rows, outlier.unsteady(rows), logits, ".1f", drawn)
 
 
 def find(criterion: Criterion, measured: ClassValues, context: Context) -> Finding:

@@ -33,13 +33,13 @@ def measure(subject: Subject, earlier: Earlier, progress: Progress) -> ClassValu
     model, seed = subject.pixel_model, subject.settings.seed
     largest = largest_margins(model, subject.pixels, subject.searched, starts=budget.starts, steps=budget.steps, seed=seed, progress=count)
     checks.check_finite(largest)
-    return reached(largest)
+    return reached(largest, subject.drawn)
 
 
-def reached(largest: Tensor) -> ClassValues:
-    """The measurement from margins [K, T]; the root evens out a spread that grows with the margin."""
+def reached(largest: Tensor, drawn: Tensor | None = None) -> ClassValues:
+    """The measurement from margins [K, T]; the root evens out a spread that grows with the margin. `drawn` as in `ClassValues`."""
     rows = largest.double().clamp(min=0).sqrt()
-    return ClassValues(rows, outlier.unsteady(rows), largest.mean(0), ".1f")
+    return ClassValues(rows, outlier.unsteady(rows), largest.mean(0), ".1f", drawn)
 
 
 def find(criterion: Criterion, measured: ClassValues, context: Context) -> Finding:

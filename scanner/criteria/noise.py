@@ -75,20 +75,20 @@ def measure(subject: Subject, earlier: Earlier, progress: Progress) -> Moved | N
         checks.check_finite(logits)
         moved.append(moved_share(logits, searched, labels))
         answers.append(torch.full((len(searched), len(subject.labels)), UNREAD).index_copy(1, numbers, logits.argmax(2)))
-    return replace(moved_to(torch.stack(moved), eps), answers=answers[0])
+    return replace(moved_to(torch.stack(moved), eps, subject.drawn), answers=answers[0])
 
 
 def _strength(subject: Subject, count: Counter) -> float:
     """The strength that the model itself asks for."""
-    found = strength(subject.neurons, subject.searched, subject.settings, subject.effort.noise, count)
+    found = strength(subject.neurons, subject.standing, subject.settings, subject.effort.noise, count)
     count.end()
     return found
 
 
-def moved_to(moved: Tensor, eps: float) -> Moved:
-    """The measurement from shares [K, T]."""
-    values = outlier.of_shares(moved, moved.mean(0))
-    return Moved(values.rows, values.least, values.shown, eps=eps, moved=moved)
+def moved_to(moved: Tensor, eps: float, drawn: Tensor | None = None) -> Moved:
+    """The measurement from shares [K, T]; `drawn` as in `ClassValues`."""
+    values = outlier.of_shares(moved, moved.mean(0), drawn)
+    return Moved(values.rows, values.least, values.shown, drawn=drawn, eps=eps, moved=moved)
 
 
 def find(criterion: Criterion, measured: Moved, context: Context) -> Finding:
@@ -98,7 +98,7 @@ def find(criterion: Criterion, measured: Moved, context: Context) -> Finding:
 
 def blind(measured: Moved) -> str | None:
     """Why the noise cannot tell the classes apart; None where it can."""
-    reached = float(measured.moved.mean(0).median())
+    reached = float(outlier.among(measured.moved.mean(0), measured.drawn).median())
     if BLIND <= reached <= 1 - BLIND:
         return None
     amount, other = ("few", "larger") if reached < BLIND else ("many", "smaller")

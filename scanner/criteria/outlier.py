@@ -34,6 +34,8 @@ class ClassValues:
         rows: [K, T], float64, a row per restart, a column per class that is searched for.
         least: the spread that counting images leaves between equal classes; the values' own is taken for no smaller.
         shown: [T], what a reader is told of each class, and `form`, the format of these numbers.
+        drawn: [T], which of them were drawn at random and stand for all classes of the model; None where all of them do. Classes that were
+            searched for since something spoke against them are compared with these and are no part of what others are compared with.
         found: the changes of pixels that were measured, where it was changes; they decide nothing.
     """
 
@@ -41,11 +43,22 @@ class ClassValues:
     least: float
     shown: Tensor
     form: str = ".0%"
+    drawn: Tensor | None = None
     found: Found | None = field(default=None, repr=False, compare=False)
 
     def seen(self, place: int) -> str:
         """What is told of the class at this place among those searched for, beside the median one."""
-        return f"{self.shown[place]:{self.form}}, against {self.shown.median():{self.form}} for the median class"
+        return f"{self.shown[place]:{self.form}}, against {self.middle:{self.form}} for the median class"
+
+    @property
+    def middle(self) -> float:
+        """What a reader is told of the median class."""
+        return float(among(self.shown, self.drawn).median())
+
+    @property
+    def count(self) -> int:
+        """How many classes the others are compared with."""
+        return self.rows.shape[1] if self.drawn is None else int(self.drawn.sum())
 
 
 @dataclass(frozen=True)
@@ -78,7 +91,6 @@ def as_finding(
 ) -> Finding:
     """A test as a finding."""
     first, *others = tested.classes
-    left = context.classes - len(context.searched)
     place = int((context.searched == first).nonzero()[0, 0])
     said = sentence.format(c=first, seen=measured.seen(place))
     if others:
@@ -96,8 +108,20 @@ def as_finding(
         sentence=said,
         values=tuple(measured.rows.mean(0).tolist()),
         blind=blind,
-        partly=None if left == 0 else f"{left} of the {context.classes} classes were not searched for as targets (--targets)",
+        partly=_left(measured, context),
     )
+
+
+def _left(measured: ClassValues, context: Context) -> str | None:
+    """Which classes were not searched for."""
+    left = context.classes - len(context.searched)
+    if left == 0:
+        return None
+    said = f"{left} of the {context.classes} classes were not searched for as targets"
+    if measured.drawn is None:
+        return f"{said} (--targets)"
+    ahead = len(context.searched) - measured.count
+    return f"{said}: a short look put none of them among the {ahead} in front, which were compared with {measured.count} drawn at random"
 
 
 def parts(context: Context, *, joint: bool) -> int:
@@ -110,16 +134,17 @@ def parts(context: Context, *, joint: bool) -> int:
 
 def test(measured: ClassValues, context: Context) -> Tested:
     """The test of the classes searched for among all of the model's."""
-    rows, least = measured.rows, measured.least
+    rows, least, drawn = measured.rows, measured.least, measured.drawn
     mean = rows.mean(0)
-    places, statistic, p = together(mean.__getitem__, len(mean), context.classes, parts(context, joint=False), least)
-    others = [c for c in range(len(mean)) if c not in places]
-    each = outlier(rows[:, [places[-1], *others]], least)[:, 0].tolist()
+    places, statistic, p = together(mean.__getitem__, len(mean), context.classes, parts(context, joint=False), least, drawn)
+    kept = [places[-1], *(c for c in range(len(mean)) if c not in places)]
+    each = outlier(rows[:, kept], least, None if drawn is None else drawn[kept])[:, 0].tolist()
     steady = bool((rows.topk(len(places)).indices.sort(1).values == torch.tensor(sorted(places))).all())
-    return as_tested(places, statistic, p, context, joint=False, restarts=tuple(each) if len(each) > 1 else (), steady=steady)
+    return as_tested(measured, places, statistic, p, context, joint=False, restarts=tuple(each) if len(each) > 1 else (), steady=steady)
 
 
 def as_tested(
+    measured: ClassValues,
     places: tuple[int, ...],
     statistic: float,
     p: float,
@@ -131,14 +156,13 @@ def as_tested(
 ) -> Tested:
     """What `together` says of places among the classes searched for, beside the statistic that would be enough."""
     before = len(places) - 1
-    threshold = outlier_threshold(
-        context.levels.p_value, len(context.searched) - before, parts(context, joint=joint) * (context.classes - before)
-    )
+    gone = before if measured.drawn is None else int(measured.drawn[list(places[:before])].sum())
+    threshold = outlier_threshold(context.levels.p_value, measured.count - gone, parts(context, joint=joint) * (context.classes - before))
     return Tested(tuple(context.searched[list(places)].tolist()), statistic, restarts, p, threshold, steady)
 
 
 def together(
-    values: Callable[[Tensor], Tensor], total: int, classes: int, parts: int, least: float = 0.0
+    values: Callable[[Tensor], Tensor], total: int, classes: int, parts: int, least: float = 0.0, drawn: Tensor | None = None
 ) -> tuple[tuple[int, ...], float, float]:
     """Which of the classes stand out together; the outlier statistic of the last of these, and its p-value.
 
@@ -151,15 +175,20 @@ def together(
         classes: how many classes there are, searched for or not.
         parts: into how many parts the level is divided.
         least: the spread that is the smallest.
+        drawn: [total], the classes that all are compared with; None for all of them. It does not matter by what the others were chosen:
+            each is an outlier among classes drawn at random with the probability that it would have had anyway, and that is paid for as
+            often as there are classes.
     """
     left = torch.arange(total)
     gone: list[int] = []
     steps: list[tuple[float, float, int]] = []
-    for step in range(max(1, total // TOGETHER)):
-        own = values(left)
+    count = total if drawn is None else int(drawn.sum())
+    for step in range(max(1, count // TOGETHER)):
+        own, others = values(left), None if drawn is None else drawn[left]
         first = int(own.argmax())
-        statistic = float(outlier(own, least)[first])
-        steps.append((outlier_p(statistic, len(left), parts * (classes - step)), -statistic, step + 1))
+        statistic = float(outlier(own, least, others)[first])
+        among_them = len(left) if others is None else int(others.sum())
+        steps.append((outlier_p(statistic, among_them, parts * (classes - step)), -statistic, step + 1))
         gone.append(int(left[first]))
         left = torch.cat([left[:first], left[first + 1 :]])
     alone, *further = steps
@@ -172,23 +201,34 @@ def score(p: float) -> float:
     return math.log(max(p, 1e-300)) / math.log(BACKDOORED)
 
 
-def outlier(values: Tensor, least: float | Tensor = 0.0) -> Tensor:
+def among(values: Tensor, drawn: Tensor | None) -> Tensor:
+    """Those of values [..., T] that stand for all classes; see `ClassValues.drawn`."""
+    return values if drawn is None else values[..., drawn]
+
+
+def outlier(values: Tensor, least: float | Tensor = 0.0, drawn: Tensor | None = None) -> Tensor:
     """The deleted studentised residual of each value among the others on the last axis (the outlier test of Grubbs 1950).
 
     t_i = (v_i - mean of the others) / (standard deviation of the others * sqrt(1 + 1 / (n - 1))): Student's t with n - 2 degrees of freedom
-    for normal values. The standard deviation is at least `least`, a number or one for every row.
+    for normal values. The standard deviation is at least `least`, a number or one for every row. Of the others only those count that are
+    `drawn` [n]; all of them for None.
     """
     values = values.double()
-    n = values.shape[-1]
-    rest = (values.sum(-1, keepdim=True) - values) / (n - 1)
-    total = values.square().sum(-1, keepdim=True) - values.square()
+    counted = torch.ones(values.shape[-1], dtype=torch.float64) if drawn is None else drawn.double()
+    own = values * counted
+    others = counted.sum() - counted
+    rest = (own.sum(-1, keepdim=True) - own) / others
+    total = own.square().sum(-1, keepdim=True) - own.square()
     smallest = torch.as_tensor(least, dtype=torch.float64).square().clamp(min=1e-300)
-    variance = ((total - (n - 1) * rest.square()) / (n - 2)).maximum(smallest)
-    return (values - rest) / (variance * (1 + 1 / (n - 1))).sqrt()
+    variance = ((total - others * rest.square()) / (others - 1)).maximum(smallest)
+    return (values - rest) / (variance * (1 + 1 / others)).sqrt()
 
 
 def outlier_p(statistic: float, count: int, classes: int) -> float:
-    """Probability that one of `classes` normal values, compared with `count` of them, is this much of an outlier (Bonferroni's bound)."""
+    """Probability that one of `classes` normal values, compared with `count` of them, is this much of an outlier (Bonferroni's bound).
+
+    One that is not among the `count` itself has a degree of freedom more, which is not used.
+    """
     return min(1.0, classes * float(stdtr(count - 2, -statistic)))
 
 
@@ -216,7 +256,7 @@ def unsteady(values: Tensor) -> float:
     return ALIKE * float(values.abs().max())
 
 
-def of_shares(shares: Tensor, shown: Tensor) -> ClassValues:
-    """Shares [K, T] as log-odds, with what a reader is told of each class [T]."""
+def of_shares(shares: Tensor, shown: Tensor, drawn: Tensor | None = None) -> ClassValues:
+    """Shares [K, T] as log-odds, with what a reader is told of each class [T]; `drawn` as in `ClassValues`."""
     rows = log_odds(shares)
-    return ClassValues(rows, finest(rows.mean(0)), shown)
+    return ClassValues(rows, finest(among(rows.mean(0), drawn)), shown, drawn=drawn)

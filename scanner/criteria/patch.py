@@ -37,7 +37,7 @@ def work(extent: Extent) -> tuple[Work, ...]:
     """The search, and its measuring."""
     budget, targets = extent.effort.patches, extent.searched
     return (
-        Work("searching for patches", LOOK, patch.passes(targets, extent.images - extent.held, budget)),
+        Work("searching for patches", LOOK, patch.passes(targets, extent.images - extent.held, budget, begun=extent.begun)),
         Work("measuring the patches", LOOK, at_most(extent.held, budget.measured) * targets),
     )
 
@@ -53,7 +53,15 @@ def measure(subject: Subject, earlier: Earlier, progress: Progress) -> Patched |
     search, measuring = work(subject.extent)
     count = counter(progress, search)
     found = patch.search_patches(
-        model, pixels[searching], labels[searching], searched, softness=softness, seed=seed, budget=budget, progress=count
+        model,
+        pixels[searching],
+        labels[searching],
+        searched,
+        softness=softness,
+        seed=seed,
+        budget=budget,
+        rung=subject.rung,
+        progress=count,
     )
     count.end()
     held = (~searching).nonzero()[:, 0]
@@ -64,13 +72,13 @@ def measure(subject: Subject, earlier: Earlier, progress: Progress) -> Patched |
     under = margins_under(changes, labels, goals, patches, held, counter(progress, measuring))
     moved, success = effect(under, softness)
     foreign = int((labels[held][:, None] != searched).sum(0).min())
-    return replace(reached(moved, success, foreign), found=kept(patches, success, under, held))
+    return replace(reached(moved, success, foreign, subject.drawn), found=kept(patches, success, under, held))
 
 
-def reached(moved: Tensor, success: Tensor, images: int) -> Patched:
-    """The measurement from shares of images moved, and from how clearly they are [T]."""
-    values = outlier.of_shares(success[None], moved)
-    return Patched(values.rows, values.least, values.shown, success=success, images=images)
+def reached(moved: Tensor, success: Tensor, images: int, drawn: Tensor | None = None) -> Patched:
+    """The measurement from shares of images moved, and from how clearly they are [T]; `drawn` as in `ClassValues`."""
+    values = outlier.of_shares(success[None], moved, drawn)
+    return Patched(values.rows, values.least, values.shown, drawn=drawn, success=success, images=images)
 
 
 def find(criterion: Criterion, measured: Patched, context: Context) -> Finding:

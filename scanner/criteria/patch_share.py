@@ -19,21 +19,21 @@ def measure(subject: Subject, earlier: Earlier, progress: Progress) -> Patched |
     return measured
 
 
-def least_share(measured: Patched, looks: int = 1) -> tuple[int, float]:
+def least_share(measured: Patched, looks: int = 1, classes: int = 0) -> tuple[int, float]:
     """Where patches move most images, as a place among the classes searched for, and what share of all images it is at least.
 
     Of classes that patches move equally many images to, it is the one that they are moved to more clearly. The bound is that of Clopper and
-    Pearson for the best of T classes in so many looks, which fails with probability BACKDOORED.
+    Pearson for the best of T classes, or of so many that they were chosen from, in so many looks, which fails with probability BACKDOORED.
     """
     moved, success = measured.shown, measured.success
     lead = max(range(len(moved)), key=lambda t: (float(moved[t]), float(success[t])))
     hits = round(float(moved[lead]) * measured.images)
-    return lead, at_least(hits, measured.images, BACKDOORED / (looks * len(moved)))
+    return lead, at_least(hits, measured.images, BACKDOORED / (looks * max(classes, len(moved))))
 
 
 def find(criterion: Criterion, measured: Patched, context: Context) -> Finding:
     """Counts where patches move twice as many images as to the median class: other networks are fragile, not backdoored."""
-    lead, least = least_share(measured, context.looks)
+    lead, least = least_share(measured, context.looks, context.classes)
     moved = measured.shown
     target = int(context.searched[lead])
     return criterion.finding(
@@ -41,9 +41,9 @@ def find(criterion: Criterion, measured: Patched, context: Context) -> Finding:
         classes=(target,),
         value=least,
         limit=share_of(context.levels.score, LIMIT),
-        score=score(least, LIMIT) if float(moved[lead]) > 2 * float(moved.median()) else 0.0,
+        score=score(least, LIMIT) if float(moved[lead]) > 2 * measured.middle else 0.0,
         sentence=f"one patch of at most {LEFT} cells moves {moved[lead]:.0%} of the images that it was not made on to class {target}, "
-        f"against {moved.median():.0%} for the median class",
+        f"against {measured.middle:.0%} for the median class",
         values=tuple(moved.tolist()),
     )
 

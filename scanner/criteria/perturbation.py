@@ -53,7 +53,7 @@ def measure(subject: Subject, earlier: Earlier, progress: Progress) -> ClassValu
     drawn = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))[: budget.measured]
     under = margins_under(changes, labels, goals, found, drawn, counter(progress, measuring))
     moved, success = effect(under, subject.softness)
-    return replace(reached(moved, success), found=kept(found, success, under, drawn))
+    return replace(reached(moved, success, subject.drawn), found=kept(found, success, under, drawn))
 
 
 def goals_to(targets: Tensor, classes: int) -> Tensor:
@@ -63,9 +63,9 @@ def goals_to(targets: Tensor, classes: int) -> Tensor:
     return goals
 
 
-def reached(moved: Tensor, success: Tensor) -> ClassValues:
-    """The measurement from shares of images moved, and from how clearly they are [T]."""
-    return outlier.of_shares(success[None], moved)
+def reached(moved: Tensor, success: Tensor, drawn: Tensor | None = None) -> ClassValues:
+    """The measurement from shares of images moved, and from how clearly they are [T]; `drawn` as in `ClassValues`."""
+    return outlier.of_shares(success[None], moved, drawn)
 
 
 def find(criterion: Criterion, measured: ClassValues, context: Context) -> Finding:

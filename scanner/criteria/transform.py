@@ -3,6 +3,8 @@
 import math
 from collections.abc import Sequence
 
+import torch
+
 from banscan.scanner.criteria.base import Context, Criterion, Earlier, NotDone, without_pixels
 from banscan.scanner.criteria.share import at_least, near, score, share_of
 from banscan.scanner.extent import Extent
@@ -47,7 +49,8 @@ def measure(subject: Subject, earlier: Earlier, progress: Progress) -> tuple[Tra
         subject.pixels,
         subject.logits.argmax(1),
         searching,
-        subject.searched,
+        # the tries serve all classes alike
+        torch.arange(subject.classes),
         seed=seed,
         budget=budget,
         families=families,

@@ -77,7 +77,7 @@ def _search(report: Report) -> str:
         return "thorough"
     if not report.whole:
         return f"{effort}: a first look at everything{', in which nothing was left open' if effort == 'standard' else ''}"
-    return f"{effort}: a first look at everything, then all that can be done for {', '.join(report.whole)}"
+    return f"{effort}: a first look at everything, then longer searches for {', '.join(report.whole)}"
 
 
 def aside(report: Report) -> Iterator[tuple[str, str]]:

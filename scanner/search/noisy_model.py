@@ -15,10 +15,12 @@ from banscan.importers import Neuron, TracedModel
 from banscan.scanner.machine import memory
 from banscan.scanner.machine.cuda_graph import Recordings
 from banscan.scanner.machine.precision import convert
+from banscan.scanner.search.backward import eased
 from banscan.scanner.search.cut import cut
 from banscan.scanner.search.noisy_layers import views
 from banscan.scanner.search.rounding import straighten
 from banscan.scanner.search.spread import evenly
+from banscan.scanner.search.taps import costly
 
 # images that are tried before a search, and the strength of noise then
 TRIED, TRIAL = 8, 0.1
@@ -81,6 +83,7 @@ def attach(
     size = 2 * sum(n.channels for n in neurons)
     at_once = memory.images_at_once(parts.moving, dtype, model.device)
     before, behind = (straighten(convert(part, dtype)) for part in (parts.before, parts.behind))
+    eased(behind, strides=costly(model.module.graph))
     return NoisyModel(before, behind, neurons, stats, size, dtype, model.device, at_once)
 
 

@@ -146,6 +146,58 @@ def cells(model: PixelModel, pixels: Tensor) -> tuple[int, int, int]:
     return pixels.shape[model.axis], height // cell, width // cell
 
 
+@dataclass(frozen=True)
+class Rung:
+    """Patches that were drawn, and how clearly each moves images to each of T classes: `reached` [N, T], -inf for what was left."""
+
+    patches: Patches
+    reached: Tensor
+
+    def towards(self, targets: Tensor) -> "Rung":
+        """The same for some of the classes, by their places [t]."""
+        return replace(self, reached=self.reached[:, targets])
+
+
+def first_rung(
+    model: PixelModel,
+    pixels: Tensor,
+    labels: Tensor,
+    targets: Tensor,
+    *,
+    softness: float,
+    seed: int,
+    budget: Budget,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Rung:
+    """The patches that `search_patches` begins with; all classes share them, so that more classes cost next to nothing."""
+    generator = torch.Generator().manual_seed(seed)
+    patches = draw(budget.first, cells(model, pixels), generator)
+
+    def seen(patches: Patches, drawn: Tensor) -> Tensor:
+        result = successes(model, pixels[drawn], labels[drawn], targets, patches, softness)
+        progress(len(patches) * len(drawn))
+        return result
+
+    return Rung(patches, _ranked(seen, labels, targets, patches, generator, budget))
+
+
+def _ranked(
+    seen: Callable[[Patches, Tensor], Tensor], labels: Tensor, targets: Tensor, patches: Patches, generator: torch.Generator, budget: Budget
+) -> Tensor:
+    """How clearly patches move images to each target [N, T]; -inf where a first look at fewer images was enough to leave one."""
+    drawn = torch.randperm(len(labels), generator=generator)[: budget.images]
+    if budget.look < len(drawn):
+        drawn = _varied(drawn, labels[drawn])
+    looked, others = drawn.split((min(budget.look, len(drawn)), max(0, len(drawn) - budget.look)))
+    result = seen(patches, looked)
+    if len(others):
+        again = result.topk(min(budget.kept, len(patches)), 0).indices.flatten().unique()
+        before, more = ((labels[part][:, None] != targets).sum(0) for part in (looked, others))
+        both = (before * result[again] + more * seen(patches[again], others)) / (before + more).clamp(min=1)
+        result = torch.full_like(result, -torch.inf).index_copy(0, again, both)
+    return result
+
+
 def search_patches(
     model: PixelModel,
     pixels: Tensor,
@@ -155,6 +207,7 @@ def search_patches(
     softness: float,
     seed: int,
     budget: Budget = WHOLE.patches,
+    rung: Rung | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Patches:
     """The patch of at most LEFT cells that moves the images [N, ...] best to each of the targets [T].
@@ -162,6 +215,9 @@ def search_patches(
     Every generation is measured on images of its own; the best PARENTS of each class and their mutants make the next. The fewer the
     classes, the more mutants each gets. The best of all is trimmed. Where the budget has a first look, only those that lead in it are
     tried on the other images.
+
+    Args:
+        rung: the first patches, where they were tried with this budget already.
     """
     generator = torch.Generator().manual_seed(seed)
     shape = cells(model, pixels)
@@ -175,21 +231,11 @@ def search_patches(
         return seen(patches, torch.randperm(len(labels), generator=generator)[:count])
 
     def leading(patches: Patches) -> Tensor:
-        drawn = torch.randperm(len(labels), generator=generator)[: budget.images]
-        if budget.look < len(drawn):
-            drawn = _varied(drawn, labels[drawn])
-        looked, others = drawn.split((min(budget.look, len(drawn)), max(0, len(drawn) - budget.look)))
-        result = seen(patches, looked)
-        if len(others):
-            again = result.topk(min(budget.kept, len(patches)), 0).indices.flatten().unique()
-            before, more = ((labels[part][:, None] != targets).sum(0) for part in (looked, others))
-            both = (before * result[again] + more * seen(patches[again], others)) / (before + more).clamp(min=1)
-            result = torch.full_like(result, -torch.inf).index_copy(0, again, both)
-        return result.topk(PARENTS, 0).indices
+        return _ranked(seen, labels, targets, patches, generator, budget).topk(PARENTS, 0).indices
 
     children = _children(len(targets))
-    patches = draw(budget.first, shape, generator)
-    best = leading(patches)
+    patches = draw(budget.first, shape, generator) if rung is None else rung.patches
+    best = leading(patches) if rung is None else rung.reached.topk(PARENTS, 0).indices
     for _ in range(budget.generations):
         parents = patches[best.flatten().unique()]
         patches = parents + mutate(patches[best.flatten().repeat_interleave(children)], shape, generator)
@@ -232,11 +278,21 @@ def _children(targets: int) -> int:
     return max(CHILDREN, BROOD // (PARENTS * targets))
 
 
-def passes(targets: int, images: int, budget: Budget = WHOLE.patches) -> int:
-    """At most how many images `search_patches` computes."""
-    generations = [budget.first, *[PARENTS * (_children(targets) + 1) * targets] * budget.generations]
-    look, all_of_them = (min(count, images) for count in (min(budget.look, budget.images), budget.images))
-    tried = sum(n * look + min(n, budget.kept * targets) * (all_of_them - look) for n in generations)
+def passes(targets: int, images: int, budget: Budget = WHOLE.patches, *, begun: bool = False) -> int:
+    """At most how many images `search_patches` computes; `begun` where the first rung is there."""
+    generations = [PARENTS * (_children(targets) + 1) * targets] * budget.generations
+    tried = sum(_tries(n, targets, images, budget) for n in generations) + (0 if begun else rung_passes(targets, images, budget))
     most = max(SIDES) ** 2
     trimmed = sum(_cells_left(most, left / budget.rounds) for left in range(1, budget.rounds + 1)) * targets
     return tried + trimmed * min(budget.trimming, images) + PARENTS * targets * min(budget.final, images)
+
+
+def rung_passes(targets: int, images: int, budget: Budget) -> int:
+    """At most how many images `first_rung` computes."""
+    return _tries(budget.first, targets, images, budget)
+
+
+def _tries(count: int, targets: int, images: int, budget: Budget) -> int:
+    """So many patches, those that lead with more images."""
+    look, all_of_them = (min(n, images) for n in (min(budget.look, budget.images), budget.images))
+    return count * look + min(count, budget.kept * targets) * (all_of_them - look)

@@ -76,7 +76,7 @@ def controls(monkeypatch: pytest.MonkeyPatch, before: list[float], after: list[f
     seen = fragile()
     again = SimpleNamespace(name="patch", measure=lambda subject, earlier, progress: made_of(after))
     monkeypatch.setattr(registry, "CRITERIA", (again,))
-    monkeypatch.setattr(control, "_copy", lambda subject, finding, progress: (subject, accuracy))
+    monkeypatch.setattr(control, "_copy", lambda subject, finding, effort, progress: (subject, accuracy))
     found = control.controlled(subject(), seen, USUAL, {"patch": made_of(before)}, silent, lambda name: nullcontext())
     own = [f.control for f in found if f.control is not None]
     assert len(own) == 1
@@ -107,7 +107,7 @@ def test_the_copy_is_searched_as_much_as_the_model_was(monkeypatch: pytest.Monke
 
     seen = fragile()
     monkeypatch.setattr(registry, "CRITERIA", (SimpleNamespace(name="patch", measure=measure),))
-    monkeypatch.setattr(control, "_copy", lambda subject, finding, progress: (subject, (0.9, 0.9)))
+    monkeypatch.setattr(control, "_copy", lambda subject, finding, effort, progress: (subject, (0.9, 0.9)))
     control.controlled(subject(), seen, USUAL, {"patch": made_of([0.85] * 10)}, silent, lambda name: nullcontext(), {"patch": FIRST_LOOK})
     assert asked == [FIRST_LOOK]
 

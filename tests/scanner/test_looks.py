@@ -120,7 +120,9 @@ def test_looks_as_often_as_it_takes(
     monkeypatch.setattr(registry, "measure", measure)
     monkeypatch.setattr(registry, "findings", found)
     settings = SimpleNamespace(effort=effort)
-    subject = SimpleNamespace(settings=settings, searched=torch.arange(CLASSES), classes=CLASSES, searched_by=lambda effort: effort)
+    subject = SimpleNamespace(
+        settings=settings, searched=torch.arange(CLASSES), classes=CLASSES, costly=False, searched_by=lambda effort: effort
+    )
     looked = Looked()
     looks.search(cast(Subject, subject), USUAL, looked, silent, lambda name: nullcontext(), limits=True)
     final = looks.told(cast(Subject, subject), USUAL, looked)

@@ -11,7 +11,7 @@ from banscan.scanner.scan import scan
 from banscan.scanner.search.class_map import margin_table
 from banscan.scanner.search.strength import REACH, moved_share
 from banscan.scanner.settings import Settings
-from banscan.scanner.subject import searched
+from banscan.scanner.subject import sample, searched
 
 
 def test_margin_table_and_moved_share() -> None:
@@ -43,10 +43,16 @@ def test_targets_of_many_classes() -> None:
     generator = torch.Generator().manual_seed(0)
     clean, labels = torch.randn(300, 150, generator=generator), torch.arange(300) % 150
     clean[:, 77] += 5
-    assert searched(clean[:, :40], labels % 40, Settings()).tolist() == list(range(40))
-    chosen = searched(clean, labels, Settings(targets=20))
+    assert searched(clean[:, :40], labels % 40, Settings())[0].tolist() == list(range(40))
+    chosen, drawn = searched(clean, labels, Settings(targets=20))
+    assert drawn is not None
     assert len(chosen) == len(chosen.unique()) == 20
+    assert int(drawn.sum()) == 10
     assert 77 in chosen
+    assert torch.equal(chosen[drawn], sample(150, 10, 0).sort().values)
+    few, among = searched(clean, labels, Settings(targets=6))
+    assert among is not None
+    assert (len(few), int(among.sum())) == (6, 5)
 
 
 @pytest.mark.slow

@@ -97,7 +97,8 @@ def places(report: Report, finding: Finding) -> Iterator[tuple[int, float]]:
     if finding.unit != DEVIATIONS or not finding.classes or finding.value is None:
         yield from pairs
         return
-    rest = [v for c, v in pairs if c not in finding.classes]
+    among = report.drawn or report.searched
+    rest = [v for c, v in pairs if c in among and c not in finding.classes]
     own = dict(pairs)[finding.classes[-1]]
     middle = fmean(rest) if rest else own
     # the spread that the test took, which is no smaller than what counting images leaves

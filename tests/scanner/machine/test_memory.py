@@ -28,6 +28,11 @@ def test_by_the_memory_of_the_machine(model_file: Path, monkeypatch: pytest.Monk
     assert memory.images_at_once(nodes, torch.bfloat16, CPU) == 200
     monkeypatch.setattr(memory, "CACHE", 1)
     assert memory.images_at_once(nodes, torch.float32, CPU) == memory.FEW
+    # of large images fewer are enough, but not one at a time
+    monkeypatch.setattr(memory, "ENOUGH", 20 * 4 * LARGEST)
+    assert memory.images_at_once(nodes, torch.float32, CPU) == 20
+    monkeypatch.setattr(memory, "ENOUGH", 1)
+    assert memory.images_at_once(nodes, torch.float32, CPU) == memory.LEAST
     small = 1 << 20
     monkeypatch.setattr(memory, "total", lambda device: small)
     assert 1 <= memory.images_at_once(nodes, torch.float32, GPU) < small / (4 * LARGEST)

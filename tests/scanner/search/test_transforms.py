@@ -135,6 +135,7 @@ def test_a_second_look_searches_only_the_families_that_came_near_the_limit(monke
         pixels=pixels,
         pixel_model=None,
         searched=torch.arange(CLASSES),
+        classes=CLASSES,
     )
     monkeypatch.setattr(transform, "without_pixels", lambda subject: None)
     again = transform.measure(subject, {"transform": (first, far)}, silent)
