@@ -10,26 +10,20 @@ from pathlib import Path
 import click
 import torch
 
-from banscan import importers
-from banscan.scanner.inputs import images, preprocess
 from banscan.scanner.machine.precision import search_dtype
 from banscan.scanner.search.pixel_model import pixel_model
-from banscan.scanner.settings import Options
 from bench import rows
 from bench.baselines import BASELINES
 from bench.baselines.subject import Subject
 from bench.detect import own_images
+from bench.given import read
 
 
 def subject(path: Path, folder: Path) -> Subject:
     """A model of the zoo with the images that the scanner would see."""
-    model = importers.load(path)
-    clean = images.load(folder, model.input, model.classes, Options())
-    chosen = preprocess.choose(model, clean.images, clean.labels).preprocess
-    plain = pixel_model(model, chosen, search_dtype("auto", model.device))
-    if clean.labels is None:
-        raise click.ClickException(f"{folder}: the baselines need labels; expected class folders")
-    return Subject(model, plain, plain.pixels(chosen(clean.images, model.input.layout)), clean.labels)
+    given = read(path, folder)
+    plain = pixel_model(given.model, given.preprocess, search_dtype("auto", given.model.device))
+    return Subject(given.model, plain, plain.pixels(given.x), given.labels)
 
 
 @click.command()
