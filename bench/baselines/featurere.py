@@ -37,8 +37,8 @@ class Settings:
 
 
 FULL = Settings()
-# what a CPU allows
-SMALL = replace(FULL, warm=10, epochs=30, batch=32, images=64)
+# what a CPU allows: a quarter of the epochs, two small batches in each
+SMALL = replace(FULL, warm=25, epochs=100, batch=16, images=32)
 
 
 def find(subject: Subject, seed: int, settings: Settings = FULL) -> Finding:
