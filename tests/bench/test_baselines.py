@@ -34,6 +34,7 @@ from bench.baselines.disentangled import Bounds, Terms
 from bench.baselines.generator import Generator
 from bench.baselines.subject import Subject, most
 from bench.baselines.table import each, page
+from bench.paper import measure, store
 from bench.rows import read
 
 ROOT = Path(__file__).parents[2]
@@ -348,3 +349,14 @@ def test_rows_of_either_scale_are_told_apart() -> None:
     shown = each(rows)
     assert "| a | blend, 3 | Tabor | backdoored, 3: right | 2.50 | 12 (8) |" in shown
     assert "| c | clean | Tabor | backdoored, 3: wrong | 2.50 | 12 (8) |" in shown
+
+
+def test_all_steps_of_a_paper_count_before_fewer(tmp_path: Path) -> None:
+    """In the paper's tables, where a model has rows of both scales."""
+    recipe = {"set": "cifar10", "arch": "resnet18", "width": 64, "attack": "none", "target": None, "seed": 1}
+    row = {"name": "cifar10-resnet18w64-none-s1", "recipe": recipe, "asr": None, "what": "baseline", "attack": "none", "target": None}
+    row |= {"method": "Tabor", "found": 1, "statistic": 1.0, "seconds": 1.0}
+    rows = [row | {"flagged": True}, row | {"flagged": False, "scale": "full"}, row | {"flagged": True, "method": "NC"}]
+    (tmp_path / "paper.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    assert [(s.method, s.flagged) for s in store.load(tmp_path).scans] == [("Tabor", False), ("NC", True)]
+    assert len({measure.key(r) for r in rows}) == 3
