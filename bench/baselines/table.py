@@ -43,7 +43,7 @@ def each(results: list[dict[str, Any]]) -> list[str]:
     lines = header(["model", "attack, target", "method", "verdict", "statistic", "seconds (of a processor)"])
     for row in results:
         kind = attack(row) + ("" if row["target"] is None else f", {row['target']}")
-        called = f"backdoored, {row['found']}" if row["flagged"] else "not called"
+        called = f"backdoored, {row['found']}" if row["flagged"] else f"not called, {row['found']} in front"
         right = hit(row) if row["attack"] != "none" else not row["flagged"]
         told = f"{called}: {'right' if right else 'wrong'}"
         seconds = f"{row['seconds']:.0f} ({row['cpu_seconds']:.0f})"
