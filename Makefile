@@ -30,7 +30,10 @@ OUT ?=
 COMMIT ?=
 MINUTES ?= 8
 
-.PHONY: demo demo-seeds zoo detect real repairs golden null fuzz evidence paper paper-zoo paper-rows matrix check test test-frameworks lint bench bench-gpu clean
+# other detectors that the two examples are shown to
+RIVALS := --method Tabor --method FeatureRE --method Unicorn --method MM-BD --method "BAN code" --method "BAN equations"
+
+.PHONY: demo demo-seeds demo-baselines zoo detect real repairs golden null fuzz evidence paper paper-zoo paper-rows matrix check test test-frameworks lint bench bench-gpu clean
 
 demo: $(VENV)/installed ## scan the two examples: a backdoored model (exit 1) and a clean one (exit 0)
 	@$(BIN)/banscan examples/backdoored.onnx --clean-dir examples/clean; code=$$?; echo "exit $$code"; test $$code -eq 1
@@ -40,10 +43,14 @@ demo-seeds: $(VENV)/tested ## both examples at several seeds; finished rows are 
 	$(BIN)/python -m bench.detect --zoo examples --images examples/clean --seeds 3 --out bench/results/examples.jsonl
 	$(BIN)/python -m bench.evidence --only examples
 
+demo-baselines: $(VENV)/tested ## every other detector on both examples, an hour; finished rows are not computed again
+	OMP_NUM_THREADS=1 $(BIN)/python -m bench.baselines --zoo examples --images examples/clean --out bench/results/baselines-examples.jsonl $(RIVALS)
+	$(BIN)/python -m bench.evidence --only baselines-examples
+
 zoo: $(VENV)/tested ## trains the models of the tables from DATA (gtsrb.npz, cifar10-*.npz) into ZOO; goes on where it stopped
 	$(BIN)/python -m bench.zoo --data $(DATA) --out $(ZOO)
 
-detect: $(VENV)/tested ## scans ZOO with the defender's images; finished rows are not computed again
+detect: $(VENV)/tested ## scans ZOO with the defender's images, and runs the quicker of the other detectors; finished rows are not computed again
 	test -d $(ZOO)/images/cifar10 || $(BIN)/python -m bench.images --data $(DATA) --set cifar10 --per-class 50 --out $(ZOO)/images/cifar10
 	test -d $(ZOO)/images/gtsrb || $(BIN)/python -m bench.images --data $(DATA) --set gtsrb --out $(ZOO)/images/gtsrb
 	$(BIN)/python -m bench.detect --zoo $(ZOO)/held --images $(ZOO)/images --out bench/results/held.jsonl

@@ -28,6 +28,7 @@ MARK = re.compile(r"^<!-- (\S+) -->$", re.MULTILINE)
 BODIES: dict[str, Callable[[list[dict[str, Any]]], list[str]]] = {
     "ablation": ablation.page,
     "baselines": baselines.page,
+    "baselines-examples": baselines.each,
     "clean": clean.page,
     "controls": controls.page,
     "dormant": dormant.page,

@@ -11,17 +11,15 @@ from typing import Any
 import click
 import torch
 
-from banscan import importers
 from banscan.scanner.criteria import class_maps, noise_map, pixel_map
-from banscan.scanner.inputs import images as clean_images
-from banscan.scanner.inputs import preprocess
 from banscan.scanner.machine.precision import search_dtype
 from banscan.scanner.machine.progress import silent
 from banscan.scanner.search.strength import strength
-from banscan.scanner.settings import Options, Settings
+from banscan.scanner.settings import Settings
 from banscan.scanner.subject import Subject, prepare
 from bench import rows
 from bench.detect import own_images
+from bench.given import read
 from bench.tables import header
 
 # shares of the classes that have images
@@ -42,16 +40,14 @@ def page(results: list[dict[str, Any]]) -> list[str]:
 
 def subject(model: Path, folder: Path, share: float, draw: int) -> Subject:
     """A model with images of a random share of its classes."""
-    traced = importers.load(model)
-    clean = clean_images.load(folder, traced.input, traced.classes, Options())
-    assert clean.labels is not None
-    choice = preprocess.choose(traced, clean.images, clean.labels).preprocess
-    kept = random.Random(draw).sample(range(traced.classes), round(share * traced.classes))
-    own = torch.isin(clean.labels, torch.tensor(kept))
-    x = choice(clean.images[own.numpy()], traced.input.layout)
+    given = read(model, folder)
+    kept = random.Random(draw).sample(range(given.model.classes), round(share * given.model.classes))
+    own = torch.isin(given.labels, torch.tensor(kept))
+    x = given.x[own]
     with torch.no_grad():
-        logits = traced.logits(x)
-    return prepare(traced, choice, x, clean.labels[own], logits, Settings(), search_dtype("auto", traced.device))
+        logits = given.model.logits(x)
+    dtype = search_dtype("auto", given.model.device)
+    return prepare(given.model, given.preprocess, x, given.labels[own], logits, Settings(), dtype)
 
 
 def moved(given: Subject) -> tuple[float, float]:

@@ -13,15 +13,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from banscan.scanner.search import mask
-from bench.baselines.subject import Finding, Subject
-from bench.zoo.generators import Translator
+from bench.baselines.generator import VARIANCE, Generator
+from bench.baselines.subject import Finding, Subject, most
 
 EPOCHS, BATCH, LR = 60, 64, 1e-3
 # mean squares: of the change of pixels (0.3 in units of CIFAR-10's variance), of the change of benign features
-PIXELS_BOUND, FEATURES_BOUND = 0.3 * 0.0625, 0.3
-FLAGGED = 0.5
-# of the untrained generator's output; at exactly zero nothing has a gradient
-START = 0.3
+PIXELS_BOUND, FEATURES_BOUND = 0.3 * VARIANCE, 0.3
 
 
 def find(subject: Subject, seed: int, *, lambda1: float) -> Finding:
@@ -30,7 +27,7 @@ def find(subject: Subject, seed: int, *, lambda1: float) -> Finding:
     trunk, head = subject.model.split(subject.model.spatial or subject.model.features)
 
     def features(pixels: Tensor) -> Tensor:
-        result: Tensor = trunk(model.low + (model.high - model.low) * pixels)
+        result: Tensor = trunk(model.inputs(pixels))
         return result
 
     with torch.no_grad():
@@ -55,20 +52,4 @@ def find(subject: Subject, seed: int, *, lambda1: float) -> Finding:
     generator.eval()
     with torch.no_grad():
         predicted = torch.cat([model.logits(generator(part)) for part in images.split(250)]).argmax(1)
-    shares = torch.stack([(predicted[labels != c] == c).float().mean() for c in range(model.classes)])
-    target = int(shares.argmax())
-    return Finding(target, float(shares[target]), bool(shares[target] > FLAGGED))
-
-
-class Generator(torch.nn.Module):
-    """Images in [0, 1] to changed images of the same shape, close to the identity before it is trained."""
-
-    def __init__(self, channels: int, axis: int) -> None:
-        super().__init__()
-        self.change = Translator(channels, inputs=channels)
-        self.axis = axis
-
-    def forward(self, x: Tensor) -> Tensor:
-        first = x if self.axis == 1 else x.permute(0, 3, 1, 2)
-        made: Tensor = (first + START * self.change(first)).clamp(0, 1)
-        return made if self.axis == 1 else made.permute(0, 2, 3, 1)
+    return most(predicted, labels, model.classes)

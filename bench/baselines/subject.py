@@ -3,10 +3,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from banscan.importers import TracedModel
 from banscan.scanner.search.pixel_model import PixelModel
+
+# images of other classes that fall into one, from where on a method whose paper prints no rule calls a model here
+MOST = 0.5
 
 
 @dataclass(frozen=True)
@@ -34,3 +38,10 @@ class Finding:
 
 
 Baseline = Callable[[Subject, int], Finding]
+
+
+def most(predicted: Tensor, labels: Tensor, classes: int) -> Finding:
+    """The class that most images of others are predicted as, from predictions [N]; flagged where these are more than MOST."""
+    shares = torch.stack([(predicted[labels != c] == c).float().mean() for c in range(classes)])
+    target = int(shares.argmax())
+    return Finding(target, float(shares[target]), bool(shares[target] > MOST))

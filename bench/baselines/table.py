@@ -3,6 +3,7 @@
 from statistics import median
 from typing import Any
 
+from bench.rows import attack
 from bench.tables import greater, header, rate, works
 
 
@@ -21,8 +22,8 @@ def page(results: list[dict[str, Any]]) -> list[str]:
     lines = header(
         ["method", "attack", "flagged, right target", "right target, flagged or not", "clean flagged", "AUC against clean", "seconds"]
     )
-    for method in dict.fromkeys(r["method"] for r in results):
-        own = [r for r in results if r["method"] == method]
+    for method in dict.fromkeys(map(_method, results)):
+        own = [r for r in results if _method(r) == method]
         clean = [r for r in own if r["attack"] == "none"]
         working = [r for r in own if works(r) and r["target"] is not None]
         seconds = f"{median(r['seconds'] for r in own):.0f}"
@@ -35,3 +36,22 @@ def page(results: list[dict[str, Any]]) -> list[str]:
         whole = f"{rate(map(hit, working))} | {rate(map(named, working))} | {rate(r['flagged'] for r in clean)}"
         lines.append(f"| {method} | all | {whole} | {auc:.3f} | {seconds} |")
     return lines
+
+
+def each(results: list[dict[str, Any]]) -> list[str]:
+    """What they answer, model by model."""
+    lines = header(["model", "attack, target", "method", "verdict", "statistic", "seconds (of a processor)"])
+    for row in results:
+        kind = attack(row) + ("" if row["target"] is None else f", {row['target']}")
+        called = f"backdoored, {row['found']}" if row["flagged"] else f"not called, {row['found']} in front"
+        right = hit(row) if row["attack"] != "none" else not row["flagged"]
+        told = f"{called}: {'right' if right else 'wrong'}"
+        seconds = f"{row['seconds']:.0f} ({row['cpu_seconds']:.0f})"
+        lines.append(f"| {row['name']} | {kind} | {_method(row)} | {told} | {row['statistic']:.2f} | {seconds} |")
+    return lines
+
+
+def _method(row: dict[str, Any]) -> str:
+    """Its name, and the scale where that is not the usual one."""
+    scale = row.get("scale", "small")
+    return str(row["method"]) if scale == "small" else f"{row['method']}, {scale}"

@@ -17,8 +17,9 @@ from banscan.scanner.repair.settings import METHODS
 from banscan.scanner.scan import Examined, examine
 from banscan.scanner.settings import Options, Settings
 from bench import detect, images, repair, rows
-from bench.baselines import BASELINES
+from bench.baselines import SCALES
 from bench.baselines.__main__ import subject as of_baseline
+from bench.baselines.subject import Baseline
 from bench.paper import noise, recipes
 from bench.zoo import data
 
@@ -36,10 +37,10 @@ def key(row: dict[str, Any]) -> tuple[Any, ...]:
     """What a row is of: a second one alike is not measured."""
     settings = row.get("settings", {})
     form = row.get("form", settings.get("noise"))
-    return row["what"], row["name"], row.get("method"), form, row.get("eps_asked")
+    return row["what"], row["name"], row.get("method"), form, row.get("eps_asked"), row.get("scale", "small")
 
 
-def jobs(manifest: Path, folder: Path | None, given: Path, what: tuple[str, ...]) -> Iterator[Job]:
+def jobs(manifest: Path, folder: Path | None, given: Path, what: tuple[str, ...], scale: str = "small") -> Iterator[Job]:
     """What can be measured of a model: the beginning of its row, by which it is known, and what measures the rest."""
     facts = json.loads(manifest.read_text())
     recipe = facts["recipe"]
@@ -50,9 +51,9 @@ def jobs(manifest: Path, folder: Path | None, given: Path, what: tuple[str, ...]
             settings = Settings(noise=form, effort="thorough")
             yield base | {"what": SCAN, "form": form}, lambda s=settings: detect.row(manifest, own, s, 5000)  # type: ignore[misc]
     if BASELINE in what:
-        aims = {"attack": recipe["attack"], "target": recipe["target"], "seed": 0}
-        for method in BASELINES:
-            yield base | aims | {"what": BASELINE, "method": method}, lambda m=method: _baseline(path, own, m)  # type: ignore[misc]
+        aims = {"attack": recipe["attack"], "target": recipe["target"], "seed": 0, "scale": scale}
+        for method, find in SCALES[scale].items():
+            yield base | aims | {"what": BASELINE, "method": method}, lambda f=find: _baseline(path, own, f)  # type: ignore[misc]
     if REPAIR in what and repair.attempted(manifest, facts):
         for method in METHODS:
             yield base | {"what": REPAIR, "method": method}, lambda m=method: _repair(manifest, folder, given, m)  # type: ignore[misc]
@@ -68,10 +69,10 @@ def jobs(manifest: Path, folder: Path | None, given: Path, what: tuple[str, ...]
             yield begin | {"what": FEATURES}, lambda f=form, e=some: noise.features(noise.subject(path, own, f), e)  # type: ignore[misc]
 
 
-def _baseline(path: Path, own: Path, method: str) -> dict[str, Any]:
+def _baseline(path: Path, own: Path, find: Baseline) -> dict[str, Any]:
     given = of_baseline(path, own)
     begin = time.perf_counter()
-    found = BASELINES[method](given, 0)
+    found = find(given, 0)
     seconds = time.perf_counter() - begin
     return {"found": found.target, "statistic": found.statistic, "flagged": found.flagged, "seconds": seconds}
 
@@ -119,8 +120,13 @@ def _write_images(folder: Path | None, given: Path, sets: set[str], what: tuple[
 @click.option("--out", type=click.Path(path_type=Path), default=RESULTS, show_default=True)
 @click.option("--what", multiple=True, type=click.Choice(WHAT), default=WHAT, show_default=True)
 @click.option("--only", default="*", show_default=True, help="Names of the models, with wildcards.")
+@click.option(
+    "--scale", type=click.Choice(list(SCALES)), default="small", show_default=True, help="Of baselines; full: all steps of the papers."
+)
 @click.option("--threads", default=1, show_default=True)
-def command(zoo: Path, folder: Path | None, given: Path | None, out: Path, what: tuple[str, ...], only: str, threads: int) -> None:
+def command(
+    zoo: Path, folder: Path | None, given: Path | None, out: Path, what: tuple[str, ...], only: str, scale: str, threads: int
+) -> None:
     """Append a row for everything that OUT does not have yet."""
     torch.set_num_threads(threads)
     given = given or zoo / "images"
@@ -133,7 +139,7 @@ def command(zoo: Path, folder: Path | None, given: Path | None, out: Path, what:
     _write_images(folder, given, {json.loads(m.read_text())["recipe"]["set"] for m in manifests}, what)
     done = {key(row) for row in rows.read(out)}
     for manifest in manifests:
-        for begin, finish in jobs(manifest, folder, given, what):
+        for begin, finish in jobs(manifest, folder, given, what, scale):
             if key(begin) in done:
                 continue
             started = time.perf_counter()

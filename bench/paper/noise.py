@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from banscan import importers
-from banscan.scanner.inputs import images, preprocess
+from banscan.scanner.inputs import preprocess
 from banscan.scanner.search import mask
 from banscan.scanner.search.neuron_noise import logits_under, start
-from banscan.scanner.settings import Options, Settings
+from banscan.scanner.settings import Settings
 from banscan.scanner.subject import Subject, prepare
+from bench.given import read
 
 # the paper's bounds (Appendix B.4), the shares of them that figures 1 and 2 show, and independent searches for figure 2
 EPS = {"cifar10": 0.3, "gtsrb": 0.3, "tinyimagenet": 0.2, "imagenet200": 0.1}
@@ -30,14 +30,10 @@ POINTS = 300
 
 def subject(path: Path, folder: Path, form: str) -> Subject:
     """A model with clean images [N, ...], at most 500, and room for noise of this form in float32."""
-    model = importers.load(path)
-    clean = images.load(folder, model.input, model.classes, Options())
-    chosen = preprocess.choose(model, clean.images, clean.labels).preprocess
-    x = chosen(clean.images, model.input.layout)
-    logits = preprocess.answers(model, chosen, clean.images)
-    labels = logits.argmax(1) if clean.labels is None else clean.labels
+    given = read(path, folder)
+    logits = preprocess.answers(given.model, given.preprocess, given.images)
     settings = Settings(noise=form, steps=STEPS, restarts=RESTARTS)
-    return prepare(model, chosen, x, labels, logits, settings, torch.float32)
+    return prepare(given.model, given.preprocess, given.x, given.labels, logits, settings, torch.float32)
 
 
 def under(given: Subject, eps: float, restarts: int) -> tuple[Tensor, Tensor]:
