@@ -18,7 +18,7 @@ from banscan.scanner.report.json import made, plain
 from banscan.scanner.scan import scan
 from banscan.scanner.settings import Options, Settings
 from bench import rows
-from bench.detect import own_images
+from bench.detect import about, own_images
 from bench.tables import header, rate, right, works
 
 Row = dict[str, Any]
@@ -67,12 +67,7 @@ def measured(manifest: Path, images: Path) -> Row:
     report = scan(manifest.with_suffix(".onnx"), own_images(images, facts), settings=how, options=Options(max_images=500))
     assert report.controls is not None  # they were asked for
     return {
-        "name": manifest.stem,
-        "part": manifest.parent.name,
-        "attack": facts["recipe"]["attack"],
-        "target": facts["recipe"]["target"],
-        "model_accuracy": facts["accuracy"],
-        "asr": facts["asr"],
+        **about(manifest, facts),
         "verdict": plain(asdict(report.verdict)),
         "copies": [plain(asdict(copy)) for copy in report.controls.copies],
         "seconds": report.seconds["controls"],

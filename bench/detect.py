@@ -24,13 +24,7 @@ def row(manifest: Path, images: Path, settings: Settings, limit: int = 500) -> d
     report = scan(manifest.with_suffix(".onnx"), images_of, settings=settings, options=Options(max_images=limit))
     document = to_dict(report)
     return {
-        "name": manifest.stem,
-        "part": manifest.parent.name,
-        "attack": facts["recipe"]["attack"],
-        "target": facts["recipe"]["target"],
-        **({"several": len(facts["targets"]), "targets": facts["targets"]} if "targets" in facts else {}),
-        "model_accuracy": facts["accuracy"],
-        "asr": facts["asr"],
+        **about(manifest, facts),
         "sha256": report.model.sha256,
         "kind": document["kind"],
         "images": report.images.used,
@@ -43,6 +37,19 @@ def row(manifest: Path, images: Path, settings: Settings, limit: int = 500) -> d
         "accuracy": document["accuracy"],
         "seconds": sum(report.seconds.values()),
         "environment": report.environment,
+    }
+
+
+def about(manifest: Path, facts: dict[str, Any]) -> dict[str, Any]:
+    """What a row says of a model beside what was measured: its name, and what is known of its attack."""
+    return {
+        "name": manifest.stem,
+        "part": manifest.parent.name,
+        "attack": facts["recipe"]["attack"],
+        "target": facts["recipe"]["target"],
+        **({"several": len(facts["targets"]), "targets": facts["targets"]} if "targets" in facts else {}),
+        "model_accuracy": facts["accuracy"],
+        "asr": facts["asr"],
     }
 
 
