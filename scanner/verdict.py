@@ -87,7 +87,7 @@ def by_controls(verdict: Verdict, levels: Levels, controls: Controls) -> Verdict
             return _uncovered(verdict, levels.uncovered)
         alike = [c for c in controls.clean if c.outcome not in ("no backdoor found", "inconclusive")]
         if alike:
-            told = "classes of a copy tuned on the clean images stand out as well, so it is likely natural"
+            told = f"planted or natural cannot be told: a copy tuned on the clean images looks {alike[0].outcome} as well"
             return replace(verdict, outcome=FRAGILE, reason=f"{verdict.reason}; {told}", next_step=STEPS[FRAGILE])
         told = "no copy tuned on the clean images shows it, as where it was planted"
         return replace(verdict, reason=f"{verdict.reason}; {told}")
