@@ -152,9 +152,9 @@ def _one(suspect: Suspect, plan: _Plan, progress: Progress) -> Copy:
         model, copy = _tuned(suspect, plan, told) if plan.trigger is None else _planted(suspect, plan, plan.trigger, told)
         decided = _judged(suspect, model, told)
         copy = replace(copy, outcome=decided.outcome, targets=decided.targets, score=decided.score)
-    except (EvidenceError, ModelError) as error:
-        why = str(error).removeprefix(f"{suspect.subject.model.source.path}: ")
-        copy = Copy(trigger=None if plan.trigger is None else plan.trigger.name, target=plan.target, not_done=why)
+    except (EvidenceError, ModelError, RuntimeError) as error:  # the last: what PyTorch cannot compute; the scan itself is not lost for it
+        why = " ".join(str(error).removeprefix(f"{suspect.subject.model.source.path}: ").split())
+        return Copy(trigger=None if plan.trigger is None else plan.trigger.name, target=plan.target, not_done=why)
     cache.write(ROOM, _question(suspect, plan), json.dumps(plain(asdict(copy))))
     return copy
 

@@ -6,6 +6,7 @@ from functools import partial
 
 from torch import Tensor
 
+from banscan.errors import EvidenceError
 from banscan.importers import TracedModel
 from banscan.scanner.inputs.preprocess import Preprocess
 from banscan.scanner.machine.progress import Counter, Progress
@@ -37,7 +38,14 @@ class Course:
 
         Args:
             stage: what `progress` is told, with the number of the epoch behind it.
+
+        Raises:
+            EvidenceError: the tuning is one against noise, and no layer could carry any.
         """
+        if self.how.weight and not any(name.startswith("scale/") for name in state.values):
+            path = self.model.source.path
+            why = "no layer below the classifier has a bias that noise could act on (Eq. 3)"
+            raise EvidenceError(f"{path}: {why}; `banscan repair --method finetune` needs none")
         victims = None
         if self.how.weight and self.how.patches and self.aims is not None:
             victims = patch_pool.victims_of(self.model, self.preprocess, self.images, self.labels, self.aims)

@@ -1,6 +1,7 @@
 """Fine-tuning of Eq. 8: masks are ANP's, patches lose their effect, lambda_2 = 0 is plain, an interruption changes nothing."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,10 +12,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from banscan import importers
+from banscan.errors import EvidenceError
 from banscan.importers import TracedModel, attribute_named
 from banscan.importers.normal import weights
+from banscan.scanner.inputs.preprocess import Preprocess
+from banscan.scanner.machine.progress import silent
 from banscan.scanner.repair import answers, noise, trainable, tuning
-from banscan.scanner.repair.settings import ANP, METHODS
+from banscan.scanner.repair.course import Course
+from banscan.scanner.repair.settings import ANP, METHODS, plain
 from banscan.scanner.repair.trainable import State
 from tests.conftest import random_norms
 from tests.importers import matrix
@@ -39,6 +44,18 @@ def test_masks_are_those_of_anp(model: TracedModel, data: tuple[torch.Tensor, to
             assert 0 <= float(value.min()) < 1 >= float(value.max())
         else:
             assert torch.equal(value, before[name]), name
+
+
+def test_without_biases_nothing_is_tuned_against_noise(export: Callable[..., Path], data: tuple[torch.Tensor, torch.Tensor]) -> None:
+    """A sentence, as of all that cannot be; plain fine-tuning goes on."""
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, 2, bias=False), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, 10))
+    bare = importers.load(export("without_biases", net))
+    x, y = data
+    for how, works in ((QUICK, False), (plain(QUICK), True)):
+        course = Course(bare, Preprocess("unit"), how, x, y, LIMITS, None)
+        state = trainable.start(bare, x)
+        with nullcontext() if works else pytest.raises(EvidenceError, match="no layer below the classifier has a bias"):
+            course.run(state, [], stage="tuning", progress=silent)
 
 
 def test_pasted_patches_lose_their_effect(model: TracedModel, data: tuple[torch.Tensor, torch.Tensor]) -> None:
