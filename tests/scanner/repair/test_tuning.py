@@ -48,7 +48,7 @@ def test_masks_are_those_of_anp(model: TracedModel, data: tuple[torch.Tensor, to
 
 def test_without_biases_nothing_is_tuned_against_noise(export: Callable[..., Path], data: tuple[torch.Tensor, torch.Tensor]) -> None:
     """A sentence, as of all that cannot be; plain fine-tuning goes on."""
-    net = nn.Sequential(nn.Conv2d(3, 8, 3, 2, bias=False), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, 10))
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, 2, bias=False), nn.ReLU(), nn.AvgPool2d(3), nn.Flatten(), nn.Linear(32, 10))
     bare = importers.load(export("without_biases", net))
     x, y = data
     for how, works in ((QUICK, False), (plain(QUICK), True)):
