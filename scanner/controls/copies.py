@@ -5,11 +5,11 @@ clean images against noise (Eq. 8), which takes out what was planted and leaves 
 planted, each with another trigger and target. The first half of the layers is left as it is, which makes a copy cheap at any size.
 """
 
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from banscan.scanner import ahead, control, looks, race, verdict
 from banscan.scanner.controls.planting import Planting, planted
 from banscan.scanner.controls.trigger import Trigger, carrying, triggers
 from banscan.scanner.findings import Controls, Copy, Finding, Kind, Verdict
+from banscan.scanner.inputs.images import digest
 from banscan.scanner.levels import Levels
 from banscan.scanner.looks import Looked
 from banscan.scanner.machine.forecast import PLANTED, TUNED, Work
@@ -59,6 +60,11 @@ class Suspect:
     kind: Kind
     usual: Levels
     levels: Levels
+
+    @cached_property
+    def digest(self) -> str:
+        """Of its images and labels."""
+        return digest(self.images, self.subject.labels)
 
 
 @dataclass(frozen=True)
@@ -207,7 +213,6 @@ def _judged(suspect: Suspect, model: TracedModel, progress: Progress) -> Verdict
 def _question(suspect: Suspect, plan: _Plan) -> dict[str, object]:
     """What must be the same for a copy's result to be that of this scan."""
     subject = suspect.subject
-    seen = hashlib.sha256(suspect.images.tobytes() + subject.labels.numpy().tobytes()).hexdigest()
     against = None if plan.against is None else [plan.against.classes, plan.against.mapping]
     settings = asdict(replace(subject.settings, effort="quick", controls=None))
     return plain(  # type: ignore[no-any-return]
@@ -215,7 +220,7 @@ def _question(suspect: Suspect, plan: _Plan) -> dict[str, object]:
             "banscan": __version__,
             "model": subject.model.source.sha256,
             "logits": subject.model.source.output,
-            "images": seen,
+            "images": suspect.digest,
             "preprocess": asdict(subject.preprocess),
             "precision": str(subject.precision),
             "device": str(subject.model.device),

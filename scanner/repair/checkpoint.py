@@ -1,6 +1,5 @@
 """Where a repair stands after an epoch, in a file beside its output: a repair that was stopped goes on from there."""
 
-import hashlib
 import json
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from banscan.errors import UsageError
 from banscan.files import whole
-from banscan.scanner.inputs.images import CleanSet
+from banscan.scanner.inputs.images import CleanSet, digest
 from banscan.scanner.repair.course import Losses
 from banscan.scanner.repair.job import Job
 from banscan.scanner.repair.trainable import State
@@ -20,9 +19,8 @@ from banscan.scanner.search.patch import Patches
 
 def key(job: Job, clean: CleanSet) -> str:
     """What a checkpoint must agree on to be gone on from."""
-    seen = hashlib.sha256(clean.images.tobytes() + job.labels.numpy().tobytes()).hexdigest()
     aims = None if job.aims is None else job.aims.tolist()
-    return json.dumps([job.model.source.sha256, job.method, asdict(job.how), aims, seen])
+    return json.dumps([job.model.source.sha256, job.method, asdict(job.how), aims, digest(clean.images, job.labels)])
 
 
 def keep(path: Path, key: str, state: State, losses: Losses) -> None:
