@@ -20,7 +20,7 @@ from banscan.scanner.criteria.pixel_map import PIXEL_MAP
 from banscan.scanner.criteria.registry import CRITERIA
 from banscan.scanner.findings import Finding, Verdict
 from banscan.scanner.levels import Levels
-from banscan.scanner.looks import LOOKS
+from banscan.scanner.looks import paid
 from banscan.scanner.report.json import made
 from banscan.scanner.search.class_map import Mapped
 from banscan.scanner.verdict import decide
@@ -44,7 +44,7 @@ def findings(row: Row, levels: Levels = USUAL) -> tuple[Finding, ...]:
     """What every criterion found, the joint test computed anew from the others; none where the scan stopped before them."""
     found = as_stored(row, levels)
     tests = {f.criterion: f for f in found if f.p_value is not None}
-    looks = len(LOOKS[row.get("settings", {}).get("effort", "thorough")])
+    looks = paid("joint", row.get("settings", {}).get("effort", "thorough"), row.get("whole", ()))
     return tuple(_joint(tests, levels, looks) if f.criterion == "joint" and f.criterion in tests else f for f in found)
 
 

@@ -1,19 +1,21 @@
 """First a look at everything, then whole searches of what is close: many models need no more than the look.
 
 A look that calls a model backdoored, or that leaves nothing close, is the end. Otherwise the tests, or the one criterion whose limit is
-close, search as much as they can, and what they find then takes the place of what the look saw. Every look has an equal part of the level
-(Bonferroni's bound), so that the false-positive rate of a scan is that of a single look.
+close, search as much as they can, and what they find then takes the place of what the look saw. The looks share the level, so that the
+false-positive rate of a scan is at most that of a single look; the first, which sees the least, has the smallest part (as in sequential
+trials: Haybittle, 1971; Peto et al., 1976): what is only just enough for it is searched again.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from banscan.scanner import ahead
-from banscan.scanner.control import measuring
+from banscan.scanner.control import MEASURED_BY, measuring
 from banscan.scanner.criteria import registry
 from banscan.scanner.criteria.base import NotDone
+from banscan.scanner.criteria.joint import JOINT
 from banscan.scanner.criteria.share import near
 from banscan.scanner.criteria.transform import TRANSFORM
 from banscan.scanner.effort import FIRST_LOOK, GLANCE, WHOLE, Effort
@@ -25,6 +27,9 @@ from banscan.scanner.subject import Subject
 LOOKS: Mapping[str, tuple[Effort, ...]] = {"quick": (FIRST_LOOK,), "standard": (FIRST_LOOK, WHOLE), "thorough": (WHOLE,)}
 # likewise where a pass through the network is dear: each effort is what a lesser one is for others
 DEAR_LOOKS: Mapping[str, tuple[Effort, ...]] = {"quick": (GLANCE,), "standard": (GLANCE, FIRST_LOOK), "thorough": (WHOLE,)}
+# what the level of two looks is divided by for each; together they take less than there is, since values of real networks have heavier
+# tails than the tests assume
+EARLY, LATE = 10, 2
 # a p-value, paid for as all are, below which a test is close; less where a second look is dear
 CLOSE_P, CLOSER_P = 1.0, 0.1
 # what a second look is called where somebody watches
@@ -83,7 +88,8 @@ def search(
     again = unverified(found, limits)
     if further:
         enough = CLOSER_P if subject.costly else CLOSE_P
-        again |= close(found, tests=levels.uncovered is None, limits=limits, enough=enough)
+        later = told(subject, levels, replace(looked, again=frozenset(SEARCHES)))
+        again |= close(found, later, tests=levels.uncovered is None, limits=limits, enough=enough)
     if again:
         # a second look that fails leaves the first
         measured = dict(looked.measured)
@@ -98,7 +104,16 @@ def search(
 
 def told(subject: Subject, levels: Levels, looked: Looked) -> tuple[Finding, ...]:
     """What the criteria make of what was measured so far."""
-    return registry.findings(looked.measured, subject.searched, subject.classes, levels, len(LOOKS[subject.settings.effort]))
+    effort = subject.settings.effort
+    return registry.findings(looked.measured, subject.searched, subject.classes, levels, lambda name: paid(name, effort, looked.again))
+
+
+def paid(criterion: str, effort: str, again: Collection[str]) -> int:
+    """What the level is divided by for a criterion of a scan with this effort, in which these criteria searched `again`."""
+    if len(LOOKS[effort]) == 1:
+        return 1
+    sources = TESTS if criterion == JOINT.name else {MEASURED_BY.get(criterion, criterion)} & frozenset(SEARCHES)
+    return LATE if sources <= frozenset(again) else EARLY
 
 
 def unverified(findings: Sequence[Finding], limits: bool) -> frozenset[str]:
@@ -110,10 +125,11 @@ def unverified(findings: Sequence[Finding], limits: bool) -> frozenset[str]:
     return frozenset(measuring(f) for f in exceeding if f.criterion == TRANSFORM.name or not limits)
 
 
-def close(findings: Sequence[Finding], *, tests: bool, limits: bool, enough: float = CLOSE_P) -> frozenset[str]:
+def close(findings: Sequence[Finding], later: Sequence[Finding], *, tests: bool, limits: bool, enough: float = CLOSE_P) -> frozenset[str]:
     """The criteria that whole searches may say more of; none where the model is backdoored by what was seen.
 
     Args:
+        later: the findings as the same measurements would give them at the level of a second look.
         tests, limits: whether a test decides, and an absolute limit without a control, for such a model.
         enough: a p-value below which a test is close.
     """
@@ -121,7 +137,7 @@ def close(findings: Sequence[Finding], *, tests: bool, limits: bool, enough: flo
     if any(f.own_null or (limits if f.p_value is None else tests) for f in sure):
         return frozenset()
     names: set[str] = set()
-    for finding in findings:
+    for finding in later:
         if finding.not_done is not None or finding.own_null or finding.value is None or finding.limit is None:
             continue
         if finding.p_value is not None:

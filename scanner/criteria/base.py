@@ -36,7 +36,7 @@ class Context:
     Attributes:
         searched: [T], the classes that were searched for, of `classes` in all.
         tests: how many outlier tests there are, each of which pays for the others.
-        looks: how often a scan may ask, which is paid for as well.
+        looks: into how many parts the level is divided for the looks that a scan may take, of which this one has one.
     """
 
     levels: Levels

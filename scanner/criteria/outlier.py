@@ -127,7 +127,7 @@ def _left(measured: ClassValues, context: Context) -> str | None:
 def parts(context: Context, *, joint: bool) -> int:
     """Into how many parts Bonferroni divides the level: half is for the one test that sees everything, the others share the rest.
 
-    Every look at the model has the same part of all that.
+    The look that measured has its part of all that.
     """
     return context.looks * (2 if joint else 2 * context.tests)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -63,13 +64,15 @@ def measure(
             measured[criterion.name] = criterion.measure(subject, measured, progress)
 
 
-def findings(measured: Mapping[str, Any], searched: Tensor, classes: int, levels: Levels, looks: int = 1) -> tuple[Finding, ...]:
+def findings(
+    measured: Mapping[str, Any], searched: Tensor, classes: int, levels: Levels, paid: Callable[[str], int] = lambda name: 1
+) -> tuple[Finding, ...]:
     """What the criteria make of their measurements, for the classes `searched` [T] of all; every one has to have one, or a NotDone.
 
     Args:
-        looks: how often the scan asks at most.
+        paid: what the level is divided by for the look that measured a criterion, by its name.
     """
     # the joint test sums up the others, and the criteria with limits of their own read what a test has measured
     tests = sum(isinstance(measured[c.name], ClassValues) for c in CRITERIA[: CRITERIA.index(JOINT)])
-    context = Context(levels, searched, classes, tests, looks)
-    return tuple(criterion.found(measured[criterion.name], context) for criterion in CRITERIA)
+    about = Context(levels, searched, classes, tests)
+    return tuple(c.found(measured[c.name], replace(about, looks=paid(c.name))) for c in CRITERIA)

@@ -1,5 +1,6 @@
 """Measurements of made-up models, and what the criteria make of them."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -46,7 +47,9 @@ def pixels(classes: int = 43, seed: int = 0, **changes: Any) -> dict[str, Any]:
     return calm | changes
 
 
-def findings(by_noise: dict[str, Any], by_pixels: dict[str, Any] | None, levels: Levels) -> tuple[Finding, ...]:
+def findings(
+    by_noise: dict[str, Any], by_pixels: dict[str, Any] | None, levels: Levels, paid: Callable[[str], int] = lambda name: 1
+) -> tuple[Finding, ...]:
     """Of all criteria; without `by_pixels` those of the searches over pixels are not done."""
     classes = by_noise["moved"].shape[1]
     measured: dict[str, Any] = {"noise": noise.moved_to(by_noise["moved"], 0.2), "logit": logit.raised(by_noise["logits"])}
@@ -63,7 +66,7 @@ def findings(by_noise: dict[str, Any], by_pixels: dict[str, Any] | None, levels:
     tests = {name: m for name, m in measured.items() if name not in ("pixel map", "transform") and not isinstance(m, NotDone)}
     measured |= {"joint": joint.together(tests), "patch share": measured["patch"], "clearness": measured["perturbation"]}
     measured |= {"noise map": by_noise["noise_map"], "dormant": by_noise.get("dormant", STILL)}
-    return registry.findings(measured, torch.arange(classes), classes, levels)
+    return registry.findings(measured, torch.arange(classes), classes, levels, paid)
 
 
 def judge(by_noise: dict[str, Any], by_pixels: dict[str, Any] | None, limit: float | None = None) -> Verdict:
