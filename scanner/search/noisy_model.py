@@ -50,16 +50,28 @@ class NoisyModel:
     def prepare(self, images: Tensor, batch: int | None = None, progress: Callable[[int], None] = lambda done: None) -> tuple[Tensor, ...]:
         """The part of the network in front of the noise, for preprocessed images [N, ...] in the model's layout."""
         batch = batch or memory.answered_at_once(self.before.graph.nodes, self.device)
-        parts = []
+        whole: tuple[Tensor, ...] = ()
+        done = 0
         for part in images.split(batch):
-            parts.append(self.before(_channels_last(part.to(self.device, self.dtype))))
+            made = self.before(_channels_last(part.to(self.device, self.dtype)))
+            # all of it has its place at once: parts that are put together afterwards take the memory twice
+            whole = whole or tuple(_room(len(images), one) for one in made)
+            for place, one in zip(whole, made, strict=True):
+                place[done : done + len(part)] = one
+            done += len(part)
             progress(len(part))
-        return tuple(_channels_last(torch.cat(column)) for column in zip(*parts, strict=True))
+        return whole
 
     def run(self, prepared: tuple[Tensor, ...], noise: Tensor) -> tuple[Tensor, Tensor]:
         """Logits [K * N, classes] and features [K * N, ...] under noise [K, D]; the restarts are the outer part of the batch."""
         logits, features = self.behind(views(noise, self.neurons, self.stats, len(prepared[0])), *prepared)
         return logits.float(), features
+
+
+def _room(count: int, like: Tensor) -> Tensor:
+    """Place for a tensor [count, ...] of images like these."""
+    form = torch.channels_last if like.dim() == 4 else torch.contiguous_format
+    return torch.empty((count, *like.shape[1:]), dtype=like.dtype, device=like.device, memory_format=form)
 
 
 def _channels_last(x: Tensor) -> Tensor:
