@@ -135,15 +135,16 @@ def prepare(
     below = layers(model, settings.layers_without)
     if not below:
         raise EvidenceError("no layer of neurons lies below the classifier; a linear model has no place to look for a backdoor")
-    count = Counter(progress, MEASURING, len(x) * ((settings.noise == "normalised") + 1 + (precision != torch.float32)))
+    twice = precision != torch.float32 and not costly(model.module.graph)
+    count = Counter(progress, MEASURING, len(x) * ((settings.noise == "normalised") + 1 + twice))
     stats = measure(model, below, x, count) if settings.noise == "normalised" else None
     exact = attach(model, below, stats)
-    prepared = exact.prepare(x, progress=count)
-    checks.check_copy(disagreement(exact, prepared, logits))
-    neurons = Neurons(exact, exact, prepared, prepared, labels)
-    if precision != torch.float32:
-        fast = attach(model, below, stats, precision)
-        neurons = Neurons(fast, exact, fast.prepare(x, progress=count), prepared, labels)
+    fast = exact if precision == torch.float32 else attach(model, below, stats, precision)
+    prepared = fast.prepare(x, progress=count)
+    # in front of the noise the search's own numbers do where they are dear: in float32 they take much of the time and most of the memory
+    read = prepared if fast is exact or costly(model.module.graph) else exact.prepare(x, progress=count)
+    checks.check_copy(disagreement(exact, read, logits))
+    neurons = Neurons(fast, exact, prepared, read, labels)
     chosen, drawn = searched(logits, labels, settings)
     return Subject(model, preprocess, x, labels, logits, chosen, neurons, settings, precision, drawn=drawn)
 

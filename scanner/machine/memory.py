@@ -29,6 +29,8 @@ TRACED = 2
 # without a gradient, what the largest tensor of a batch may take, and the most images of one
 FORWARD = {"cpu": 64 << 20, "cuda": 1 << 30}
 BATCH = 250
+# likewise of a batch that should not be taken apart
+WHOLE = {"cpu": 128 << 20, "cuda": 2 << 30}
 LIMIT = Path("/sys/fs/cgroup/memory.max")
 STATUS = Path("/proc/self/status")
 # what somebody gave in place of what there is
@@ -60,6 +62,15 @@ def answered_at_once(nodes: Iterable[fx.Node], device: torch.device) -> int:
     """Images whose logits are computed at once, where nothing is kept for a gradient."""
     largest = max((values(node) * torch.float32.itemsize // TRACED for node in nodes), default=1)
     return max(1, min(BATCH, FORWARD["cuda" if device.type == "cuda" else "cpu"] // max(1, largest)))
+
+
+def together(nodes: Iterable[fx.Node], device: torch.device) -> int:
+    """Images that are looked at as one batch where its images are compared with one another, and nothing is kept for a gradient.
+
+    Only such as are too large for it are taken in parts: what is measured of a batch should be that of all images.
+    """
+    largest = max((values(node) * torch.float32.itemsize // TRACED for node in nodes), default=1)
+    return max(FEW, WHOLE["cuda" if device.type == "cuda" else "cpu"] // max(1, largest))
 
 
 def values(node: fx.Node) -> int:

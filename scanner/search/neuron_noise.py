@@ -98,7 +98,19 @@ def _step(
 def logits_under(model: NoisyModel, prepared: tuple[Tensor, ...], noise: Tensor) -> tuple[Tensor, Tensor]:
     """Logits [K, N, classes], on the CPU, and features [K, N, ...] of N prepared images under noise [K, D].
 
-    Every restart sees all images as one batch, as the statistics of the normalised form ask for.
+    Every restart sees all images as one batch, as the statistics of the normalised form ask for; those of which memory has no room for all
+    as a few batches that each have images from everywhere.
     """
+    count = len(prepared[0])
+    parts = -(-count // model.together)
+    logits, features = zip(*(_seen(model, tuple(p[first::parts] for p in prepared), noise) for first in range(parts)), strict=True)
+    if parts == 1:
+        return logits[0], features[0]
+    back = torch.cat([torch.arange(first, count, parts) for first in range(parts)]).argsort()
+    return torch.cat(logits, 1)[:, back], torch.cat(features, 1)[:, back.to(model.device)]
+
+
+def _seen(model: NoisyModel, prepared: tuple[Tensor, ...], noise: Tensor) -> tuple[Tensor, Tensor]:
+    """`logits_under`, as one batch."""
     results = [model.run(prepared, row) for row in noise.split(1)]
     return torch.stack([y.cpu() for y, _ in results]), torch.stack([f for _, f in results])

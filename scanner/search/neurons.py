@@ -16,8 +16,9 @@ from banscan.scanner.settings import Settings
 class Neurons:
     """The model with noise on its neurons, and the clean images [N, ...] as it takes them.
 
-    The search runs on `fast`; its result is read off `exact`, the same model in float32. `prepared` and `prepared_exact` are what each of
-    them makes of the images in front of the noise.
+    The search runs on `fast`; its result is read off `exact`, the same model in float32. `prepared` is what the fast one makes of the
+    images in front of the noise, `prepared_exact` what is read off with: what the exact one makes of them, or, in a network whose passes
+    are dear, `prepared`.
     """
 
     fast: NoisyModel

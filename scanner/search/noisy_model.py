@@ -33,7 +33,7 @@ class NoisyModel:
     `before` maps images [N, ...] to what does not depend on the noise and is computed once per scan; `behind` maps that and noise [K, D]
     to logits and features. `size` is D, twice the number of neurons; `stats` holds [2, C] per layer, the clean mean and standard
     deviation, or is None (Eq. 3). `at_once` is the number of images that memory has room for, those of all restarts
-    together; `recorded` are the steps of the search on a GPU.
+    together, and `together` how many are looked at as one batch where no gradient is kept; `recorded` are the steps of the search on a GPU.
     """
 
     before: fx.GraphModule
@@ -44,6 +44,7 @@ class NoisyModel:
     dtype: torch.dtype
     device: torch.device
     at_once: int
+    together: int
     recorded: Recordings = field(default_factory=dict)
 
     @torch.no_grad()
@@ -63,7 +64,12 @@ class NoisyModel:
         return whole
 
     def run(self, prepared: tuple[Tensor, ...], noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits [K * N, classes] and features [K * N, ...] under noise [K, D]; the restarts are the outer part of the batch."""
+        """Logits [K * N, classes] and features [K * N, ...] under noise [K, D]; the restarts are the outer part of the batch.
+
+        A model in float32 also goes on with what one in less prepared.
+        """
+        if self.dtype == torch.float32:
+            prepared = tuple(p.float() if p.is_floating_point() else p for p in prepared)
         logits, features = self.behind(views(noise, self.neurons, self.stats, len(prepared[0])), *prepared)
         return logits.float(), features
 
@@ -96,7 +102,8 @@ def attach(
     at_once = memory.images_at_once(parts.moving, dtype, model.device)
     before, behind = (straighten(convert(part, dtype)) for part in (parts.before, parts.behind))
     eased(behind, strides=costly(model.module.graph))
-    return NoisyModel(before, behind, neurons, stats, size, dtype, model.device, at_once)
+    together = memory.together(parts.moving, model.device)
+    return NoisyModel(before, behind, neurons, stats, size, dtype, model.device, at_once, together)
 
 
 @torch.no_grad()

@@ -8,9 +8,10 @@ import torch
 
 from banscan.scanner.aside import shares
 from banscan.scanner.scan import scan
+from banscan.scanner.search import taps
 from banscan.scanner.search.class_map import margin_table
 from banscan.scanner.search.strength import REACH, moved_share
-from banscan.scanner.settings import Settings
+from banscan.scanner.settings import Options, Settings
 from banscan.scanner.subject import sample, searched
 
 
@@ -60,6 +61,17 @@ def test_strength_moves_about_the_asked_share(model_file: Path, image_dir: Path)
     """The bisected strength leads to a median share near REACH, from a scan of the small model."""
     report = scan(model_file, image_dir, settings=Settings(restarts=2, pixels=False))
     assert abs(median(row.moved for row in report.reach) - REACH) < 0.25
+
+
+@pytest.mark.slow
+def test_a_dear_network_is_read_with_what_the_search_prepared(model_file: Path, image_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The numbers in front of the noise are rounded, the shares that noise moves are nearly the same."""
+    settings, options = Settings(restarts=1, steps=2, pixels=False, effort="thorough"), Options(precision="bfloat16")
+    usual = scan(model_file, image_dir, settings=settings, options=options)
+    monkeypatch.setattr(taps, "COSTLY", 0)
+    dear = scan(model_file, image_dir, settings=settings, options=options)
+    for one, other in zip(usual.reach, dear.reach, strict=True):
+        assert one.moved == pytest.approx(other.moved, abs=0.05)
 
 
 @pytest.mark.slow

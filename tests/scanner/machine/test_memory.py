@@ -40,6 +40,15 @@ def test_by_the_memory_of_the_machine(model_file: Path, monkeypatch: pytest.Monk
     assert memory.images_at_once(nodes, torch.float32, GPU) == 1
 
 
+def test_a_batch_that_belongs_together(model_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = list(importers.load(model_file).module.graph.nodes)
+    monkeypatch.setattr(memory, "WHOLE", {"cpu": 300 * 4 * LARGEST, "cuda": 1 << 40})
+    assert memory.together(nodes, CPU) == 300
+    assert memory.together(nodes, GPU) > 1e6
+    monkeypatch.setattr(memory, "WHOLE", {"cpu": 1, "cuda": 1})
+    assert memory.together(nodes, CPU) == memory.FEW
+
+
 def test_a_free_batch_stays_free(export: Callable[..., Path]) -> None:
     model = importers.load(export("free-memory", Net().eval()))
     assert memory.images_at_once(model.module.graph.nodes, torch.float32, CPU) > 1

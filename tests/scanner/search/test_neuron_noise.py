@@ -45,6 +45,27 @@ def test_zero_noise_changes_nothing(traced: TracedModel, images: torch.Tensor, f
     assert float((features - expected).norm() / expected.norm()) < 2e-3
 
 
+def test_more_images_than_memory_has_room_for_are_seen_in_parts(traced: TracedModel, images: torch.Tensor) -> None:
+    """Without statistics of a batch the parts are what the whole is, in the order of the images."""
+    model = build(traced, images, "paper", 0.5)
+    prepared = model.prepare(images)
+    noise = neuron_noise.start(model, 2, 0.2, 0, "linf")
+    whole, parts = (neuron_noise.logits_under(replace(model, together=most), prepared, noise) for most in (12, 5))
+    for one, other in zip(whole, parts, strict=True):
+        assert torch.allclose(one, other, atol=1e-4 * float(one.abs().max()))
+
+
+def test_what_a_faster_copy_prepared_is_read_in_float32(traced: TracedModel, images: torch.Tensor) -> None:
+    neurons = layers(traced, 0.5)
+    exact, fast = attach(traced, neurons, None), attach(traced, neurons, None, torch.bfloat16)
+    prepared = fast.prepare(images)
+    assert any(p.dtype == torch.bfloat16 for p in prepared)
+    noise = torch.zeros(1, exact.size)
+    own, _ = neuron_noise.logits_under(exact, prepared, noise)
+    expected, _ = neuron_noise.logits_under(exact, exact.prepare(images), noise)
+    assert float((own - expected).norm() / expected.norm()) < 0.05
+
+
 @pytest.mark.parametrize("form", ["normalised", "paper"])
 def test_restarts_do_not_meet(traced: TracedModel, images: torch.Tensor, form: str) -> None:
     """K restarts as one batch give what each gives alone, gradients included."""
