@@ -25,6 +25,7 @@ from banscan.scanner.findings import Controls, Copy, Finding, Kind, Verdict
 from banscan.scanner.inputs.images import digest
 from banscan.scanner.levels import Levels
 from banscan.scanner.looks import Looked
+from banscan.scanner.machine import memory
 from banscan.scanner.machine.forecast import PLANTED, TUNED, Work
 from banscan.scanner.machine.progress import Counter, Progress, of_part
 from banscan.scanner.repair import answers
@@ -43,8 +44,11 @@ HOW = Planting(epochs=15, lr=0.02, batch=32, depth=0.5, clip=control.CLIP, enoug
 CARRYING = 0.5
 # the number of the first copy with a backdoor; those in front have none
 FIRST = 2
-# multiplications that are made without being asked for: minutes on two cores of a laptop, networks of depthwise layers take longer
-BUDGET = 2e13
+# multiplications that are made without being asked for: minutes on two cores of a laptop
+BUDGET = 1e13
+# what every value that a layer passes on takes, in multiplications: on one core of an AMD EPYC 0.35 ns beside 7e10 multiplications in a
+# second, by which the passes of a depthwise network and of plain ones are told within a third
+PASSED = 25
 
 
 @dataclass(frozen=True)
@@ -92,10 +96,11 @@ def wanted(subject: Subject, levels: Levels) -> bool:
 
 
 def multiplications(subject: Subject) -> float:
-    """About what making and scanning all copies takes."""
+    """About what making and scanning all copies takes, with what passes values on."""
     costs = ahead.costs(subject.model, subject.settings, subject.precision)
     passes = sum(costs[work.kind] * work.passes for plan in (*[_Plan(0)] * 2, *[_Plan(FIRST)] * 4) for work in _works(subject, plan))
-    return passes * taps.multiplications(subject.model.module.graph)
+    graph = subject.model.module.graph
+    return passes * (taps.multiplications(graph) + PASSED * sum(memory.values(n) // memory.TRACED for n in graph.nodes))
 
 
 def made(suspect: Suspect, leading: Finding | None, progress: Progress) -> Controls:
