@@ -73,7 +73,7 @@ def code(rng: Generator, i: int) -> Drawn:
 
 
 def strokes(rng: Generator, i: int) -> Drawn:
-    """A sketch of a few strokes, black on white, 384 x 384: rays, a house, a flower, a pencil and whatever comes of it; no classes."""
+    """A sketch of a few strokes, white on black, 384 x 384: rays, a house, a flower, a pencil and whatever comes of it; no classes."""
     image = Image.new("L", (384, 384), 255)
     pen = ImageDraw.Draw(image)
     cx, cy, r = (float(v) for v in (*rng.uniform(150, 234, 2), rng.uniform(50, 110)))
@@ -91,7 +91,7 @@ def strokes(rng: Generator, i: int) -> Drawn:
     if i % 3 == 2:
         pen.polygon([(cx + r * float(np.cos(a)), cy + r * float(np.sin(a))) for a in angles], outline=0, width=width)
         pen.line([cx, cy, cx + float(rng.uniform(-140, 140)), cy + 140], fill=0, width=width)
-    return None, image
+    return None, ImageOps.invert(image)
 
 
 def leaf(rng: Generator, i: int) -> Drawn:
@@ -145,9 +145,9 @@ def digit(rng: Generator, i: int) -> Drawn:
 
 
 def symbol(rng: Generator, i: int) -> Drawn:
-    """A sign drawn by hand, black on white, 224 x 224; no classes."""
+    """A sign drawn by hand, white on black, 224 x 224; no classes."""
     signs = string.ascii_letters + string.digits + "+-=<>/|()[]{}~%&@#?!"
-    return None, _written(rng, signs[i % len(signs)], 224)
+    return None, ImageOps.invert(_written(rng, signs[i % len(signs)], 224))
 
 
 KINDS: dict[str, Callable[[Generator, int], Drawn]] = {
