@@ -30,7 +30,7 @@ TRACED = 2
 FORWARD = {"cpu": 64 << 20, "cuda": 1 << 30}
 BATCH = 250
 # likewise of a batch that should not be taken apart
-WHOLE = {"cpu": 128 << 20, "cuda": 2 << 30}
+WHOLE = {"cpu": 64 << 20, "cuda": 2 << 30}
 LIMIT = Path("/sys/fs/cgroup/memory.max")
 STATUS = Path("/proc/self/status")
 # what somebody gave in place of what there is

@@ -9,8 +9,8 @@ from torch import Tensor, fx
 from banscan.scanner.search.taps import Tap, origin
 from banscan.scanner.search.walk import walk
 
-# values of each neuron that its median is taken from
-SAMPLED = 4096
+# values of each neuron that its median is taken from, and bytes that those of all neurons may take
+SAMPLED, ROOM = 4096, 128 << 20
 # below this share of its layer's typical activity a neuron is dormant; from half of it on, and of its typical height, it is living
 DORMANT, LIVING = 0.1, 0.5
 # a layer goes both ways if its lowest value is this share of its highest, below 0
@@ -71,8 +71,8 @@ def weighted_median(values: Tensor, weights: Tensor) -> float:
 class _Sums:
     """The activity of one layer while batches come in."""
 
-    def __init__(self, tap: Tap, batches: int) -> None:
-        self.axis, self.room = tap.axis, max(1, SAMPLED // batches)
+    def __init__(self, tap: Tap, sampled: int) -> None:
+        self.axis, self.room = tap.axis, sampled
         self.sampled: list[Tensor] = []
         self.first: Tensor | None = None
         self.count, self.places = 0, False
@@ -106,7 +106,8 @@ class _Sums:
 def activities(module: fx.GraphModule, found: tuple[Tap, ...], batches: Iterable[Tensor]) -> dict[str, Activity]:
     """The activity of these tensors on batches of images, by the name of their nodes."""
     parts = list(batches)
-    sums = {tap.node: _Sums(tap, len(parts)) for tap in found}
+    values = ROOM // (torch.float32.itemsize * max(1, sum(tap.channels for tap in found)))
+    sums = {tap.node: _Sums(tap, max(1, min(SAMPLED, values) // len(parts))) for tap in found}
     for part in parts:
         for step in walk(module, part):
             if step.node.name in sums:
