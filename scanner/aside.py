@@ -1,11 +1,13 @@
 """What the paper's own criterion shows, on which no verdict rests: untargeted noise (BAN, Eq. 4), the negative feature mask (Eq. 5, 6)."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from banscan.importers import TracedModel
+from banscan.scanner.effort import at_most
 from banscan.scanner.extent import Extent
 from banscan.scanner.findings import Aside, Peak
 from banscan.scanner.inputs import checks
@@ -14,39 +16,51 @@ from banscan.scanner.machine.forecast import ANSWER, NOISE, Work, counter
 from banscan.scanner.machine.progress import Progress
 from banscan.scanner.search import mask
 from banscan.scanner.search.neuron_noise import logits_under, start
+from banscan.scanner.search.strength import some
 from banscan.scanner.subject import Subject
 
 
 def work(extent: Extent) -> tuple[Work, ...]:
     """The search and what is read off, in float32, which takes as long as a step; then the mask, by the features of the clean images."""
-    noise = extent.restarts * (extent.settings.steps * extent.drawn + extent.images)
-    return Work("searching for untargeted noise", NOISE, noise), Work("learning the feature mask", ANSWER, extent.images)
+    shown = at_most(extent.images, extent.effort.noise.shown)
+    noise = extent.restarts * (extent.settings.steps * extent.drawn + shown)
+    return Work("searching for untargeted noise", NOISE, noise), Work("learning the feature mask", ANSWER, shown)
 
 
-def untargeted(subject: Subject, eps: float, progress: Progress) -> tuple[Tensor, Tensor]:
-    """Logits [K, N, C] and features [K, N, ...] under noise of strength eps that raises the loss on the clean images."""
+@dataclass(frozen=True)
+class Untargeted:
+    """What noise that raises the loss does to the images with these `numbers` [N]: logits [K, N, C] and features [K, N, ...] under it."""
+
+    logits: Tensor
+    features: Tensor
+    numbers: Tensor
+
+
+def untargeted(subject: Subject, eps: float, progress: Progress) -> Untargeted:
+    """Noise of strength eps that raises the loss on the clean images, and what it does to all of them, or to those that it is shown on."""
     neurons, settings = subject.neurons, subject.settings
     search, _ = work(subject.extent)
     advance = counter(progress, search)
     noise = start(neurons.fast, subject.restarts, eps, settings.seed, settings.ball)
     found = neurons.search(noise, None, eps=eps, seed=settings.seed, settings=settings, budget=subject.effort.noise, progress=advance)
     checks.check_noise(noise, found)
-    logits, features = logits_under(neurons.exact, neurons.prepared_exact, found)
-    advance(len(found) * len(subject.labels))
+    prepared, labels, numbers = some(neurons.prepared_exact, subject.labels, subject.effort.noise.shown)
+    logits, features = logits_under(neurons.exact, prepared, found)
+    advance(len(found) * len(labels))
     checks.check_finite(logits)
-    return logits, features
+    return Untargeted(logits, features, numbers)
 
 
-def aside(subject: Subject, logits: Tensor, features: Tensor, progress: Progress) -> Aside:
-    """What that noise and the mask do; arguments as `untargeted` returns them."""
-    classes = subject.classes
-    predictions = logits.argmax(2)
-    grown = torch.stack([shares(p, classes) for p in predictions]) - shares(subject.logits.argmax(1), classes)
+def aside(subject: Subject, found: Untargeted, progress: Progress) -> Aside:
+    """What that noise and the mask do."""
+    classes, labels = subject.classes, subject.labels[found.numbers]
+    predictions = found.logits.argmax(2)
+    grown = torch.stack([shares(p, classes) for p in predictions]) - shares(subject.logits[found.numbers].argmax(1), classes)
     _, learning = work(subject.extent)
     count = counter(progress, learning)
-    alone, with_noise = masked(subject.model, subject.x, subject.labels, features, count)
+    alone, with_noise = masked(subject.model, subject.x[found.numbers], labels, found.features, count)
     return Aside(
-        accuracy=float((predictions == subject.labels).float().mean(1).mean()),
+        accuracy=float((predictions == labels).float().mean(1).mean()),
         restarts=len(predictions),
         noise=peak(grown.min(0).values),
         mask=peak(alone),

@@ -9,7 +9,7 @@ class Noise:
 
     Attributes:
         restarts: independent searches, at most; `images`, drawn for a step, at most; `read`, those that what is found is read off on, at
-            most. None for no bound.
+            most; `shown`, those that show what the paper's own criterion says, likewise. None for no bound.
         sample: classes that the strength is found with, in so many `tries`, on `seen` images at most; `near`, how far from what is aimed
             at the share of images may be for the search for it to end.
     """
@@ -17,6 +17,7 @@ class Noise:
     restarts: int | None
     images: int | None
     read: int | None
+    shown: int | None
     sample: int
     tries: int
     seen: int | None
@@ -118,7 +119,7 @@ def at_most(asked: int, bound: int | None) -> int:
 
 WHOLE = Effort(
     race=Race(steps=6, images=4, measured=16),
-    noise=Noise(restarts=None, images=None, read=None, sample=16, tries=7, seen=None, near=0.0),
+    noise=Noise(restarts=None, images=None, read=None, shown=None, sample=16, tries=7, seen=None, near=0.0),
     margins=Margins(starts=4, steps=30),
     perturbations=Perturbations(steps=24, images=16, measured=200),
     patches=Patches(first=2048, generations=3, look=8, kept=0, images=8, final=48, trimming=8, rounds=2, measured=None),
@@ -127,7 +128,7 @@ WHOLE = Effort(
 )
 FIRST_LOOK = Effort(
     race=Race(steps=6, images=4, measured=16),
-    noise=Noise(restarts=1, images=32, read=96, sample=8, tries=6, seen=96, near=0.08),
+    noise=Noise(restarts=1, images=32, read=96, shown=None, sample=8, tries=6, seen=96, near=0.08),
     margins=Margins(starts=2, steps=20),
     perturbations=Perturbations(steps=10, images=8, measured=64),
     patches=Patches(first=2048, generations=1, look=2, kept=4, images=8, final=16, trimming=3, rounds=1, measured=80),
@@ -136,7 +137,7 @@ FIRST_LOOK = Effort(
 )
 GLANCE = Effort(
     race=Race(steps=4, images=4, measured=8),
-    noise=Noise(restarts=1, images=24, read=64, sample=6, tries=4, seen=48, near=0.1),
+    noise=Noise(restarts=1, images=24, read=64, shown=96, sample=6, tries=4, seen=48, near=0.1),
     margins=Margins(starts=1, steps=12),
     perturbations=Perturbations(steps=8, images=4, measured=32),
     patches=Patches(first=1024, generations=1, look=2, kept=2, images=6, final=8, trimming=2, rounds=1, measured=48),

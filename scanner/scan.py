@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from banscan import importers
 from banscan.errors import EvidenceError, ModelError
@@ -16,7 +15,7 @@ from banscan.importers import TracedModel
 from banscan.importers.structure.finding import Look, Structure
 from banscan.kernels import backend
 from banscan.scanner import ahead, calibration, control, facts, logic, looks, pictures, plan, probability, race, verdict
-from banscan.scanner.aside import aside, shares, untargeted
+from banscan.scanner.aside import Untargeted, aside, shares, untargeted
 from banscan.scanner.calibration import Calibration
 from banscan.scanner.controls import copies
 from banscan.scanner.controls.copies import Suspect
@@ -388,14 +387,14 @@ def _show_noise(subject: Subject, noise: Moved | NotDone, draft: _Draft, stages:
         return
     draft.add(eps=noise.eps, reach=_reach(subject, noise, None))
     with stages("untargeted"):
-        logits, features = untargeted(subject, noise.eps, progress)
-        draft.add(reach=_reach(subject, noise, logits), aside=aside(subject, logits, features, progress))
+        found = untargeted(subject, noise.eps, progress)
+        draft.add(reach=_reach(subject, noise, found), aside=aside(subject, found, progress))
 
 
-def _reach(subject: Subject, noise: Moved, untargeted_logits: Tensor | None) -> tuple[Reach, ...]:
+def _reach(subject: Subject, noise: Moved, found: Untargeted | None) -> tuple[Reach, ...]:
     """What noise does to each class that was searched for."""
     clean = shares(subject.logits.argmax(1), subject.classes).tolist()
-    under = None if untargeted_logits is None else shares(untargeted_logits.argmax(2).flatten(), subject.classes).tolist()
+    under = None if found is None else shares(found.logits.argmax(2).flatten(), subject.classes).tolist()
     rows = zip(subject.searched.tolist(), noise.moved.T, strict=True)
     return tuple(
         Reach(c, float(row.mean()), float(row.min()), float(row.max()), clean[c], None if under is None else under[c]) for c, row in rows
