@@ -22,7 +22,10 @@ class Known(Tensor):
         with torch._C.DisableTorchFunctionSubclass():
             if all(isinstance(v, cls) for v in leaves if isinstance(v, Tensor | torch.SymInt)):
                 with _disable_current_modes():
-                    return pytree.tree_map_only(Tensor, _known, func(*args, **kwargs))
+                    result = func(*args, **kwargs)
+                    # one by one they are numbers, which torch takes where it takes no tensor
+                    single = func is Tensor.unbind or (func is Tensor.__getitem__ and isinstance(args[1], int))
+                    return pytree.tree_map_only(Tensor, _plain if single else _known, result)
             args, kwargs = pytree.tree_map_only(cls, _plain, (tuple(args), kwargs))
             return func(*args, **kwargs)
 

@@ -44,13 +44,13 @@ class Second(nn.Module):
         except Exception as error:
             reason = str(error).strip().partition("\n")[0] or type(error).__name__
             raise ModelError(f"{SECOND} does not read it ({reason})") from error
-        self.graph = _held(graph.eval().requires_grad_(False))
+        self.network = _held(graph.eval().requires_grad_(False))
 
     def forward(self, image: Tensor, alpha: Tensor | None = None) -> Tensor:
         """Logits of images in the layout of their `spec`; `alpha` for a fourth channel that is not read."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            answer: Tensor = self.graph(self.images.placed(image, alpha))
+            answer: Tensor = self.network(self.images.placed(image, alpha))
         return answer
 
 
