@@ -5,10 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from banscan.errors import ModelError, OperatorError
+from banscan.errors import BanscanError, ModelError, OperatorError
 from banscan.files import check_model
 from banscan.importers import carried, sandbox
 from banscan.importers.model import TracedModel
+from banscan.importers.onnx.lacking import SECOND
 from banscan.importers.sandbox.budget import Budget, reading, reading_again
 
 
@@ -47,8 +48,13 @@ def load(
         try:
             return _read(path, arguments | {"again": True}, reading_again(path))
         except ModelError as other:
-            reason = str(other).removeprefix(f"{path}: ")
-            raise ModelError(f"{error}; nor is there another reader that does it: {reason}") from other
+            raise ModelError(refused(error, other, path)) from other
+
+
+def refused(error: BanscanError, other: BanscanError, path: Path) -> str:
+    """Why neither the first reader of a file reads it, or reads it right, nor the second."""
+    reason = str(other).removeprefix(f"{path}: ")
+    return f"{error}; {reason if reason.startswith(SECOND) else f'by {SECOND}, {reason}'}"
 
 
 def _read(path: Path, arguments: dict[str, Any], budget: Budget) -> TracedModel:

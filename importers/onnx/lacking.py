@@ -5,7 +5,7 @@ import importlib.util
 from banscan.errors import ModelError, OperatorError
 
 SECOND = "onnx2torch"
-HINT = "a second reader may be able to: pip install 'banscan[onnx2torch]'"
+HINT = f"pip install 'banscan[{SECOND}]' brings a second reader, which may know it"
 # the operators that onnx2torch 1.5.15 has converters for, in some of their versions
 NAMES = """
 Abs Acos Add And ArgMax ArgMin Asin Atan AveragePool BatchNormalization Cast Ceil Celu Clip Concat Constant ConstantOfShape Conv

@@ -32,7 +32,7 @@ class Second(nn.Module):
     def __init__(self, model: onnx.ModelProto, images: Images, output: str) -> None:
         super().__init__()
         if not installed():
-            raise ModelError(f"{SECOND} is not installed")
+            raise ModelError(f"{SECOND}, a second reader, is not installed (pip install 'banscan[{SECOND}]')")
         if images.single or images.whole:
             raise ModelError(f"{SECOND} is asked for batches of images of floats only")
         self.images = images
