@@ -138,7 +138,7 @@ def _copied(model: onnx.ModelProto, images: Images, output: str) -> tuple[onnx.M
         [helper.make_tensor_value_info("answer", onnx.TensorProto.FLOAT, None)],
         [numpy_helper.from_array(np.ascontiguousarray(value).reshape(value.shape), called(name)) for name, value in constants.items()],
     )
-    copy = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=max(3, min(model.ir_version, 10)))
+    copy = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
     return copy, {name: value for name, value in constants.items() if value.dtype == np.float32}
 
 
