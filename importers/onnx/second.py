@@ -112,6 +112,7 @@ def _copied(model: onnx.ModelProto, images: Images, output: str) -> tuple[onnx.M
     read = {i for node in steps for i in node.input} | {output}
     constants = {t.name: array_of(t, t.name) for t in model.graph.initializer if t.name in read} | images.others
     nodes: list[onnx.NodeProto] = []
+    shapes: dict[str, np.ndarray] = {}
     for node in steps:
         if node.domain not in ("", "ai.onnx") or node.op_type in DETECTION or any(a.type == a.GRAPH for a in node.attribute):
             own = f"{node.domain}::" if node.domain else ""
@@ -123,7 +124,11 @@ def _copied(model: onnx.ModelProto, images: Images, output: str) -> tuple[onnx.M
         outputs = [*node.output]
         while len(outputs) > _least(node.op_type, opset) and outputs[-1] not in read:  # onnx2torch takes the first of a single tensor
             outputs.pop()
-        made = helper.make_node(node.op_type, [called(i) for i in inputs], [called(o) for o in outputs], f"n{len(nodes)}")
+        given = [called(i) for i in inputs]
+        if node.op_type == "Reshape" and _fixed(constants.get(inputs[-1]), images.batch):
+            given[-1] = f"r{len(nodes)}"
+            shapes[given[-1]] = np.array([0, *constants[inputs[-1]][1:]])  # as many images as there are
+        made = helper.make_node(node.op_type, given, [called(o) for o in outputs], f"n{len(nodes)}")
         made.attribute.extend(node.attribute)
         nodes.append(made)
     nodes.append(helper.make_node("Identity", [called(output)], ["answer"], "answer"))
@@ -131,15 +136,21 @@ def _copied(model: onnx.ModelProto, images: Images, output: str) -> tuple[onnx.M
     if other is not None:
         raise ModelError(f"{SECOND} is asked for graphs of float32 only, not of {other}")
     sizes = images.placed(images.spec.example()).shape[1:]
+    arrays = {called(name): value for name, value in constants.items()} | shapes
     graph = helper.make_graph(
         nodes,
         "graph",
         [helper.make_tensor_value_info(called(images.name), onnx.TensorProto.FLOAT, ["batch", *sizes])],
         [helper.make_tensor_value_info("answer", onnx.TensorProto.FLOAT, None)],
-        [numpy_helper.from_array(np.ascontiguousarray(value).reshape(value.shape), called(name)) for name, value in constants.items()],
+        [numpy_helper.from_array(np.ascontiguousarray(value).reshape(value.shape), name) for name, value in arrays.items()],
     )
     copy = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
     return copy, {name: value for name, value in constants.items() if value.dtype == np.float32}
+
+
+def _fixed(shape: np.ndarray | None, batch: int | None) -> bool:
+    """Whether a shape begins with the number of images that the file fixes."""
+    return shape is not None and batch is not None and shape.ndim == 1 and shape.size > 1 and bool(shape[0] == batch)
 
 
 def _least(operator: str, opset: int) -> int:

@@ -172,6 +172,20 @@ def test_a_form_that_is_lacking(unordered: Path, model_file: Path) -> None:
     assert (model.classes, len(model.neurons), model.input) == (plain.classes, len(plain.neurons), plain.input)
 
 
+@there
+def test_a_fixed_number_of_images(unordered: Path, tmp_path: Path) -> None:
+    model = onnx.load(unordered)
+    put(model, rows=np.array([1, 12, -1]))
+    declare(model, "input", ("image", TensorProto.FLOAT, [1, 3, 16, 16]))
+    declare(model, "output", ("logits", TensorProto.FLOAT, [1, 10]))
+    onnx.save(model, tmp_path / "fixed.onnx")
+    read = importers.load(tmp_path / "fixed.onnx")
+    parity = importers.parity(read, torch.rand(5, 3, 16, 16, generator=torch.Generator().manual_seed(0)))
+    assert (read.source.reader, read.source.batch) == (second.version(), 1)
+    assert parity is not None
+    assert (parity.images, parity.rms < 1e-5) == (5, True)
+
+
 @slow
 @there
 def test_the_command_line_says_who_read_it(unordered: Path, image_dir: Path) -> None:
