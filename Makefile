@@ -104,7 +104,7 @@ fuzz: $(VENV)/tested ## reads mutants of model files, images and tables for MINU
 test: $(VENV)/tested ## everything that needs no GPU, in two processes of one thread each
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-test-frameworks: $(VENV)/tested ## Keras, scikit-learn and Paddle, each apart, write models anew, which are tested; so are the clients of hubs, and Ray
+test-frameworks: $(VENV)/tested ## Keras, scikit-learn and Paddle, each apart, write models anew, which are tested; so are the clients of hubs, onnx2torch, and Ray
 	mkdir -p .frameworks/files
 	for name in keras sklearn paddle; do \
 	  test -d .frameworks/$$name || $(PYTHON) -m venv .frameworks/$$name || exit 1; \
@@ -116,7 +116,8 @@ test-frameworks: $(VENV)/tested ## Keras, scikit-learn and Paddle, each apart, w
 	echo "import site; site.addsitedir('$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')')" \
 	  >$$(.frameworks/places/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/below.pth
 	.frameworks/places/bin/pip --disable-pip-version-check --quiet install -r tests/data/places.txt
-	.frameworks/places/bin/python -m pytest tests/scanner/places
+	.frameworks/places/bin/pip --disable-pip-version-check --quiet install --no-deps -r tests/data/onnx2torch.txt
+	.frameworks/places/bin/python -m pytest tests/scanner/places tests/importers/onnx/test_second.py
 	test -d .frameworks/ray || $(BIN)/python -m venv .frameworks/ray
 	# on top of what is installed for the other tests
 	.frameworks/ray/bin/python -c 'import pathlib, site, sys; pathlib.Path(site.getsitepackages()[0], "below.pth").write_text(sys.argv[1])' \

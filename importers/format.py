@@ -23,6 +23,8 @@ class Format:
         read: path, size of the images (height, width) where the file leaves it free, name of the output that holds the logits, what is
             put in the place of logic beside the network → the model. UsageError for an output where files of this format name none;
             ModelError for a file that is damaged, is refused, or holds no image classifier that can be traced.
+        second: the name of another reader of its files, an optional package; None where there is none.
+        read_again: `read` by that one. ModelError as of `read`, and where it is not installed.
         look: path, name of the output → what of its graph decides by the pixels. ModelError as of `read`.
         examine: path, name of the output, preprocessed images [N, ...], bounds of their values, seconds → what becomes of the answers
             when that is made to decide otherwise, and what stands for it in a graph without. ModelError as of `read`.
@@ -40,6 +42,8 @@ class Format:
     read: Callable[[Path, tuple[int, int] | None, str | None, Settled | None], TracedModel]
     look: Callable[[Path, str | None], Look]
     examine: Callable[[Path, str | None, np.ndarray, tuple[float, float], float], tuple[Structure, Settled]]
+    second: str | None = None
+    read_again: Callable[[Path, tuple[int, int] | None, str | None, Settled | None], TracedModel] | None = None
     runtime: str | None = None
     run: Callable[[Source, np.ndarray], np.ndarray] | None = None
     write: Callable[[Source, dict[str, Tensor], Path], None] | None = None

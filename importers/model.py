@@ -31,6 +31,7 @@ class Source:
         labels: the file's own names of the classes.
         weights: what the file calls the constants of the graph that it holds, and that can be written back.
         settled: what was taken out of the file's graph before it was read, `structure.settle.plain`; None where it was read as it is.
+        reader: the program with its version that read the file in place of banscan's own reader; None where that did.
         unconfined: why the process that read the file could not be kept from other files; None where it was.
     """
 
@@ -46,6 +47,7 @@ class Source:
     labels: tuple[str, ...] | None = None
     weights: dict[str, str] = field(default_factory=dict)
     settled: dict[str, Any] | None = None
+    reader: str | None = None
     unconfined: str | None = None
 
 

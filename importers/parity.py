@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from banscan.errors import BanscanError, EvidenceError
+from banscan.errors import BanscanError, EvidenceError, MisreadError
 from banscan.importers import formats, sandbox
 from banscan.importers.model import TracedModel
 from banscan.importers.normal import penultimate
@@ -36,7 +36,7 @@ def parity(model: TracedModel, images: Tensor) -> Parity | None:
     None for a format without a second runtime.
 
     Raises:
-        EvidenceError: that runtime cannot run the file.
+        EvidenceError: that runtime cannot run the file; a MisreadError where its answers have another shape.
     """
     source = model.source
     if formats.of(source).run is None:
@@ -60,13 +60,13 @@ def compared(model: TracedModel, logits: Tensor, theirs: np.ndarray) -> Parity:
     """Logits [N, classes] against the runtime's answers [M, ...] for the first of these images, its output's own axis of images in front.
 
     Raises:
-        EvidenceError: the answers have another shape.
+        MisreadError: the answers have another shape.
     """
     ours = model.outputs(logits[: len(theirs)]).movedim(model.output_axis, 0).double().numpy()
     if theirs.size == 0:
         return Parity(float("nan"), float("nan"), 0)
     if ours.size != theirs.size:
-        raise EvidenceError(
+        raise MisreadError(
             f"{model.source.format}'s own runtime answers {theirs.size // len(theirs)} numbers for an image, the traced graph "
             f"{ours.size // len(theirs)}; the model was not read right"
         )

@@ -41,6 +41,7 @@ def of_model(model: TracedModel) -> ModelFacts:
         classifier=model.classifier,
         stripped=model.stripped,
         notes=tuple(notes(model)),
+        reader=source.reader,
     )
 
 

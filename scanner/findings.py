@@ -237,7 +237,8 @@ class Aside:
 class ModelFacts:
     """What was read from the model file; see `importers.TracedModel` and `importers.Source`.
 
-    `origin` names it where it was fetched from, with the revision; None for a file that was given by its path.
+    `origin` names it where it was fetched from, with the revision; None for a file that was given by its path. `reader` is the program
+    with its version that read it in place of banscan's own reader; None where that did.
     """
 
     path: Path
@@ -259,6 +260,7 @@ class ModelFacts:
     stripped: tuple[str, ...]
     notes: tuple[str, ...]
     origin: str | None = None
+    reader: str | None = None
 
     @property
     def name(self) -> str:

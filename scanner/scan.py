@@ -10,8 +10,9 @@ from typing import Any
 import torch
 
 from banscan import importers
-from banscan.errors import EvidenceError, ModelError
-from banscan.importers import TracedModel
+from banscan.errors import EvidenceError, MisreadError, ModelError
+from banscan.importers import TracedModel, formats
+from banscan.importers.load import refused
 from banscan.importers.structure.finding import Look, Structure
 from banscan.kernels import backend
 from banscan.scanner import ahead, calibration, control, facts, logic, looks, pictures, plan, probability, race, verdict
@@ -167,7 +168,17 @@ def examine(
             draft.add(preprocess=choice)
             if not dry:
                 model = _without_logic(model, clean, chosen, options, draft, stages)
-            subject = _subject(model, clean, chosen, settings, precision, draft, stages, progress)
+            try:
+                subject = _subject(model, clean, chosen, settings, precision, draft, stages, progress)
+            except MisreadError as error:
+                model = _read_again(model, clean, error, options, draft, stages)
+                choice = _preprocessing(model, clean, given, stages, progress)
+                chosen = choice.preprocess
+                draft.add(preprocess=choice)
+                try:
+                    subject = _subject(model, clean, chosen, settings, precision, draft, stages, progress)
+                except MisreadError as other:
+                    raise EvidenceError(refused(error, other, model.source.path)) from other
             (_plan if dry else _judge)(subject, against or calibration.shipped(), clean, draft, stages, progress)
     except UndecidedError as error:
         draft.add(verdict=verdict.inconclusive(str(error)), preprocess=error.tried)
@@ -263,6 +274,26 @@ def _without_logic(
         without.to(model.device)
         draft.add(model=facts.of_model(without))
     return without
+
+
+def _read_again(model: TracedModel, clean: CleanSet, error: MisreadError, options: Options, draft: _Draft, stages: _Stages) -> TracedModel:
+    """The model of a file that was not read right, by the second reader of its format.
+
+    Raises:
+        EvidenceError: there is none, or it does not read the file.
+    """
+    source = model.source
+    if formats.of(source).second is None or source.reader is not None:
+        raise error
+    with stages("import"):
+        height, width = clean.images.shape[1:3]
+        try:
+            again = importers.load(source.path, (height, width), options.logits, source.settled, again=True)
+        except ModelError as other:
+            raise EvidenceError(refused(error, other, source.path)) from other
+    again.to(model.device)
+    draft.add(model=facts.of_model(again))
+    return again
 
 
 def _preprocessing(model: TracedModel, clean: CleanSet, given: Preprocess | None, stages: _Stages, progress: Progress) -> Choice:

@@ -5,7 +5,8 @@ from pathlib import Path
 from banscan.importers import unsupported
 from banscan.importers.format import Format
 from banscan.importers.onnx.deployed import converted
-from banscan.importers.onnx.reader import NAME, read
+from banscan.importers.onnx.lacking import SECOND
+from banscan.importers.onnx.reader import NAME, read, read_again
 from banscan.importers.onnx.runtime import run
 from banscan.importers.onnx.writer import write
 from banscan.importers.structure.check import examine, look
@@ -21,6 +22,8 @@ ONNX = Format(
     suffixes=(".onnx",),
     recognises=recognises,
     read=read,
+    second=SECOND,
+    read_again=read_again,
     look=look,
     examine=examine,
     runtime="onnxruntime",

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from banscan.errors import BanscanError, ModelError
 from banscan.importers.normal.trace import FixedBatchError
 from banscan.importers.onnx.inputs import Images
+from banscan.importers.onnx.lacking import lacking
 from banscan.importers.onnx.nodes import array_of, attribute_of, constant_of, needed, nested, read_by
 from banscan.importers.onnx.operators import OPERATORS, Call
 from banscan.importers.onnx.operators.batches import alone, taken_off
@@ -194,7 +195,7 @@ class _Run:
 
     def step(self, call: Call, inputs: list[str], names: list[str]) -> tuple[Any, ...]:
         if call.op not in OPERATORS:
-            raise ModelError(f"operator {call.op} ({call.name}) is not supported")
+            raise lacking(call.op, f"operator {call.op} ({call.name}) is not supported")
         given = [self.value(i) for i in inputs]
         if any(isinstance(v, np.ndarray) and i in self.values for i, v in zip(inputs, given, strict=True)):
             # a constant that a size is multiplied with is arithmetic on shapes, too

@@ -1,6 +1,6 @@
 """What opening a file may cost."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 MB, GB = 1 << 20, 1 << 30
@@ -46,6 +46,12 @@ def reading(path: Path) -> Budget:
     size = path.stat().st_size if path.is_file() else 0
     beside = sum(p.stat().st_size for p in path.resolve().parent.iterdir() if p.is_file())
     return Budget(seconds=12 + seconds_for(size), memory=GB + memory_for(size), more=beside)
+
+
+def reading_again(path: Path) -> Budget:
+    """For reading a file by another library, which makes copies of its own."""
+    known = reading(path)
+    return replace(known, memory=2 * known.memory + memory_for(known.more))
 
 
 def forcing(path: Path, seconds: float, threads: int) -> Budget:

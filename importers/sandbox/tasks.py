@@ -15,10 +15,12 @@ from banscan.importers.pytorch import torchscript
 from banscan.importers.structure import finding, settle
 
 
-def read(path: str, size: tuple[int, int] | None, logits: str | None, settled: dict[str, Any] | None = None) -> dict[str, Any]:
-    """A model file → its traced form as plain values."""
+def read(
+    path: str, size: tuple[int, int] | None, logits: str | None, settled: dict[str, Any] | None = None, again: bool = False
+) -> dict[str, Any]:
+    """A model file → its traced form as plain values; `again` by the second reader of its format."""
     without = None if settled is None else settle.restored(settled)
-    return carried.plain(reading.read(Path(path), None if size is None else (size[0], size[1]), logits, without))
+    return carried.plain(reading.read(Path(path), None if size is None else (size[0], size[1]), logits, without, again=again))
 
 
 def kind(path: str) -> str | None:

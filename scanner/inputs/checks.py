@@ -3,7 +3,7 @@
 few images      fewer than `min_images` were read: give more.
 few classes     the labels name one class only: the search needs images of the others too.
 weights         NaN or infinite weights: the file is damaged.
-parity          differs from the file's own runtime: the importer is wrong for this model; please report it.
+parity          differs from the file's own runtime: the importer is wrong for this model, and so is the second one; please report it.
 constant        the same logits for every image: wrong preprocessing or a damaged file.
 accuracy        the model does not do its job on these images: wrong preprocessing, wrong label order, or other data.
 copy            under noise an image's answer depends on those beside it: a fault of banscan; please report it.
@@ -14,7 +14,7 @@ gradient        the loss does not react to the noise: the features saturate; ano
 import torch
 from torch import Tensor
 
-from banscan.errors import EvidenceError
+from banscan.errors import EvidenceError, MisreadError
 from banscan.importers import Parity, TracedModel
 from banscan.scanner.inputs.order import Order
 from banscan.text import counted
@@ -50,7 +50,7 @@ def check_images(count: int, classes_seen: int, minimum: int) -> None:
 def check_parity(parity: Parity, precision: str) -> None:
     limit = PARITY[precision]
     if not parity.rms <= limit:
-        raise EvidenceError(
+        raise MisreadError(
             f"the traced graph differs from the file's own runtime by {parity.rms:.1e} relative RMS (limit {limit:.0e}); "
             "the model was not read right"
         )

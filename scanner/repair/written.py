@@ -26,7 +26,7 @@ def write(model: TracedModel, weights: dict[str, Tensor], output: Path, shown: T
     height, width = shown.shape[2:4] if model.input.layout == "NCHW" else shown.shape[1:3]
     with whole(output) as place:
         writer.write(model, {name: value.cpu() for name, value in weights.items()}, place)
-        again = importers.load(place, (height, width), model.source.output)
+        again = importers.load(place, (height, width), model.source.output, again=model.source.reader is not None)
         own = importers.parity(again, shown)
         with torch.no_grad():
             tuned, read = answers.logits(model, weights, shown).cpu(), again.logits(shown)

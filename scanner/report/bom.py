@@ -42,6 +42,7 @@ def to_bom(reports: Sequence[Report]) -> "Bom":
             "score": verdict.score,
             "format": model.format,
             "producer": model.producer,
+            "reader": model.reader,
             "precision": model.precision,
             "input": f"{model.input.layout} {model.input.height}x{model.input.width}x{model.input.channels}",
             "classes": model.classes,

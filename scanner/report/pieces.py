@@ -99,7 +99,8 @@ def source(model: ModelFacts) -> str:
     spec = model.input
     size = "×".join(str(v or "free") for v in (spec.height, spec.width))
     written = model.format if model.opset is None else f"{model.format} opset {model.opset}"
-    return f"{written} by {plain(model.producer, NAME)}, input {spec.layout} {size}×{spec.channels}, {model.classes} classes"
+    by = "" if model.reader is None else f", read by {plain(model.reader, NAME)}"
+    return f"{written} by {plain(model.producer, NAME)}{by}, input {spec.layout} {size}×{spec.channels}, {model.classes} classes"
 
 
 def anatomy(model: ModelFacts) -> str:

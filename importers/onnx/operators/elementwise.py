@@ -181,11 +181,11 @@ def as_type(call: Call, x: Tensor, to: np.dtype) -> Tensor:
         kind = getattr(torch, to.name)
         return x.to(kind) if kind.itemsize >= 4 else x.to(kind).float()
     if to.kind not in "iub":
-        raise call.unsupported(f"the type {to}")
+        raise call.unknown(f"the type {to}")
     if call.whole and to.kind in "iu":
         return x
     if to.kind == "u" and to.itemsize > 1 and x.is_floating_point():
-        raise call.unsupported(f"a cast to {to}, whose arithmetic wraps around,")
+        raise call.unknown(f"a cast to {to}, whose arithmetic wraps around,")
     return x.to(tensor(np.zeros(0, to)).dtype)
 
 

@@ -55,7 +55,7 @@ def scatter_elements(call: Call, x: Tensor, index: Tensor, values: Tensor) -> Te
     if reduction == "none":
         return x.scatter(axis, places, values)
     if reduction not in REDUCTIONS:
-        raise call.unsupported(f"reduction {reduction}")
+        raise call.unknown(f"reduction {reduction}")
     return x.scatter_reduce(axis, places, values, REDUCTIONS[reduction])
 
 
@@ -63,7 +63,7 @@ def scatter_elements(call: Call, x: Tensor, index: Tensor, values: Tensor) -> Te
 def scatter_nd(call: Call, x: Tensor, index: Tensor, values: Tensor) -> Tensor:
     reduction = call.get("reduction", "none")
     if reduction not in ("none", "add"):
-        raise call.unsupported(f"reduction {reduction}")
+        raise call.unknown(f"reduction {reduction}")
     index = index.long()
     places = tuple(_positive(index[..., i], x.shape[i]) for i in range(index.shape[-1]))
     return x.index_put(places, values, accumulate=reduction == "add")

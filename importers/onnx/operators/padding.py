@@ -23,7 +23,7 @@ def pads_of(call: Call, x: Tensor, kernel: Sequence[int], stride: Sequence[int],
     if mode == "VALID":
         return [0] * count, [0] * count
     if mode not in ("SAME_UPPER", "SAME_LOWER"):
-        raise call.unsupported(f"auto_pad {mode}")
+        raise call.unknown(f"auto_pad {mode}")
     before, after = [], []
     for i in range(count):
         size = x.shape[2 + i]
@@ -56,7 +56,7 @@ def pad_(call: Call, x: Tensor, pads: Any = None, value: Any = None, axes: Any =
         sides[axis] = (amounts[i], amounts[len(chosen) + i])
     mode = call.get("mode", "constant")
     if mode not in MODES:
-        raise call.unsupported(f"mode {mode}")
+        raise call.unknown(f"mode {mode}")
     check_sizes(call, [size + low + high for size, (low, high) in zip(x.shape, sides, strict=True)])
     for axis, (low, high) in enumerate(sides):  # a negative amount cuts off
         if low < 0 or high < 0:

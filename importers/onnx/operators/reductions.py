@@ -82,7 +82,7 @@ def top_k(call: Call, x: Tensor, count: Any = None) -> tuple[Tensor, Tensor]:
     if not isinstance(k, int) or k < 1:
         raise call.unsupported("a free number of values")
     if not ordered:
-        raise call.unsupported("an order that the runtime is free to choose")
+        raise call.unknown("an order that the runtime is free to choose")
     # a stable order, as onnxruntime has it where values are equal; NaN is the largest there too
     values, indices = torch.sort(x, dim=axis, descending=largest, stable=True)
     return values.narrow(axis, 0, k), indices.narrow(axis, 0, k)

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
 from banscan.errors import ModelError
+from banscan.importers.onnx.lacking import lacking
 
 Operator = Callable[..., Any]
 OPERATORS: dict[str, Operator] = {}
@@ -56,7 +57,12 @@ class Call:
         return self.attributes.get(key, default)
 
     def unsupported(self, what: str) -> ModelError:
+        """The error for what no reader should take."""
         return ModelError(f"operator {self.op} ({self.name}): {what} is not supported")
+
+    def unknown(self, what: str) -> ModelError:
+        """The error for a form that this interpreter does not have; another reader may."""
+        return lacking(self.op, f"operator {self.op} ({self.name}): {what} is not supported")
 
 
 def operator(*names: str) -> Callable[[Operator], Operator]:
@@ -99,7 +105,7 @@ def compute(call: Call, given: list[Any]) -> tuple[Any, ...]:
         given.pop()
     least, most, tensors = _signature(function)
     if not least <= len(given) <= most:
-        raise call.unsupported(f"a form with {len(given)} inputs")
+        raise call.unknown(f"a form with {len(given)} inputs")
     values = [v for value in given for v in (value if isinstance(value, list) else [value])]
     arrays = [value for value in values if isinstance(value, np.ndarray)]
     known = bool(arrays) and is_static(*values)
@@ -115,10 +121,10 @@ def compute(call: Call, given: list[Any]) -> tuple[Any, ...]:
         result = function(call, *_converted(given, tensors))
     results = result if isinstance(result, tuple) else (result,)
     if call.outputs > len(results):
-        raise call.unsupported(f"output {call.outputs}")
+        raise call.unknown(f"output {call.outputs}")
     for key in call.attributes.keys() - call.asked - WITHOUT_EFFECT:
         if not _default(call, key):
-            raise call.unsupported(f"the attribute {key}")
+            raise call.unknown(f"the attribute {key}")
     return results
 
 

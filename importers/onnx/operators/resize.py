@@ -51,9 +51,9 @@ def _form(call: Call) -> _Form:
     )
     mode = "linear" if form.mode == "bilinear" else form.mode  # opset 1
     if mode not in ("nearest", "linear", "cubic") or form.rounding not in (*ROUNDINGS, SIMPLE):
-        raise call.unsupported(f"mode {form.mode} with {form.rounding}")
+        raise call.unknown(f"mode {form.mode} with {form.rounding}")
     if form.antialias and mode == "nearest":
-        raise call.unsupported("antialias with mode nearest")
+        raise call.unknown("antialias with mode nearest")
     return form if mode == form.mode else _Form(**{**form.__dict__, "mode": mode})
 
 
@@ -160,7 +160,7 @@ def _coordinates(call: Call, where: str, factor: float, before: int, after: int,
         if after == 1:
             return np.array([half * (start + end) * last])
         return start * last + i * (end - start) * last / np.float32(after - 1)
-    raise call.unsupported(f"coordinate_transformation_mode {where}")
+    raise call.unknown(f"coordinate_transformation_mode {where}")
 
 
 def _rounding(form: _Form, factor: float) -> str:
