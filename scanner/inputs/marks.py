@@ -30,16 +30,16 @@ AFFINE = {aten.sub.Tensor, aten.add.Tensor, aten.mul.Tensor, aten.div.Tensor}
 
 @torch.no_grad()
 def unlike(model: TracedModel, candidates: dict[str, Preprocess], images: np.ndarray) -> dict[str, str]:
-    """The candidates that the file speaks against, each with what in the file does: "scaling", "biases" or "statistics".
+    """The candidates that the file speaks against, each with what does: the file's scaling, biases or statistics.
 
     Args:
         images: uint8 [N, H, W, C], a few; they should be much like those that the model was trained on.
     """
     found: dict[str, str] = {}
     for what, names in (
-        ("scaling", _scaling(model, candidates)),
-        ("biases", _biases(model, candidates, images)),
-        ("statistics", _statistics(model, candidates, images)),
+        ("the file's own scaling", _scaling(model, candidates)),
+        ("the file's first biases", _biases(model, candidates, images)),
+        ("the file's running statistics", _statistics(model, candidates, images)),
     ):
         # what speaks against all speaks of other images
         if len(names) < len(candidates):

@@ -26,14 +26,14 @@ FIRST = (24, 72)
 BEHIND, POOR = 4.0, 0.5
 # images of all rounds where a pass through the network takes so large a part of what is COSTLY, and where it takes so many times as much
 FEW, DEAR = (12, 24, 48), 0.5
-FEWEST, DEAREST = (8, 16, 24), 10
+FEWEST, DEAREST = (8, 16), 10
 # a standard error of losses that is smaller is one of arithmetic
 FINEST = 1e-4
 # what progress calls it
 TRYING = "trying preprocessings"
 # labels that fewer of the predictions agree with may be in another order than the classes
 ORDERED = 0.5
-# candidates that the file speaks against, named in a sentence
+# candidates ruled out that are named in a sentence
 NAMED = 3
 
 
@@ -63,7 +63,7 @@ class UndecidedError(EvidenceError):
 
 @dataclass(frozen=True)
 class _Round:
-    """The candidates after a round: those that keep up, those that fell behind, and what the file speaks against.
+    """The candidates after a round: those that keep up, those that fell behind, and what others were ruled out by.
 
     `early` where only those that are far behind count as worse, since there are few images yet; `last` where there are no more to try.
     """
@@ -147,7 +147,7 @@ def _rounds(
         if not begin and labels is None:
             against = marks.unlike(model, {s.name: known[s.name] for s in seen}, images[order_of[:end]])
             calm = [s for s in seen if s.name not in against]
-            against |= dict.fromkeys(overdriven(calm), "logits far apart")
+            against |= dict.fromkeys(overdriven(calm), "logits too far apart")
             out, seen = [s for s in seen if s.name in against], [s for s in seen if s.name not in against]
         last = end == ends[-1]
         if not last and (few or end < len(picked)):
@@ -180,13 +180,13 @@ def _unturned(name: str) -> str:
 
 
 def _told(against: dict[str, str]) -> str:
-    """Which candidates the file speaks against, as the end of a sentence."""
+    """Which candidates were ruled out, and by what; the end of a sentence."""
     parts = []
     for what in dict.fromkeys(against.values()):
         names = [name for name, why in against.items() if why == what]
         more = len(names) - NAMED
-        parts.append(f"{', '.join(names[:NAMED])}{f' and {more} more' if more > 0 else ''} ({what})")
-    return f"; the file speaks against {', '.join(parts)}" if parts else ""
+        parts.append(f"by {what} {', '.join(names[:NAMED])}{f' and {more} more' if more > 0 else ''}")
+    return f"; ruled out {'; '.join(parts)}" if parts else ""
 
 
 def _rank(seen: Seen) -> tuple[float, float]:
