@@ -18,7 +18,7 @@ aten = torch.ops.aten
 CONTRASTS = (0.9, 5.0)
 # biases tell a mean where they explain so much of each other's variance, so many standard errors from 0, in so many channels; they tell
 # less than all of it, and the images may be a little darker or brighter
-EXPLAINED, CERTAIN, CHANNELS, NEAR = 0.5, 4.0, 16, 2.5
+EXPLAINED, CERTAIN, CHANNELS, NEAR = 0.75, 5.0, 16, 2.5
 # the first so many normalisations are looked at; statistics fit where the divergence is below the second number
 NORMS, FIT = 4, 1.0
 # a candidate is unlike the statistics where it diverges so many times as far as the best, and by this much more
