@@ -24,9 +24,11 @@ INFORMED = 0.6
 # images of the first rounds; a candidate that is so far behind after one of them is not tried on more
 FIRST = (24, 72)
 BEHIND, POOR = 4.0, 0.5
-# images of all rounds where a pass through the network takes so large a part of what is COSTLY, and where it takes so many times as much
-FEW, DEAR = (12, 24, 48), 0.5
-FEWEST, DEAREST = (8, 16), 10
+# images of all rounds where a pass through the network takes so large a part of what is COSTLY, and where it takes so many times as much;
+# the last round is for a few candidates
+FEW, DEAR = (12, 24, 48, 144), 0.5
+FEWEST, DEAREST = (8, 16, 48), 10
+SEVERAL = 3
 # a standard error of losses that is smaller is one of arithmetic
 FINEST = 1e-4
 # what progress calls it
@@ -149,7 +151,7 @@ def _rounds(
             calm = [s for s in seen if s.name not in against]
             against |= dict.fromkeys(overdriven(calm), "logits too far apart")
             out, seen = [s for s in seen if s.name in against], [s for s in seen if s.name not in against]
-        last = end == ends[-1]
+        last = end == ends[-1] or (few is not None and end >= few[-2] and len(seen) > SEVERAL)
         if not last and (few or end < len(picked)):
             best = min(seen, key=_rank)
             # labels that hardly any candidate agrees with may be in another order
@@ -164,6 +166,8 @@ def _rounds(
                 yield _Round(seen, out, against, early=True, last=False)
         else:
             yield _Round(seen, out, against, early=False, last=last)
+            if last:
+                return
         begin = end
         count.expect(count.done + len(seen) * (max(ends[-1] if few else len(picked), end) - end))
 
