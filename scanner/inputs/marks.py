@@ -43,7 +43,7 @@ def unlike(model: TracedModel, candidates: dict[str, Preprocess], images: np.nda
     ):
         # what speaks against all speaks of other images
         if len(names) < len(candidates):
-            found |= {name: what for name in names if name not in found}
+            found |= {name: what for name in candidates if name in names and name not in found}
     return found if len(found) < len(candidates) else {}
 
 

@@ -149,7 +149,8 @@ def _rounds(
         if not begin and labels is None:
             against = marks.unlike(model, {s.name: known[s.name] for s in seen}, images[order_of[:end]])
             calm = [s for s in seen if s.name not in against]
-            against |= dict.fromkeys(overdriven(calm), "logits too far apart")
+            wild = overdriven(calm)
+            against |= {s.name: "logits too far apart" for s in calm if s.name in wild}
             out, seen = [s for s in seen if s.name in against], [s for s in seen if s.name not in against]
         last = end == ends[-1] or (few is not None and end >= few[-2] and len(seen) > SEVERAL)
         if not last and (few or end < len(picked)):
