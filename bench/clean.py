@@ -21,7 +21,7 @@ from banscan.scanner import facts, logic
 from banscan.scanner.criteria.base import Context
 from banscan.scanner.criteria.dormant import DORMANT
 from banscan.scanner.inputs import images as folders
-from banscan.scanner.inputs import preprocess
+from banscan.scanner.inputs import preprocess, trial
 from banscan.scanner.inputs.preprocess import CANDIDATES, Preprocess
 from banscan.scanner.levels import Levels
 from banscan.scanner.search import dormant
@@ -50,7 +50,7 @@ def measured(path: Path, place: Path | None, options: Options) -> Row:
         pictures, labels = _images(model, place, options)
         if model.input.height is None or model.input.width is None:
             model = importers.load(path, (pictures.shape[1], pictures.shape[2]), options.logits)
-        chosen = preprocess.given(options) or (preprocess.choose(model, pictures, labels).preprocess if place else CANDIDATES[0])
+        chosen = preprocess.given(options) or (trial.choose(model, pictures, labels).preprocess if place else CANDIDATES[0])
         begin = time.perf_counter()
         structure, _ = logic.examine(path, options.logits, pictures, model.input, chosen)
         row = _found(structure) | {"seconds": time.perf_counter() - begin}

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from banscan import importers
 from banscan.importers import TracedModel
-from banscan.scanner.inputs import images, preprocess
+from banscan.scanner.inputs import images, trial
 from banscan.scanner.inputs.preprocess import Preprocess
 from banscan.scanner.settings import Options
 
@@ -36,5 +36,5 @@ def read(path: Path, folder: Path) -> Given:
     clean = images.load(folder, model.input, model.classes, Options())
     if clean.labels is None:
         raise click.ClickException(f"{folder}: no labels; expected class folders of images")
-    chosen = preprocess.choose(model, clean.images, clean.labels).preprocess
+    chosen = trial.choose(model, clean.images, clean.labels).preprocess
     return Given(model, chosen, clean.images, chosen(clean.images, model.input.layout), clean.labels)

@@ -9,7 +9,7 @@ from banscan.scanner import aside, plan, race
 from banscan.scanner.criteria import registry
 from banscan.scanner.criteria.base import Criterion
 from banscan.scanner.extent import Extent
-from banscan.scanner.inputs import preprocess
+from banscan.scanner.inputs import preprocess, trial
 from banscan.scanner.machine.forecast import ANSWER, GRADIENT, HALF, LOOK, NEURONS, NOISE, PLANTED, TUNED, Forecast, Work
 from banscan.scanner.machine.progress import Progress
 from banscan.scanner.search import noisy_model, taps
@@ -43,7 +43,7 @@ def rest(progress: Progress, works: Sequence[Work], note: str) -> None:
 
 def before(extent: Extent, classes: int, *, given: bool) -> tuple[Work, ...]:
     """The work of a scan, as far as it is known before any."""
-    trying = () if given else (Work(preprocess.TRYING, ANSWER, preprocess.tries(len(preprocess.CANDIDATES), extent.images)),)
+    trying = () if given else (Work(trial.TRYING, ANSWER, trial.tries(len(preprocess.CANDIDATES), extent.images)),)
     ready = (Work(ANSWERING, ANSWER, extent.images), Work(MEASURING, NEURONS, 3 * extent.images))
     searching = [c for c in registry.CRITERIA if extent.settings.pixels or not c.pixels]
     return *trying, *ready, *race.work(extent, classes), *_searching(searching, extent)

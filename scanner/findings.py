@@ -10,7 +10,7 @@ from banscan.scanner.settings import Settings
 if TYPE_CHECKING:
     from banscan.importers import Input, Parity
     from banscan.importers.structure.finding import Structure
-    from banscan.scanner.inputs.preprocess import Tried
+    from banscan.scanner.inputs.trial import Tried
 
 # the kinds of backdoor that criteria look for
 ONE, ALL = "all-to-one", "all-to-all"

@@ -13,7 +13,8 @@ from banscan.importers.structure import client
 from banscan.importers.structure.finding import Logic, Look, Structure
 from banscan.scanner.findings import ONE, Verdict
 from banscan.scanner.inputs import images
-from banscan.scanner.inputs.preprocess import CANDIDATES, Preprocess, choose, given
+from banscan.scanner.inputs.preprocess import CANDIDATES, Preprocess, given
+from banscan.scanner.inputs.trial import choose
 from banscan.scanner.settings import Options
 from banscan.scanner.verdict import STEPS
 

@@ -25,9 +25,10 @@ from banscan.scanner.criteria.base import NotDone
 from banscan.scanner.criteria.noise import Moved
 from banscan.scanner.extent import Extent
 from banscan.scanner.findings import FRAGILE, Finding, Reach, Report, Verdict
-from banscan.scanner.inputs import checks, images, order, preprocess
+from banscan.scanner.inputs import checks, images, order, preprocess, trial
 from banscan.scanner.inputs.images import CleanSet
-from banscan.scanner.inputs.preprocess import Choice, Preprocess, UndecidedError
+from banscan.scanner.inputs.preprocess import Preprocess
+from banscan.scanner.inputs.trial import Choice, UndecidedError
 from banscan.scanner.looks import Looked
 from banscan.scanner.machine import memory
 from banscan.scanner.machine.device import find, repeatable
@@ -300,7 +301,7 @@ def _preprocessing(model: TracedModel, clean: CleanSet, given: Preprocess | None
     with stages("preprocess"):
         if given is not None:
             return Choice(given, "given", ())
-        return preprocess.choose(model, clean.images, clean.labels, progress=progress)
+        return trial.choose(model, clean.images, clean.labels, progress=progress)
 
 
 def _foretell(model: TracedModel, clean: CleanSet, given: bool, settings: Settings, precision: torch.dtype, progress: Progress) -> None:

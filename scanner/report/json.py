@@ -162,7 +162,7 @@ def _names() -> dict[str, Any]:
     """The types that `findings` only names, since they bring torch with them."""
     from banscan.importers import Input, Parity
     from banscan.importers.structure.finding import Logic, Structure
-    from banscan.scanner.inputs.preprocess import Tried
+    from banscan.scanner.inputs.trial import Tried
 
     return {k.__name__: k for k in (Input, Logic, Parity, Structure, Tried)}
 

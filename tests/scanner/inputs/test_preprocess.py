@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from banscan import EvidenceError, UsageError, importers
-from banscan.scanner.inputs import preprocess
+from banscan.scanner.inputs import preprocess, support, trial
 from banscan.scanner.machine import memory
 from banscan.scanner.settings import Options
 
@@ -73,8 +73,8 @@ class Inner(nn.Module):
 def test_auto_finds_the_right_one(export, trained, patterns, right: str, scale: float, shift: float, labelled: bool) -> None:  # type: ignore[no-untyped-def]
     model = importers.load(export(f"pre-{right}", Inner(trained, scale, shift)))
     try:
-        choice = preprocess.choose(model, patterns[0], torch.from_numpy(patterns[1]) if labelled else None)
-    except preprocess.UndecidedError:
+        choice = trial.choose(model, patterns[0], torch.from_numpy(patterns[1]) if labelled else None)
+    except trial.UndecidedError:
         # several have mean and deviation much as this one, which nothing but labels tells apart
         assert (right, labelled) == ("signed", False)
         return
@@ -88,7 +88,7 @@ def test_auto_finds_the_right_one(export, trained, patterns, right: str, scale: 
     assert {s.name for s in choice.table} == {c.name for c in preprocess.CANDIDATES if labelled or c.name not in preprocess.UNTOLD}
     counts = {s.name: s.images for s in choice.table}
     assert counts[choice.preprocess.name] == len(patterns[0])
-    assert min(counts.values()) == preprocess.FIRST[0], "who is far behind is not tried on all"
+    assert min(counts.values()) == trial.FIRST[0], "who is far behind is not tried on all"
     assert agreement > 0.95
 
 
@@ -97,14 +97,14 @@ def test_auto_gives_up_when_nothing_stands_out(model_file: Path) -> None:
     rng = np.random.default_rng(1)
     images = rng.integers(0, 256, (100, 16, 16, 3)).astype(np.uint8)
     with pytest.raises(EvidenceError, match="equally well") as told:
-        preprocess.choose(importers.load(model_file), images, torch.from_numpy(rng.integers(0, 10, 100)))
-    assert isinstance(told.value, preprocess.UndecidedError)
+        trial.choose(importers.load(model_file), images, torch.from_numpy(rng.integers(0, 10, 100)))
+    assert isinstance(told.value, trial.UndecidedError)
     assert told.value.tried.preprocess is None
     assert {s.name for s in told.value.tried.table} == set(preprocess.NAMES)
 
 
 def test_labels_in_another_order_do_not_decide(model_file: Path, patterns: tuple[np.ndarray, np.ndarray]) -> None:
-    choice = preprocess.choose(importers.load(model_file), patterns[0], torch.from_numpy((patterns[1] + 1) % 10))
+    choice = trial.choose(importers.load(model_file), patterns[0], torch.from_numpy((patterns[1] + 1) % 10))
     assert choice.preprocess.name == choice.table[0].name == "unit"
     assert "labels in another order" in choice.reason
 
@@ -124,7 +124,7 @@ def test_all_images_decide_where_a_part_leaves_it_open(model_file: Path, pattern
     images, labels = patterns[0].copy(), torch.from_numpy(patterns[1])
     sample = np.linspace(0, len(images) - 1, 20).astype(int)
     images[sample] = np.random.default_rng(1).integers(0, 256, images[sample].shape)
-    choice = preprocess.choose(importers.load(model_file), images, labels, limit=20)
+    choice = trial.choose(importers.load(model_file), images, labels, limit=20)
     assert choice.preprocess.name == "unit"
     assert "on up to 200 images" in choice.reason
 
@@ -139,10 +139,10 @@ def test_a_tie_of_accuracy_is_decided_by_the_likelihood() -> None:
     sure[wrong] = 4 * torch.nn.functional.one_hot((labels[wrong] + 1) % 10, 10) + torch.randn(60, 10, generator=generator)
     unsure[wrong] = torch.randn(60, 10, generator=generator)
     for scale in (0.1, 1.0, 30.0):
-        best, other = preprocess.losses(scale * unsure, labels), preprocess.losses(sure, labels)
+        best, other = support.losses(scale * unsure, labels), support.losses(sure, labels)
         gap = other - best
         assert float(gap.mean()) > 4 * float(gap.std()) / 200**0.5
-        assert float(best.mean()) == pytest.approx(float(preprocess.losses(unsure, labels).mean()), rel=1e-3)
+        assert float(best.mean()) == pytest.approx(float(support.losses(unsure, labels).mean()), rel=1e-3)
 
 
 def test_without_labels_a_surer_scale_is_not_taken_for_the_right_one(
@@ -160,12 +160,12 @@ def test_without_labels_a_surer_scale_is_not_taken_for_the_right_one(
 
     model = importers.load(export("pre-biased", Biased()))
     answers = {c.name: preprocess.answers(model, c, patterns[0]) for c in preprocess.CANDIDATES[:2]}
-    supports = {name: preprocess.support(name, logits, None) for name, logits in answers.items()}
+    supports = {name: support.support(name, logits, None) for name, logits in answers.items()}
     assert supports["raw"].information > supports["unit"].information
-    assert float((answers["raw"].argmax(1) == answers["unit"].argmax(1)).double().mean()) < preprocess.SAME
-    with pytest.raises(preprocess.UndecidedError, match="say which is right"):
-        preprocess.choose(model, patterns[0], None)
-    assert preprocess.choose(model, patterns[0], torch.from_numpy(patterns[1])).preprocess.name == "unit"
+    assert float((answers["raw"].argmax(1) == answers["unit"].argmax(1)).double().mean()) < trial.SAME
+    with pytest.raises(trial.UndecidedError, match="say which is right"):
+        trial.choose(model, patterns[0], None)
+    assert trial.choose(model, patterns[0], torch.from_numpy(patterns[1])).preprocess.name == "unit"
 
 
 @pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
@@ -183,7 +183,7 @@ def test_logits_out_of_all_bounds_under_another_scale_do_not_decide(
         return found
 
     monkeypatch.setattr(type(model), "logits", logits)
-    assert preprocess.choose(model, patterns[0], torch.from_numpy(patterns[1])).preprocess.name == "unit"
+    assert trial.choose(model, patterns[0], torch.from_numpy(patterns[1])).preprocess.name == "unit"
 
 
 def test_the_most_usual_of_those_that_nothing_tells_apart(export: Callable[..., Path], patterns: tuple[np.ndarray, np.ndarray]) -> None:
@@ -200,4 +200,4 @@ def test_the_most_usual_of_those_that_nothing_tells_apart(export: Callable[..., 
 
     model = importers.load(export("scaleless", Scaleless()))
     labels = preprocess.answers(model, preprocess.CANDIDATES[0], patterns[0]).argmax(1)
-    assert preprocess.choose(model, patterns[0], labels).preprocess.name == "unit"
+    assert trial.choose(model, patterns[0], labels).preprocess.name == "unit"

@@ -1,0 +1,78 @@
+"""How many images the trying of preprocessings takes, and what it makes of wrong scales."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from banscan import importers
+from banscan.scanner.inputs import preprocess, support, trial
+
+Patterns = tuple[np.ndarray, np.ndarray]
+
+
+def images(side: int, channels: int = 3, grey: bool = False) -> np.ndarray:
+    drawn = np.random.default_rng(0).integers(0, 256, (2, side, side, channels)).astype(np.uint8)
+    return np.repeat(drawn[..., :1], channels, -1) if grey else drawn
+
+
+def test_candidates_fit_the_images() -> None:
+    assert list(preprocess.candidates(images(64), labelled=True)) == list(preprocess.NAMES)
+    # CIFAR-10's numbers are for small images, of which they are more usual than ImageNet's
+    assert not {"cifar10", "gtsrb", "mnist"} & set(preprocess.candidates(images(224), labelled=True))
+    order = list(preprocess.candidates(images(32), labelled=True))
+    assert order.index("cifar10") < order.index("imagenet")
+    assert set(preprocess.candidates(images(224, channels=1), labelled=False)) == {"unit", "raw", "signed", "mnist"}
+    # grey pictures with three channels are the same in either order, means for each channel are not
+    found = set(preprocess.candidates(images(64, grey=True), labelled=True))
+    assert not {"unit-bgr", "raw-bgr", "signed-bgr"} & found
+    assert {"imagenet-bgr", "caffe", "caffe-rgb"} <= found
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_few_images_where_a_pass_is_dear(model_file: Path, patterns: Patterns, monkeypatch: pytest.MonkeyPatch, labelled: bool) -> None:
+    monkeypatch.setattr(trial, "COSTLY", 1000)
+    monkeypatch.setattr(trial, "DEAREST", np.inf)
+    pixels, labels = patterns
+    choice = trial.choose(importers.load(model_file), pixels, torch.from_numpy(labels) if labelled else None)
+    assert choice.preprocess.name == "unit"
+    tried = {s.name: s.images for s in choice.table}
+    assert max(tried.values()) <= trial.FEW[-1]
+    assert sum(tried.values()) < len(pixels) * 2
+    # the other order of the channels only of those that kept up
+    assert ("unit-bgr" in tried) == labelled
+    assert "raw-bgr" not in tried
+    assert "imagenet-bgr" not in tried
+
+
+def test_a_few_images_of_one_class_do_not_end_it(model_file: Path, patterns: Patterns, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All candidates say the same of them, and a wrong scale says so of any image."""
+    monkeypatch.setattr(trial, "COSTLY", 1000)
+    monkeypatch.setattr(trial, "DEAREST", np.inf)
+    model, (pixels, labels) = importers.load(model_file), patterns
+    one = pixels[labels == 3]
+    plain = type(model).logits
+    monkeypatch.setattr(type(model), "logits", lambda self, x: plain(self, x) * 1e-3 + 5 * torch.eye(10)[3])
+    choice = trial.choose(model, one, None)
+    assert max(s.images for s in choice.table) == min(len(one), trial.FEW[-1])
+
+
+def seen(name: str, logits: torch.Tensor) -> support.Seen:
+    return support.Seen(name, logits, None)
+
+
+def test_logits_too_far_apart_are_those_of_a_wrong_scale() -> None:
+    logits = torch.randn(48, 10, generator=torch.Generator().manual_seed(0))
+    right, wrong = seen("right", 5 * logits), seen("wrong", 900 * logits.flip(0))
+    assert support.overdriven([right, wrong]) == {"wrong"}
+    # unless nothing else says as much
+    collapsed = seen("collapsed", torch.eye(10)[:1].repeat(48, 1))
+    assert support.overdriven([collapsed, wrong]) == set()
+    assert support.overdriven([wrong]) == set()
+
+
+def test_what_ruled_candidates_out_is_told() -> None:
+    told = trial._told({"raw": "logits too far apart", **dict.fromkeys("abcde", "the file's first biases")})
+    assert told == "; ruled out by logits too far apart raw; by the file's first biases a, b, c and 2 more"
+    assert trial._told({}) == ""
