@@ -14,7 +14,6 @@ from banscan.kernels import noisy_conv, noisy_linear, perturb, units
 from banscan.scanner.search import noisy_layers
 from banscan.scanner.search.fusion import Fusion, fusion
 from banscan.scanner.search.rows import Rows, rows
-from banscan.scanner.search.walk import mutates
 
 aten = torch.ops.aten
 # what follows the bias among the arguments of aten's convolutions
@@ -92,10 +91,8 @@ def cut(model: TracedModel, neurons: tuple[Neuron, ...], stats: tuple[Tensor, ..
 def _two_readers(behind: fx.Graph) -> None:
     """All readers of a layer but the first take its result as it is given out a second time, so that the layer itself adds two gradients.
 
-    Not where anything is changed in place: both are one tensor in memory, and autograd would only see the one that is changed.
+    Both are one tensor in memory, in which nobody writes: graphs of models have no operators that work in place.
     """
-    if any(map(mutates, behind.nodes)):
-        return
     for layer in [node for node in behind.nodes if node.target in NOISY]:
         (result,) = layer.users
         others = list(result.users)[1:]

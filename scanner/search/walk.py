@@ -30,7 +30,7 @@ class Program:
         if node.op == "get_attr":
             values[node] = attribute_named(self.module, str(node.target))
             return
-        if mutates(node):
+        if _mutates(node):
             changed = cast(fx.Node, node.args[0])
             values[changed] = values[changed].clone()
         args: Any = fx.map_arg(node.args, values.__getitem__)
@@ -40,7 +40,7 @@ class Program:
             values.pop(source, None)
 
 
-def mutates(node: fx.Node) -> bool:
+def _mutates(node: fx.Node) -> bool:
     """Whether an operation writes into what it reads, which other runs read as well."""
     schema = getattr(node.target, "_schema", None)
     return schema is not None and schema.is_mutable and isinstance(node.args[0], fx.Node)
