@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from banscan.kernels import epilogue
-from banscan.kernels.noise import LayerNoise
+from banscan.kernels.noise import LayerNoise, Twice
 from banscan.kernels.tiles import CHUNK, Tile, convolved, depth, levels, mapped
 from banscan.kernels.tree import added
 from banscan.kernels.tuning import best
@@ -159,20 +159,20 @@ def _one(value: int | str | list[int]) -> int | None:
     return value[0] if not isinstance(value, str) and len({*value}) == 1 else None
 
 
-def fused(x: Tensor, weight: Tensor, noise: LayerNoise, **how: Any) -> Tensor | None:
+def fused(x: Tensor, weight: Tensor, noise: LayerNoise, **how: Any) -> Twice | None:
     """As `noisy.noisy_conv` in one step; None for what is not `suited`."""
     geometry = suited(x, weight, noise, **how)
     return None if geometry is None else _noisy(x, weight, noise, geometry)
 
 
-def faster(x: Tensor, weight: Tensor, noise: LayerNoise, **how: Any) -> Tensor | None:
+def faster(x: Tensor, weight: Tensor, noise: LayerNoise, **how: Any) -> Twice | None:
     """`fused` where that was faster than two steps, measured on this GPU once for a shape; otherwise None."""
     geometry = suited(x, weight, noise, **how)
     if geometry is None:
         return None
 
     @torch.no_grad()
-    def launch(choice: str) -> Tensor:
+    def launch(choice: str) -> Twice:
         if choice == "fused":
             return _noisy(x, weight, noise, geometry, measure=True)
         return epilogue.perturb(F.conv2d(x, weight, None, geometry.stride, geometry.padding), noise)
@@ -184,14 +184,14 @@ def faster(x: Tensor, weight: Tensor, noise: LayerNoise, **how: Any) -> Tensor |
     return None if won == "apart" else _noisy(x, weight, noise, geometry, measure=True)
 
 
-def _noisy(x: Tensor, weight: Tensor, noise: LayerNoise, geometry: Geometry, *, measure: bool | None = None) -> Tensor:
+def _noisy(x: Tensor, weight: Tensor, noise: LayerNoise, geometry: Geometry, *, measure: bool | None = None) -> Twice:
     """Channels last in memory is no copy here. The weights get no gradient."""
     rows = x.movedim(1, -1).contiguous()
     residual = None if noise.residual is None else noise.residual.movedim(1, -1).contiguous()
-    y: Tensor = _Convolve.apply(  # type: ignore[no-untyped-call]
+    given: Twice = _Convolve.apply(  # type: ignore[no-untyped-call]
         rows, noise.delta.contiguous(), noise.xi.contiguous(), residual, weight, noise, geometry, measure
     )
-    return y.movedim(-1, 1)
+    return given[0].movedim(-1, 1), given[1].movedim(-1, 1)
 
 
 class _Convolve(torch.autograd.Function):
@@ -206,7 +206,7 @@ class _Convolve(torch.autograd.Function):
         noise: LayerNoise,
         geometry: Geometry,
         measure: bool | None,
-    ) -> Tensor:
+    ) -> Twice:
         """x [K * N, H, W, C'] and residual contiguous; what else gets a gradient as in `epilogue`."""
         weight = weight.movedim(1, -1).contiguous()
         restarts, channels = delta.shape
@@ -225,12 +225,14 @@ class _Convolve(torch.autograd.Function):
             epilogue.applied(z, residual, table, y, count, noise)
         epilogue.keep(ctx, z, y, residual, table, count, noise, weight)
         ctx.geometry, ctx.shape = geometry, x.shape
-        return y
+        return y, y.detach()
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        dz, d_delta, d_xi, dr = epilogue.gradients(ctx, g)
+    def backward(ctx: Any, g: Tensor | None, h: Tensor | None) -> tuple[Tensor | None, ...]:
+        if g is None and h is None:
+            return (None,) * 8
+        dz, d_delta, d_xi, dr = epilogue.gradients(ctx, g, h)
         dx = None if dz is None else _input_gradient(dz, ctx.saved_tensors[-1], ctx.shape, ctx.geometry)
         return dx, d_delta, d_xi, dr, None, None, None, None
 

@@ -12,19 +12,19 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from banscan.kernels import reference
-from banscan.kernels.noise import LayerNoise
+from banscan.kernels.noise import LayerNoise, Twice
 
 aten = torch.ops.aten
 
 
-def perturb(z: Tensor, noise: LayerNoise, *, axis: int = 1) -> Tensor:
+def perturb(z: Tensor, noise: LayerNoise, *, axis: int = 1) -> Twice:
     """As `reference.perturb`; z and residual float32 or bfloat16, everything else float32."""
     rows = _suited(z, axis)
     residual = None if noise.residual is None else _suited(noise.residual, axis)
     y: Tensor = _Perturb.apply(rows, noise.delta, noise.xi, residual, noise)  # type: ignore[no-untyped-call]
-    if axis in (-1, z.ndim - 1):
-        return y.reshape(-1, *z.shape[1:])
-    return y.reshape(-1, *z.movedim(axis, 1).shape[1:]).movedim(1, axis)
+    last = axis in (-1, z.ndim - 1)
+    y = y.reshape(-1, *z.shape[1:]) if last else y.reshape(-1, *z.movedim(axis, 1).shape[1:]).movedim(1, axis)
+    return y, y
 
 
 def _suited(x: Tensor, axis: int) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from banscan.errors import UsageError
 from banscan.kernels import cpu, reference
-from banscan.kernels.noise import LayerNoise
+from banscan.kernels.noise import LayerNoise, Twice
 from banscan.kernels.switches import switch
 
 NAMES = ("triton", "cpu", "reference")
@@ -27,7 +27,7 @@ OLDEST = (8, 0)
 class Perturb(Protocol):
     """The signature of `reference.perturb`."""
 
-    def __call__(self, z: Tensor, noise: LayerNoise, *, axis: int = 1) -> Tensor: ...
+    def __call__(self, z: Tensor, noise: LayerNoise, *, axis: int = 1) -> Twice: ...
 
 
 class Ascend(Protocol):
@@ -49,7 +49,7 @@ class Convolve(Protocol):
         padding: int | str | list[int],
         dilation: int | list[int],
         groups: int,
-    ) -> Tensor | None: ...
+    ) -> Twice | None: ...
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from banscan.kernels.noise import LayerNoise
+from banscan.kernels.noise import LayerNoise, Twice
 from banscan.kernels.reference import EPS
 from banscan.kernels.tiles import Tile, levels, mapped, summed
 from banscan.kernels.tree import column
@@ -130,9 +130,13 @@ def apply(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _gradient(g_ptr, y_ptr, z_ptr, place, inside, base, z_base, factor, centre, shift, MASK: tl.constexpr):  # type: ignore[no-untyped-def]
-    """The gradient in front of the activation."""
+def _gradient(  # type: ignore[no-untyped-def]
+    g_ptr, h_ptr, y_ptr, z_ptr, place, inside, base, z_base, factor, centre, shift, TWICE: tl.constexpr, MASK: tl.constexpr
+):  # fmt: skip
+    """The gradient in front of the activation; h is that of the result's other readers."""
     g = tl.load(g_ptr + base + place, inside, 0.0).to(tl.float32)
+    if TWICE:
+        g += tl.load(h_ptr + base + place, inside, 0.0).to(tl.float32)
     if MASK == 1:
         g = tl.where(tl.load(y_ptr + base + place, inside, 0.0).to(tl.float32) > 0, g, 0.0)
     if MASK == 2:
@@ -143,9 +147,9 @@ def _gradient(g_ptr, y_ptr, z_ptr, place, inside, base, z_base, factor, centre, 
 
 @triton.jit
 def gather(  # type: ignore[no-untyped-def]
-    g_ptr, y_ptr, z_ptr, residual_ptr, table_ptr, part_ptr, dz_ptr, dr_ptr, M, C, ROWS,
-    SHARED: tl.constexpr, RESIDUAL: tl.constexpr, MASK: tl.constexpr, NORM: tl.constexpr, DZ: tl.constexpr, DR: tl.constexpr,
-    BM: tl.constexpr, BC: tl.constexpr, LEVELS: tl.constexpr,
+    g_ptr, h_ptr, y_ptr, z_ptr, residual_ptr, table_ptr, part_ptr, dz_ptr, dr_ptr, M, C, ROWS,
+    SHARED: tl.constexpr, RESIDUAL: tl.constexpr, TWICE: tl.constexpr, MASK: tl.constexpr, NORM: tl.constexpr,
+    DZ: tl.constexpr, DR: tl.constexpr, BM: tl.constexpr, BC: tl.constexpr, LEVELS: tl.constexpr,
 ):  # fmt: skip
     """Sums of g and of g times the standardised z over ROWS rows, part [K, P, 2, C]; in the plain form also grad z and grad residual."""
     program, block, k = tl.program_id(0), tl.program_id(1), tl.program_id(2)
@@ -165,7 +169,7 @@ def gather(  # type: ignore[no-untyped-def]
         row = start + tl.arange(0, BM)
         inside = (row[:, None] < M) & (row[:, None] < first + ROWS) & real[None, :]
         place = row[:, None].to(tl.int64) * C + channel[None, :]
-        g = _gradient(g_ptr, y_ptr, z_ptr, place, inside, base, z_base, factor, centre, shift, MASK)
+        g = _gradient(g_ptr, h_ptr, y_ptr, z_ptr, place, inside, base, z_base, factor, centre, shift, TWICE, MASK)
         if NORM:
             z = tl.load(z_ptr + z_base + place, inside, 0.0).to(tl.float32)
             z = (z - centre[None, :]) * inverse[None, :]
@@ -217,8 +221,8 @@ def settle_gradient(  # type: ignore[no-untyped-def]
 
 @triton.jit
 def spread(  # type: ignore[no-untyped-def]
-    g_ptr, y_ptr, z_ptr, table_ptr, mean_ptr, dz_ptr, dr_ptr, M, C,
-    SHARED: tl.constexpr, MASK: tl.constexpr, DZ: tl.constexpr, DR: tl.constexpr, BM: tl.constexpr, BC: tl.constexpr,
+    g_ptr, h_ptr, y_ptr, z_ptr, table_ptr, mean_ptr, dz_ptr, dr_ptr, M, C,
+    SHARED: tl.constexpr, TWICE: tl.constexpr, MASK: tl.constexpr, DZ: tl.constexpr, DR: tl.constexpr, BM: tl.constexpr, BC: tl.constexpr,
 ):  # fmt: skip
     """The normalised form's grad z = factor (g - mean g - z^ mean(g z^)), and grad residual = g."""
     program, block, k = tl.program_id(0), tl.program_id(1), tl.program_id(2)
@@ -235,7 +239,7 @@ def spread(  # type: ignore[no-untyped-def]
     centre = tl.load(table_ptr + C + channel, real, 0.0)
     shift = tl.load(table_ptr + 2 * C + channel, real, 0.0)
     inverse = tl.load(table_ptr + 3 * C + channel, real, 0.0)
-    g = _gradient(g_ptr, y_ptr, z_ptr, place, inside, base, z_base, factor, centre, shift, MASK)
+    g = _gradient(g_ptr, h_ptr, y_ptr, z_ptr, place, inside, base, z_base, factor, centre, shift, TWICE, MASK)
     if DR:
         tl.store(dr_ptr + base + place, g.to(dr_ptr.dtype.element_ty), inside)
     if DZ:
@@ -246,13 +250,13 @@ def spread(  # type: ignore[no-untyped-def]
         tl.store(dz_ptr + base + place, dz.to(dz_ptr.dtype.element_ty), inside)
 
 
-def perturb(z: Tensor, noise: LayerNoise, *, axis: int = 1) -> Tensor:
+def perturb(z: Tensor, noise: LayerNoise, *, axis: int = 1) -> Twice:
     """As `reference.perturb`; z and residual float32, float16 or bfloat16, everything else float32; |delta| < 1 in the plain form."""
     # channels last in memory is no copy here
     rows = z.movedim(axis, -1).contiguous()
     residual = None if noise.residual is None else noise.residual.movedim(axis, -1).contiguous()
-    y: Tensor = _Perturb.apply(rows, noise.delta.contiguous(), noise.xi.contiguous(), residual, noise)  # type: ignore[no-untyped-call]
-    return y.movedim(-1, axis)
+    given: Twice = _Perturb.apply(rows, noise.delta.contiguous(), noise.xi.contiguous(), residual, noise)  # type: ignore[no-untyped-call]
+    return given[0].movedim(-1, axis), given[1].movedim(-1, axis)
 
 
 class _Perturb(torch.autograd.Function):
@@ -264,7 +268,7 @@ class _Perturb(torch.autograd.Function):
         xi: Tensor,
         residual: Tensor | None,
         noise: LayerNoise,
-    ) -> Tensor:
+    ) -> Twice:
         """What gets a gradient is an argument of its own, contiguous; the rest of the noise is read off `noise`."""
         restarts, channels = delta.shape
         images = z.shape[0] if noise.shared else z.shape[0] // restarts
@@ -274,12 +278,14 @@ class _Perturb(torch.autograd.Function):
         y = torch.empty(restarts * images, *z.shape[1:], dtype=z.dtype, device=z.device)
         applied(z, residual, table, y, count, noise)
         keep(ctx, z, y, residual, table, count, noise)
-        return y
+        return y, y.detach()
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        dz, d_delta, d_xi, dr = gradients(ctx, g)
+    def backward(ctx: Any, g: Tensor | None, h: Tensor | None) -> tuple[Tensor | None, ...]:
+        if g is None and h is None:
+            return (None,) * 5
+        dz, d_delta, d_xi, dr = gradients(ctx, g, h)
         if dz is not None and ctx.shared:
             dz = dz.unflatten(0, (len(d_delta), -1)).sum(0)
         return dz, d_delta, d_xi, dr, None
@@ -335,35 +341,41 @@ def keep(
     keep_y = not norm or mask == FROM_Y
     read = z if norm else None, y if keep_y else None, None if norm else residual, table, noise.bias, noise.stats
     ctx.save_for_backward(*read, *more)
+    # what nobody reads has no gradient, instead of one of zeros
+    ctx.set_materialize_grads(False)
     ctx.shared, ctx.settings = noise.shared, (count, mask, residual is not None)
 
 
-def gradients(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor, Tensor, Tensor | None]:
-    """Gradients of z (of every restart, where they share it), delta, xi and residual; z and residual are arguments 0 and 3 of ctx."""
+def gradients(ctx: Any, *given: Tensor | None) -> tuple[Tensor | None, Tensor, Tensor, Tensor | None]:
+    """Gradients of z (of every restart, where they share it), delta, xi and residual; z and residual are arguments 0 and 3 of ctx.
+
+    Given are those of y and of y a second time, one of them at least.
+    """
+    g, *others = (own.contiguous() for own in given if own is not None)
+    h = others[0] if others else None
     z, y, residual, table, bias, stats = ctx.saved_tensors[:6]
     count, mask, added = ctx.settings
     restarts, _, channels = table.shape
     norm, need_z = stats is not None, ctx.needs_input_grad[0]
     need_r = added and ctx.needs_input_grad[3]
-    own_r = need_r and mask != NONE
-    g = g.contiguous()
+    own_r = need_r and (mask != NONE or h is not None)
     dz = torch.empty_like(g) if need_z else g
     dr = torch.empty_like(g) if own_r else g
     rows, parts = _programs(count, channels)
     part = torch.empty(restarts, parts, 2, channels, device=g.device)
-    flags = {"SHARED": ctx.shared, "MASK": mask}
-    shape = (restarts, count, channels, g.dtype, ctx.shared, mask, need_z, own_r, norm, residual is not None)
+    flags = {"SHARED": ctx.shared, "TWICE": h is not None, "MASK": mask}
+    shape = (restarts, count, channels, g.dtype, ctx.shared, h is not None, mask, need_z, own_r, norm, residual is not None)
 
     def gathered(tile: Tile) -> None:
         gather[parts, triton.cdiv(channels, tile.wide), restarts](
-            g, g if y is None else y, g if z is None else z, g if residual is None else residual, table, part, dz, dr,
-            count, channels, rows, **flags, RESIDUAL=residual is not None, NORM=norm, DZ=need_z and not norm, DR=own_r and not norm,
+            g, g if h is None else h, g if y is None else y, g if z is None else z, g if residual is None else residual, table, part,
+            dz, dr, count, channels, rows, **flags, RESIDUAL=residual is not None, NORM=norm, DZ=need_z and not norm, DR=own_r and not norm,
             BM=tile.rows, BC=tile.wide, LEVELS=levels(tile.rows), num_warps=tile.warps, **OPTIONS,
         )  # fmt: skip
 
     def spread_out(tile: Tile) -> None:
         spread[triton.cdiv(count, tile.rows), triton.cdiv(channels, tile.wide), restarts](
-            g, g if y is None else y, z, table, mean, dz, dr, count, channels,
+            g, g if h is None else h, g if y is None else y, z, table, mean, dz, dr, count, channels,
             **flags, DZ=need_z, DR=own_r, BM=tile.rows, BC=tile.wide, num_warps=tile.warps, **OPTIONS,
         )  # fmt: skip
 

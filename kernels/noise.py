@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 ACTIVATIONS = (None, "relu")
+# the result of a layer, once for its first reader and once for all others: what arrives from them are two gradients, added by the layer
+Twice = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from banscan.kernels.ball import length, project
-from banscan.kernels.noise import LayerNoise
+from banscan.kernels.noise import LayerNoise, Twice
 
 # In units of the clean variance: keeps gradients finite where the noise further up has made a channel constant.
 EPS = 1e-5
@@ -12,7 +12,7 @@ EPS = 1e-5
 MOMENTUM = 0.5
 
 
-def perturb(z: Tensor, noise: LayerNoise, *, axis: int = 1) -> Tensor:
+def perturb(z: Tensor, noise: LayerNoise, *, axis: int = 1) -> Twice:
     """Noise on the neurons whose pre-activations without bias are `z`.
 
     Args:
@@ -20,7 +20,7 @@ def perturb(z: Tensor, noise: LayerNoise, *, axis: int = 1) -> Tensor:
         axis: where the C channels are in z.
 
     Returns:
-        [K * N, ...] in the type of z; computed in that of delta.
+        [K * N, ...] in the type of z, twice; computed in that of delta.
     """
     restarts, channels = noise.delta.shape
     given = z.dtype
@@ -41,7 +41,8 @@ def perturb(z: Tensor, noise: LayerNoise, *, axis: int = 1) -> Tensor:
     y = y.flatten(0, 1).movedim(1, axis)
     if noise.residual is not None:
         y = y + noise.residual
-    return (y.relu() if noise.act == "relu" else y).to(given)
+    y = (y.relu() if noise.act == "relu" else y).to(given)
+    return y, y
 
 
 def units(weight: Tensor, stats: Tensor) -> Tensor:

@@ -50,7 +50,7 @@ def summed(channels: int) -> tuple[Tile, ...]:
     """Tiles of a kernel that sums rows: all with the same rows."""
     wide = _wide(channels, 64)
     rows = SUMMED // wide
-    found = ((wide, 8), (wide, 4), (wide, 2), (wide // 2, 2), (2 * wide, 8))
+    found = ((wide, 8), (wide, 4), (wide // 2, 2), (2 * wide, 8))
     return _each(Tile(rows, _wide(channels, own), warps) for own, warps in found)
 
 

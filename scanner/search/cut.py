@@ -1,5 +1,6 @@
 """A traced graph cut in two where the noise begins: what is computed once per scan, and what every step of a search computes again."""
 
+import operator
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -17,6 +18,8 @@ from banscan.scanner.search.rows import Rows, rows
 aten = torch.ops.aten
 # what follows the bias among the arguments of aten's convolutions
 GEOMETRY = ("stride", "padding", "dilation", "groups")
+# what gives its result out twice
+NOISY = (perturb, noisy_conv, noisy_linear, noisy_layers.norm)
 
 
 @dataclass(frozen=True)
@@ -79,9 +82,25 @@ def cut(model: TracedModel, neurons: tuple[Neuron, ...], stats: tuple[Tensor, ..
     logits = next(n for n in reversed(nodes) if n.op == "output").args[0]
     features = next(n for n in nodes if n.name == model.features)
     halves.behind.output((halves.known[logits], halves.known[features]))
+    _two_readers(halves.behind)
     halves.before.output(tuple(halves.border))
     halves.before.eliminate_dead_code()
     return Cut(_module(halves.constants, halves.before), _module(halves.constants, halves.behind), halves.moving)
+
+
+def _two_readers(behind: fx.Graph) -> None:
+    """All readers of a layer but the first take its result as it is given out a second time, so that the layer itself adds two gradients.
+
+    Both are one tensor in memory, in which nobody writes: graphs of models have no operators that work in place.
+    """
+    for layer in [node for node in behind.nodes if node.target in NOISY]:
+        (result,) = layer.users
+        others = list(result.users)[1:]
+        if others:
+            with behind.inserting_after(result):
+                again = behind.call_function(operator.getitem, (layer, 1))
+            for reader in others:
+                reader.replace_input_with(result, again)
 
 
 def _halves(model: TracedModel, neurons: tuple[Neuron, ...], stats: tuple[Tensor, ...] | None) -> _Halves:
@@ -135,7 +154,7 @@ def _noisy(halves: _Halves, node: fx.Node, act: str | None, residual: fx.Node | 
 
     if neuron.kind == "norm":
         x = _still(halves, source, plain=True) if shared else halves.known[source]
-        return halves.behind.call_function(noisy_layers.norm, (carried(None), x, *_plain(halves, node.args[1:])))
+        return _result(halves, noisy_layers.norm, carried(None), x, *_plain(halves, node.args[1:]))
     weight = _weight(halves, node, index)
     bias, *geometry = node.args[2:] or (None,)
     noise = carried(*_plain(halves, (bias,)))
@@ -143,13 +162,18 @@ def _noisy(halves: _Halves, node: fx.Node, act: str | None, residual: fx.Node | 
         target = cast(Callable[..., Any], node.target)
         z = halves.before.call_function(target, (halves.front[source], halves.before.get_attr(weight), None, *geometry), node.kwargs)
         still = _called(halves, place.joined, _across(halves, z, place), when=place.each > 1)
-        moved = halves.behind.call_function(perturb, (still, noise), {"axis": place.channel(neuron.axis)})
+        moved = _result(halves, perturb, still, noise, axis=place.channel(neuron.axis))
         return cast(fx.Node, _called(halves, place.back, moved, when=place.axis))
     x = _called(halves, place.first, halves.known[source], when=place.axis)
     given = x, halves.behind.get_attr(weight), noise
     if neuron.kind == "linear":
-        return cast(fx.Node, _called(halves, place.back, halves.behind.call_function(noisy_linear, given), when=place.axis))
-    return halves.behind.call_function(noisy_conv, given, dict(zip(GEOMETRY, _plain(halves, geometry), strict=False)))
+        return cast(fx.Node, _called(halves, place.back, _result(halves, noisy_linear, *given), when=place.axis))
+    return _result(halves, noisy_conv, *given, **dict(zip(GEOMETRY, _plain(halves, geometry), strict=False)))
+
+
+def _result(halves: _Halves, function: Callable[..., Any], *given: Any, **how: Any) -> fx.Node:
+    """What one of NOISY computes, as its first reader takes it."""
+    return halves.behind.call_function(operator.getitem, (halves.behind.call_function(function, given, how), 0))
 
 
 def _called(halves: _Halves, function: Callable[[Tensor], Tensor], value: fx.Node | None, *, when: object) -> Any:

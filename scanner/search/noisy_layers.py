@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from banscan.importers import Neuron
-from banscan.kernels import LayerNoise, perturb, units
+from banscan.kernels import LayerNoise, Twice, perturb, units
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def norm(
     momentum: float,
     eps: float,
     cudnn: bool,
-) -> Tensor:
+) -> Twice:
     """A batch norm that stands alone: its scale is the neuron's weight, its shift the neuron's bias. Arguments as of aten.batch_norm."""
     scale = (var.float() + eps).rsqrt() * (1 if weight is None else weight.float())
     shift = -mean.float() * scale + (0 if bias is None else bias.float())

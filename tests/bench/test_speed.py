@@ -82,7 +82,7 @@ def test_cells_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_one_convolution(layer: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever is timed computes the same, and the operations are those of the convolution."""
     seen = []
-    monkeypatch.setattr(convolution, "noisy_conv", lambda *given, **how: seen.append(noisy_conv(*given, **how)))
+    monkeypatch.setattr(convolution, "noisy_conv", lambda *given, **how: seen.append(noisy_conv(*given, **how)[0]))
     for conv in ("apart", "fused"):
         with switched(BANSCAN_KERNELS="triton", BANSCAN_CONV=conv):
             work = convolution.forward(convolution.LAYERS[layer], "normalised", torch.float32, 1, 2, HERE, small=True)

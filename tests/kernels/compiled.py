@@ -21,7 +21,7 @@ from banscan.kernels.tiles import CHUNK, Tile, convolved, depth, levels, mapped,
 
 ARCHITECTURES = (80, 90, 100)
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
-NARROW = ("x_ptr", "w_ptr", "z_ptr", "y_ptr", "g_ptr", "residual_ptr", "dz_ptr", "dr_ptr")
+NARROW = ("x_ptr", "w_ptr", "z_ptr", "y_ptr", "g_ptr", "h_ptr", "residual_ptr", "dz_ptr", "dr_ptr")
 # what a tile is multiplied with, by architecture and type of the inputs
 PRODUCTS = {(80, "bf16"): "HMMA", (90, "bf16"): "HGMMA", (100, "bf16"): "UTCHMMA"}
 CHANNELS = 256
@@ -55,8 +55,11 @@ def _convolving(tile: Tile, dtype: str, **constants: Any) -> Case:
     return Case(convolution.convolve, {"SIDE": 3, "STRIDE": 1, "PAD": 1, "RELU": True, "WIDEN": False, **constants, **sizes}, tile, dtype)
 
 
-PLAIN: dict[str, Any] = {"NORM": False, "SHARED": False, "MASK": epilogue.FROM_Y}
-NORM: dict[str, Any] = {"NORM": True, "RESIDUAL": False, "DZ": False, "DR": False}
+PLAIN: dict[str, Any] = {"NORM": False, "SHARED": False, "TWICE": False, "MASK": epilogue.FROM_Y}
+NORM: dict[str, Any] = {"NORM": True, "RESIDUAL": False, "TWICE": False, "DZ": False, "DR": False}
+# what is read by two, and holds most
+TWICE: dict[str, Any] = {"TWICE": True, "RESIDUAL": True, "DZ": True, "DR": True}
+SPREAD: dict[str, Any] = {"SHARED": False, "DZ": True}
 STREAMING = {
     "moments": _summing(epilogue.moments),
     "apply with residual": _mapping(epilogue.apply, SHARED=False, RESIDUAL=True, RELU=True),
@@ -65,13 +68,19 @@ STREAMING = {
     "gather, plain": _summing(epilogue.gather, **PLAIN, RESIDUAL=False, DZ=True, DR=False),
     "gather, normalised": _summing(epilogue.gather, **NORM, SHARED=False, MASK=epilogue.FROM_Z),
     "gather, normalised and shared": _summing(epilogue.gather, **NORM, SHARED=True, MASK=epilogue.FROM_Y),
-    "spread": _mapping(epilogue.spread, MASK=epilogue.FROM_Z, SHARED=False, DZ=True, DR=False),
-    "spread with residual": _mapping(epilogue.spread, MASK=epilogue.FROM_Y, SHARED=False, DZ=True, DR=True),
+    "gather, plain with residual, twice": _summing(epilogue.gather, **PLAIN | TWICE),
+    "gather, normalised, twice": _summing(epilogue.gather, **NORM | {"TWICE": True}, SHARED=False, MASK=epilogue.FROM_Y),
+    "spread": _mapping(epilogue.spread, **SPREAD, TWICE=False, MASK=epilogue.FROM_Z, DR=False),
+    "spread with residual": _mapping(epilogue.spread, **SPREAD, TWICE=False, MASK=epilogue.FROM_Y, DR=True),
+    "spread, twice": _mapping(epilogue.spread, **SPREAD, TWICE=True, MASK=epilogue.FROM_Z, DR=False),
+    "spread with residual, twice": _mapping(epilogue.spread, **SPREAD, TWICE=True, MASK=epilogue.FROM_Y, DR=True),
 }
 # every other tile that may be chosen, of the kernels that hold most
 TILES = {
-    **{f"gather, {t}": _summing(epilogue.gather, t, **PLAIN, RESIDUAL=True, DZ=True, DR=True) for t in SUMMED[1:]},
-    **{f"spread, {t}": _mapping(epilogue.spread, t, MASK=epilogue.FROM_Y, SHARED=False, DZ=True, DR=True) for t in MAPPED[1:]},
+    **{f"gather, {t}": _summing(epilogue.gather, t, **PLAIN | TWICE) for t in SUMMED[1:]},
+    **{f"gather once, {t}": _summing(epilogue.gather, t, **PLAIN | TWICE | {"TWICE": False}) for t in SUMMED[1:]},
+    **{f"spread, {t}": _mapping(epilogue.spread, t, **SPREAD, TWICE=True, MASK=epilogue.FROM_Y, DR=True) for t in MAPPED[1:]},
+    **{f"spread once, {t}": _mapping(epilogue.spread, t, **SPREAD, TWICE=False, MASK=epilogue.FROM_Y, DR=True) for t in MAPPED[1:]},
 }
 SMALL = {
     "settle": Case(epilogue.settle, {"EPS": 1e-5, "NORM": True, "BIAS": False, "SHARED": False, "BC": 64}),

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from banscan import UsageError
-from banscan.kernels import LayerNoise, convolution, described, epilogue, noisy_conv, reference
+from banscan.kernels import LayerNoise, Twice, convolution, described, epilogue, noisy_conv, reference
 from banscan.kernels.convolution import Geometry, suited
 from banscan.kernels.tiles import convolved, mapped, summed
 from tests.conftest import slow_except
@@ -41,31 +41,39 @@ def case(shape: tuple[int, ...], geometry: Geometry, normalised: bool, residual:
 
 
 def run(
-    function: Callable[..., Tensor], values: Values, act: str | None, narrow: torch.dtype, wide: torch.dtype, device: str = "cpu"
+    function: Callable[..., Twice],
+    values: Values,
+    act: str | None,
+    narrow: torch.dtype,
+    wide: torch.dtype,
+    device: str = "cpu",
+    read: tuple[int, ...] = (0,),
 ) -> dict[str, Tensor]:
-    """Values and gradients; x, weight and residual in `narrow`, the noise in `wide`."""
+    """Values and gradients; x, weight and residual in `narrow`, the noise in `wide`; `read` are the results that somebody reads."""
     kinds = {name: narrow if name in ("x", "weight", "residual") else wide for name in values}
     leaves = {name: None if value is None else value.to(device, kinds[name]).detach() for name, value in values.items()}
     wanted = [name for name in ("x", "delta", "xi", "residual") if leaves[name] is not None]
     for name in wanted:
         leaves[name] = leaves[name].requires_grad_()
     noise = LayerNoise(**{name: value for name, value in leaves.items() if name not in ("x", "weight")}, act=act)
-    y = function(leaves["x"], leaves["weight"], noise)
-    weight = torch.tensor([1.0, -0.5, 0.25], device=device)[torch.arange(y.numel(), device=device) % 3].reshape(y.shape)
-    grads = torch.autograd.grad((y * weight.to(y.dtype)).sum(), [leaves[name] for name in wanted])
-    return dict(zip(NAMES, (y.detach().cpu(), *(g.cpu() for g in grads)), strict=False))
+    given = function(leaves["x"], leaves["weight"], noise)
+    weight = torch.tensor([1.0, -0.5, 0.25], device=device)
+    places = torch.arange(given[0].numel(), device=device).reshape(given[0].shape)
+    loss = sum((given[i] * weight[(places // (1 + i)) % 3].to(given[i].dtype)).sum() for i in read)
+    grads = torch.autograd.grad(loss, [leaves[name] for name in wanted])  # type: ignore[arg-type]
+    return dict(zip(NAMES, (given[0].detach().cpu(), *(g.cpu() for g in grads)), strict=False))
 
 
-def truth(values: Values, geometry: Geometry, act: str | None, narrow: torch.dtype, device: str) -> dict[str, Tensor]:
+def truth(values: Values, geometry: Geometry, act: str | None, narrow: torch.dtype, device: str, **read: Any) -> dict[str, Tensor]:
     """In float64; but pre-activations that are stored in `narrow` are rounded, so that ReLU takes away the same values."""
 
-    def apart(x: Tensor, weight: Tensor, noise: LayerNoise) -> Tensor:
+    def apart(x: Tensor, weight: Tensor, noise: LayerNoise) -> Twice:
         z = F.conv2d(x, weight, None, geometry.stride, geometry.padding)
         if noise.stats is not None and narrow != torch.float32:
             z = z + (_rounded(z.detach(), narrow, device) - z.detach())
         return reference.perturb(z, noise)
 
-    return run(apart, values, act, torch.float64, torch.float64)
+    return run(apart, values, act, torch.float64, torch.float64, **read)
 
 
 def _rounded(z: Tensor, narrow: torch.dtype, device: str) -> Tensor:
@@ -75,14 +83,14 @@ def _rounded(z: Tensor, narrow: torch.dtype, device: str) -> Tensor:
     return z.to(narrow).double()
 
 
-def ours(values: Values, geometry: Geometry, act: str | None, narrow: torch.dtype, device: str) -> dict[str, Tensor]:
-    def one(x: Tensor, weight: Tensor, noise: LayerNoise) -> Tensor:
+def ours(values: Values, geometry: Geometry, act: str | None, narrow: torch.dtype, device: str, **read: Any) -> dict[str, Tensor]:
+    def one(x: Tensor, weight: Tensor, noise: LayerNoise) -> Twice:
         how: dict[str, Any] = {"stride": geometry.stride, "padding": [geometry.padding] * 2, "dilation": 1, "groups": 1}
-        y = convolution.fused(x, weight, noise, **how)
-        assert y is not None
-        return y
+        given = convolution.fused(x, weight, noise, **how)
+        assert given is not None
+        return given
 
-    return run(one, values, act, narrow, torch.float32, device)
+    return run(one, values, act, narrow, torch.float32, device, **read)
 
 
 def relative(a: Tensor, b: Tensor) -> float:
@@ -107,13 +115,13 @@ def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("shape", [SHAPES[0], pytest.param(SHAPES[1], marks=pytest.mark.slow)])
 @pytest.mark.parametrize("geometry", slow_except(geometries(), Geometry(3, 1, 1), Geometry(1, 2, 0)))
 def test_matches_reference(geometry: Geometry, shape: tuple[int, ...], narrow: torch.dtype, device: str) -> None:
-    for normalised, residual, act in itertools.product((False, True), (False, True), (None, "relu")):
+    for normalised, residual, act, read in itertools.product((False, True), (False, True), (None, "relu"), ((0,), (0, 1))):
         values = case(shape, geometry, normalised, residual)
         for name in ("x", "weight", "residual"):
             values[name] = None if values[name] is None else values[name].to(narrow).double()
-        expected = truth(values, geometry, act, narrow, device)
-        for name, found in ours(values, geometry, act, narrow, device).items():
-            assert relative(found, expected[name]) < LIMITS[narrow], (name, normalised, residual, act)
+        expected = truth(values, geometry, act, narrow, device, read=read)
+        for name, found in ours(values, geometry, act, narrow, device, read=read).items():
+            assert relative(found, expected[name]) < LIMITS[narrow], (name, normalised, residual, act, read)
 
 
 @pytest.mark.slow
@@ -166,7 +174,7 @@ def test_every_tile_gives_the_same_numbers(normalised: bool, narrow: torch.dtype
     monkeypatch.setattr(convolution, "best", best)
     first = None
     for number in range(7):
-        found = ours(values, geometry, "relu", narrow, device)
+        found = ours(values, geometry, "relu", narrow, device, read=(0, 1))
         first = found if first is None else first
         for name, value in found.items():
             if name != "grad x":
@@ -228,17 +236,17 @@ def test_the_switch(fused: list[Geometry | None], monkeypatch: pytest.MonkeyPatc
     x, w = torch.randn(4, 4, 6, 6, device=device), torch.randn(4, 4, 3, 3, device=device)
     delta = torch.rand(2, 4, device=device) * 0.1
     noise = LayerNoise(delta, delta, act="relu")
-    found = noisy_conv(x, w, noise, stride=2, padding=1)
+    found, _ = noisy_conv(x, w, noise, stride=2, padding=1)
     # two groups are not computed in one step, and right all the same
-    assert noisy_conv(x, w[:, :2], noise, groups=2).shape == (4, 4, 4, 4)
+    assert noisy_conv(x, w[:, :2], noise, groups=2)[0].shape == (4, 4, 4, 4)
     assert fused == [Geometry(3, 2, 1), None]
     # nothing can be measured in the interpreter
     monkeypatch.setenv("BANSCAN_CONV", "auto")
     if device == "cpu":
-        assert torch.allclose(noisy_conv(x, w, noise, stride=2, padding=1), found, atol=1e-5)
+        assert torch.allclose(noisy_conv(x, w, noise, stride=2, padding=1)[0], found, atol=1e-5)
         assert fused[2:] == [Geometry(3, 2, 1)]
     monkeypatch.delenv("BANSCAN_CONV")
-    assert torch.allclose(noisy_conv(x, w, noise, stride=2, padding=1), found, atol=1e-5)
+    assert torch.allclose(noisy_conv(x, w, noise, stride=2, padding=1)[0], found, atol=1e-5)
     assert len(fused) == 3
 
 
@@ -262,7 +270,7 @@ def test_words_of_the_switch(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_double_backward_raises(device: str) -> None:
     x, w = torch.randn(4, 3, 5, 5, requires_grad=True, device=device), torch.randn(4, 3, 3, 3, device=device)
     delta = torch.zeros(2, 4, requires_grad=True, device=device)
-    (grad,) = torch.autograd.grad(noisy_conv(x, w, LayerNoise(delta, delta * 2)).square().sum(), delta, create_graph=True)
+    (grad,) = torch.autograd.grad(noisy_conv(x, w, LayerNoise(delta, delta * 2))[0].square().sum(), delta, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         grad.sum().backward()
 
@@ -273,7 +281,7 @@ def test_changing_what_is_kept_raises(device: str) -> None:
     for name in ("y", "weight"):
         x, w = torch.randn(4, 3, 5, 5, requires_grad=True, device=device), torch.randn(4, 3, 1, 1, device=device)
         delta = torch.zeros(2, 4, requires_grad=True, device=device)
-        y = noisy_conv(x, w, LayerNoise(delta, delta * 2, act="relu"))
+        y, _ = noisy_conv(x, w, LayerNoise(delta, delta * 2, act="relu"))
         (y if name == "y" else w).mul_(2)
         with pytest.raises(RuntimeError, match="modified by an inplace operation"):
             y.sum().backward()

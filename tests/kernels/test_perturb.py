@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from banscan import UsageError
-from banscan.kernels import LayerNoise, backend, chosen, cpu, epilogue, noisy_conv, noisy_linear, reference
+from banscan.kernels import LayerNoise, Twice, backend, chosen, cpu, epilogue, noisy_conv, noisy_linear, reference
 from tests.conftest import slow_except
 
 # images of a restart, channels and places, and where the channels are
@@ -44,7 +44,7 @@ def noise_of(values: dict[str, Any], **settings: Any) -> LayerNoise:
 
 
 def run(
-    function: Callable[..., Tensor],
+    function: Callable[..., Twice],
     values: Case,
     dtype: torch.dtype,
     act: str | None,
@@ -52,8 +52,9 @@ def run(
     shared: bool,
     device: str = "cpu",
     narrow: torch.dtype | None = None,
+    read: tuple[int, ...] = (0,),
 ) -> dict[str, Tensor]:
-    """Values and gradients with everything in `dtype`, but z and residual in `narrow`."""
+    """Values and gradients with everything in `dtype`, but z and residual in `narrow`; `read` are the results that somebody reads."""
     leaves: dict[str, Any] = {}
     for name, value in values.items():
         kind = narrow if narrow is not None and name in ("z", "residual") else dtype
@@ -61,11 +62,14 @@ def run(
     wanted = [name for name in ("z", "delta", "xi", "residual") if leaves[name] is not None]
     for name in wanted:
         leaves[name] = leaves[name].requires_grad_()
-    y = function(leaves["z"], noise_of(leaves, act=act, shared=shared), axis=axis)
+    given = function(leaves["z"], noise_of(leaves, act=act, shared=shared), axis=axis)
+    assert torch.equal(*given)
     # powers of two: products with them are exact in every type
-    weight = torch.tensor([1.0, -0.5, 0.25], dtype=dtype, device=device)[torch.arange(y.numel(), device=device) % 3].reshape(y.shape)
-    grads = torch.autograd.grad((y * weight.to(y.dtype)).sum(), [leaves[name] for name in wanted])
-    return dict(zip(NAMES, (y.detach().cpu(), *(g.cpu() for g in grads)), strict=False))
+    weight = torch.tensor([1.0, -0.5, 0.25], dtype=dtype, device=device)
+    places = torch.arange(given[0].numel(), device=device).reshape(given[0].shape)
+    loss = sum((given[i] * weight[(places // (1 + i)) % 3].to(given[i].dtype)).sum() for i in read)
+    grads = torch.autograd.grad(loss, [leaves[name] for name in wanted])  # type: ignore[arg-type]
+    return dict(zip(NAMES, (given[0].detach().cpu(), *(g.cpu() for g in grads)), strict=False))
 
 
 def relative(a: Tensor, b: Tensor) -> float:
@@ -80,7 +84,7 @@ def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "empty_like", lambda *a, **k: like(*a, **k).fill_(torch.nan))
 
 
-def compare(function: Callable[..., Tensor], shape: tuple[int, ...], axis: int, restarts: int, layout: str, **where: Any) -> None:
+def compare(function: Callable[..., Twice], shape: tuple[int, ...], axis: int, restarts: int, layout: str, **where: Any) -> None:
     # a constant channel divides rounding errors by sqrt(EPS)
     limit = {None: 1e-3 if layout == "slice" else 1e-5, torch.float16: 4e-3, torch.bfloat16: 4e-2}[where.get("narrow")]
     for shared, normalised, act, residual in itertools.product((False, True), (False, True), (None, "relu"), (False, True)):
@@ -93,7 +97,7 @@ def compare(function: Callable[..., Tensor], shape: tuple[int, ...], axis: int, 
             values |= {
                 name: None if v is None else v.to(where["narrow"]).double() for name, v in values.items() if name in ("z", "residual")
             }
-        truth = run(reference.perturb, values, torch.float64, act, axis, shared)
+        truth = run(reference.perturb, values, torch.float64, act, axis, shared, read=where.get("read", (0,)))
         ours = run(function, values, torch.float32, act, axis, shared, **where)
         for name, expected in truth.items():
             assert relative(ours[name], expected) < limit, (name, shared, normalised, act, residual)
@@ -119,13 +123,49 @@ def test_triton_matches_reference(
     compare(epilogue.perturb, shape, axis, restarts, layout, device=device, narrow=narrow)
 
 
+@pytest.mark.usefixtures("poisoned")
+@pytest.mark.parametrize(
+    ("name", "narrow"), slow_except([("cpu", None), ("triton", None), ("triton", torch.bfloat16)], ("cpu", None), ("triton", None))
+)
+@pytest.mark.parametrize(("shape", "axis"), SHAPES)
+@pytest.mark.parametrize(("restarts", "read"), slow_except([(1, (0, 1)), (1, (1,)), (5, (0, 1)), (5, (1,))], (1, (0, 1))))
+def test_two_gradients(
+    shape: tuple[int, ...], axis: int, restarts: int, read: tuple[int, ...], narrow: torch.dtype | None, name: str, device: str
+) -> None:
+    """The result read twice, or by those alone who take it the second time."""
+    function, where = (cpu.perturb, "cpu") if name == "cpu" else (epilogue.perturb, device)
+    compare(function, shape, axis, restarts, "channels_last", device=where, narrow=narrow, read=read)
+
+
+@pytest.mark.parametrize("name", ["cpu", "triton", "reference"])
+def test_nobody_reads_for_a_gradient(name: str, monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    """Whoever reads the result passes no gradient on."""
+
+    class Deaf(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:  # type: ignore[override]
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx: Any, *grads: Any) -> None:
+            return None
+
+    monkeypatch.setenv("BANSCAN_KERNELS", name)
+    where = torch.device(device if name == "triton" else "cpu")
+    z, delta = torch.randn(4, 3, device=where), torch.zeros(2, 3, requires_grad=True, device=where)
+    first, second = chosen(where).perturb(z, LayerNoise(delta, delta * 2, act="relu"), axis=-1)
+    (Deaf.apply(first) + Deaf.apply(second)).sum().backward()  # type: ignore[no-untyped-call]
+    assert delta.grad is None or not delta.grad.any()
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("read", [(0,), (0, 1)])
 @pytest.mark.parametrize("normalised", [False, True])
-def test_triton_over_many_tiles(normalised: bool, device: str) -> None:
+def test_triton_over_many_tiles(normalised: bool, read: tuple[int, ...], device: str) -> None:
     """Several programs a channel, the last one of them not full."""
     values = case((2, 33, 37, 31), 1, 2, False, normalised, "channels_last", True)
-    truth = run(reference.perturb, values, torch.float64, "relu", 1, False)
-    first, second = (run(epilogue.perturb, values, torch.float32, "relu", 1, False, device) for _ in range(2))
+    truth = run(reference.perturb, values, torch.float64, "relu", 1, False, read=read)
+    first, second = (run(epilogue.perturb, values, torch.float32, "relu", 1, False, device, read=read) for _ in range(2))
     for name, expected in truth.items():
         assert relative(first[name], expected) < 1e-4, name
         assert torch.equal(first[name], second[name]), f"{name} differs between two runs"
@@ -154,14 +194,14 @@ def test_formulas() -> None:
     """Eq. 3, and the normalised form written out by hand for one neuron."""
     z, bias = torch.tensor([[1.0], [3.0]]), torch.tensor([2.0])
     delta, xi = torch.tensor([[0.5]]), torch.tensor([[-0.25]])
-    assert torch.allclose(reference.perturb(z, LayerNoise(delta, xi, bias), axis=-1), 1.5 * z + 0.75 * 2)
+    assert torch.allclose(reference.perturb(z, LayerNoise(delta, xi, bias), axis=-1)[0], 1.5 * z + 0.75 * 2)
     stats = torch.tensor([[10.0], [4.0]])
     expected = 10 + 4 * (-0.25 + 1.5 * (z - 2) / (1 + 1e-5) ** 0.5)
     noise = LayerNoise(delta, xi, bias, stats)
-    assert torch.allclose(reference.perturb(z, noise, axis=-1), expected)
+    assert torch.allclose(reference.perturb(z, noise, axis=-1)[0], expected)
     added = torch.tensor([[-100.0], [1.0]])
     ended = replace(noise, act="relu", residual=added)
-    assert torch.allclose(reference.perturb(z, ended, axis=-1), (expected + added).relu())
+    assert torch.allclose(reference.perturb(z, ended, axis=-1)[0], (expected + added).relu())
 
 
 def test_no_noise_is_the_layer_itself() -> None:
@@ -172,9 +212,9 @@ def test_no_noise_is_the_layer_itself() -> None:
     stats = torch.stack((plain.mean((0, 2, 3)), plain.std((0, 2, 3), correction=0)))
     for given in (None, stats):
         weight = w if given is None else reference.units(w, given)
-        assert torch.allclose(noisy_conv(x, weight, LayerNoise(none, none, b, given), stride=2, padding=1), plain, atol=1e-4)
+        assert torch.allclose(noisy_conv(x, weight, LayerNoise(none, none, b, given), stride=2, padding=1)[0], plain, atol=1e-4)
     v, w = torch.randn(5, 3), w[:, :, 0, 0]
-    assert torch.allclose(noisy_linear(v, w, LayerNoise(none, none, b)), torch.nn.functional.linear(v, w, b), atol=1e-6)
+    assert torch.allclose(noisy_linear(v, w, LayerNoise(none, none, b))[0], torch.nn.functional.linear(v, w, b), atol=1e-6)
 
 
 @pytest.mark.parametrize("dims", [1, 2, 3])
@@ -192,7 +232,7 @@ def test_convolutions_of_every_kind(dims: int, groups: int, monkeypatch: pytest.
         dtype = torch.float64 if name == "reference" else torch.float32
         leaves = [t.to(where, dtype).requires_grad_() for t in (x, delta)]
         noise = LayerNoise(leaves[1], leaves[1] * 0.5, torch.ones(6, dtype=dtype, device=where), act="relu")
-        y = noisy_conv(leaves[0], w.to(where, dtype), noise, stride=2, padding=1, dilation=2, groups=groups)
+        y, _ = noisy_conv(leaves[0], w.to(where, dtype), noise, stride=2, padding=1, dilation=2, groups=groups)
         results[name] = (y, *torch.autograd.grad(y.square().sum(), leaves))
     for name in ("cpu", "triton"):
         for ours, truth in zip(results[name], results["reference"], strict=True):
@@ -208,7 +248,7 @@ def test_convolution_gradients_by_differences(groups: int) -> None:
 
     def loss(d: Tensor) -> Tensor:
         z = torch.nn.functional.conv2d(x, w, groups=groups)
-        return reference.perturb(z, LayerNoise(d, d * 0.5, stats=stats)).sin().sum()
+        return reference.perturb(z, LayerNoise(d, d * 0.5, stats=stats))[0].sin().sum()
 
     assert torch.autograd.gradcheck(loss, delta)
 
@@ -219,7 +259,7 @@ def test_weights_get_no_gradient_and_double_backward_raises(name: str, monkeypat
     where = device if name == "triton" else "cpu"
     x, w = torch.randn(4, 3, 5, 5, requires_grad=True, device=where), torch.randn(4, 3, 3, 3, device=where)
     delta = torch.zeros(2, 4, requires_grad=True, device=where)
-    y = noisy_conv(x, w, LayerNoise(delta, torch.zeros(2, 4, device=where)))
+    y, _ = noisy_conv(x, w, LayerNoise(delta, torch.zeros(2, 4, device=where)))
     (grad,) = torch.autograd.grad(y.square().sum(), delta, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         grad.sum().backward()
@@ -230,11 +270,12 @@ def test_changing_what_is_kept_raises(name: str, monkeypatch: pytest.MonkeyPatch
     """The backward pass reads the output: whoever changes it in place is told."""
     monkeypatch.setenv("BANSCAN_KERNELS", name)
     where = device if name == "triton" else "cpu"
-    z, delta = torch.randn(4, 3, device=where), torch.zeros(2, 3, requires_grad=True, device=where)
-    y = chosen(torch.device(where)).perturb(z, LayerNoise(delta, delta * 2, act="relu"), axis=-1)
-    y.mul_(2)
-    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-        y.sum().backward()
+    for changed in (0, 1):
+        z, delta = torch.randn(4, 3, device=where), torch.zeros(2, 3, requires_grad=True, device=where)
+        given = chosen(torch.device(where)).perturb(z, LayerNoise(delta, delta * 2, act="relu"), axis=-1)
+        given[changed].mul_(2)
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            given[0].sum().backward()
 
 
 def test_unknown_activation() -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from banscan import importers
 from banscan.importers import TracedModel, attribute_named
@@ -15,6 +16,7 @@ from banscan.scanner.search.noisy_model import NoisyModel, attach, layers, measu
 from tests.importers.normal.reading import images
 
 pytestmark = pytest.mark.filterwarnings("ignore")
+aten = torch.ops.aten
 
 
 class Padded(nn.Module):
@@ -31,6 +33,20 @@ class Padded(nn.Module):
         h = torch.relu(self.second(h) + h)
         h = torch.relu(self.third(F.pad(h, (-1, 0, 0, 1), value=0.1)))
         return torch.as_tensor(self.head(h.mean((2, 3))))
+
+
+class Thrice(nn.Module):
+    """A map that a layer, a shortcut and the classifier read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 6, 3, 2, 1), nn.Conv2d(6, 6, 3, 1, 1)
+        self.third, self.head = nn.Conv2d(6, 6, 3, 1, 1), nn.Linear(6, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.relu(self.first(x))
+        k = torch.relu(self.third(torch.relu(self.second(h))) + h)
+        return torch.as_tensor(self.head(h.mean((2, 3)) + k.mean((2, 3))))
 
 
 class Beside(nn.Module):
@@ -115,7 +131,7 @@ class Shaken(fx.Interpreter):
 
 @pytest.mark.parametrize("form", ["normalised", "paper"])
 @pytest.mark.parametrize("depth", [0, 0.5, 0.75])
-@pytest.mark.parametrize("kind", [Padded, Beside, Few, Rows, Scaled])
+@pytest.mark.parametrize("kind", [Padded, Thrice, Beside, Few, Rows, Scaled])
 def test_halves(kind: type[nn.Module], depth: float, form: str, tmp_path: Path) -> None:
     model, under = noisy(kind, tmp_path / "model.pt", depth, form)
     x = images()
@@ -129,3 +145,34 @@ def test_halves(kind: type[nn.Module], depth: float, form: str, tmp_path: Path) 
     assert float(F.cross_entropy(shaken[0], labels)) > float(F.cross_entropy(clean, labels))
     if form == "paper":
         torch.testing.assert_close(shaken[0], Shaken(model, under, found).run(x), rtol=1e-4, atol=1e-4)
+
+
+class Adding(TorchDispatchMode):
+    """How often maps are added up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func in (aten.add.Tensor, aten.add_.Tensor) and args[0].dim() == 4
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("form", ["normalised", "paper"])
+@pytest.mark.parametrize(("kind", "several"), [(Padded, (2, 1)), (Thrice, (2, 1))])
+def test_two_readers(kind: type[nn.Module], several: tuple[int, int], form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two gradients of a layer are added where it reads them; those of a third reader, and of a sum that stands alone, by autograd."""
+    pytest.importorskip("triton")
+    _, under = noisy(kind, tmp_path / "model.pt", 0, form)
+    prepared = under.prepare(images())
+    gradients, added = [], []
+    for name in ("reference", "triton"):
+        monkeypatch.setenv("BANSCAN_KERNELS", name)
+        noise = neuron_noise.start(under, 2, 0.2, 0, "linf").requires_grad_()
+        logits, _ = under.run(prepared, noise)
+        with Adding() as adding:
+            gradients += torch.autograd.grad(logits.square().sum(), noise)
+        added.append(adding.count)
+    assert tuple(added) == several
+    assert float((gradients[1] - gradients[0]).norm() / gradients[0].norm()) < 1e-4
