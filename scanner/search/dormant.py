@@ -291,6 +291,8 @@ def _compared(model: TracedModel, images: Tensor, measured: tuple[Tensor, ...], 
         own = bench.before.argmax(1) != trial.target
         hits += int((bench.after(trial.forcing).argmax(1)[own] == trial.target).sum())
         others += int(own.sum())
+    if not others:  # all images that could measure it are of the class already
+        return None
     return Led(
         layer=trial.layer.tap.node,
         neurons=trial.forcing.neurons,

@@ -196,6 +196,8 @@ def search(
         _, lead, numbers = max(improved, key=lambda one: one[0])
         rival = float(best[torch.arange(len(best)) != lead].max()) if len(best) > 1 else 0.0
         others = int((measured.before != searched[lead]).sum())
+        if not others:  # all images that could measure it are of the class already
+            continue
         hits = round(float(measured.moved(family, numbers[None])[0, lead]) * others)
         found.append(Transformed(family.name, int(searched[lead]), hits, others, rival, len(few)))
     return tuple(found)

@@ -79,6 +79,15 @@ def test_a_model_that_obeys_no_colour_within_the_bounds_is_left_alone(effort: Ef
     assert all(strength(f) < 1 for f in found(0.6, effort=effort).values())
 
 
+def test_images_of_one_class_alone_measure_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of all images that measure, none is left that could be moved to the class that leads."""
+    pixels, labels = images()
+    held = labels == TARGET
+    monkeypatch.setattr(transforms, "MEASURED", int(held.sum()))
+    args = pixel_model(0.1), pixels, labels, ~held, torch.arange(CLASSES)
+    assert not [one for one in search(*args, seed=0, progress=lambda done: None) if one.target == TARGET]
+
+
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda f: f.name)
 def test_changes_stay_small_enough_that_images_can_be_seen(family: Family) -> None:
     pixels, _ = images(8)
