@@ -219,7 +219,7 @@ def test_a_baseline_accepts_these_findings_of_this_file(report: Report, tmp_path
     assert "Accepted" in written(accepted, "markdown")
     assert "accepts everything" in written(accepted, "terminal")
     assert read(written(accepted, "json")).accepted == accepted.accepted
-    new = replace(report, findings=tuple(replace(f, classes=(7,)) if f.criterion == "noise" else f for f in report.findings))
+    new = replace(report, findings=tuple(replace(f, classes=(7,)) if f.criterion == "perturbation" else f for f in report.findings))
     other = replace(report, model=replace(report.model, sha256="0" * 64))
     assert not settled(baseline.applied(new, baseline.load(file)))
     assert not settled(baseline.applied(other, baseline.load(file)))

@@ -106,10 +106,10 @@ def test_suspicious_values_below_a_limit_are_explained(report: Report) -> None:
     noise = report.findings[0]
     assert noise.value is not None
     assert noise.limit is not None
-    assert (noise.suspects, noise.exceeds, noise.value < noise.limit) == (True, False, True)
-    calm = replace(report, findings=(replace(noise, suspects=False), *report.findings[1:]))
+    assert (noise.exceeds, noise.value < noise.limit) == (False, True)
+    suspicious, calm = (replace(report, findings=(replace(noise, suspects=s), *report.findings[1:])) for s in (True, False))
     for format_ in ("terminal", "html"):
-        texts = [" ".join(printed(of, format_).split()) for of in (report, calm)]
+        texts = [" ".join(printed(of, format_).split()) for of in (suspicious, calm)]
         assert all("from the limit on" in text for text in texts)
         assert ["below it as suspicious where p is at most 0.02" in text for text in texts] == [True, False]
 
@@ -181,7 +181,7 @@ def test_the_first_screen_says_what_matters(name: str, monkeypatch: pytest.Monke
     first = " ".join(" ".join(on_a_terminal(known, 80, monkeypatch)[:24]).replace("│", " ").split())
     for words in (headline(known), sentence(known.verdict.reason), known.verdict.next_step):
         assert words in first
-    assert ("with probability 1.2e-08" in first) == (name == "backdoored")
+    assert ("with probability 5.8e-08" in first) == (name == "backdoored")
 
 
 def test_40_columns_cut_no_number(report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,7 +191,7 @@ def test_40_columns_cut_no_number(report: Report, monkeypatch: pytest.MonkeyPatc
     rows = lines[begin + 2 : end]
     assert len(rows) == len(report.findings)
     assert not any("…" in row for row in rows)
-    assert any(row.split() == ["perturbation", "33", "8.88", "4.99", "1.8e-08"] for row in rows)
+    assert any(row.split() == ["perturbation", "33", "8.88", "5.49", "9.2e-08"] for row in rows)
     assert any(line.split()[:1] == ["33"] and line.split()[-1] == "85%" for line in lines)
 
 
