@@ -58,7 +58,7 @@ def aside(subject: Subject, found: Untargeted, progress: Progress) -> Aside:
     grown = torch.stack([shares(p, classes) for p in predictions]) - shares(subject.logits[found.numbers].argmax(1), classes)
     _, learning = work(subject.extent)
     count = counter(progress, learning)
-    alone, with_noise = masked(subject.model, subject.x[found.numbers], labels, found.features, count)
+    alone, with_noise = masked(subject.model, subject.x, labels, found, count)
     return Aside(
         accuracy=float((predictions == labels).float().mean(1).mean()),
         restarts=len(predictions),
@@ -69,9 +69,12 @@ def aside(subject: Subject, found: Untargeted, progress: Progress) -> Aside:
 
 
 def masked(
-    model: TracedModel, x: Tensor, labels: Tensor, noisy: Tensor, progress: Callable[[int], None] = lambda done: None
+    model: TracedModel, x: Tensor, labels: Tensor, found: Untargeted, progress: Callable[[int], None] = lambda done: None
 ) -> tuple[Tensor, Tensor]:
-    """Eq. 5 on cached clean features, a mask per restart; Eq. 6 on features [K, N, ...] under untargeted noise.
+    """Eq. 5 on cached clean features, a mask per restart; Eq. 6 on features under untargeted noise.
+
+    Args:
+        x: all images, of which those that were found have these `labels` [N].
 
     Returns:
         Shares [C] of the predictions by the negative mask alone, and by noise and mask, means over the restarts.
@@ -79,14 +82,14 @@ def masked(
     trunk, head = model.split(model.features)
     parts = []
     with torch.no_grad():
-        for part in x.split(memory.answered_at_once(trunk.graph.nodes, model.device)):
-            parts.append(trunk(part.to(model.device)))
-            progress(len(part))
+        for own in found.numbers.split(memory.answered_at_once(trunk.graph.nodes, model.device)):
+            parts.append(trunk(x[own].to(model.device)))
+            progress(len(own))
     features = torch.cat(parts)
     labels = labels.to(model.device)
-    learnt = [mask.learn(head, features, labels, seed=k) for k in range(len(noisy))]
+    learnt = [mask.learn(head, features, labels, seed=k) for k in range(len(found.features))]
     alone = torch.stack([mask.negative_shares(head, features, m, model.classes) for m in learnt])
-    noised = torch.stack([mask.negative_shares(head, f.float(), m, model.classes) for f, m in zip(noisy, learnt, strict=True)])
+    noised = torch.stack([mask.negative_shares(head, f.float(), m, model.classes) for f, m in zip(found.features, learnt, strict=True)])
     return alone.mean(0), noised.mean(0)
 
 

@@ -60,8 +60,7 @@ def images_at_once(nodes: Iterable[fx.Node], dtype: torch.dtype, device: torch.d
 
 def answered_at_once(nodes: Iterable[fx.Node], device: torch.device) -> int:
     """Images whose logits are computed at once, where nothing is kept for a gradient."""
-    largest = max((values(node) * torch.float32.itemsize // TRACED for node in nodes), default=1)
-    return max(1, min(BATCH, FORWARD["cuda" if device.type == "cuda" else "cpu"] // max(1, largest)))
+    return max(1, min(BATCH, FORWARD["cuda" if device.type == "cuda" else "cpu"] // _largest(nodes)))
 
 
 def together(nodes: Iterable[fx.Node], device: torch.device) -> int:
@@ -69,8 +68,12 @@ def together(nodes: Iterable[fx.Node], device: torch.device) -> int:
 
     Only such as are too large for it are taken in parts: what is measured of a batch should be that of all images.
     """
-    largest = max((values(node) * torch.float32.itemsize // TRACED for node in nodes), default=1)
-    return max(FEW, WHOLE["cuda" if device.type == "cuda" else "cpu"] // max(1, largest))
+    return max(FEW, WHOLE["cuda" if device.type == "cuda" else "cpu"] // _largest(nodes))
+
+
+def _largest(nodes: Iterable[fx.Node]) -> int:
+    """Bytes that the largest of these tensors takes of one image in float32; at least 1."""
+    return max(1, max((values(node) * torch.float32.itemsize // TRACED for node in nodes), default=1))
 
 
 def values(node: fx.Node) -> int:
