@@ -188,6 +188,25 @@ class Controls:
         return tuple(c for c in self.backdoored if c.found)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Rival:
+    """One of several preprocessings that the images support equally well.
+
+    Attributes:
+        preprocess: its name.
+        outcome, reason, targets, score: of the verdict of a scan under it; `seconds`, what that took.
+        shown: whether the rest of the report is of this scan.
+    """
+
+    preprocess: str
+    outcome: str
+    reason: str
+    targets: tuple[int, ...]
+    score: float | None
+    seconds: float
+    shown: bool
+
+
 @dataclass(frozen=True)
 class Reach:
     """How many images noise moves to one class.
@@ -348,6 +367,8 @@ class Report:
         searched: the classes that were searched for as targets; `drawn`, those of them that were drawn at random and that all are compared
             with, empty where all of the model's classes were searched for; `class_names`, in the model's order, where somebody gave them.
         reach: what neuron noise does to each of these; `eps`, its strength.
+        rivals: the preprocessings that the images support equally well, each with a scan of its own; empty where one was chosen. The
+            verdict is what holds under all of them, or inconclusive.
         accuracy: clean accuracy; None without labels. `confidence`: mean over the clean images.
         structure: what of the file's graph decides by the pixels, and what came of making it decide otherwise.
         kind: what decides which clean models stand for this one; `standing`, where it stands among them.
@@ -370,6 +391,7 @@ class Report:
     searched: tuple[int, ...] = ()
     drawn: tuple[int, ...] = ()
     preprocess: "Tried | None" = None
+    rivals: tuple[Rival, ...] = ()
     parity: "Parity | None" = None
     structure: "Structure | None" = None
     accuracy: float | None = None

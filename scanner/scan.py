@@ -15,7 +15,7 @@ from banscan.importers import TracedModel, formats
 from banscan.importers.load import refused
 from banscan.importers.structure.finding import Look, Structure
 from banscan.kernels import backend
-from banscan.scanner import ahead, calibration, control, facts, logic, looks, pictures, plan, probability, race, verdict
+from banscan.scanner import ahead, calibration, control, facts, logic, looks, pictures, plan, probability, race, rivals, verdict
 from banscan.scanner.aside import Untargeted, aside, shares, untargeted
 from banscan.scanner.calibration import Calibration
 from banscan.scanner.controls import copies
@@ -33,7 +33,7 @@ from banscan.scanner.looks import Looked
 from banscan.scanner.machine import memory
 from banscan.scanner.machine.device import find, repeatable
 from banscan.scanner.machine.precision import search_dtype
-from banscan.scanner.machine.progress import Counter, Progress, silent
+from banscan.scanner.machine.progress import Counter, Progress, of_part, silent
 from banscan.scanner.places import place
 from banscan.scanner.search.taps import costly
 from banscan.scanner.settings import Options, Settings
@@ -85,8 +85,8 @@ def scan(
         >>> report.verdict.outcome, report.verdict.target
     """
     with place.local(path) as model:
-        done = examine(model.path, clean_dir, settings=settings, options=options, against=against, progress=progress)
-    return model.named(done.report)
+        report = _whichever(model.path, clean_dir, settings, options, against, progress, dry=False)
+    return model.named(report)
 
 
 def dry_run(
@@ -104,8 +104,33 @@ def dry_run(
     without a verdict; every finding says in `not_done` why it is empty.
     """
     with place.local(path) as model:
-        done = examine(model.path, clean_dir, settings=settings, options=options, against=against, progress=progress, dry=True)
-    return model.named(done.report)
+        report = _whichever(model.path, clean_dir, settings, options, against, progress, dry=True)
+    return model.named(report)
+
+
+def _whichever(
+    path: Path,
+    clean_dir: str | Path,
+    settings: Settings | None,
+    options: Options | None,
+    against: Calibration | None,
+    progress: Progress,
+    *,
+    dry: bool,
+) -> Report:
+    """The report on a model; where the images leave open which preprocessing is right, of a scan under each of those left."""
+
+    def examined(options: Options, progress: Progress) -> Report:
+        return examine(path, clean_dir, settings=settings, options=options, against=against, progress=progress, dry=dry).report
+
+    options = options or Options()
+    report = examined(options, progress)
+    names = () if report.preprocess is None else report.preprocess.rivals
+    if not names:
+        return report
+    # the time left is known of the last one alone
+    turns = [*([of_part(progress)] * (len(names) - 1)), progress]
+    return rivals.together(report, {n: examined(replace(options, preprocess=n), turn) for n, turn in zip(names, turns, strict=True)})
 
 
 def examine(

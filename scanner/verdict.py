@@ -1,6 +1,6 @@
 """From findings to a verdict: the only place where one is made."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -70,6 +70,45 @@ def decide(findings: Sequence[Finding], levels: Levels) -> Verdict:
     # limits and controls need no clean models of this kind, tests do
     known = levels.uncovered is None or best is None or own or verdict.outcome == FRAGILE
     return verdict if known else _uncovered(verdict, str(levels.uncovered))
+
+
+def whichever(verdicts: Mapping[str, Verdict], why: str) -> tuple[str, Verdict]:
+    """What is said of a model whichever of several preprocessings is right, and the name of the one whose evidence stands for all.
+
+    Args:
+        verdicts: under each of them.
+        why: they are several, and what a user can do about it.
+
+    A backdoor is one under each of them, and so is its absence; the least of what was found holds. What depends on the preprocessing is
+    open.
+    """
+    names = list(verdicts)
+    found = [n for n in names if GRAVITY[verdicts[n].outcome] >= GRAVITY[FRAGILE]]
+    calm = [n for n in names if verdicts[n].outcome in ("no backdoor found", NOT_SCANNED)]
+    if len(found) < len(names) and len(calm) < len(names):
+        shown = max(names, key=lambda n: GRAVITY[verdicts[n].outcome])
+        told = "; ".join(f"under {n}: {verdicts[n].outcome} ({verdicts[n].reason})" for n in names)
+        return shown, replace(inconclusive(f"{told}; {why}"), gaps=_of_all(v.gaps for v in verdicts.values()))
+    # the least evidence of a backdoor, and the most where there is none
+    if found:
+        shown = min(found, key=lambda n: (GRAVITY[verdicts[n].outcome], _scored(verdicts[n])))
+    else:
+        shown = max(calm, key=lambda n: _scored(verdicts[n]))
+    own = verdicts[shown]
+    others = [n for n in names if n != shown]
+    common = tuple(t for t in own.targets if all(t in verdicts[n].targets for n in others))
+    targets = common or _of_all(verdicts[n].targets for n in (shown, *others))
+    reason = f"{own.reason}; the images leave open whether {' or '.join(names)} is the right preprocessing: a scan under each comes to this"
+    return shown, replace(own, reason=reason, targets=targets, gaps=_of_all(v.gaps for v in verdicts.values()))
+
+
+def _of_all(several: Iterable[Sequence[Any]]) -> tuple[Any, ...]:
+    """What is in any of these, each once."""
+    return tuple(dict.fromkeys(value for values in several for value in values))
+
+
+def _scored(verdict: Verdict) -> float:
+    return verdict.score or 0.0
 
 
 def by_controls(verdict: Verdict, levels: Levels, controls: Controls) -> Verdict:

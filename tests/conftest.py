@@ -1,6 +1,7 @@
 """Small models and image folders, made once for all tests."""
 
 import importlib.util
+import json
 import os
 import warnings
 from collections.abc import Callable, Generator, Iterable
@@ -28,6 +29,7 @@ else:
 LIMIT = 1.5
 BEGIN = pytest.StashKey[float]()
 CLASSES = 10
+ROOT = Path(__file__).parents[1]
 SIZE = 16
 
 
@@ -207,3 +209,11 @@ def image_dir(tmp_path_factory: pytest.TempPathFactory, patterns: tuple[np.ndarr
         (folder / str(label)).mkdir(exist_ok=True)
         Image.fromarray(image).save(folder / str(label) / f"{i:03d}.png")
     return folder
+
+
+@pytest.fixture(scope="session")
+def schema() -> Callable[[Any], None]:
+    """Checks a document against the schema of reports."""
+    jsonschema = pytest.importorskip("jsonschema")
+    known = json.loads((ROOT / "docs" / "report.schema.json").read_text())
+    return lambda document: jsonschema.validate(document, known)  # type: ignore[no-any-return]

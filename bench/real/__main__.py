@@ -2,6 +2,7 @@
 
 python -m bench.real fetch FOLDER [--repositories DIR] [--data DIR]
 python -m bench.real scan FOLDER [--stage read|scan|told] [--part tune] [--minutes 30]
+python -m bench.real plant FOLDER --part tune --pixels 64
 python -m bench.real plant FOLDER --only digits-flat --attack badnets --target 3
 python -m bench.real page --out docs/real.md
 """
@@ -95,27 +96,53 @@ def scan(store: fetch.Store, models: tuple[table.Model, ...], stage: str, pixels
 
 @main.command(name="plant")
 @stored
-@click.option("--attack", default="badnets", show_default=True, help="Of the zoo.")
-@click.option("--target", type=int, help="All-to-all otherwise.")
+@click.option("--attack", help="Of the zoo; otherwise by lot.")
+@click.option("--target", type=int, help="With --attack; all-to-all otherwise.")
+@click.option("--draw", default=2, show_default=True, help="Attacks for each model, where they are drawn.")
+@click.option("--pixels", type=int, help="Only models whose images are at most this high.")
 @click.option("--minutes", default=30.0, show_default=True, help="For each scan.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=PLANTED, show_default=True)
-def planted(store: fetch.Store, models: tuple[table.Model, ...], attack: str, target: int | None, minutes: float, out: Path) -> None:
-    """Plant a backdoor into every model that has labels, scan what came of it, and append a row."""
+def planted(
+    store: fetch.Store,
+    models: tuple[table.Model, ...],
+    attack: str | None,
+    target: int | None,
+    draw: int,
+    pixels: int | None,
+    minutes: float,
+    out: Path,
+) -> None:
+    """Plant backdoors into every model that has labels, scan what came of them, and append the rows that OUT does not have yet."""
     entries = {entry.name: entry for entry in table.images()}
-    for model in fetch.all_of(tuple(m for m in models if m.labelled and m.preprocess), store, click.echo):
-        entry = entries[model.images]
-        ours, theirs = images.folder(entry, store, labelled=True), images.folder(entry, store, labelled=True, others=plant.IMAGES)
-        file = store.folder / "planted" / f"{model.name}-{attack}-{'all' if target is None else target}{store.model(model).suffix}"
-        file.parent.mkdir(exist_ok=True)
-        try:
-            done = plant.of_file(model, store.model(model), theirs, ours, file, plant.Planting(attack, target))
-        except BanscanError as error:
-            click.echo(str(error))
-            continue
-        row = rows.told(model, file, ours, minutes * 60)
-        row |= {"attack": attack, "target": target, "asr": done.asr, "accuracies": done.accuracy}
-        results.append(out, row)
-        click.echo(f"{model.name:24s} ASR {done.asr:.0%} {row['outcome']:18s} {row['seconds']:7.1f} s  {row['reason']}")
+    wanted = [m for m in models if m.labelled and m.preprocess and (pixels is None or m.size[0] <= pixels)]
+    for model in sorted(fetch.all_of(tuple(wanted), store, click.echo), key=lambda m: m.size[0]):
+        for how in (plant.Planting(attack, target),) if attack is not None else plant.drawn(model, draw):
+            about = {"name": model.name, "attack": how.attack, "target": how.target, "seed": how.seed}
+            if any(about.items() <= r.items() for r in results.read(out)):
+                continue
+            row = _planted(store, entries[model.images], model, how, minutes * 60) | about
+            results.append(out, row)
+            click.echo(f"{model.name:24s} {how.attack:10s} {row['outcome']:18s} {row['seconds']:7.1f} s  {row['reason']}")
+
+
+def _planted(store: fetch.Store, entry: table.Images, model: table.Model, how: plant.Planting, limit: float) -> dict[str, Any]:
+    """The row of one backdoor: of a scan where it works, else of what came of the planting."""
+    ours, theirs = images.folder(entry, store, labelled=True), images.folder(entry, store, labelled=True, others=plant.IMAGES)
+    given = store.model(model)
+    file = store.folder / "planted" / f"{model.name}-{how.attack}-{'all' if how.target is None else how.target}{given.suffix}"
+    file.parent.mkdir(exist_ok=True)
+    none = {"part": model.part, "outcome": plant.NONE, "seconds": 0.0, "targets": []}
+    try:
+        done = plant.of_file(model, given, theirs, ours, file, how)
+    except BanscanError as error:
+        return none | {"reason": str(error).removeprefix(f"{given}: "), "asr": None, "accuracies": None}
+    came = {"asr": done.asr, "accuracies": done.accuracy}
+    if not done.works:
+        before, after = done.accuracy
+        return (
+            none | came | {"reason": f"the trigger moves {done.asr:.0%} of the images, accuracy {before:.0%} before and {after:.0%} after"}
+        )
+    return rows.told(model, file, ours, limit) | came
 
 
 @main.command(name="page")

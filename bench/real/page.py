@@ -3,6 +3,7 @@
 from collections import Counter
 from typing import Any
 
+from bench.real import power
 from bench.real.rows import READ, SCAN, TOLD
 from bench.real.table import HELD, TUNE, Images, Model
 from bench.tables import header, rate
@@ -30,7 +31,7 @@ READING = """What `--dry-run` says: whether the file is read, and the preprocess
 model's classes, under the preprocessing that banscan found and under the true one."""
 
 CONTROLS = """What a tuned copy of the model shows where an absolute limit is exceeded ([the control](method.md#the-control)), for clean
-files and for the same with a trigger of the zoo, planted by a short tuning (`python -m bench.real plant`; the true preprocessing is told).
+files and for the backdoored ones above.
 Shares are those of images moved, before the tuning and after it; the finding counts where their odds fall at least tenfold."""
 
 
@@ -42,6 +43,7 @@ def page(models: tuple[Model, ...], images: tuple[Images, ...], rows: list[Row],
     for part, title in ((HELD, "Held: only measured"), (TUNE, "Tune")):
         own = [m for m in models if m.part == part]
         lines += ["", f"## {title}", "", *scans(own, by_name)]
+    lines += ["", "## Backdoored", "", *power.lines(planted)]
     lines += ["", "## Fragile, or planted", "", CONTROLS, "", *controls(rows, planted)]
     lines += ["", "## Before the search", "", READING, "", *readings(models, by_name)]
     lines += ["", "## Where they come from", "", *sources(models, about)]
@@ -101,14 +103,14 @@ def scans(models: list[Model], by_name: dict[tuple[str, str], Row]) -> list[str]
 
 
 def controls(rows: list[Row], planted: list[Row]) -> list[str]:
-    """One line for every finding with a control, and for every model with a backdoor that has none."""
+    """One line for every finding with a control."""
     lines = header(
         ["model", "planted", "ASR", "verdict", "targets", "finding", "before", "after", "odds fall by", "accuracy", "of the copy"]
     )
     for row in (*planted, *rows):
         own = [f for f in row.get("findings", ()) if f.get("control") is not None]
         attack = row.get("attack")
-        if not own and attack is None:
+        if not own:
             continue
         where = "all" if row.get("target") is None else row["target"]
         about = [row["name"], *([f"{attack}, {where}", f"{row['asr']:.0%}"] if attack else ["–", "–"]), row["outcome"]]
@@ -119,8 +121,6 @@ def controls(rows: list[Row], planted: list[Row]) -> list[str]:
             lines.append(
                 f"| {' | '.join([*about, finding['criterion'], _share(made['before']), _share(made['after']), _fall(made), *both])} |"
             )
-        if not own:
-            lines.append(f"| {' | '.join([*about, row.get('criterion') or '–', '–', '–', '–', '–', '–'])} |")
     return lines
 
 

@@ -1,6 +1,6 @@
 """The preprocessing that the images themselves support, with labels and without."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,8 @@ RIVAL = 2.0
 SAME = 0.9
 # without labels one with less contrast is a rival with so much of the best one's information: contrast alone makes models surer
 INFORMED = 0.6
+# so many of these at most are worth a scan each
+MOST = 3
 # images of the first rounds; a candidate that is so far behind after one of them is not tried on more
 FIRST = (24, 72)
 BEHIND, POOR = 4.0, 0.5
@@ -41,11 +43,16 @@ NAMED = 3
 
 @dataclass(frozen=True)
 class Tried:
-    """Every candidate that was tried, the one that was chosen or None where they leave it open, and why."""
+    """Every candidate that was tried, the one that was chosen or None where they leave it open, and why.
+
+    `rivals` are those left, the best supported first, of which one that leads to the same predictions stands for another; empty where
+    there are more than MOST of them, or one was chosen.
+    """
 
     preprocess: Preprocess | None
     reason: str
     table: tuple[Support, ...]
+    rivals: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -58,9 +65,9 @@ class Choice(Tried):
 class UndecidedError(EvidenceError):
     """Several candidates are supported equally well; `tried` holds all of them."""
 
-    def __init__(self, reason: str, table: tuple[Support, ...]) -> None:
+    def __init__(self, reason: str, table: tuple[Support, ...], rivals: tuple[str, ...]) -> None:
         super().__init__(reason)
-        self.tried = Tried(None, reason, table)
+        self.tried = Tried(None, reason, table, rivals)
 
 
 @dataclass(frozen=True)
@@ -114,6 +121,7 @@ def choose(model: TracedModel, images: np.ndarray, labels: Tensor | None, limit:
         f"the images support the preprocessings {best.name} and {rivals[0].name} equally well, but the model predicts differently under "
         f"them ({best.same(rivals[0]):.0%} the same); say which is right {how}",
         table,
+        _unlike((best, *rivals)),
     )
 
 
@@ -171,6 +179,15 @@ def _rounds(
                 return
         begin = end
         count.expect(count.done + len(seen) * (max(ends[-1] if few else len(picked), end) - end))
+
+
+def _unlike(seen: Sequence[Seen]) -> tuple[str, ...]:
+    """The names of those that predict differently from all before them; none where they are too many."""
+    found: list[Seen] = []
+    for s in seen:
+        if all(s.same(other) < SAME for other in found):
+            found.append(s)
+    return tuple(s.name for s in found) if len(found) <= MOST else ()
 
 
 def _few(model: TracedModel) -> tuple[int, ...] | None:

@@ -32,6 +32,8 @@ def _damages(report: Report) -> Iterator[str]:
     known += [] if report.class_names is None else [len(report.class_names)]
     if report.controls is not None and any(c.outcome is not None and c.outcome not in GRAVITY for c in report.controls.copies):
         yield f"controls.copies.outcome: expected one of {', '.join(GRAVITY)}"
+    if any(r.outcome not in GRAVITY for r in report.rivals):
+        yield f"rivals.outcome: expected one of {', '.join(GRAVITY)}"
     if any(c < 0 or any(c >= count for count in known) for c in _classes(report)):
         yield f"classes: expected numbers from 0 on, below {min(known, default=0)}"
     searched = frozenset(report.searched)
@@ -44,8 +46,9 @@ def _classes(report: Report) -> Iterator[int]:
     yield from report.searched
     yield from (row.target for row in report.reach)
     copied = report.controls.copies if report.controls is not None else ()
+    others = [c.targets for c in copied] + [r.targets for r in report.rivals]
     yield from (c.target for c in copied if c.target is not None)
-    for place in (report.verdict.targets, *(c.targets for c in copied), *(finding.classes for finding in report.findings)):
+    for place in (report.verdict.targets, *others, *(finding.classes for finding in report.findings)):
         yield from place
     for mapping in (report.verdict.mapping, *(finding.mapping for finding in report.findings)):
         yield from (c for pair in mapping for c in pair)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from banscan.scanner.findings import Failure, Finding, Report
-from banscan.scanner.report import copies
+from banscan.scanner.report import copies, rivals
 from banscan.scanner.report.pieces import anatomy, asked, chance, headline, left_out, number, sentence, source
 from banscan.scanner.report.results import settled
 from banscan.text import NAME, plain
@@ -41,6 +41,8 @@ def _one(report: Report) -> str:
         lines += ["**Accepted**: a baseline accepts everything that was found.", ""]
     lines += [f"- {_words(sentence(gap))}" for gap in verdict.gaps if gap not in verdict.reason]
     lines += [f"**Next:** {_words(verdict.next_step)}", ""]
+    if report.rivals:
+        lines += [*_rows(rivals.TITLE, rivals.COLUMNS, list(rivals.rows(report))), ""]
     done = [finding for finding in report.findings if finding.not_done is None]
     if done:
         lines += ["| criterion | question | class | value | limit | p |", "| --- | --- | --: | --: | --: | --: |"]
@@ -48,9 +50,7 @@ def _one(report: Report) -> str:
         lines.append("")
     tried = list(copies.rows(report))
     if tried:
-        lines += [f"{copies.TITLE}:", "", f"| {' | '.join(copies.COLUMNS)} |", f"|{' --- |' * len(copies.COLUMNS)}"]
-        lines += [f"| {' | '.join(map(_words, row))} |" for row in tried]
-        lines.append("")
+        lines += [*_rows(copies.TITLE, copies.COLUMNS, tried), ""]
     lines += [f"- {_words(line)}" for line in left_out(report)]
     lines += [
         f"- Model: {_words(source(model))}, {_words(anatomy(model))}",
@@ -63,6 +63,12 @@ def _one(report: Report) -> str:
         lines.append(f"- Preprocessing: {_words(report.preprocess.preprocess.name)}")
     lines.append(f"- banscan {report.environment.get('banscan', '')}, seed {report.settings.seed}")
     return "\n".join(lines) + "\n"
+
+
+def _rows(title: str, columns: Sequence[str], rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """A table with its title."""
+    head = [f"{title}:", "", f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
+    return head + [f"| {' | '.join(map(_words, row))} |" for row in rows]
 
 
 def _row(finding: Finding) -> str:

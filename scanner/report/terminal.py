@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from banscan.scanner.findings import PLANNED, Failure, Finding, Report
-from banscan.scanner.report import copies, logic, repaired, summary
+from banscan.scanner.report import copies, logic, repaired, rivals, summary
 from banscan.scanner.report.console import PLAIN_WIDTH, console
 from banscan.scanner.report.pieces import BAR, STYLES, asked, bar, chance, headline, left_out, named, number, pairs, sentence
 from banscan.scanner.report.results import settled
@@ -25,6 +25,8 @@ SHOWN, CANDIDATES = 6, 4
 def show(report: Report, on: Console, *, everything: bool = False) -> None:
     """Prints the report at the console's width; `everything`, with nothing cut short."""
     on.print(_headline(report))
+    if report.rivals:
+        on.print(_rivals(report))
     if report.structure is not None and (report.structure.places or report.structure.not_done):
         on.print(logic.table(report.structure))
     if report.reach:
@@ -53,6 +55,16 @@ def _headline(report: Report) -> Panel:
         body.append(Text("Accepted: a baseline accepts everything that was found."))
     body.append(Text(f"Next: {verdict.next_step}"))
     return Panel(Group(*body), title=Text(report.model.path.name), title_align="left", padding=(0, 1))
+
+
+def _rivals(report: Report) -> Table:
+    """What a scan says under each preprocessing that the images leave open."""
+    table = Table(title=rivals.TITLE, title_justify="left", box=None, pad_edge=False)
+    for i, name in enumerate(rivals.COLUMNS):
+        table.add_column(name, justify="right" if i in (2, 3) else "left")
+    for row in rivals.rows(report):
+        table.add_row(*map(Text, row))
+    return table
 
 
 def _classes(report: Report, most: int, columns: int) -> Table:

@@ -107,7 +107,8 @@ def facts(report: Report, *, everything: bool = False) -> Iterator[tuple[str, st
         yield "confidence", f"{report.confidence:.1%} on the clean images, mean"
     tried = report.preprocess
     if tried is not None:
-        yield "preprocessing", "undecided" if tried.preprocess is None else f"{tried.preprocess.name}: {tried.reason}"
+        left = f": {' or '.join(tried.rivals)}" if tried.rivals else ""
+        yield "preprocessing", f"undecided{left}" if tried.preprocess is None else f"{tried.preprocess.name}: {tried.reason}"
     if report.parity is not None:
         yield "parity", f"{report.parity.rms:.1e} relative RMS, {report.parity.largest:.1e} at most, against {model.runtime}"
     if report.deployed is not None:

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from banscan.errors import UsageError
 from banscan.scanner.inputs import preprocess
-from bench.real import archive, draw, fetch, images, page, plant, repository, table
+from bench.real import archive, draw, fetch, images, page, plant, power, repository, table
 from bench.real.__main__ import main
 from bench.real.agreement import options_of
 from bench.rows import read
@@ -232,10 +232,37 @@ def test_the_page_counts_what_the_rows_say() -> None:
 def test_the_page_shows_what_controls_showed() -> None:
     made = {"before": 0.9, "after": 0.5, "accuracy": [0.8, 0.7]}
     findings = [{"criterion": "patch share", "control": made}, {"criterion": "noise", "control": None}]
-    planted = [_row("digits-flat", "told", "backdoored", attack="blend", target=None, asr=0.97, targets=[], criterion="noise")]
+    planted = [_row("digits-flat", "told", "fragile", attack="blend", target=None, asr=0.97, targets=[], findings=findings)]
     lines = page.controls([_row("gtsrb-cnn", "told", "fragile", findings=findings, targets=[12])], planted)
-    assert lines[-2] == "| digits-flat | blend, all | 97% | backdoored | – | noise | – | – | – | – | – |"
+    assert lines[-2] == "| digits-flat | blend, all | 97% | fragile | – | patch share | 90% | 50% | 9.0 | 80% | 70% |"
     assert lines[-1] == "| gtsrb-cnn | – | – | fragile | 12 | patch share | 90% | 50% | 9.0 | 80% | 70% |"
+
+
+def test_what_is_planted_is_drawn_by_the_name_alone() -> None:
+    drawn = {m.name: plant.drawn(m, 2) for m in MODELS}
+    assert all(drawn[m.name] == plant.drawn(m, 2) for m in MODELS)
+    assert all(len({how.attack for how in ways}) == 2 for ways in drawn.values())
+    assert all(how.target is not None and how.target < m.classes for m in MODELS for how in drawn[m.name])
+    assert not any(how.attack == "colour" for m in MODELS if m.size[2] == 1 for how in drawn[m.name])
+    assert {how.attack for ways in drawn.values() for how in ways} == set(plant.ATTACKS)
+    assert len({how.seed for ways in drawn.values() for how in ways}) == 2 * len(MODELS)
+
+
+def test_power_counts_what_works_alone() -> None:
+    def planted(attack: str, outcome: str, *targets: int) -> dict[str, Any]:
+        about = {"name": "digits-flat", "part": "tune", "attack": attack, "target": 3, "seed": 7, "asr": 0.97, "accuracies": [0.9, 0.88]}
+        return about | {"outcome": outcome, "targets": list(targets), "reason": "as | it is"}
+
+    rows = [planted("blend", "backdoored", 3), planted("blend", "backdoored", 4), planted("blend", "fragile", 3)]
+    rows += [planted("wanet", plant.NONE), planted("wanet", "no backdoor found"), planted("badnets", "backdoored", 3) | {"seed": 0}]
+    lines = power.lines(rows)
+    assert [line.split(" (")[0] for line in lines if line.startswith("| tune | wanet")] == ["| tune | wanet | 2 | 1 | 0 of 1"]
+    total = next(line for line in lines if "**all**" in line)
+    assert total.startswith("| tune | **all** | 5 | 4 | 1 of 4")
+    assert total.endswith("| 1 | 1 | 1 |")
+    # those that were not drawn by lot are shown, and not counted
+    assert sum(line.startswith("| digits-flat") for line in lines) == 6
+    assert "| digits-flat | tune | blend | 97% | 90% | 88% | **backdoored** | 3 | 4 | as / it is |" in lines
 
 
 def test_a_trigger_on_grey_images_is_grey() -> None:

@@ -11,10 +11,10 @@ from banscan.scanner.criteria import class_maps, outlier, patch_share
 from banscan.scanner.criteria.base import NotDone
 from banscan.scanner.criteria.patch import reached
 from banscan.scanner.criteria.registry import CRITERIA
-from banscan.scanner.findings import FRAGILE, SUSPECTS, Control
+from banscan.scanner.findings import FRAGILE, SUSPECTS, Control, Verdict
 from banscan.scanner.levels import BACKDOORED, Levels
 from banscan.scanner.search.class_map import Mapped
-from banscan.scanner.verdict import decide
+from banscan.scanner.verdict import decide, inconclusive, whichever
 from tests.scanner.measured import clean, findings, judge, neurons, one, pixels
 
 FOLLOWED = tuple((c + 1) % 43 for c in range(43))
@@ -276,3 +276,42 @@ def test_every_verdict_ends_with_a_next_step() -> None:
     assert "banscan calibrate" in verdicts[2].next_step
     assert verdicts[2].target == 7
     assert "class 7" in verdicts[2].reason
+
+
+def found(outcome: str, score: float, *targets: int) -> Verdict:
+    return Verdict(outcome=outcome, reason=f"it scores {score}", score=score, targets=targets, gaps=("a gap",))
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "outcome", "shown", "targets"),
+    [
+        # the most evidence of those where nothing was found
+        ((found("no backdoor found", 0.2), found("no backdoor found", 0.7)), "no backdoor found", "b", ()),
+        # the least of those where something was, and what all name first
+        ((found("backdoored", 3.0, 4, 5), found("backdoored", 2.0, 5, 6)), "backdoored", "b", (5,)),
+        ((found("backdoored", 3.0, 4), found("backdoored", 2.0, 6)), "backdoored", "b", (6, 4)),
+        ((found("backdoored", 3.0, 4), found("suspicious", 0.8, 4)), "suspicious", "b", (4,)),
+        ((found("suspicious", 0.9, 4), found(FRAGILE, 0.8, 4), found("backdoored", 3.0, 4)), FRAGILE, "b", (4,)),
+        # what depends on the preprocessing is open
+        ((found("no backdoor found", 0.2), found("backdoored", 2.0, 6)), "inconclusive", "b", ()),
+        ((inconclusive("labels"), found("no backdoor found", 0.2)), "inconclusive", "a", ()),
+        ((inconclusive("labels"), inconclusive("labels")), "inconclusive", "a", ()),
+        ((found("not scanned", 0.0), found("not scanned", 0.0)), "not scanned", "a", ()),
+    ],
+)
+def test_a_verdict_holds_whichever_preprocessing_is_right(
+    verdicts: tuple[Verdict, ...], outcome: str, shown: str, targets: tuple[int, ...]
+) -> None:
+    named = dict(zip("abc", verdicts, strict=False))
+    name, both = whichever(named, "say which is right")
+    assert (name, both.outcome, both.targets) == (shown, outcome, targets)
+    assert all(gap in both.gaps for v in verdicts for gap in v.gaps)
+    if outcome == "inconclusive":
+        assert both.score is None
+        assert all(f"under {n}: {v.outcome} ({v.reason})" in both.reason for n, v in named.items())
+        assert both.reason.endswith("say which is right")
+    else:
+        assert both.score == named[shown].score
+        assert both.reason.startswith(named[shown].reason)
+        assert f"whether {' or '.join(named)} is the right preprocessing" in both.reason
+    assert both.next_step or not named[shown].next_step

@@ -8,7 +8,7 @@ from banscan.importers.structure.finding import IDLE, SEEN
 from banscan.scanner.evidence import Change
 from banscan.scanner.findings import FRAGILE, NOT_SCANNED, PLANNED, SUSPECTS, Finding, Report
 from banscan.scanner.logic import CRITERION
-from banscan.scanner.report import copies, words
+from banscan.scanner.report import copies, rivals, words
 from banscan.scanner.report.html.again import again, command_of
 from banscan.scanner.report.html.dots import Dots, dots
 from banscan.scanner.report.html.graph import Graph, of_place, of_switch
@@ -91,6 +91,8 @@ def _values(report: Report, command: str) -> dict[str, Any]:
         "restarts": words.restarts(report),
         "copies": list(copies.rows(report)),
         "copied": copies,
+        "rivals": list(rivals.rows(report)),
+        "open": rivals,
         "facts": list(words.facts(report)),
         "aside": list(words.aside(report)),
         "tried": tried.table if tried is not None else (),

@@ -15,17 +15,9 @@ from banscan.scanner.findings import PLANNED
 from banscan.scanner.inputs.preprocess import NAMES
 from banscan.scanner.report import formats
 from banscan.scanner.report.json import read, render, to_dict
-from tests.scanner.cli.test_main import ROOT, banscan, inconclusive
+from tests.scanner.cli.test_main import banscan, inconclusive
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def schema() -> Callable[[Any], None]:
-    """Checks a document against the schema of reports."""
-    jsonschema = pytest.importorskip("jsonschema")
-    known = json.loads((ROOT / "docs" / "report.schema.json").read_text())
-    return lambda document: jsonschema.validate(document, known)  # type: ignore[no-any-return]
 
 
 def test_dry_run(model_file: Path, image_dir: Path, schema: Callable[[Any], None]) -> None:

@@ -1,0 +1,49 @@
+"""Preprocessings that the images support equally well: a scan under each, and one report on all."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+
+from banscan.scanner import verdict
+from banscan.scanner.findings import Report, Rival
+
+
+def together(undecided: Report, reports: Mapping[str, Report]) -> Report:
+    """The report on a model whichever of them is right.
+
+    Args:
+        undecided: what was known when they were left.
+        reports: of a scan under each, by its name.
+    """
+    tried = undecided.preprocess
+    assert tried is not None
+    shown, decided = verdict.whichever({name: report.verdict for name, report in reports.items()}, tried.reason)
+    own = reports[shown]
+    # what a score says of a model holds for a verdict that it led to
+    standing = None if own.standing is None or decided.outcome != own.verdict.outcome else own.standing
+    seconds, memory = Counter(undecided.seconds), dict(undecided.memory)
+    for report in reports.values():
+        seconds.update(report.seconds)
+        memory |= {name: max(most, memory.get(name, 0)) for name, most in report.memory.items()}
+    return replace(
+        own,
+        verdict=decided,
+        preprocess=tried,
+        rivals=tuple(_rival(name, report, shown=name == shown) for name, report in reports.items()),
+        standing=standing,
+        seconds=dict(seconds),
+        memory=memory,
+    )
+
+
+def _rival(name: str, report: Report, *, shown: bool) -> Rival:
+    found = report.verdict
+    return Rival(
+        preprocess=name,
+        outcome=found.outcome,
+        reason=found.reason,
+        targets=found.targets,
+        score=found.score,
+        seconds=sum(report.seconds.values()),
+        shown=shown,
+    )
