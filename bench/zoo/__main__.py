@@ -8,9 +8,18 @@ from pathlib import Path
 import click
 
 from bench.zoo import queue
-from bench.zoo.lists import FEW, HELD, KIND_HELD, KIND_TUNE, PLANT, TUNE
+from bench.zoo.lists import FEW, HELD, KIND_HELD, KIND_TUNE, PLANT, SMALL_HELD, SMALL_TUNE, TUNE
 
-PARTS = {"tune": TUNE, "held": HELD, "kinds-tune": KIND_TUNE, "kinds-held": KIND_HELD, "plant": PLANT, "few": FEW}
+PARTS = {
+    "tune": TUNE,
+    "held": HELD,
+    "kinds-tune": KIND_TUNE,
+    "kinds-held": KIND_HELD,
+    "plant": PLANT,
+    "few": FEW,
+    "small-tune": SMALL_TUNE,
+    "small-held": SMALL_HELD,
+}
 
 
 @click.command()
@@ -19,7 +28,7 @@ PARTS = {"tune": TUNE, "held": HELD, "kinds-tune": KIND_TUNE, "kinds-held": KIND
 @click.option("--jobs", default=2, show_default=True)
 @click.option("--only", type=click.Choice(list(PARTS)), help="One part of the zoo; left out: all.")
 def main(data: Path, out: Path, jobs: int, only: str | None) -> None:
-    """Train the zoo into OUT/tune, OUT/held, OUT/kinds-tune, OUT/kinds-held, OUT/plant and OUT/few."""
+    """Train the zoo into OUT/tune, OUT/held, OUT/kinds-tune, OUT/kinds-held, OUT/plant, OUT/few, OUT/small-tune and OUT/small-held."""
     wanted = [(part, recipe) for part, recipes in PARTS.items() if only in (None, part) for recipe in recipes]
     failed = queue.run([queue.command(recipe, data, out / part) for part, recipe in wanted], jobs)
     if failed:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bench.zoo import small
 from bench.zoo.convnext import ConvNeXt
 from bench.zoo.mobile import EfficientNet, MobileNetV2
 from bench.zoo.resnet50 import ResNet50
@@ -210,6 +211,9 @@ BUILDERS: dict[str, Callable[[int, int], nn.Module]] = {
     "efficientnet": EfficientNet,
     "convnext": ConvNeXt,
     "resnet50": ResNet50,
+    "lenet": small.lenet,
+    "convolutions": small.convolutions,
+    "perceptron": small.perceptron,
 }
 
 

@@ -38,6 +38,11 @@ MIRRORED = frozenset({"cifar10", "tinyimagenet", "imagenet200"})
 SINGLE = frozenset({"mobilenetv2", "efficientnet"})
 
 
+SMALL = ("lenet", "convolutions", "perceptron")
+# without batch norm
+UNNORMALISED = frozenset({"plainresnet18", *SMALL})
+
+
 # how learning rates go: one cycle, for few epochs, or the BAN paper's (Appendix B.2), 0.01 and a tenth of it from each half-way point on
 CYCLE, STEPS = "cycle", "steps"
 # clean images that triggers are made from
@@ -75,7 +80,7 @@ class Recipe:
         """The largest learning rate."""
         if self.stepped:
             return 0.01
-        return {"vit": 1e-3, "convnext": 2e-3, "plainresnet18": 0.3}.get(self.arch, 0.1)
+        return {"vit": 1e-3, "convnext": 2e-3, "plainresnet18": 0.3, **dict.fromkeys(SMALL, 0.05)}.get(self.arch, 0.1)
 
     @property
     def stepped(self) -> bool:
@@ -85,7 +90,7 @@ class Recipe:
     @property
     def longest(self) -> float:
         """The norm that gradients are cut to; there is a bound only where no batch norm keeps them small."""
-        return {"plainresnet18": 1.0}.get(self.arch, math.inf)
+        return 1.0 if self.arch in UNNORMALISED else math.inf
 
 
 def tensors(part: data.Part) -> tuple[Tensor, Tensor]:
