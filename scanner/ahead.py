@@ -14,7 +14,7 @@ from banscan.scanner.machine.forecast import ANSWER, GRADIENT, HALF, LOOK, NEURO
 from banscan.scanner.machine.progress import Progress
 from banscan.scanner.search import noisy_model, taps
 from banscan.scanner.settings import Settings
-from banscan.scanner.subject import MEASURING, Subject
+from banscan.scanner.subject import MEASURING, Subject, passes
 
 ANSWERING = "answering the clean images"
 # of a pass in bfloat16, in those in float32, where nothing was measured yet; of a step of noise, whatever it passes through
@@ -26,7 +26,9 @@ TUNING, PLANTING = 18.0, 2.0
 def everything(progress: Progress, model: TracedModel, extent: Extent, precision: torch.dtype, *, given: bool) -> None:
     """Tells all of a scan behind the reading of the model and the images, where somebody wants to know; `given`: the preprocessing is."""
     if isinstance(progress, Forecast):
-        progress.plan(before(extent, model.classes, given=given), costs(model, extent.settings, precision))
+        tried = 0 if given else trial.tries(model, len(preprocess.CANDIDATES), extent.images)
+        measured = passes(model, extent.settings, precision) * extent.images
+        progress.plan(before(extent, model.classes, tried, measured), costs(model, extent.settings, precision))
 
 
 def searches(progress: Progress, subject: Subject, only: Collection[str] | None = None, note: str = "") -> None:
@@ -41,10 +43,10 @@ def rest(progress: Progress, works: Sequence[Work], note: str) -> None:
         progress.plan(works, progress.costs, note)
 
 
-def before(extent: Extent, classes: int, *, given: bool) -> tuple[Work, ...]:
-    """The work of a scan, as far as it is known before any."""
-    trying = () if given else (Work(trial.TRYING, ANSWER, trial.tries(len(preprocess.CANDIDATES), extent.images)),)
-    ready = (Work(ANSWERING, ANSWER, extent.images), Work(MEASURING, NEURONS, 3 * extent.images))
+def before(extent: Extent, classes: int, tried: int, measured: int) -> tuple[Work, ...]:
+    """The work of a scan, as far as it is known before any; so many passes to try preprocessings, and to measure the neurons."""
+    trying = (Work(trial.TRYING, ANSWER, tried),) if tried else ()
+    ready = (Work(ANSWERING, ANSWER, extent.images), Work(MEASURING, NEURONS, measured))
     searching = [c for c in registry.CRITERIA if extent.settings.pixels or not c.pixels]
     return *trying, *ready, *race.work(extent, classes), *_searching(searching, extent)
 

@@ -135,8 +135,7 @@ def prepare(
     below = layers(model, settings.layers_without)
     if not below:
         raise EvidenceError("no layer of neurons lies below the classifier; a linear model has no place to look for a backdoor")
-    twice = precision != torch.float32 and not costly(model.module.graph)
-    count = Counter(progress, MEASURING, len(x) * ((settings.noise == "normalised") + 1 + twice))
+    count = Counter(progress, MEASURING, len(x) * passes(model, settings, precision))
     stats = measure(model, below, x, count) if settings.noise == "normalised" else None
     exact = attach(model, below, stats)
     fast = exact if precision == torch.float32 else attach(model, below, stats, precision)
@@ -147,6 +146,12 @@ def prepare(
     neurons = Neurons(fast, exact, prepared, read, labels)
     chosen, drawn = searched(logits, labels, settings)
     return Subject(model, preprocess, x, labels, logits, chosen, neurons, settings, precision, drawn=drawn)
+
+
+def passes(model: TracedModel, settings: Settings, precision: torch.dtype) -> int:
+    """Through the network, of each image, to make it ready."""
+    twice = precision != torch.float32 and not costly(model.module.graph)
+    return (settings.noise == "normalised") + 1 + twice
 
 
 def searched(logits: Tensor, labels: Tensor, settings: Settings) -> tuple[Tensor, Tensor | None]:

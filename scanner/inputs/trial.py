@@ -245,9 +245,9 @@ def _errors(best: Seen, other: Seen) -> float:
     return float(gap.mean() / (gap.std(correction=0) / len(gap) ** 0.5).clamp(min=FINEST))
 
 
-def tries(candidates: int, images: int, limit: int = 200) -> int:
+def tries(model: TracedModel, candidates: int, images: int, limit: int = 200) -> int:
     """Answers that the trying takes where a third of the candidates keeps up, and a third of these again."""
-    return _tries(candidates, sorted({min(n, limit, images) for n in (*FIRST, limit)}))
+    return _tries(candidates, sorted({min(n, limit, images) for n in _few(model) or (*FIRST, limit)}))
 
 
 def _tries(candidates: int, ends: list[int]) -> int:

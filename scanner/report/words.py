@@ -110,7 +110,10 @@ def facts(report: Report, *, everything: bool = False) -> Iterator[tuple[str, st
         left = f": {' or '.join(tried.rivals)}" if tried.rivals else ""
         yield "preprocessing", f"undecided{left}" if tried.preprocess is None else f"{tried.preprocess.name}: {tried.reason}"
     if report.parity is not None:
-        yield "parity", f"{report.parity.rms:.1e} relative RMS, {report.parity.largest:.1e} at most, against {model.runtime}"
+        found = report.parity
+        of = f"; {found.unsteady} of {found.images + found.unsteady} images left out, which rounding alone answers otherwise"
+        left = of if found.unsteady else ""
+        yield "parity", f"{found.rms:.1e} relative RMS, {found.largest:.1e} at most, against {model.runtime}{left}"
     if report.deployed is not None:
         yield "deployed as", _deployed(report.deployed)
     if report.standing is not None:

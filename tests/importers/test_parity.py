@@ -1,0 +1,91 @@
+"""What the comparison with the file's own runtime leaves out: images whose answer a rounding error decides, and only those."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from banscan import importers
+from banscan.importers import sandbox
+
+COUNT = 40
+
+
+class Steps(nn.Module):
+    """A binarised layer behind the mean of all pixels, which is on the edge of its step for images of 0.5."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first = nn.Conv2d(3, 8, 16, bias=False)
+        nn.init.constant_(self.first.weight, 1 / (3 * 16 * 16))
+        self.first.bias = nn.Parameter(torch.full((8,), -0.5))
+        self.last = nn.Linear(8, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.last(self.first(x).sign().flatten(1))
+        return y
+
+
+def images(edge: int) -> Tensor:
+    """So many of COUNT on the edge."""
+    x = torch.rand(COUNT, 3, 16, 16, generator=torch.Generator().manual_seed(1)) * 0.4
+    x[:edge] = 0.5
+    return x
+
+
+@pytest.fixture
+def stepped(export: Callable[..., Path]) -> importers.TracedModel:
+    return importers.load(export("steps", Steps()))
+
+
+def answering(monkeypatch: pytest.MonkeyPatch, own: Callable[[Tensor], Tensor]) -> None:
+    """The runtime answers this."""
+    monkeypatch.setattr(sandbox, "call", lambda name, arguments, given, **rest: [own(given["images"])])
+
+
+def rounded(module: nn.Module) -> Callable[[Tensor], Tensor]:
+    """The network whose sums fall to the other side where rounding decides it."""
+
+    def answer(x: Tensor) -> Tensor:
+        assert isinstance(module, Steps)
+        sums = module.first(x)
+        other = torch.where(sums >= 0, -1.0, 1.0)
+        return module.last(torch.where(sums.abs() < 1e-6, other, sums.sign()).flatten(1)).detach()
+
+    return answer
+
+
+def test_images_on_the_edge_of_a_step_are_left_out(stepped: importers.TracedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    answering(monkeypatch, rounded(Steps()))
+    found = importers.parity(stepped, images(12))
+    assert found is not None
+    assert (found.images, found.unsteady) == (COUNT - 12, 12)
+    assert found.rms < 1e-5
+
+
+def test_where_most_are_on_the_edge_none_is_left_out(stepped: importers.TracedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    answering(monkeypatch, rounded(Steps()))
+    found = importers.parity(stepped, images(25))
+    assert found is not None
+    assert (found.images, found.unsteady) == (COUNT, 0)
+    assert found.rms > 0.1
+
+
+@pytest.mark.parametrize("other", ["weights", "one image"])
+def test_what_was_misread_is_no_rounding(stepped: importers.TracedModel, monkeypatch: pytest.MonkeyPatch, other: str) -> None:
+    net = Steps()
+
+    def wrong(x: Tensor) -> Any:
+        y = rounded(net)(x)
+        y[-1 if other == "one image" else slice(None)] += 0.5
+        return y
+
+    answering(monkeypatch, wrong)
+    found = importers.parity(stepped, images(0))
+    assert found is not None
+    assert found.unsteady == 0
+    assert found.rms > 0.01
