@@ -52,9 +52,12 @@ zoo: $(VENV)/tested ## trains the models of the tables from DATA (gtsrb.npz, cif
 
 detect: $(VENV)/tested ## scans ZOO with the defender's images, and runs the quicker of the other detectors; finished rows are not computed again
 	test -d $(ZOO)/images/cifar10 || $(BIN)/python -m bench.images --data $(DATA) --set cifar10 --per-class 50 --out $(ZOO)/images/cifar10
+	for set in cifar2 cifar3 cifar4; do test -d $(ZOO)/images/$$set || $(BIN)/python -m bench.images --data $(DATA) --set $$set --per-class 125 --out $(ZOO)/images/$$set; done
+	test -d $(ZOO)/images/gtsrb20 || $(BIN)/python -m bench.images --data $(DATA) --set gtsrb20 --out $(ZOO)/images/gtsrb20
 	test -d $(ZOO)/images/gtsrb || $(BIN)/python -m bench.images --data $(DATA) --set gtsrb --out $(ZOO)/images/gtsrb
 	$(BIN)/python -m bench.detect --zoo $(ZOO)/held --images $(ZOO)/images --out bench/results/held.jsonl
 	$(BIN)/python -m bench.detect --zoo $(ZOO)/tune --images $(ZOO)/images --out bench/results/tune.jsonl
+	for part in small-tune small-held few; do $(BIN)/python -m bench.detect --zoo $(ZOO)/$$part --images $(ZOO)/images --effort standard --out bench/results/$$part.jsonl; done
 	$(BIN)/python -m bench.ablation --zoo $(ZOO)/tune --images $(ZOO)/images --out bench/results/ablation.jsonl
 	$(BIN)/python -m bench.baselines --zoo $(ZOO)/held --images $(ZOO)/images --out bench/results/baselines.jsonl
 

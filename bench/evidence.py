@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from banscan.files import whole
-from bench import ablation, clean, controls, effort, floor, joint, kinds, logic, maps, mmbd, probability, repair, tables, transforms
+from bench import ablation, clean, controls, effort, few, floor, joint, kinds, logic, maps, mmbd, probability, repair, tables, transforms
 from bench.baselines import table as baselines
 from bench.dormant import table as dormant
 from bench.fuzz import table as fuzz
@@ -33,6 +33,7 @@ BODIES: dict[str, Callable[[list[dict[str, Any]]], list[str]]] = {
     "controls": controls.page,
     "dormant": dormant.page,
     "examples": partial(tables.page, held=False),
+    "few": few.page,
     "floor": floor.page,
     "fuzz": fuzz.page,
     "held": partial(tables.page, held=True),
@@ -45,6 +46,8 @@ BODIES: dict[str, Callable[[list[dict[str, Any]]], list[str]]] = {
     "repair-few": repair.page,
     "repair-settings": repair.page,
     "transforms": transforms.page,
+    "small-held": kinds.page,
+    "small-tune": kinds.page,
     "tune": partial(tables.page, held=False),
 }
 # those of the scans of all models
