@@ -49,10 +49,14 @@ def without_effect(report: Report) -> list[str]:
     """Why values at or above their limits make no verdict, where they make none."""
     above = [f for f in report.findings if f.not_done is None and f.value is not None and f.limit is not None and f.value >= f.limit]
     idle = [f for f in above if not f.exceeds and f.power != SUSPECTS]
+    # the scan that is shown came to a verdict of its own
+    contested = any(r.shown and r.outcome != "inconclusive" for r in report.rivals)
     kinds = (
         (
             [f for f in above if f.exceeds and not f.own_null and report.verdict.outcome == "inconclusive"],
-            "which was set on other kinds of model and decides nothing here",
+            "but a scan under another preprocessing that may be right comes to something else"
+            if contested
+            else "which was set on other kinds of model and decides nothing here",
         ),
         (
             [f for f in above if f.control is not None and not f.control.planted],
