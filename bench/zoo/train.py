@@ -30,15 +30,15 @@ def networks(manifest: Path) -> Path:
     return manifest.with_suffix(".trigger")
 
 
-# trained with AdamW, as in their papers
-ADAPTIVE = frozenset({"vit", "convnext"})
+SMALL = ("lenet", "convolutions", "perceptron")
+# trained with AdamW, as in their papers, or as courses do
+ADAPTIVE = frozenset({"vit", "convnext", *SMALL})
 # what is mirrored is still of its class
 MIRRORED = frozenset({"cifar10", "tinyimagenet", "imagenet200"})
 # depthwise layers take longer in bfloat16 on a CPU
 SINGLE = frozenset({"mobilenetv2", "efficientnet"})
 
 
-SMALL = ("lenet", "convolutions", "perceptron")
 # without batch norm
 UNNORMALISED = frozenset({"plainresnet18", *SMALL})
 
@@ -80,7 +80,7 @@ class Recipe:
         """The largest learning rate."""
         if self.stepped:
             return 0.01
-        return {"vit": 1e-3, "convnext": 2e-3, "plainresnet18": 0.3, **dict.fromkeys(SMALL, 0.05)}.get(self.arch, 0.1)
+        return {"vit": 1e-3, "convnext": 2e-3, "plainresnet18": 0.3, **dict.fromkeys(SMALL, 2e-3)}.get(self.arch, 0.1)
 
     @property
     def stepped(self) -> bool:
@@ -123,7 +123,7 @@ def train(
 ) -> nn.Module:
     """The trained classifier, on the CPU; all follows from the seed.
 
-    SGD with momentum 0.9 (AdamW for the ViT and ConvNeXt), bfloat16 autocast. Images are augmented and poisoned on the CPU, where the
+    SGD with momentum 0.9 (AdamW for those that are ADAPTIVE), bfloat16 autocast. Images are augmented and poisoned on the CPU, where the
     networks of generated triggers are, whatever the device.
     """
     device = device or torch.device("cpu")
@@ -143,7 +143,9 @@ def train(
         order = torch.randperm(len(labels), generator=generator)
         for batch in order[: len(order) // recipe.batch * recipe.batch].split(recipe.batch):
             clean, _ = tensors(data.Part(split.train.images[batch.numpy()], split.train.labels[:0]))
-            x, y = augment(clean, recipe.set in MIRRORED, generator), labels[batch]
+            # small networks learn little of images that are shifted
+            x = clean if recipe.arch in SMALL else augment(clean, recipe.set in MIRRORED, generator)
+            y = labels[batch]
             if attack is not None:
                 x, y = attack.poison(x, y, draw[batch], classes)
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=recipe.arch not in SINGLE):
