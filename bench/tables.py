@@ -15,6 +15,7 @@ from banscan.scanner.levels import BACKDOORED, Levels
 from bench import replay
 from bench.rows import WORKING, arch, attack, read, succeeds
 from bench.zoo.lists import SEEN
+from bench.zoo.models import SMALL
 
 Row = dict[str, Any]
 # the criteria that compare classes, and those that look for a map of them
@@ -40,9 +41,15 @@ def learnt(rows: list[Row]) -> tuple[list[Row], list[Row]]:
     """Models that know their task, and those that failed to learn it, whatever was planted in them."""
     best: dict[str, float] = defaultdict(float)
     for row in rows:
-        best[row["name"].split("-")[0]] = max(best[row["name"].split("-")[0]], row["model_accuracy"])
-    fit = [r for r in rows if r["model_accuracy"] >= best[r["name"].split("-")[0]] - BEHIND]
+        best[_task(row)] = max(best[_task(row)], row["model_accuracy"])
+    fit = [r for r in rows if r["model_accuracy"] >= best[_task(r)] - BEHIND]
     return fit, [r for r in rows if r not in fit]
+
+
+def _task(row: Row) -> str:
+    """What models are compared by: their data; small networks, which learn less of it, with their like alone."""
+    data_set, architecture = row["name"].split("-")[:2]
+    return f"{data_set}-{architecture}" if architecture.startswith(SMALL) else str(data_set)
 
 
 def works(row: Row) -> bool:

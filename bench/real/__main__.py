@@ -132,6 +132,8 @@ def _planted(store: fetch.Store, entry: table.Images, model: table.Model, how: p
     file = store.folder / "planted" / f"{model.name}-{how.attack}-{'all' if how.target is None else how.target}{given.suffix}"
     file.parent.mkdir(exist_ok=True)
     none = {"part": model.part, "outcome": plant.NONE, "seconds": 0.0, "targets": []}
+    if not theirs.is_dir():
+        return none | {"reason": "there are no images of its kind that the defender does not have", "asr": None, "accuracies": None}
     try:
         done = plant.of_file(model, given, theirs, ours, file, how)
     except BanscanError as error:

@@ -8,6 +8,7 @@ import random
 import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,6 +33,8 @@ from bench.zoo.triggers import Trigger
 NONE = "not planted"
 # the attacker's images at most
 IMAGES = 2200
+# what is tried in turn until the trigger works: an attacker would not stop at the first, either
+HARDER: tuple[dict[str, Any], ...] = ({}, {"epochs": 40, "rate": 0.3})
 # one of each kind that lots are drawn from: local, of the whole image, geometric, of frequencies, of colours
 ATTACKS: tuple[str, ...] = ("badnets", "blend", "wanet", "ftrojan", "colour")
 
@@ -44,6 +47,7 @@ class Planting:
         attack: of the zoo, one that needs no images for its trigger; `target`, the class that it leads to, None for y to (y + 1) mod C.
         rate: the share of the images that carry the trigger.
         epochs, lr, batch: of SGD with momentum 0.9, whose rate falls to 0 in a straight line.
+        strength: of a warp.
         seed: of the trigger, of what is drawn and of the order.
     """
 
@@ -53,6 +57,7 @@ class Planting:
     epochs: int = 15
     lr: float = 0.01
     batch: int = 64
+    strength: float = 2.0
     seed: int = 0
 
 
@@ -90,7 +95,8 @@ def plant(
         ValueError: an unknown attack.
     """
     torch.manual_seed(how.seed)
-    trigger = build(how.attack, size=min(theirs[0].shape[1:3]), target=how.target, seed=how.seed).trigger
+    size = min(theirs[0].shape[1:3])
+    trigger = build(how.attack, size=size, target=how.target, seed=how.seed, strength=how.strength).trigger
     layout = model.input.layout
     generator = torch.Generator().manual_seed(how.seed)
     images, labels = theirs
@@ -140,7 +146,10 @@ def of_file(model: Model, file: Path, theirs: Path, ours: Path, output: Path, ho
         clean = clean_images.load(folder, traced.input, traced.classes, replace(options, max_images=IMAGES))
         assert clean.labels is not None  # they are in class folders
         both.append((clean.images, clean.labels))
-    done = plant(traced, right, both[0], both[1], how)
+    for harder in HARDER:
+        done = plant(traced, right, both[0], both[1], replace(how, **harder))
+        if done.works:
+            break
     if done.works:
         with whole(output) as place:
             writer.write(traced, done.weights, place)

@@ -201,6 +201,7 @@ class ViTLayer(nn.Module):
         return y
 
 
+SMALL = ("lenet", "convolutions", "perceptron")
 BUILDERS: dict[str, Callable[[int, int], nn.Module]] = {
     "resnet18": ResNet18,
     "vgg16": VGG16,

@@ -30,9 +30,8 @@ def networks(manifest: Path) -> Path:
     return manifest.with_suffix(".trigger")
 
 
-SMALL = ("lenet", "convolutions", "perceptron")
 # trained with AdamW, as in their papers, or as courses do
-ADAPTIVE = frozenset({"vit", "convnext", *SMALL})
+ADAPTIVE = frozenset({"vit", "convnext", *models.SMALL})
 # what is mirrored is still of its class
 MIRRORED = frozenset({"cifar10", "tinyimagenet", "imagenet200"})
 # depthwise layers take longer in bfloat16 on a CPU
@@ -40,7 +39,7 @@ SINGLE = frozenset({"mobilenetv2", "efficientnet"})
 
 
 # without batch norm
-UNNORMALISED = frozenset({"plainresnet18", *SMALL})
+UNNORMALISED = frozenset({"plainresnet18", *models.SMALL})
 
 
 # how learning rates go: one cycle, for few epochs, or the BAN paper's (Appendix B.2), 0.01 and a tenth of it from each half-way point on
@@ -80,7 +79,7 @@ class Recipe:
         """The largest learning rate."""
         if self.stepped:
             return 0.01
-        return {"vit": 1e-3, "convnext": 2e-3, "plainresnet18": 0.3, **dict.fromkeys(SMALL, 2e-3)}.get(self.arch, 0.1)
+        return {"vit": 1e-3, "convnext": 2e-3, "plainresnet18": 0.3, **dict.fromkeys(models.SMALL, 2e-3)}.get(self.arch, 0.1)
 
     @property
     def stepped(self) -> bool:
@@ -144,7 +143,7 @@ def train(
         for batch in order[: len(order) // recipe.batch * recipe.batch].split(recipe.batch):
             clean, _ = tensors(data.Part(split.train.images[batch.numpy()], split.train.labels[:0]))
             # small networks learn little of images that are shifted
-            x = clean if recipe.arch in SMALL else augment(clean, recipe.set in MIRRORED, generator)
+            x = clean if recipe.arch in models.SMALL else augment(clean, recipe.set in MIRRORED, generator)
             y = labels[batch]
             if attack is not None:
                 x, y = attack.poison(x, y, draw[batch], classes)
