@@ -48,8 +48,8 @@ def learnt(rows: list[Row]) -> tuple[list[Row], list[Row]]:
 
 def _task(row: Row) -> str:
     """What models are compared by: their data; small networks, which learn less of it, with their like alone."""
-    data_set, architecture = row["name"].split("-")[:2]
-    return f"{data_set}-{architecture}" if architecture.startswith(SMALL) else str(data_set)
+    data_set, _, rest = row["name"].partition("-")
+    return f"{data_set}-{rest.partition('-')[0]}" if rest.startswith(SMALL) else str(data_set)
 
 
 def works(row: Row) -> bool:

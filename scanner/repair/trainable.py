@@ -68,9 +68,12 @@ class Pass(fx.Interpreter):
         if n.target in ROUNDINGS:  # else nothing in front of the last of them would be trained
             args, _ = self.fetch_args_kwargs_from_env(n)
             return straight(cast(Tensor, args[0]), ROUNDINGS[n.target])
-        if f"scale/{n.name}" not in self.values:
+        if f"scale/{n.name}" not in self.values and n.target != torch.ops.aten.conv2d.default:
             return super().run_node(n)
         args, kwargs = self.fetch_args_kwargs_from_env(n)
+        args = _thinned(n.target, args)
+        if f"scale/{n.name}" not in self.values:
+            return cast(Callable[..., Tensor], n.target)(*args, **kwargs)
         z = cast(Callable[..., Tensor], n.target)(*args[:2], None, *args[3:], **kwargs)
         flat = z if self.axes[n.name] == 1 else z.flatten(0, -2)
         if self.seen is not None:
@@ -82,6 +85,19 @@ class Pass(fx.Interpreter):
             kept, shift = kept + delta, shift * (1 + xi)
         scale = scale * kept
         return F.batch_norm(flat, None, None, scale, shift, True, 0.0, SMALLEST).reshape(z.shape)
+
+
+def _thinned(target: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A convolution with one point of each stride as one of these points alone.
+
+    oneDNN 3.12 ends the process over gradients towards the weights of some of the former, where channels are last.
+    """
+    if target != torch.ops.aten.conv2d.default or len(args) < 4:
+        return args
+    x, weight, bias, stride, *rest = args
+    if tuple(weight.shape[2:]) != (1, 1) or tuple(stride) == (1, 1) or any(rest[0] if rest else ()):
+        return args
+    return x[:, :, :: stride[0], :: stride[-1]], weight, bias, [1, 1], *rest
 
 
 def parts(images: Tensor) -> list[Tensor]:

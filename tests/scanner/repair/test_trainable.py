@@ -1,10 +1,12 @@
 """The form that is trained is the model, comes back into its weights, and carries noise as Eq. 3 has it."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import onnx
 import pytest
 import torch
+from torch import nn
 
 from banscan import ModelError, importers
 from banscan.importers import TracedModel, attribute_named
@@ -33,6 +35,38 @@ def test_what_is_rounded_behind_them_reaches_all_layers(tmp_path: Path) -> None:
     values = {name: value.requires_grad_() for name, value in trainable.start(model, x).values.items()}
     trainable.Pass(model, values).run(x).logsumexp(1).sum().backward()
     assert all(value.grad is not None and value.grad.abs().max() > 0 for value in values.values())
+
+
+class Strided(nn.Module):
+    """Convolutions with one point of each stride, on images whose channels are last, of a size that oneDNN does not survive."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.skip = nn.Conv2d(1, 8, 5), nn.Conv2d(8, 16, 1, 2)
+        self.last = nn.Linear(16, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.last(self.skip(self.first(x.permute(0, 3, 1, 2)).relu()).relu().mean((2, 3)))
+        return y
+
+
+def test_strided_points_are_trained(export: Callable[..., Path]) -> None:
+    """The gradients are those that float64 has."""
+    torch.manual_seed(0)
+    net = Strided()
+    model = importers.load(export("strided", net, shape=(64, 64, 1)))
+    x = torch.rand(64, 64, 64, 1, generator=torch.Generator().manual_seed(0))
+    values = {name: value.requires_grad_() for name, value in trainable.start(model, x).values.items()}
+    trainable.Pass(model, values).run(x).logsumexp(1).sum().backward()
+    exact = {name: value.detach().double().requires_grad_() for name, value in values.items()}
+    for name, value in (*model.module.named_parameters(), *model.module.named_buffers()):
+        exact.setdefault(name, value.double() if value.is_floating_point() else value)
+    trainable.Pass(model, exact).run(x.double()).logsumexp(1).sum().backward()
+    for name, value in values.items():
+        own = exact[name].grad
+        assert own is not None
+        assert value.grad is not None
+        assert (value.grad.double() - own).norm() <= 0.05 * own.norm() + 1e-3, name
 
 
 def test_many_images_are_seen_in_equal_parts(
