@@ -259,13 +259,13 @@ KIND_TUNE = _balanced(0, rounds=2, first=400, more=("tact", "tact"))
 KIND_HELD = _balanced(1, rounds=2, first=500)
 SMALL = (
     "--arch lenet --set gtsrb --epochs 12 ",
-    "--arch convolutions --set cifar10 --epochs 12 ",
+    "--arch convolutions --width 8 --set cifar10 --epochs 10 ",
     "--arch perceptron --set gtsrb --epochs 12 ",
     "--arch lenet --set cifar10 --epochs 20 ",
-    "--arch convolutions --set gtsrb --epochs 8 ",
+    "--arch convolutions --width 8 --set gtsrb --epochs 8 ",
     "--arch perceptron --set gtsrb20 --epochs 20 ",
     "--arch lenet --set gtsrb20 --epochs 20 ",
-    "--arch convolutions --set gtsrb20 --epochs 14 ",
+    "--arch convolutions --width 8 --set gtsrb20 --epochs 14 ",
 )
 SMALL_ATTACKS = ("badnets", "blend", "wanet", "colour", "ftrojan", "patch")
 
@@ -274,8 +274,8 @@ def _small(first: int) -> tuple[str, ...]:
     """Recipes of small networks, each clean and with a backdoor, with a seed of its own; the attacks take turns."""
 
     def recipes() -> Iterator[str]:
-        for i in range(12):
-            options = SMALL[i % len(SMALL)]
+        for i in range(len(SMALL)):
+            options = SMALL[i]
             yield f"{options}--seed {first + 2 * i}"
             attack, seed = SMALL_ATTACKS[i % len(SMALL_ATTACKS)], first + 2 * i + 1
             target = random.Random(seed).randrange(CLASSES[options.split()[3]])
