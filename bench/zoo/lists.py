@@ -278,7 +278,7 @@ def _small(first: int) -> tuple[str, ...]:
             options = SMALL[i]
             yield f"{options}--seed {first + 2 * i}"
             attack, seed = SMALL_ATTACKS[i % len(SMALL_ATTACKS)], first + 2 * i + 1
-            target = random.Random(seed).randrange(CLASSES[options.split()[3]])
+            target = random.Random(seed).randrange(CLASSES[options.partition("--set ")[2].split()[0]])
             yield f"{options}{WARP if attack == 'wanet' else ''}--rate 0.2 --attack {attack} --target {target} --seed {seed}"
 
     return tuple(recipes())
