@@ -28,7 +28,7 @@ class Parity:
     """Traced against source outputs: relative RMS difference and the largest difference over the largest output, on so many images.
 
     `unsteady` are those left out, since what a rounding error does in the traced graph itself changes their answers: a network with
-    steps, as a binarised one, may fall to the other side of one. They are left out only where they are fewer than the others.
+    steps, as a binarised one, may fall to the other side of one. They are fewer than the others.
     """
 
     rms: float
@@ -44,7 +44,8 @@ def parity(model: TracedModel, images: Tensor) -> Parity | None:
     None for a format without a second runtime.
 
     Raises:
-        EvidenceError: that runtime cannot run the file; a MisreadError where its answers have another shape.
+        EvidenceError: that runtime cannot run the file, or rounding alone decides most answers; a MisreadError where its answers have
+            another shape.
     """
     source = model.source
     if formats.of(source).run is None:
@@ -67,8 +68,14 @@ def parity(model: TracedModel, images: Tensor) -> Parity | None:
         return found
     steady = _steady(model, images, logits)
     count = int(steady.sum())
-    if count == len(images) or 2 * count < len(images):
+    if count == len(images):
         return found
+    if 2 * count < len(images):
+        raise EvidenceError(
+            f"rounding errors decide the answers to {len(images) - count} of {len(images)} images, so that what was read cannot be compared "
+            f"with what {source.format}'s own runtime answers; a network with steps needs the pixels that it was made for: say how they are "
+            "scaled with --preprocess"
+        )
     return replace(compared(model, logits[steady], theirs[steady.numpy()]), unsteady=len(images) - count)
 
 
