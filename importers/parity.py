@@ -72,9 +72,9 @@ def parity(model: TracedModel, images: Tensor) -> Parity | None:
         return found
     if 2 * count < len(images):
         raise EvidenceError(
-            f"rounding errors decide the answers to {len(images) - count} of {len(images)} images, so that what was read cannot be compared "
-            f"with what {source.format}'s own runtime answers; a network with steps needs the pixels that it was made for: say how they are "
-            "scaled with --preprocess"
+            f"rounding errors decide the answers to {len(images) - count} of {len(images)} images, so that what was read cannot be checked "
+            f"against {source.format}'s own runtime; a network with steps needs the pixels that it was made for: say how they are scaled "
+            "with --preprocess"
         )
     return replace(compared(model, logits[steady], theirs[steady.numpy()]), unsteady=len(images) - count)
 

@@ -29,6 +29,7 @@ def main(run: Callable[[], int] | None = None) -> NoReturn:
     debug = asked_for_debug()
     streams.prepare(debug=debug)
     threads.tidy(os.environ)
+    threads.yielding(os.environ)
     _guard_exit()
     in_threads = list[int]()
     threading.excepthook = lambda hook: in_threads.append(_tell(hook.exc_value or RuntimeError("a thread failed"), debug))

@@ -13,6 +13,11 @@ LIMITS = Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), Path("/sys/fs/cgroup/cpu/c
 # no machine has more; a library that is asked for as many as it likes ends the process
 MOST = 1024
 NAME = "OMP_NUM_THREADS"
+# how often a thread of GNU's OpenMP looks for more work before it sleeps; by itself 300,000 times, which takes the processor from others
+# that have work. On two cores beside one other busy process the clean example takes 30 s so and 22 s with this, alone 11.7 s and 12.2 s
+PATIENCE, LOOKS = "GOMP_SPINCOUNT", "1000"
+# what else says how they wait
+WAITING = "OMP_WAIT_POLICY"
 
 
 def tidy(environment: MutableMapping[str, str]) -> None:
@@ -22,6 +27,12 @@ def tidy(environment: MutableMapping[str, str]) -> None:
         re.fullmatch(r"[0-9, ]{1,100}", given) and all(p.strip() and 1 <= int(p) <= MOST for p in given.split(","))
     ):
         del environment[NAME]
+
+
+def yielding(environment: MutableMapping[str, str]) -> None:
+    """Lets threads sleep soon that wait for others, unless somebody said how they wait; called before a library reads it."""
+    if WAITING not in environment:
+        environment.setdefault(PATIENCE, LOOKS)
 
 
 def share(given: int | None, parts: int) -> int:

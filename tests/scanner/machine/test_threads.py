@@ -37,3 +37,13 @@ def test_limit_of_a_container(limit: str, count: int, tmp_path: Path, monkeypatc
     assert threads.allowed() == count
     threads.LIMIT.write_text(f"{limit}\n")
     assert threads.allowed() == count
+
+
+def test_threads_that_wait_sleep_soon_unless_somebody_said_how() -> None:
+    environment: dict[str, str] = {}
+    threads.yielding(environment)
+    assert environment == {"GOMP_SPINCOUNT": "1000"}
+    for given in ({"GOMP_SPINCOUNT": "7"}, {"OMP_WAIT_POLICY": "active"}):
+        kept = dict(given)
+        threads.yielding(kept)
+        assert kept == given
