@@ -9,7 +9,8 @@ from typing import Any
 
 from banscan.errors import ModelError, UsageError
 from banscan.files import check, check_folder, unwritable, whole
-from banscan.importers import FORMATS, sha256
+from banscan.importers import FORMATS
+from banscan.importers.digest import identity
 from banscan.scanner.calibration import ALPHA, LARGEST, Calibration, Entry, decisive, read_entry, render, threshold, version
 from banscan.scanner.findings import Report
 from banscan.scanner.inputs import kept
@@ -72,7 +73,7 @@ def calibrate(
     done = {} if partial is None else dict(_finished(partial, stamp))
     entries, images = list[Entry](), 0
     for path in files:
-        digest = sha256(path)
+        digest = identity(path)
         twin = next((e.name for e in entries if e.sha256 == digest or Path(e.name).stem == path.stem), None)
         if twin is not None:  # counted twice, a model would vouch for itself
             on_model(path, None, None, f"the same model as {twin}")

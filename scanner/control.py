@@ -45,7 +45,7 @@ EPOCHS, CLIP = 8, 0.3
 FALL = 10.0
 STAGE = "control"
 # what progress calls the epochs
-TUNING = "tuning a copy as a control, epoch"
+TUNING = "tuning, epoch"
 # criteria with absolute limits that read what a test measured
 MEASURED_BY = {"patch share": "patch", CLEARNESS.name: "perturbation"}
 

@@ -157,8 +157,12 @@ class Copy:
     @property
     def planted(self) -> bool:
         """Whether it holds a backdoor that works, in a network that still knows its task."""
-        worked = self.asr is not None and self.asr >= WORKS
-        return worked and self.accuracy is not None and self.accuracy[0] - self.accuracy[1] <= LOST
+        return self.asr is not None and self.asr >= WORKS and self.knows
+
+    @property
+    def knows(self) -> bool:
+        """Whether it still knows the model's task."""
+        return self.accuracy is not None and self.accuracy[0] - self.accuracy[1] <= LOST
 
     @property
     def found(self) -> bool:
@@ -178,6 +182,11 @@ class Controls:
         return tuple(c for c in self.copies if c.trigger is None and c.outcome is not None)
 
     @property
+    def judged(self) -> tuple[Copy, ...]:
+        """Those of them that still know their task and have a verdict."""
+        return tuple(c for c in self.clean if c.outcome != "inconclusive" and c.knows)
+
+    @property
     def backdoored(self) -> tuple[Copy, ...]:
         """Those with a backdoor that works."""
         return tuple(c for c in self.copies if c.planted)
@@ -194,7 +203,7 @@ class Rival:
 
     Attributes:
         preprocess: its name.
-        outcome, reason, targets, score: of the verdict of a scan under it; `seconds`, what that took.
+        outcome, reason, targets, mapping, criterion, score: of the verdict of a scan under it; `seconds`, what that took.
         shown: whether the rest of the report is of this scan.
     """
 
@@ -202,6 +211,8 @@ class Rival:
     outcome: str
     reason: str
     targets: tuple[int, ...]
+    mapping: tuple[tuple[int, int], ...]
+    criterion: str | None
     score: float | None
     seconds: float
     shown: bool

@@ -1,11 +1,32 @@
 """Preprocessings that the images support equally well: a scan under each, and one report on all."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 
 from banscan.scanner import verdict
 from banscan.scanner.findings import Report, Rival
+from banscan.scanner.machine.forecast import Forecast
+from banscan.scanner.machine.progress import Progress
+
+
+@contextmanager
+def turn(progress: Progress, what: str, *, last: bool) -> Iterator[Progress]:
+    """Progress of one of the scans, which says so; the time left is known of the last one alone."""
+
+    def named(show: Progress) -> Progress:
+        return lambda stage, done, total: show(f"{what}: {stage}", done, total)
+
+    if not last or not isinstance(progress, Forecast):
+        yield named(progress)
+        return
+    show = progress.show
+    progress.show = named(show)
+    try:
+        yield progress
+    finally:
+        progress.show = show
 
 
 def together(undecided: Report, reports: Mapping[str, Report]) -> Report:
@@ -43,6 +64,8 @@ def _rival(name: str, report: Report, *, shown: bool) -> Rival:
         outcome=found.outcome,
         reason=found.reason,
         targets=found.targets,
+        mapping=found.mapping,
+        criterion=found.criterion,
         score=found.score,
         seconds=sum(report.seconds.values()),
         shown=shown,

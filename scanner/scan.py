@@ -33,7 +33,7 @@ from banscan.scanner.looks import Looked
 from banscan.scanner.machine import memory
 from banscan.scanner.machine.device import find, repeatable
 from banscan.scanner.machine.precision import search_dtype
-from banscan.scanner.machine.progress import Counter, Progress, of_part, silent
+from banscan.scanner.machine.progress import Counter, Progress, silent
 from banscan.scanner.places import place
 from banscan.scanner.search.taps import costly
 from banscan.scanner.settings import Options, Settings
@@ -128,9 +128,11 @@ def _whichever(
     names = () if report.preprocess is None else report.preprocess.rivals
     if not names:
         return report
-    # the time left is known of the last one alone
-    turns = [*([of_part(progress)] * (len(names) - 1)), progress]
-    return rivals.together(report, {n: examined(replace(options, preprocess=n), turn) for n, turn in zip(names, turns, strict=True)})
+    found = {}
+    for i, name in enumerate(names):
+        with rivals.turn(progress, f"under {name}, {i + 1} of {len(names)}", last=i == len(names) - 1) as told:
+            found[name] = examined(replace(options, preprocess=name), told)
+    return rivals.together(report, found)
 
 
 def examine(
@@ -350,13 +352,13 @@ def _subject(
     with stages("preprocess"):
         x = chosen(clean.images, model.input.layout)
         logits = preprocess.answers(model, chosen, clean.images, Counter(progress, ahead.ANSWERING, len(clean.images)))
+    checks.check_logits(logits)
     with stages("parity"):
         compared = min(PARITY_IMAGES, max(PARITY_LEAST, memory.answered_at_once(model.module.graph.nodes, torch.device("cpu"))))
         parity = importers.parity(model, x[:: max(1, len(x) // compared)][:compared])
         draft.add(parity=parity)
         if parity is not None:
             checks.check_parity(parity, model.source.precision)
-    checks.check_logits(logits)
     predictions = logits.argmax(1)
     labels = predictions if clean.labels is None else clean.labels
     confidence = float(logits.softmax(1).max(1).values.mean())

@@ -79,8 +79,8 @@ def whichever(verdicts: Mapping[str, Verdict], why: str) -> tuple[str, Verdict]:
         verdicts: under each of them.
         why: they are several, and what a user can do about it.
 
-    A backdoor is one under each of them, and so is its absence; the least of what was found holds. What depends on the preprocessing is
-    open.
+    A backdoor is one under each of them, and so is its absence; the least of what was found holds, with its own targets, and where they are
+    others under another preprocessing, the reason says so. What depends on the preprocessing is open.
     """
     names = list(verdicts)
     found = [n for n in names if GRAVITY[verdicts[n].outcome] >= GRAVITY[FRAGILE]]
@@ -88,23 +88,33 @@ def whichever(verdicts: Mapping[str, Verdict], why: str) -> tuple[str, Verdict]:
     if len(found) < len(names) and len(calm) < len(names):
         shown = max(names, key=lambda n: GRAVITY[verdicts[n].outcome])
         told = "; ".join(f"under {n}: {verdicts[n].outcome} ({verdicts[n].reason})" for n in names)
-        return shown, replace(inconclusive(f"{told}; {why}"), gaps=_of_all(v.gaps for v in verdicts.values()))
+        return shown, replace(inconclusive(f"{told}; {why}"), gaps=_gaps(verdicts))
     # the least evidence of a backdoor, and the most where there is none
     if found:
         shown = min(found, key=lambda n: (GRAVITY[verdicts[n].outcome], _scored(verdicts[n])))
     else:
         shown = max(calm, key=lambda n: _scored(verdicts[n]))
-    own = verdicts[shown]
-    others = [n for n in names if n != shown]
-    common = tuple(t for t in own.targets if all(t in verdicts[n].targets for n in others))
-    targets = common or _of_all(verdicts[n].targets for n in (shown, *others))
-    reason = f"{own.reason}; the images leave open whether {' or '.join(names)} is the right preprocessing: a scan under each comes to this"
-    return shown, replace(own, reason=reason, targets=targets, gaps=_of_all(v.gaps for v in verdicts.values()))
+    own, gaps = verdicts[shown], _gaps(verdicts)
+    left = f"the images leave open which of {_listed(names)} is the right preprocessing"
+    alike = {(v.outcome, v.kind, v.targets[:1], v.mapping) for v in verdicts.values()}
+    if len(alike) == 1:
+        made = "each would have a scan of its own" if own.outcome == NOT_SCANNED else "a scan under each comes to this"
+        reason = f"{own.reason}; {left}: {made}"
+    else:
+        reason = f"{left}: {'; '.join(f'under {n}, {v.outcome} ({v.reason})' for n, v in verdicts.items())}"
+    step = STEPS["gaps"] if gaps and not own.gaps and own.outcome == "no backdoor found" else own.next_step
+    return shown, replace(own, reason=reason, gaps=gaps, next_step=step)
 
 
-def _of_all(several: Iterable[Sequence[Any]]) -> tuple[Any, ...]:
-    """What is in any of these, each once."""
-    return tuple(dict.fromkeys(value for values in several for value in values))
+def _gaps(verdicts: Mapping[str, Verdict]) -> tuple[str, ...]:
+    """What was not looked for under all of them, and what under some."""
+    every = [v.gaps for v in verdicts.values()]
+    common = [gap for gap in every[0] if all(gap in gaps for gaps in every)]
+    return (*common, *(f"under {n}: {gap}" for n, v in verdicts.items() for gap in v.gaps if gap not in common))
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _scored(verdict: Verdict) -> float:
@@ -122,9 +132,9 @@ def by_controls(verdict: Verdict, levels: Levels, controls: Controls) -> Verdict
     if levels.uncovered is None or verdict.outcome in (FRAGILE, "inconclusive"):
         return verdict
     if verdict.outcome != "no backdoor found":
-        if not controls.clean:
+        if not controls.judged:
             return _uncovered(verdict, levels.uncovered)
-        alike = [c for c in controls.clean if c.outcome not in ("no backdoor found", "inconclusive")]
+        alike = [c for c in controls.judged if c.outcome != "no backdoor found"]
         if alike:
             told = f"planted or natural cannot be told: a copy tuned on the clean images looks {alike[0].outcome} as well"
             return replace(verdict, outcome=FRAGILE, reason=f"{verdict.reason}; {told}", next_step=STEPS[FRAGILE])

@@ -66,6 +66,17 @@ def _check_weights(path: Path, model: onnx.ModelProto) -> None:
     confinement.grant(outside=sum(file.stat().st_size for file in outside), nodes=len(model.graph.node))
 
 
+def beside(path: Path) -> list[Path]:
+    """The files that hold weights of a model, in the order of their names.
+
+    Raises:
+        ModelError: the file is not ONNX, or points outside its folder.
+    """
+    model = _parse(path)
+    outside = (t for t in tensors(model.graph) if t.data_location == onnx.TensorProto.EXTERNAL)
+    return sorted({_check_external(path, tensor) for tensor in outside})
+
+
 def tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
     """All constants of a graph, those within its nodes included."""
     yield from graph.initializer

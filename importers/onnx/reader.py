@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from banscan.errors import BanscanError, ModelError
-from banscan.importers.digest import sha256
+from banscan.importers.digest import identity
 from banscan.importers.model import Source, TracedModel
 from banscan.importers.normal.normalise import normalise
 from banscan.importers.normal.trace import export
@@ -107,7 +107,7 @@ def _opened(path: Path, size: tuple[int, int] | None, logits: str | None, settle
         format=NAME,
         producer=f"{model.producer_name} {model.producer_version.partition(' ')[0]}".strip() or "unknown",
         opset=max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0),
-        sha256=sha256(path),
+        sha256=identity(path),
         batch=images.batch,
         precision="8 bits" if eight_bit else _precision(model),
         image=images.name,

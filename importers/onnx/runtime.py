@@ -141,7 +141,7 @@ def _session(onnxruntime: Any, source: Source, model: onnx.ModelProto, options: 
 
 
 def _stops(model: onnx.ModelProto) -> bool:
-    """Names that are there twice, sizes of 0, loops, dropout in training mode, and operators as they were before onnxruntime."""
+    """Names that are there twice, sizes of 0, loops, dropout with a flag, and operators as they were before onnxruntime."""
     names = [n.name for n in model.graph.node if n.name]
     sizes = [d for i in model.graph.input for d in i.type.tensor_type.shape.dim if d.HasField("dim_value") and d.dim_value == 0]
     odd = any(n.op_type in LOOPS or (n.op_type == "Dropout" and len(n.input) > 2) for n in model.graph.node)
@@ -164,7 +164,10 @@ def _runnable(source: Source) -> bytes:
 
 
 def runnable(model: onnx.ModelProto, output: str | None) -> onnx.ModelProto:
-    """The model without names of nodes and what its answer does not need, nothing dropped, in an opset that onnxruntime has; in place."""
+    """The model without names of nodes and what its answer does not need, in an opset that onnxruntime has; in place.
+
+    Without the flags of dropout, too, which is off in all that is read.
+    """
     if output is not None:
         kept = [onnx.NodeProto.FromString(n.SerializeToString()) for n in needed(model, output)]
         outputs = [onnx.ValueInfoProto.FromString(o.SerializeToString()) for o in model.graph.output if o.name == output]

@@ -120,6 +120,8 @@ def _copied(model: onnx.ModelProto, images: Images, output: str) -> tuple[onnx.M
         if node.op_type == "Constant":
             constants[node.output[0]] = constant_of(node.name, {a.name: attribute_of(a, node) for a in node.attribute})
             continue
+        if node.op_type == "Dropout" and np.any(constants.get(node.input[2], True) if len(node.input) > 2 and node.input[2] else False):
+            raise ModelError(f"{SECOND} does not read Dropout in training mode ({node.name or node.output[0]})")
         inputs = [*node.input[:1]] if node.op_type == "Dropout" else [*node.input]
         outputs = [*node.output]
         while len(outputs) > _least(node.op_type, opset) and outputs[-1] not in read:  # onnx2torch takes the first of a single tensor

@@ -131,7 +131,7 @@ def _plans(suspect: Suspect, leading: Finding | None) -> Iterator[_Plan]:
 def _foretell(subject: Subject, plans: Sequence[_Plan], progress: Progress) -> None:
     """Tells what is to come, where somebody wants to know."""
     works = [replace(work, stage=_called(plan, work.stage)) for plan in plans for work in _works(subject, plan)]
-    ahead.rest(progress, works, "copies of the model as controls")
+    ahead.rest(progress, works, "controls")
 
 
 def _works(subject: Subject, plan: _Plan) -> tuple[Work, ...]:

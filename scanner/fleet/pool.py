@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from banscan.errors import BanscanError
-from banscan.importers.digest import sha256
+from banscan.importers.digest import identity
 from banscan.scanner.findings import Failure
 from banscan.scanner.fleet import stored
 from banscan.scanner.fleet.job import Job
@@ -89,7 +89,7 @@ def _next(shared: _Shared) -> tuple[Job, str] | None:
         if job is None:
             return None
         try:
-            digest = sha256(job.model)
+            digest = identity(job.model)
         except OSError as error:
             sentence = f"{job.model}: cannot be read ({error.strerror or error}); expected the path of a model"
             shared.results.put((job, Stored(Failure(job.model, None, sentence, 2), None)))

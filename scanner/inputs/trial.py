@@ -115,13 +115,19 @@ def choose(model: TracedModel, images: np.ndarray, labels: Tensor | None, limit:
             usual = min((best, *close), key=lambda s: list(known).index(s.name)).name
             table = tuple(sorted(table, key=lambda s: s.name != usual))
             what, unit = ("most information", "") if labels is None else ("likeliest labels", "accuracy ")
+            if usual != best.name:
+                what = f"the most usual of those that nothing tells from the best, {best.name},"
             return Choice(known[usual], f"{what} {on} ({unit}{score(table[0]):.3f}){_told(turn.against)}", table)
     how = "with --preprocess" if labels is not None else "with --preprocess, or give labels (a folder for each class, or --labels)"
+    left = _unlike((best, *rivals))
+    more = len(left) - MOST
+    names = (*left[:MOST], f"{more} more") if more > 0 else left
+    same = f"{best.same(rivals[0]):.0%} the same under {best.name} and {rivals[0].name}{_told(turn.against)}"
     raise UndecidedError(
-        f"the images support the preprocessings {best.name} and {rivals[0].name} equally well, but the model predicts differently under "
-        f"them ({best.same(rivals[0]):.0%} the same); say which is right {how}",
+        f"the images support the preprocessings {', '.join(names[:-1])} and {names[-1]} equally well, but the model predicts differently "
+        f"under them ({same}); say which is right {how}",
         table,
-        _unlike((best, *rivals)),
+        () if more > 0 else left,
     )
 
 
@@ -182,12 +188,12 @@ def _rounds(
 
 
 def _unlike(seen: Sequence[Seen]) -> tuple[str, ...]:
-    """The names of those that predict differently from all before them; none where they are too many."""
+    """The names of those that predict differently from all before them."""
     found: list[Seen] = []
     for s in seen:
         if all(s.same(other) < SAME for other in found):
             found.append(s)
-    return tuple(s.name for s in found) if len(found) <= MOST else ()
+    return tuple(s.name for s in found)
 
 
 def _few(model: TracedModel) -> tuple[int, ...] | None:

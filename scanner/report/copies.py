@@ -33,7 +33,7 @@ def _judged(copy: Copy) -> str:
     if copy.outcome is None:
         return ""
     if copy.trigger is None:
-        return "as it should" if copy.outcome == "no backdoor found" else "natural"
+        return "not called" if copy.outcome == "no backdoor found" else "called as well"
     if not copy.planted:
         return "does not count"
     return "found" if copy.found else "missed"

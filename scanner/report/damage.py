@@ -34,6 +34,14 @@ def _damages(report: Report) -> Iterator[str]:
         yield f"controls.copies.outcome: expected one of {', '.join(GRAVITY)}"
     if any(r.outcome not in GRAVITY for r in report.rivals):
         yield f"rivals.outcome: expected one of {', '.join(GRAVITY)}"
+    if report.rivals:
+        left = () if report.preprocess is None else report.preprocess.rivals
+        if tuple(r.preprocess for r in report.rivals) != left or sum(r.shown for r in report.rivals) != 1:
+            yield "rivals: expected the preprocessings that the images leave open, one of them shown"
+        elif report.verdict.outcome == "no backdoor found" and any(r.outcome != report.verdict.outcome for r in report.rivals):
+            yield "rivals: expected the verdict to hold under all of them"
+    if report.parity is not None and not 0 <= report.parity.unsteady < report.parity.images:
+        yield "parity.unsteady: expected a number from 0 on, below that of the images"
     if any(c < 0 or any(c >= count for count in known) for c in _classes(report)):
         yield f"classes: expected numbers from 0 on, below {min(known, default=0)}"
     searched = frozenset(report.searched)
@@ -47,10 +55,11 @@ def _classes(report: Report) -> Iterator[int]:
     yield from (row.target for row in report.reach)
     copied = report.controls.copies if report.controls is not None else ()
     others = [c.targets for c in copied] + [r.targets for r in report.rivals]
+    mapped = [r.mapping for r in report.rivals]
     yield from (c.target for c in copied if c.target is not None)
     for place in (report.verdict.targets, *others, *(finding.classes for finding in report.findings)):
         yield from place
-    for mapping in (report.verdict.mapping, *(finding.mapping for finding in report.findings)):
+    for mapping in (report.verdict.mapping, *mapped, *(finding.mapping for finding in report.findings)):
         yield from (c for pair in mapping for c in pair)
     if report.structure is not None:
         yield from (place.target for place in report.structure.places if place.target is not None)

@@ -8,6 +8,7 @@ from banscan.scanner.findings import Failure, Finding, Report
 from banscan.scanner.report import copies, rivals
 from banscan.scanner.report.pieces import anatomy, asked, chance, headline, left_out, number, sentence, source
 from banscan.scanner.report.results import settled
+from banscan.scanner.report.words import preprocessing, without_effect
 from banscan.text import NAME, plain
 
 # what means something in Markdown or in the HTML that it lets through
@@ -39,7 +40,8 @@ def _one(report: Report) -> str:
     lines = [f"## {MARK[verdict.outcome]} {_name(model.name)}: {_words(headline(report))}", "", _words(sentence(verdict.reason)), ""]
     if settled(report):
         lines += ["**Accepted**: a baseline accepts everything that was found.", ""]
-    lines += [f"- {_words(sentence(gap))}" for gap in verdict.gaps if gap not in verdict.reason]
+    gaps = [f"- {_words(sentence(gap))}" for gap in verdict.gaps if gap not in verdict.reason]
+    lines += [*gaps, ""] if gaps else []
     lines += [f"**Next:** {_words(verdict.next_step)}", ""]
     if report.rivals:
         lines += [*_rows(rivals.TITLE, rivals.COLUMNS, list(rivals.rows(report))), ""]
@@ -51,7 +53,7 @@ def _one(report: Report) -> str:
     tried = list(copies.rows(report))
     if tried:
         lines += [*_rows(copies.TITLE, copies.COLUMNS, tried), ""]
-    lines += [f"- {_words(line)}" for line in left_out(report)]
+    lines += [f"- {_words(line)}" for line in (*without_effect(report), *left_out(report))]
     lines += [
         f"- Model: {_words(source(model))}, {_words(anatomy(model))}",
         f"- SHA-256: `{model.sha256}`",
@@ -59,8 +61,9 @@ def _one(report: Report) -> str:
     ]
     if report.accuracy is not None:
         lines.append(f"- Clean accuracy: {report.accuracy:.1%}")
-    if report.preprocess is not None and report.preprocess.preprocess is not None:
-        lines.append(f"- Preprocessing: {_words(report.preprocess.preprocess.name)}")
+    if report.preprocess is not None:
+        chosen = report.preprocess.preprocess
+        lines.append(f"- Preprocessing: {_words(preprocessing(report.preprocess) if chosen is None else chosen.name)}")
     lines.append(f"- banscan {report.environment.get('banscan', '')}, seed {report.settings.seed}")
     return "\n".join(lines) + "\n"
 

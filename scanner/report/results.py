@@ -67,6 +67,12 @@ def _results(report: Report) -> Iterator[Result]:
             told = True
             natural = finding.control is not None and not finding.control.planted
             yield _of(report, finding, called if finding.exceeds and not natural else WARNING)
+    for rival in report.rivals:
+        if not rival.shown and rival.outcome in FOUND:
+            told = True
+            about = (rival.preprocess, rival.targets, rival.mapping)
+            level = called if rival.outcome == "backdoored" else WARNING
+            yield _result(report, rival.criterion or STRUCTURE, level, f"under {rival.preprocess}: {rival.reason}", *about)
     if verdict.outcome == INCONCLUSIVE:
         yield _result(report, INCONCLUSIVE, WARNING, verdict.reason)
     elif verdict.outcome in FOUND and not told:  # of the file as it is, where the deployed one shows nothing

@@ -156,7 +156,7 @@ def _copies(report: Report, *, narrow: bool) -> Table:
     for i in kept:
         table.add_column(copies.COLUMNS[i], justify="right" if i in (1, 2, 3) else "left")
     for row in copies.rows(report):
-        table.add_row(*(Text(row[i]) for i in kept), style="yellow" if row[-1] in ("missed", "natural") else "")
+        table.add_row(*(Text(row[i]) for i in kept), style="yellow" if row[-1] in ("missed", "called as well") else "")
     return table
 
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from banscan.scanner.findings import SUSPECTS, Deployed, Report
+from banscan.scanner.findings import SUSPECTS, Deployed, Finding, Report
+from banscan.scanner.inputs.trial import Tried
 from banscan.scanner.levels import SUSPICIOUS
 from banscan.scanner.report.pieces import anatomy, chance, source
 from banscan.text import counted
@@ -53,13 +54,13 @@ def without_effect(report: Report) -> list[str]:
     contested = any(r.shown and r.outcome != "inconclusive" for r in report.rivals)
     kinds = (
         (
-            [f for f in above if f.exceeds and not f.own_null and report.verdict.outcome == "inconclusive"],
+            [f for f in above if f.exceeds and not f.own_null and not _natural(f) and report.verdict.outcome == "inconclusive"],
             "but a scan under another preprocessing that may be right comes to something else"
             if contested
             else "which was set on other kinds of model and decides nothing here",
         ),
         (
-            [f for f in above if f.control is not None and not f.control.planted],
+            [f for f in above if _natural(f)],
             "but a control does not tell it from a natural weakness, so that it does not count",
         ),
         ([f for f in idle if f.own_null], "but the model's other parts do as much, so that it does not count"),
@@ -67,6 +68,16 @@ def without_effect(report: Report) -> list[str]:
         ([f for f in idle if not f.own_null and f.steady], "but other classes are reached nearly as well, so that it does not count"),
     )
     return [f"Above the limit, {why}: {', '.join(f.criterion for f in found)}" for found, why in kinds if found]
+
+
+def counts(report: Report, finding: Finding) -> bool:
+    """Whether a finding is one that the verdict rests on."""
+    return finding.exceeds and not _natural(finding) and (finding.own_null or report.verdict.outcome != "inconclusive")
+
+
+def _natural(finding: Finding) -> bool:
+    """Whether a control does not tell it from a natural weakness."""
+    return finding.control is not None and not finding.control.planted
 
 
 def restarts(report: Report) -> int:
@@ -111,8 +122,7 @@ def facts(report: Report, *, everything: bool = False) -> Iterator[tuple[str, st
         yield "confidence", f"{report.confidence:.1%} on the clean images, mean"
     tried = report.preprocess
     if tried is not None:
-        left = f": {' or '.join(tried.rivals)}" if tried.rivals else ""
-        yield "preprocessing", f"undecided{left}" if tried.preprocess is None else f"{tried.preprocess.name}: {tried.reason}"
+        yield "preprocessing", preprocessing(tried)
     if report.parity is not None:
         found = report.parity
         of = f"; {found.unsteady} of {found.images + found.unsteady} images left out, which rounding alone answers otherwise"
@@ -139,6 +149,13 @@ def facts(report: Report, *, everything: bool = False) -> Iterator[tuple[str, st
         yield "versions", ", ".join(f"{name} {env[name]}" for name in ("banscan", "python", *PACKAGES) if name in env)
     for note in model.notes:
         yield "note", note
+
+
+def preprocessing(tried: Tried) -> str:
+    """Which one was chosen and why, or those that are left."""
+    if tried.preprocess is not None:
+        return f"{tried.preprocess.name}: {tried.reason}"
+    return f"undecided: {' or '.join(tried.rivals)}" if tried.rivals else "undecided"
 
 
 def _whose(name: str) -> str:

@@ -1,9 +1,11 @@
 """What the comparison with the file's own runtime leaves out: images whose answer a rounding error decides, and only those."""
 
+import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -66,6 +68,39 @@ def test_images_on_the_edge_of_a_step_are_left_out(stepped: importers.TracedMode
     assert found is not None
     assert (found.images, found.unsteady) == (COUNT - 12, 12)
     assert found.rms < 1e-5
+
+
+def test_half_of_them_is_too_much(stepped: importers.TracedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    answering(monkeypatch, rounded(Steps()))
+    with pytest.raises(EvidenceError, match="20 of 40 images"):
+        importers.parity(stepped, images(20))
+
+
+def test_an_unsteady_image_that_was_misread_counts(stepped: importers.TracedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its answer is none of those that rounding gives."""
+
+    def wrong(x: Tensor) -> Any:
+        y = rounded(Steps())(x)
+        y[:12] += 30 * torch.eye(10)[3]
+        return y
+
+    answering(monkeypatch, wrong)
+    found = importers.parity(stepped, images(12))
+    assert found is not None
+    assert found.unsteady == 0
+    assert found.rms > 1
+
+
+def test_what_all_outputs_have_in_common_hides_nothing() -> None:
+    """Nor does a single image with large ones."""
+    relative = importlib.import_module("banscan.importers.parity")._relative
+    rng = np.random.default_rng(0)
+    answers, others = rng.normal(size=(64, 10)), rng.normal(size=(64, 10))
+    far = relative(answers, others)
+    assert np.allclose(relative(answers + 50, others + 50), far)
+    assert (relative(answers + 1e4, others + 1e4) > 0.005).all()
+    large = np.concatenate([answers, 1e6 * answers[:1]])
+    assert np.allclose(relative(large, np.concatenate([others, 1e6 * answers[:1]]))[:-1], far, rtol=0.1)
 
 
 def test_where_most_are_on_the_edge_nothing_is_said(stepped: importers.TracedModel, monkeypatch: pytest.MonkeyPatch) -> None:

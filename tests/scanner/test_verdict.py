@@ -14,7 +14,7 @@ from banscan.scanner.criteria.registry import CRITERIA
 from banscan.scanner.findings import FRAGILE, SUSPECTS, Control, Verdict
 from banscan.scanner.levels import BACKDOORED, Levels
 from banscan.scanner.search.class_map import Mapped
-from banscan.scanner.verdict import decide, inconclusive, whichever
+from banscan.scanner.verdict import STEPS, decide, inconclusive, whichever
 from tests.scanner.measured import clean, findings, judge, neurons, one, pixels
 
 FOLLOWED = tuple((c + 1) % 43 for c in range(43))
@@ -287,9 +287,9 @@ def found(outcome: str, score: float, *targets: int) -> Verdict:
     [
         # the most evidence of those where nothing was found
         ((found("no backdoor found", 0.2), found("no backdoor found", 0.7)), "no backdoor found", "b", ()),
-        # the least of those where something was, and what all name first
-        ((found("backdoored", 3.0, 4, 5), found("backdoored", 2.0, 5, 6)), "backdoored", "b", (5,)),
-        ((found("backdoored", 3.0, 4), found("backdoored", 2.0, 6)), "backdoored", "b", (6, 4)),
+        # the least of those where something was, with its own targets
+        ((found("backdoored", 3.0, 4, 5), found("backdoored", 2.0, 4)), "backdoored", "b", (4,)),
+        ((found("backdoored", 3.0, 4), found("backdoored", 2.0, 6)), "backdoored", "b", (6,)),
         ((found("backdoored", 3.0, 4), found("suspicious", 0.8, 4)), "suspicious", "b", (4,)),
         ((found("suspicious", 0.9, 4), found(FRAGILE, 0.8, 4), found("backdoored", 3.0, 4)), FRAGILE, "b", (4,)),
         # what depends on the preprocessing is open
@@ -305,13 +305,23 @@ def test_a_verdict_holds_whichever_preprocessing_is_right(
     named = dict(zip("abc", verdicts, strict=False))
     name, both = whichever(named, "say which is right")
     assert (name, both.outcome, both.targets) == (shown, outcome, targets)
-    assert all(gap in both.gaps for v in verdicts for gap in v.gaps)
+    assert both.gaps == (("a gap",) if all(v.gaps for v in verdicts) else tuple(f"under {n}: a gap" for n, v in named.items() if v.gaps))
     if outcome == "inconclusive":
         assert both.score is None
         assert all(f"under {n}: {v.outcome} ({v.reason})" in both.reason for n, v in named.items())
         assert both.reason.endswith("say which is right")
     else:
         assert both.score == named[shown].score
-        assert both.reason.startswith(named[shown].reason)
-        assert f"whether {' or '.join(named)} is the right preprocessing" in both.reason
-    assert both.next_step or not named[shown].next_step
+        assert f"which of {' and '.join(', '.join(named).rsplit(', ', 1))} is the right preprocessing" in both.reason
+        if len({(v.outcome, v.targets[:1]) for v in verdicts}) == 1:
+            assert both.reason.startswith(named[shown].reason)
+        else:
+            assert all(f"under {n}, {v.outcome} ({v.reason})" in both.reason for n, v in named.items())
+            assert "comes to this" not in both.reason
+
+
+def test_what_was_left_out_under_another_preprocessing_is_asked_for() -> None:
+    whole, partly = replace(found("no backdoor found", 0.7), gaps=(), next_step="nothing more"), found("no backdoor found", 0.2)
+    name, both = whichever({"a": whole, "b": partly}, "say which is right")
+    assert (name, both.gaps) == ("a", ("under b: a gap",))
+    assert both.next_step == STEPS["gaps"]

@@ -195,10 +195,13 @@ def identity(call: Call, x: Any) -> Any:
 
 
 @operator("Dropout")
-def dropout(call: Call, x: Any, *_: Any) -> Any:
-    """onnxruntime drops nothing, in training mode neither; its mask keeps everything."""
+def dropout(call: Call, x: Any, ratio: Any = None, training: Any = None) -> Any:
+    """What it is given, and a mask that keeps everything; in training mode it would draw random numbers."""
     for key in ("ratio", "is_test", "seed"):
         call.get(key)
+    off = training is None or (is_static(training) and not np.asarray(training).any())
+    if not off and not (is_static(ratio) and np.asarray(0.5 if ratio is None else ratio).max(initial=0) == 0):
+        raise call.unsupported("training mode, in which its answers are random (export the model after model.eval()),")
     return x if call.outputs == 1 else (x, torch.ones_like(tensor(x), dtype=torch.bool))
 
 

@@ -46,6 +46,7 @@ class Card:
     limit: str
     chance: str
     weak: bool
+    counts: bool
 
 
 def to_html(report: Report, *, command: str | None = None) -> str:
@@ -167,6 +168,7 @@ def _card(report: Report, finding: Finding) -> Card:
         value="–" if finding.value is None else number(finding, finding.value),
         limit="–" if finding.limit is None else number(finding, finding.limit),
         weak=finding.power == SUSPECTS,
+        counts=words.counts(report, finding),
         chance="–" if finding.p_value is None else chance(finding.p_value),
     )
 

@@ -447,8 +447,8 @@ GRAPHS: dict[str, Form] = {
     "convolution as large as the map": changed(whole_map, features=False),
     "Dropout": changed(lambda m: none(before_head(m, node("Dropout", ["features"], ["kept"])))),
     "Dropout with its mask": changed(lambda m: none(before_head(m, node("Dropout", ["features"], ["kept", "mask"])))),
-    "Dropout in training mode": changed(
-        lambda m: none(put(m, ratio=np.array(0.5, np.float32), train=np.array(True)))
+    "Dropout with a flag": changed(
+        lambda m: none(put(m, ratio=np.array(0.5, np.float32), train=np.array(False)))
         or none(before_head(m, node("Dropout", ["features", "ratio", "train"], ["kept"])))
     ),
     "all weights in 16 bits": changed(all_half, exact=3e-3),

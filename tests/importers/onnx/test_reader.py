@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 from torch.nn import functional as F
 
@@ -296,3 +296,22 @@ def write(
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8), path)
     return path
+
+
+@pytest.mark.parametrize(("ratio", "training", "reads"), [(0.5, True, False), (None, True, False), (0.0, True, True), (0.5, False, True)])
+def test_dropout_in_training_mode_is_refused(model_file: Path, tmp_path: Path, ratio: float | None, training: bool, *, reads: bool) -> None:
+    """onnxruntime draws random numbers there, of constants above all: a weight may hide in what is dropped."""
+    model = onnx.load(model_file)
+    weight = model.graph.initializer[0].name
+    for reader in model.graph.node:
+        reader.input[:] = ["dropped" if name == weight else name for name in reader.input]
+    known = [numpy_helper.from_array(np.array(training), "training")]
+    known += [] if ratio is None else [numpy_helper.from_array(np.array(ratio, np.float32), "ratio")]
+    model.graph.initializer.extend(known)
+    model.graph.node.insert(0, helper.make_node("Dropout", [weight, "" if ratio is None else "ratio", "training"], ["dropped"]))
+    onnx.save(model, tmp_path / "dropped.onnx")
+    if reads:
+        assert importers.parity(importers.load(tmp_path / "dropped.onnx"), torch.rand(3, 3, SIZE, SIZE)).rms < 1e-5
+    else:
+        with pytest.raises(ModelError, match="training mode"):
+            importers.load(tmp_path / "dropped.onnx")

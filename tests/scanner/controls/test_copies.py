@@ -92,8 +92,11 @@ def test_what_stands_out_counts_where_no_tuned_copy_shows_it(outcome: str) -> No
     for alike in ("backdoored", "suspicious", "fragile"):
         natural = by_controls(called, UNKNOWN, Controls((tuned(), tuned(alike))))
         assert (natural.outcome, natural.targets) == ("fragile", (3,))
-    nothing = by_controls(called, UNKNOWN, Controls((Copy(not_done="no layer"),)))
-    assert nothing.outcome == "inconclusive"
+    # what has no verdict, or forgot its task, shows nothing
+    for copy in (Copy(not_done="no layer"), tuned("inconclusive"), replace(tuned("backdoored"), accuracy=(0.9, 0.05))):
+        nothing = by_controls(called, UNKNOWN, Controls((copy,)))
+        assert nothing.outcome == "inconclusive"
+        assert "no copy tuned" not in nothing.reason
 
 
 def test_models_of_a_known_kind_keep_their_verdict() -> None:

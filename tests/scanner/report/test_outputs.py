@@ -270,6 +270,17 @@ def test_stored_reports_are_written_in_other_forms(tmp_path: Path) -> None:
     failed(banscan("render", FOLDER / "repaired.json"), 4, r"repaired\.json: no report of the schema banscan/2; expected a file")
 
 
+RIVAL = {
+    "preprocess": "raw",
+    "outcome": "backdoored",
+    "reason": "",
+    "targets": [],
+    "mapping": [],
+    "criterion": None,
+    "score": None,
+    "seconds": 0.0,
+    "shown": True,
+}
 DAMAGES: list[tuple[tuple[str | int, ...], Any, str]] = [
     (("seconds", "noise"), "long", r"seconds\.noise: expected a finite number"),
     (("seconds", "noise"), float("inf"), r"seconds\.noise: expected a finite number"),
@@ -284,6 +295,8 @@ DAMAGES: list[tuple[tuple[str | int, ...], Any, str]] = [
     (("model", "path"), None, r"model\.path: expected a text"),
     (("settings", "steps"), 0, "--steps 0: expected at least 1"),
     (("environment",), {}, "environment: expected device, kernels"),
+    (("parity", "unsteady"), -64, r"parity\.unsteady: expected a number from 0 on"),
+    (("rivals",), [RIVAL], "rivals: expected the preprocessings that the images leave open"),
     (("class_names",), [], "classes: expected numbers from 0 on, below 0"),
 ]
 
