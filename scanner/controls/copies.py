@@ -241,6 +241,10 @@ def _known(suspect: Suspect, plan: _Plan) -> Copy | None:
     """What an earlier run found, where one finished this copy."""
     kept = cache.read(ROOM, _question(suspect, plan))
     try:
-        return None if kept is None else read_back(Copy, json.loads(kept))
+        copy: Copy | None = None if kept is None else read_back(Copy, json.loads(kept))
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
+    if copy is None or copy.outcome not in (None, *verdict.GRAVITY):
+        return None
+    # what is kept is of this copy, or somebody changed it
+    return copy if copy.trigger == (None if plan.trigger is None else plan.trigger.name) and copy.target == plan.target else None

@@ -3,16 +3,18 @@
 import json
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+import torch
 
 from banscan import cache
 from banscan.scanner import plan
 from banscan.scanner.controls import copies
+from banscan.scanner.controls.trigger import triggers
 from banscan.scanner.findings import Controls, Copy, Verdict
 from banscan.scanner.levels import Levels
 from banscan.scanner.settings import Settings
@@ -163,3 +165,22 @@ def test_what_is_kept_belongs_to_one_scan(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert cache.read("controls", {"a": 1}) == "x"
     assert cache.read("controls", {"a": 2}) is None
     assert cache.read("kernels", {"a": 1}) is None
+
+
+@pytest.mark.parametrize(
+    ("changed", "kept"),
+    [
+        ({}, True),
+        ({"target": 5}, False),
+        ({"trigger": "warp"}, False),
+        ({"outcome": "zzz"}, False),
+        ({"outcome": None, "not_done": "x"}, True),
+    ],
+)
+def test_a_kept_copy_is_the_one_that_is_asked_for(monkeypatch: pytest.MonkeyPatch, changed: dict[str, object], *, kept: bool) -> None:
+    (copy,) = planted(True)
+    monkeypatch.setattr(copies, "_question", lambda suspect, plan: {})
+    monkeypatch.setattr(copies.cache, "read", lambda room, question: json.dumps(asdict(copy) | changed))
+    patch = next(t for t in triggers(3, 16, 16, torch.Generator()) if t.name == copy.trigger)
+    found = copies._known(None, copies._Plan(2, patch, 4))  # type: ignore[arg-type]
+    assert (found is not None) == kept
