@@ -8,6 +8,8 @@ from banscan.scanner.levels import SUSPICIOUS
 from banscan.scanner.report.pieces import anatomy, chance, source
 from banscan.text import counted
 
+# classes from which on one that most images are answered with is odd
+ONE_SIDED = 5
 # what a reader may need to repeat a scan
 PACKAGES = ("torch", "onnx", "onnxruntime", "numpy")
 
@@ -119,7 +121,7 @@ def facts(report: Report, *, everything: bool = False) -> Iterator[tuple[str, st
     if report.accuracy is not None:
         yield "accuracy", f"{report.accuracy:.1%} of the clean images get their label"
     elif report.confidence is not None:
-        yield "confidence", f"{report.confidence:.1%} on the clean images, mean"
+        yield "confidence", f"{report.confidence:.1%} on the clean images, mean{_one_sided(report)}"
     tried = report.preprocess
     if tried is not None:
         yield "preprocessing", preprocessing(tried)
@@ -149,6 +151,14 @@ def facts(report: Report, *, everything: bool = False) -> Iterator[tuple[str, st
         yield "versions", ", ".join(f"{name} {env[name]}" for name in ("banscan", "python", *PACKAGES) if name in env)
     for note in model.notes:
         yield "note", note
+
+
+def _one_sided(report: Report) -> str:
+    """That most images get the same answer, where there are classes enough to wonder whether they are images of the model's kind."""
+    most = max(report.reach, key=lambda r: r.clean, default=None)
+    if most is None or most.clean <= 0.5 or report.model.classes < ONE_SIDED:
+        return ""
+    return f"; {most.clean:.0%} of them are answered with class {most.target}: are they what the model was made for?"
 
 
 def preprocessing(tried: Tried) -> str:

@@ -23,6 +23,7 @@ from banscan.scanner.report.html.page import to_html
 from banscan.scanner.report.json import read_file
 from banscan.scanner.report.markdown import to_markdown
 from banscan.scanner.report.results import results, settled
+from banscan.scanner.report.words import facts
 from banscan.scanner.verdict import inconclusive
 from tests.conftest import ROOT
 
@@ -124,6 +125,14 @@ def test_where_many_are_left_none_has_a_scan(model: Path, patterns: tuple[np.nda
     with pytest.raises(trial.UndecidedError, match=r"the preprocessings imagenet and \d more equally well") as told:
         trial.choose(importers.load(model), patterns[0], None)
     assert told.value.tried.rivals == ()
+
+
+def test_most_images_of_one_class_are_asked_about() -> None:
+    report = replace(read_file(ROOT / "tests" / "golden" / "clean.json"), accuracy=None)
+    assert "made for" not in dict(facts(report))["confidence"]
+    odd = replace(report, reach=(replace(report.reach[0], clean=0.74), *report.reach[1:]))
+    told = dict(facts(odd))["confidence"]
+    assert told.endswith(f"; 74% of them are answered with class {odd.reach[0].target}: are they what the model was made for?")
 
 
 def test_each_tells_whose_turn_it_is() -> None:
