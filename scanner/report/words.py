@@ -1,12 +1,15 @@
 """What every report for people says in the same words, on a screen or on a page."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from banscan.scanner.findings import SUSPECTS, Deployed, Finding, Report
-from banscan.scanner.inputs.trial import Tried
 from banscan.scanner.levels import SUSPICIOUS
 from banscan.scanner.report.pieces import anatomy, chance, source
 from banscan.text import counted
+
+if TYPE_CHECKING:
+    from banscan.scanner.inputs.trial import Tried
 
 # classes from which on one that most images are answered with is odd
 ONE_SIDED = 5
@@ -161,7 +164,7 @@ def _one_sided(report: Report) -> str:
     return f"; {most.clean:.0%} of them are answered with class {most.target}: are they what the model was made for?"
 
 
-def preprocessing(tried: Tried) -> str:
+def preprocessing(tried: "Tried") -> str:
     """Which one was chosen and why, or those that are left."""
     if tried.preprocess is not None:
         return f"{tried.preprocess.name}: {tried.reason}"
