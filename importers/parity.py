@@ -20,7 +20,7 @@ from banscan.importers.sandbox.budget import running
 SMALLEST, EQUAL = 1e-12, 1e-2
 # relative changes of the weights as rounding makes them, and how many are tried; what a change of the answers is, relative to their size,
 # beyond what networks without steps show
-ROUNDING, TRIALS, STEADY = 1e-6, 3, 1e-3
+ROUNDING, TRIALS, STEADY = 1e-6, 5, 1e-3
 # what the runtime answers may be so many times as far off as what was tried
 NEAR = 3
 # images at once for an answer whose first axis is not that of the images
@@ -96,8 +96,11 @@ def _spread(model: TracedModel, images: Tensor, logits: Tensor) -> Tensor:
     constants = {**dict(model.module.named_parameters()), **dict(model.module.named_buffers())}
     weights = {name: value for name, value in constants.items() if value.is_floating_point()}
     for _ in range(TRIALS):
-        errors = {name: torch.randn(value.shape, generator=generator).to(value) for name, value in weights.items()}
-        changed = {name: value * (1 + ROUNDING * errors[name]) for name, value in weights.items()}
+        changed = {}
+        for name, value in weights.items():
+            # each by itself, and all alike: of many errors little is left in a sum
+            error = torch.randn(value.shape, generator=generator) + torch.randn((), generator=generator)
+            changed[name] = value * (1 + ROUNDING * error.to(value))
         other = torch.func.functional_call(model.module, changed, (images.to(model.device),)).cpu()
         spread = torch.maximum(spread, torch.from_numpy(_relative(outputs, _flat(model, other))))
     return spread
