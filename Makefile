@@ -66,6 +66,7 @@ real: $(VENV)/tested ## fetches other people's classifiers into REAL, scans them
 	$(BIN)/python -m bench.real scan $(REAL) $(GIVEN) --stage read
 	$(BIN)/python -m bench.real scan $(REAL) $(GIVEN)
 	$(BIN)/python -m bench.real scan $(REAL) $(GIVEN) --stage told
+	-$(BIN)/python -m bench.real plant $(REAL) $(GIVEN) --pixels 48
 	$(BIN)/python -m bench.real page --out docs/real.md
 
 repairs: $(VENV)/tested ## repairs the held models of ZOO and tries their triggers from DATA before and after

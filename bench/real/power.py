@@ -11,10 +11,10 @@ Row = dict[str, Any]
 
 TOP = """The same files with a backdoor that a short tuning on other images of their kind planted, one of each kind of change: a patch
 (badnets), a picture mixed in (blend), a warp (wanet), frequencies (ftrojan) and a shift of all colours (colour, not for grey images). Two
-of them for each file that has labels and images of at most 64 pixels, and their targets, were drawn by lot. One counts where the trigger
+of them for each file that has labels and images of at most 48 pixels, and their targets, were drawn by lot. One counts where the trigger
 moves 90 % of the other classes' images that were kept from the tuning and the clean accuracy falls by 10 points at most; it is found
 where the verdict is *backdoored* with the right target. The scan is told the true preprocessing (`python -m bench.real plant FOLDER
---pixels 64`)."""
+--pixels 48`)."""
 
 
 def lines(planted: list[Row]) -> list[str]:
