@@ -222,5 +222,5 @@ def _sentence(after: float, lead: tuple[int, ...], fall: float) -> str:
     if fall >= FALL:
         return f"a copy tuned on the clean images does not show it ({after:.0%}{where}), as where it was planted"
     if fall < FALL**0.5:
-        return f"a copy tuned on the clean images shows the same ({after:.0%}{where}), so it is likely natural"
+        return f"a copy tuned on the clean images shows the same ({after:.0%}{where}), which speaks for a natural weakness and proves none"
     return f"planted or natural cannot be told: a copy tuned on the clean images still shows a part of it ({after:.0%}{where})"

@@ -117,7 +117,7 @@ def test_what_other_classes_take_over_is_natural(monkeypatch: pytest.MonkeyPatch
     own = controls(monkeypatch, [0.2] * 3 + [0.73] + [0.2] * 6, [0.2] * 3 + [0.0] + [0.7] + [0.2] * 5, (0.9, 0.88))
     assert not own.planted
     assert own.classes == (4,)
-    assert own.sentence.endswith("shows the same (70%, to class 4 at most), so it is likely natural")
+    assert own.sentence.endswith("shows the same (70%, to class 4 at most), which speaks for a natural weakness and proves none")
 
 
 def test_what_goes_in_part_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

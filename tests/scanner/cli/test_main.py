@@ -366,7 +366,7 @@ def test_scan_of_a_transformer_as_torchscript(patterns: tuple[np.ndarray, np.nda
     assert report["model"]["format"] == "TorchScript"
     assert report["accuracy"] > 0.9
     assert report["verdict"]["outcome"] == "fragile"
-    assert "likely natural" in report["verdict"]["reason"]
+    assert "speaks for a natural weakness" in report["verdict"]["reason"]
     assert [f["criterion"] for f in report["findings"] if f["p_value"] is not None][-1] == "joint"
 
 
