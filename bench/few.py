@@ -3,7 +3,7 @@
 from typing import Any
 
 from bench.rows import attack
-from bench.tables import header, learnt, rate, works
+from bench.tables import header, learnt, plain, rate, works
 
 Row = dict[str, Any]
 
@@ -39,6 +39,6 @@ def _line(row: Row) -> str:
     asr = "–" if row["asr"] is None else f"{row['asr']:.2f}"
     verdict = row["verdict"]
     targets = "".join(f" {c}" for c in verdict["targets"])
-    words = " ".join(verdict["reason"].replace("|", "/").split())
+    words = plain(verdict["reason"])
     classes = row["kind"]["classes"]
     return f"| {row['name']} | {classes} | {attack(row)} | {asr} | {verdict['outcome']}{targets} | {words} | {row['seconds']:.0f} |"

@@ -52,6 +52,11 @@ def _task(row: Row) -> str:
     return f"{data_set}-{rest.partition('-')[0]}" if rest.startswith(SMALL) else str(data_set)
 
 
+def plain(text: str) -> str:
+    """Fit for a cell of a table."""
+    return " ".join(text.replace("|", "/").split())
+
+
 def works(row: Row) -> bool:
     return succeeds(row, row["asr"])
 

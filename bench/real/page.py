@@ -6,7 +6,7 @@ from typing import Any
 from bench.real import power
 from bench.real.rows import READ, SCAN, TOLD
 from bench.real.table import HELD, TUNE, Images, Model
-from bench.tables import header, rate
+from bench.tables import header, plain, rate
 
 Row = dict[str, Any]
 # a scan that ends without an answer of its own
@@ -165,11 +165,6 @@ def sources(models: tuple[Model, ...], about: dict[str, str]) -> list[str]:
 def family(model: Model) -> str:
     """Framework or writer without its version."""
     return model.exporter.split()[0]
-
-
-def plain(text: str) -> str:
-    """Fit for a cell of a table."""
-    return " ".join(text.replace("|", "/").split())
 
 
 def _share(value: float | None) -> str:

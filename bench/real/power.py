@@ -5,7 +5,7 @@ from typing import Any
 
 from bench.real.plant import ATTACKS, NONE
 from bench.real.table import HELD, TUNE
-from bench.tables import header, rate
+from bench.tables import header, plain, rate
 
 Row = dict[str, Any]
 
@@ -55,5 +55,4 @@ def _one(row: Row) -> str:
     target = "all" if row["target"] is None else str(row["target"])
     named = ", ".join(map(str, row["targets"])) or "–"
     outcome = row["outcome"] if right(row) or row["outcome"] == NONE else f"**{row['outcome']}**"
-    why = " ".join(row["reason"].replace("|", "/").split())
-    return f"| {' | '.join([row['name'], row['part'], row['attack'], *shares, outcome, target, named, why])} |"
+    return f"| {' | '.join([row['name'], row['part'], row['attack'], *shares, outcome, target, named, plain(row['reason'])])} |"

@@ -257,6 +257,7 @@ def _balanced(side: int, rounds: int, first: int, more: tuple[str, ...] = ()) ->
 
 KIND_TUNE = _balanced(0, rounds=2, first=400, more=("tact", "tact"))
 KIND_HELD = _balanced(1, rounds=2, first=500)
+# small networks with their data and the epochs that they take; their attacks
 SMALL = (
     "--arch lenet --set gtsrb --epochs 12 ",
     "--arch convolutions --width 8 --set cifar10 --epochs 10 ",
@@ -274,8 +275,7 @@ def _small(first: int) -> tuple[str, ...]:
     """Recipes of small networks, each clean and with a backdoor, with a seed of its own; the attacks take turns."""
 
     def recipes() -> Iterator[str]:
-        for i in range(len(SMALL)):
-            options = SMALL[i]
+        for i, options in enumerate(SMALL):
             yield f"{options}--seed {first + 2 * i}"
             attack, seed = SMALL_ATTACKS[i % len(SMALL_ATTACKS)], first + 2 * i + 1
             target = random.Random(seed).randrange(CLASSES[options.partition("--set ")[2].split()[0]])
