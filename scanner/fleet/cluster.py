@@ -68,9 +68,10 @@ class Cluster:
         """Hands answers to those that wait for them, until there are no more."""
         assert self.driver.stdout is not None
         try:
-            for line in self.driver.stdout:
-                document = json.loads(line)
-                self.waiting.pop(document["number"]).put(document)
+            with self.driver.stdout as lines:
+                for line in lines:
+                    document = json.loads(line)
+                    self.waiting.pop(document["number"]).put(document)
         finally:  # or they would wait for ever
             with self.lock:
                 self.lost = True

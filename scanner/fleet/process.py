@@ -65,17 +65,27 @@ class Process:
         if self.started is None:
             return
         dismiss(self.started, GRACE)
+        self._close(self.started)
 
     def _start(self) -> "subprocess.Popen[bytes]":
         with self.lock:
             if self.ended:
                 raise BanscanError("stopped")
             if self.started is None or self.started.poll() is not None:
+                if self.started is not None:
+                    self._close(self.started)
                 environment = {**os.environ, "OMP_NUM_THREADS": str(self.threads)}
                 # Ctrl-C is for the process that started it, which then ends this one
                 more: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "start_new_session": True}
                 self.started = subprocess.Popen(COMMAND, env=environment, cwd=self.folder, **more)
             return self.started
+
+    @staticmethod
+    def _close(ended: "subprocess.Popen[bytes]") -> None:
+        """Closes the pipes of a process that has ended."""
+        for pipe in (ended.stdin, ended.stdout):
+            with contextlib.suppress(OSError):  # what was not written to it any more
+                pipe.close()  # type: ignore[union-attr]
 
 
 @dataclass(frozen=True)
