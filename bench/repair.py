@@ -22,11 +22,15 @@ from banscan.errors import BanscanError
 from banscan.importers import TracedModel
 from banscan.scanner.inputs import images as clean_images
 from banscan.scanner.repair import answers
+from banscan.scanner.repair.job import prepare
 from banscan.scanner.repair.mend import mend
-from banscan.scanner.repair.settings import METHODS, Tuning
+from banscan.scanner.repair.settings import FINETUNE, METHODS, Tuning
+from banscan.scanner.repair.trainable import MANY
 from banscan.scanner.scan import Examined, examine, scan
+from banscan.scanner.search.pixel_model import pixel_model
 from banscan.scanner.settings import Options
 from bench import rows
+from bench.baselines.subject import Answers, Mender, Subject
 from bench.detect import own_images
 from bench.tables import header
 from bench.zoo import data
@@ -106,8 +110,41 @@ def repaired(
     }
 
 
+def by_baseline(
+    manifest: Path,
+    examined: Examined,
+    clean: clean_images.CleanSet,
+    parts: tuple[Tensor, Tensor, Tensor, Tensor],
+    method: str,
+    repairing: Mender,
+) -> dict[str, Any]:
+    """The row of a repair of `bench.baselines`, which tunes on the images that a repair of banscan tunes on.
+
+    The target is told to those that ask for one; for all-to-all attacks it is class 0, as in the paper.
+    """
+    recipe = json.loads(manifest.read_text())["recipe"]
+    todo = prepare(examined, clean, FINETUNE, METHODS[FINETUNE])
+    plain = pixel_model(todo.model, todo.preprocess, torch.float32)
+    seen, theirs = todo.tuned_on
+    target = 0 if recipe["target"] is None else recipe["target"]
+    repaired = repairing(Subject(todo.model, plain, plain.pixels(seen), theirs), target, 0)
+    x, y, attacked, aim = parts
+    after = {"accuracy": _right(repaired, x, y), "asr": _right(repaired, attacked, aim)}
+    kept = [_right(some, *todo.measured_on) for some in (todo.model.logits, repaired)]
+    row = {"name": manifest.stem, "recipe": recipe, "method": method, "before": measured(todo.model, parts), "after": after}
+    return row | {"images": len(theirs), "kept": kept, "environment": examined.report.environment}
+
+
+@torch.no_grad()
+def _right(answers: Answers, x: Tensor, y: Tensor) -> float:
+    """The share of images [N, ...] that get their label."""
+    return float((torch.cat([answers(part).argmax(1) for part in x.split(MANY)]) == y).double().mean())
+
+
 def label(row: dict[str, Any]) -> str:
-    """The method, what of its settings was changed, and its version where it is an earlier one."""
+    """The method, what of its settings was changed, and its version where it is an earlier one; a baseline's name alone."""
+    if row["method"] not in METHODS:
+        return str(row["method"])
     usual = asdict(METHODS[row["method"]])
     changed = [f"{name} {row['settings'][key]:g}" for key, name in CALLED.items() if row["settings"][key] != usual[key]]
     version = row.get("version", VERSION)

@@ -1,9 +1,12 @@
-"""The detectors that the BAN paper compares with, MM-BD, and BAN itself, on any traced model; one is a function of a Subject and a seed."""
+"""The detectors that the BAN paper compares with, MM-BD, and BAN itself, on any traced model; one is a function of a Subject and a seed.
+
+Also the repairs that it compares with and that `banscan repair` does not have.
+"""
 
 from functools import partial
 
 from bench.baselines import btidbf, cleanse, equations, featurere, margins, published, tabor, unicorn
-from bench.baselines.subject import Baseline
+from bench.baselines.subject import Baseline, Mender
 
 # with the settings of the papers; and with fewer steps where a CPU would take hours
 FULL: dict[str, Baseline] = {
@@ -27,3 +30,10 @@ SCALES = {"small": BASELINES, "full": FULL}
 # those that take more than a few minutes a model even so
 SLOW = ("FeatureRE", "Unicorn")
 QUICK = tuple(name for name in BASELINES if name not in SLOW)
+REPAIRS: dict[str, dict[str, Mender]] = {
+    "small": {
+        "FeatureRE": partial(featurere.mend, settings=featurere.SMALL_REPAIR),
+        "BTI-DBF(U)": partial(btidbf.mend, how=btidbf.SMALL),
+    },
+    "full": {"FeatureRE": featurere.mend, "BTI-DBF(U)": btidbf.mend},
+}

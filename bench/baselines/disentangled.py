@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from banscan.importers import TracedModel
 from banscan.scanner.machine.precision import convert
 from banscan.scanner.search.rounding import straighten
 from bench.baselines.subject import Subject
@@ -61,9 +62,9 @@ class Space:
 
 
 def space(subject: Subject) -> Space:
-    """The features in front of the pooling, where there are any, by which the published programs cut their networks."""
+    """The features of `place`."""
     model = subject.pixel_model
-    trunk, head = subject.model.split(subject.model.spatial or subject.model.features)
+    trunk, head = subject.model.split(place(subject.model))
     fast = straighten(convert(trunk, model.dtype))
 
     def of(pixels: Tensor) -> Tensor:
@@ -81,6 +82,11 @@ def space(subject: Subject) -> Space:
         clean = torch.cat([of(part[None])[0] for part in subject.pixels.split(model.at_once)])
     means = torch.stack([clean[subject.labels == c].mean(0) for c in range(model.classes)])
     return Space(of, answer, clean, means, subject.labels.unique(), lambda images: max(1, model.at_once // images))
+
+
+def place(model: TracedModel) -> str:
+    """The features in front of the pooling, where there are any, by which the published programs cut their networks."""
+    return model.spatial or model.features
 
 
 def others(labels: Tensor, classes: Tensor, count: int | None, seed: int) -> Tensor:

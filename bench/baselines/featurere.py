@@ -5,6 +5,8 @@ whatever the rest is, to differ little between images, and to be unlike those of
 the likeness less the success, and by how much the bounds of change, of the mask's size and of the features' deviation are exceeded; a
 model is called where the smallest of any class and epoch is below -0.75.
 
+Its repair is told the target: behind the mask that is found for it, features change their sign.
+
 Bounds are those that BAN relaxed (Appendix B.3), the rule and all else that of the published program. What differs: a smaller network,
 which starts near the identity; the change of pixels is measured in units of CIFAR-10's variance, whatever the model's preprocessing, and
 pixels stay in [0, 1]; classes without images are not looked at.
@@ -17,7 +19,7 @@ from torch import Tensor
 
 from bench.baselines import disentangled as parts
 from bench.baselines.generator import VARIANCE, Generator, each
-from bench.baselines.subject import Finding, Subject
+from bench.baselines.subject import Answers, Finding, Subject
 
 THRESHOLD = -0.75
 # of the loss: likeness, and too large a change before there is a mask
@@ -39,6 +41,16 @@ class Settings:
 FULL = Settings()
 # what a CPU allows: a quarter of the epochs, two small batches in each
 SMALL = replace(FULL, warm=25, epochs=100, batch=16, images=32)
+# of a repair, which looks at one class alone
+SMALL_REPAIR = replace(SMALL, batch=64, images=256)
+
+
+@dataclass(frozen=True)
+class Inverted:
+    """Of targets: the smallest mixed values [K] of any epoch, and the masks [K, ...] of the features after the last."""
+
+    values: Tensor
+    masks: Tensor
 
 
 def find(subject: Subject, seed: int, settings: Settings = FULL) -> Finding:
@@ -47,9 +59,24 @@ def find(subject: Subject, seed: int, settings: Settings = FULL) -> Finding:
     torch.manual_seed(seed)
     values = torch.full((subject.pixel_model.classes,), torch.inf)
     for rows in space.known.split(space.group(settings.batch)):
-        values[rows] = inverted(subject, space, rows, parts.others(subject.labels, rows, settings.images, seed), settings)
+        numbers = parts.others(subject.labels, rows, settings.images, seed)
+        values[rows] = inverted(subject, space, rows, numbers, settings).values
     target = int(values.argmin())
     return Finding(target, -float(values[target]), bool(values[target] < THRESHOLD))
+
+
+def mend(subject: Subject, target: int, seed: int, settings: Settings = FULL) -> Answers:
+    """The model with its features flipped behind the mask m of a target: f (1 - 2 m)."""
+    torch.manual_seed(seed)
+    rows = torch.tensor([target])
+    found = inverted(subject, parts.space(subject), rows, parts.others(subject.labels, rows, settings.images, seed), settings)
+    trunk, head = subject.model.split(parts.place(subject.model))
+
+    def answers(x: Tensor) -> Tensor:
+        logits: Tensor = head(trunk(x) * (1 - 2 * found.masks[0]))
+        return logits
+
+    return answers
 
 
 def mixed_value(terms: parts.Terms, size: Tensor, bounds: parts.Bounds, count: int) -> Tensor:
@@ -58,8 +85,8 @@ def mixed_value(terms: parts.Terms, size: Tensor, bounds: parts.Bounds, count: i
     return terms.likeness - terms.success + excess
 
 
-def inverted(subject: Subject, space: parts.Space, targets: Tensor, numbers: Tensor, settings: Settings) -> Tensor:
-    """The smallest mixed value [K] of targets, each with its images, by number [K, M]."""
+def inverted(subject: Subject, space: parts.Space, targets: Tensor, numbers: Tensor, settings: Settings) -> Inverted:
+    """What is learnt of targets, each with its images, by number [K, M]."""
     axis, pixels, bounds = subject.pixel_model.axis, subject.pixels, settings.bounds
     networks = torch.nn.ModuleList(Generator(pixels.shape[axis], axis) for _ in targets)
     raw = torch.ones(len(targets), *space.clean.shape[1:], requires_grad=True)
@@ -102,7 +129,7 @@ def inverted(subject: Subject, space: parts.Space, targets: Tensor, numbers: Ten
             means = parts.mean(seen)
             best = torch.minimum(best, mixed_value(means, torch.stack(sizes).mean(0), bounds, count))
             weights = parts.missed(means, bounds)
-    return best
+    return Inverted(best, parts.bounded(raw.detach()))
 
 
 def _reference(space: parts.Space, drawn: Tensor) -> Tensor:

@@ -38,6 +38,10 @@ class Finding:
 
 
 Baseline = Callable[[Subject, int], Finding]
+# of a repaired model: images as it takes them [N, ...] → logits [N, classes]
+Answers = Callable[[Tensor], Tensor]
+# of a model, the target that its attacker has, which some are told, and a seed
+Mender = Callable[[Subject, int, int], Answers]
 
 
 def most(predicted: Tensor, labels: Tensor, classes: int) -> Finding:

@@ -17,7 +17,7 @@ from banscan.scanner.repair.settings import METHODS
 from banscan.scanner.scan import Examined, examine
 from banscan.scanner.settings import Options, Settings
 from bench import detect, images, repair, rows
-from bench.baselines import SCALES
+from bench.baselines import REPAIRS, SCALES
 from bench.baselines.__main__ import subject as of_baseline
 from bench.baselines.subject import Baseline
 from bench.paper import noise, recipes
@@ -57,6 +57,9 @@ def jobs(manifest: Path, folder: Path | None, given: Path, what: tuple[str, ...]
     if REPAIR in what and repair.attempted(manifest, facts):
         for method in METHODS:
             yield base | {"what": REPAIR, "method": method}, lambda m=method: _repair(manifest, folder, given, m)  # type: ignore[misc]
+        for method in REPAIRS[scale]:
+            begin = base | {"what": REPAIR, "method": method, "scale": scale}
+            yield begin, lambda m=method: _repair(manifest, folder, given, m, scale)  # type: ignore[misc]
     eps = noise.EPS.get(recipe["set"], 0.3)
     if MASK in what:
         yield base | {"what": MASK}, lambda: noise.losses(noise.subject(path, own, "paper"))
@@ -83,7 +86,7 @@ def _examined(path: Path, own: Path) -> Examined:
     return examine(path, own)
 
 
-def _repair(manifest: Path, folder: Path | None, given: Path, method: str) -> dict[str, Any]:
+def _repair(manifest: Path, folder: Path | None, given: Path, method: str, scale: str = "small") -> dict[str, Any]:
     if folder is None:
         raise click.UsageError("repairs are measured with the triggers; name the data with --data, or leave repairs out with --what")
     own = detect.own_images(given / "repair", json.loads(manifest.read_text()))
@@ -92,7 +95,9 @@ def _repair(manifest: Path, folder: Path | None, given: Path, method: str) -> di
         raise click.ClickException(f"{manifest.stem}: cannot be read; expected a model of the zoo")
     clean = clean_images.load(own, examined.model.input, examined.model.classes, Options(max_images=20000))
     parts = repair.trial(manifest, folder)
-    return repair.repaired(manifest, examined, clean, own, parts, method, METHODS[method])
+    if method in METHODS:
+        return repair.repaired(manifest, examined, clean, own, parts, method, METHODS[method])
+    return repair.by_baseline(manifest, examined, clean, parts, method, REPAIRS[scale][method])
 
 
 def _write_images(folder: Path | None, given: Path, sets: set[str], what: tuple[str, ...]) -> None:

@@ -19,7 +19,7 @@ PAPER, OURS = "paper", "Ours"
 SCANS = (*HELD, *LOOKED, "effort")
 REPAIRS = ("repair", "repair-few", "repair-settings")
 # what a repair is called in the paper; in the rows it has the name of its method
-REPAIRED = {"Fine-tuning": "finetune", "ANP": "anp", OURS: "ban"}
+REPAIRED = {"Fine-tuning": "finetune", "ANP": "anp", OURS: "ban", "featureRE": "FeatureRE", "BTI-DBF(U)": "BTI-DBF(U)"}
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,16 @@ from click.testing import CliRunner
 from torch import Tensor
 from torch.nn import functional as F
 
+from banscan.scanner.repair import trainable
 from banscan.scanner.search.pixel_model import PixelModel
 from bench import mmbd
 from bench.baselines import (
     BASELINES,
     FULL,
     QUICK,
+    REPAIRS,
     SLOW,
+    btidbf,
     cleanse,
     disentangled,
     equations,
@@ -269,6 +272,78 @@ def test_images_of_others_that_fall_into_a_class() -> None:
     found = most(torch.tensor([1, 1, 1, 0]), torch.tensor([1, 0, 0, 0]), 2)
     assert (found.target, found.flagged) == (1, True)
     assert found.statistic == pytest.approx(2 / 3)
+
+
+# REPAIRS
+
+
+def test_a_mask_flips_the_features_behind_it(backdoored: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    """f (1 - 2 m): nothing where nothing is masked, the negative where all is."""
+    trunk, head = backdoored.model.split(disentangled.place(backdoored.model))
+    x = backdoored.pixel_model.inputs(backdoored.pixels[:4])
+    features = trunk(x)
+    for share in (0.0, 0.25, 1.0):
+        found = featurere.Inverted(torch.zeros(1), torch.full((1, *features.shape[1:]), share))
+        monkeypatch.setattr(featurere, "inverted", lambda *_, found=found: found)
+        answers = featurere.mend(backdoored, 33, 0, featurere.SMALL_REPAIR)
+        assert torch.allclose(answers(x), head(features * (1 - 2 * share)), atol=1e-4)
+
+
+def test_unlearning_asks_for_classes_and_features(backdoored: Subject) -> None:
+    """A tenth of a batch, and one more, goes through the generator; one that changes nothing leaves the loss of the classes."""
+    model, drawn = backdoored.model, torch.arange(0, 430, 20)
+    x, y = backdoored.pixel_model.inputs(backdoored.pixels[drawn]), backdoored.labels[drawn]
+    values = trainable.start(model, x).values
+    seen: list[int] = []
+
+    class Same(Generator):
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append(len(x))
+            return x
+
+    same = btidbf.unlearning(backdoored, values, Same(3, backdoored.pixel_model.axis), drawn, 0.1)
+    assert seen == [int(0.1 * len(drawn)) + 1]
+    assert float(same) == pytest.approx(float(F.cross_entropy(trainable.Pass(model, values).run(x), y)), rel=1e-4)
+
+    class Noise(Generator):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.rand(x.shape, generator=torch.Generator().manual_seed(0))
+
+    noise = Noise(3, backdoored.pixel_model.axis)
+    logits = trainable.Pass(model, values).run(backdoored.pixel_model.inputs(noise(backdoored.pixels[drawn])))
+    # beyond the loss of the classes, the distance of the features in units of their mean square
+    assert 0.1 < float(btidbf.unlearning(backdoored, values, noise, drawn, 1.0) - F.cross_entropy(logits, y)) < 10
+
+
+@pytest.mark.slow
+def test_a_generator_that_is_told_a_class_leads_there(backdoored: Subject) -> None:
+    few = replace(backdoored, pixels=backdoored.pixels[::5], labels=backdoored.labels[::5])
+    losses = []
+    for aim in (None, 7):
+        torch.manual_seed(0)
+        generator = Generator(3, few.pixel_model.axis)
+        learning = torch.optim.Adam(generator.parameters(), lr=btidbf.LR)
+        btidbf.train(few, generator, learning, 0, btidbf.Search(epochs=15, batch=16), aim)
+        with torch.no_grad():
+            logits = few.pixel_model.logits(generator(few.pixels))
+        losses.append(float(F.cross_entropy(logits, torch.full_like(few.labels, 7))))
+    assert losses[1] < losses[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", list(REPAIRS["small"]))
+def test_repairs_of_others_answer_for_every_class(backdoored: Subject, method: str) -> None:
+    few = replace(backdoored, pixels=backdoored.pixels[::5], labels=backdoored.labels[::5])
+    least = {
+        "FeatureRE": partial(featurere.mend, settings=replace(featurere.SMALL_REPAIR, warm=1, epochs=1, images=16)),
+        "BTI-DBF(U)": partial(btidbf.mend, how=btidbf.Unlearning(turns=2, search=btidbf.Search(epochs=1), epochs=1)),
+    }
+    x = few.pixel_model.inputs(few.pixels)
+    answers = least[method](few, 33, 0)
+    with torch.no_grad():
+        logits = answers(x)
+    assert logits.shape == (len(x), 43)
+    assert not torch.equal(logits, few.model.logits(x))
 
 
 # all of them

@@ -322,6 +322,8 @@ def made_rows(folder: Path) -> None:
     for seed, rate in ((1, 0.02), (2, 0.04)):
         row = name(seed, "badnets", 4) | {"what": "repair", "method": "ban", "version": 4, "images": 2000, "settings": settings}
         rows.append(row | {"before": {"accuracy": 0.9, "asr": 1.0}, "after": {"accuracy": 0.88, "asr": rate}})
+    row = name(1, "badnets", 4) | {"what": "repair", "method": "FeatureRE", "scale": "small", "images": 2000}
+    rows.append(row | {"before": {"accuracy": 0.9, "asr": 1.0}, "after": {"accuracy": 0.7, "asr": 0.25}})
     for attack, target in (("badnets", 4), ("none", None)):
         base = name(1, attack, target)
         rows.append(base | {"what": "mask", "positive": [0.4, 0.6], "negative": [2.0, 3.0], "size": 0.6})
@@ -346,6 +348,7 @@ def test_pages_from_made_rows(tmp_path: Path) -> None:
     repair = pages["repair.md"].splitlines()
     assert "| BadNets | Ours | 92.06 | 88.00 ± 0.00 | 1.97 | 3.00 ± 1.00 | 2 | 1–2 | full width |" in repair
     assert "| BadNets | No defense | 93.37 | 90.00 ± 0.00 | 99.41 | 100.00 ± 0.00 | 2 | 1–2 | full width |" in repair
+    assert "| BadNets | featureRE | 93.15 | 70.00 | 99.79 | 25.00 | 1 | 1 | full width |" in repair
     assert "| BadNets | Fine-tuning | 92.93 | no rows | 87.81 | no rows | – | – | – |" in repair
     assert "| LR 0.005, epochs 25, λ2 0.8 | Ours | 92.19 ± 0.13 | no rows | 2.89 ± 0.94 | no rows | – | – | – |" in repair
     figures = pages["figures.md"].splitlines()
