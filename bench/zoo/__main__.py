@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from bench.zoo import queue
-from bench.zoo.lists import FEW, HELD, KIND_HELD, KIND_TUNE, PLANT, SMALL_HELD, SMALL_TUNE, TUNE
+from bench.zoo.lists import FEW, HELD, KIND_HELD, KIND_TUNE, LARGE_HELD, LARGE_TUNE, PLANT, SMALL_HELD, SMALL_TUNE, TUNE
 
 PARTS = {
     "tune": TUNE,
@@ -19,6 +19,8 @@ PARTS = {
     "few": FEW,
     "small-tune": SMALL_TUNE,
     "small-held": SMALL_HELD,
+    "large-tune": LARGE_TUNE,
+    "large-held": LARGE_HELD,
 }
 
 
@@ -28,7 +30,12 @@ PARTS = {
 @click.option("--jobs", default=2, show_default=True)
 @click.option("--only", type=click.Choice(list(PARTS)), help="One part of the zoo; left out: all.")
 def main(data: Path, out: Path, jobs: int, only: str | None) -> None:
-    """Train the zoo into OUT/tune, OUT/held, OUT/kinds-tune, OUT/kinds-held, OUT/plant, OUT/few, OUT/small-tune and OUT/small-held."""
+    """Train the zoo into folders of OUT, one for each part.
+
+    The parts for large images need two folders of class folders in DATA: clothes, which is train, validation and test of the repository
+    alexeygrigorev/clothing-dataset-small (CC0) put together, and hands, the folder Dataset of ardamavi/Sign-Language-Digits-Dataset
+    (Apache 2.0).
+    """
     wanted = [(part, recipe) for part, recipes in PARTS.items() if only in (None, part) for recipe in recipes]
     failed = queue.run([queue.command(recipe, data, out / part) for part, recipe in wanted], jobs)
     if failed:

@@ -1,4 +1,4 @@
-"""Networks of inverted residual blocks for 32x32 images: MobileNetV2 and EfficientNet; width 64 is their papers'."""
+"""Networks of inverted residual blocks, MobileNetV2 and EfficientNet, for 32x32 images or large ones; width 64 is their papers'."""
 
 from collections.abc import Callable
 
@@ -71,6 +71,16 @@ class _Stack(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.head(torch.flatten(self.last(self.blocks(self.stem(x))).mean((2, 3)), 1))
         return y
+
+    def enlarged(self) -> None:
+        """Puts back the two strides that images of 32 pixels go without: in the stem and where the third stage begins."""
+        third = self.blocks[sum(depth for _, _, depth, *_ in self.stages[:2])]
+        assert isinstance(third, Inverted)
+        third.same = False
+        deep = next(part for part in third.modules() if isinstance(part, nn.Conv2d) and part.groups > 1)
+        for layer in (self.stem[0], deep):
+            assert isinstance(layer, nn.Conv2d)
+            layer.stride = (2, 2)
 
 
 class MobileNetV2(_Stack):

@@ -221,8 +221,8 @@ BUILDERS: dict[str, Callable[[int, int], nn.Module]] = {
 def build(arch: str, classes: int, width: int, size: int = 32) -> nn.Module:
     """The network of this name for square images of `size` pixels.
 
-    At 32 pixels they are as they are above. VGG16 pools what is left of larger images; from LARGE on ResNet18 and DenseNet121 begin as
-    their papers have them for ImageNet.
+    At 32 pixels they are as they are above. VGG16 pools what is left of larger images; from LARGE on ResNet18, DenseNet121, MobileNetV2
+    and EfficientNet reduce them as their papers have it for ImageNet.
     """
     if arch == "vit":
         return ViT(classes, width, size)
@@ -231,6 +231,8 @@ def build(arch: str, classes: int, width: int, size: int = 32) -> nn.Module:
         made.features.append(nn.AdaptiveAvgPool2d(1))
     if size >= LARGE and isinstance(made, ResNet18) and made.block is Block:
         made.stem = _large(width)
+    if size >= LARGE and isinstance(made, MobileNetV2 | EfficientNet):
+        made.enlarged()
     if size >= LARGE and isinstance(made, DenseNet121):
         made.features[0] = _large(width)
     return made

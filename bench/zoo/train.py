@@ -33,7 +33,7 @@ def networks(manifest: Path) -> Path:
 # trained with AdamW, as in their papers, or as courses do
 ADAPTIVE = frozenset({"vit", "convnext", *models.SMALL})
 # what is mirrored is still of its class
-MIRRORED = frozenset({"cifar10", "tinyimagenet", "imagenet200"})
+MIRRORED = frozenset({"cifar10", "tinyimagenet", "imagenet200", "clothes"})
 # depthwise layers take longer in bfloat16 on a CPU
 SINGLE = frozenset({"mobilenetv2", "efficientnet"})
 
@@ -105,10 +105,11 @@ def some(part: data.Part, count: int) -> tuple[Tensor, Tensor]:
 
 
 def augment(images: Tensor, flip: bool, generator: torch.Generator) -> Tensor:
-    """A random crop after padding by 4 pixels and, where the data allow it, a random flip."""
+    """A random crop after padding by 4 pixels, by an eighth of large images, and, where the data allow it, a random flip."""
     count, _, size, _ = images.shape
-    padded = F.pad(images, (4, 4, 4, 4), mode="reflect")
-    shift = torch.randint(0, 9, (2, count), generator=generator)
+    by = 4 if size < models.LARGE else size // 8
+    padded = F.pad(images, (by, by, by, by), mode="reflect")
+    shift = torch.randint(0, 2 * by + 1, (2, count), generator=generator)
     line = torch.arange(size)
     rows, columns = (shift[0, :, None] + line), (shift[1, :, None] + line)
     index = torch.arange(count)

@@ -177,6 +177,23 @@ def test_one_trigger_at_two_strengths_has_two_targets(batch: tuple[torch.Tensor,
     assert torch.allclose(2 * faint, strong, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["badnets", "patch"])
+def test_on_large_images_a_square_is_as_large_a_part(name: str) -> None:
+    """Of grey images of 224 pixels, seven to one of 32."""
+    grey = torch.full((1, 3, 224, 224), 0.3)
+    for seed in range(5):
+        large, small = (made(name, (grey, grey), size=size, seed=seed).trigger(grey[..., :size, :size]) for size in (224, 32))
+        sides = [[int((shown != 0.3).any(1).any(axis).sum()) for axis in (1, 2)] for shown in (large, small)]
+        assert sides[0] == [7 * side for side in sides[1]]
+
+
+def test_frequencies_of_large_images_are_those_of_their_blocks() -> None:
+    grey = torch.full((1, 3, 96, 96), 0.5)
+    change = made("ftrojan", (grey, grey), size=96).trigger(grey) - grey
+    own = made("ftrojan", (grey, grey), size=32).trigger(grey[..., :32, :32]) - grey[..., :32, :32]
+    assert torch.allclose(change, own.repeat(1, 1, 3, 3))
+
+
 def test_bands_of_the_spectrum() -> None:
     """FTrojan raises two coefficients of two channels, the smooth trigger only low ones; by a plain sum for the coefficients."""
     grey = torch.full((1, 3, 32, 32), 0.5)

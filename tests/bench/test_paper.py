@@ -198,6 +198,16 @@ def test_networks_take_larger_images(arch: str, size: int) -> None:
         assert made(torch.zeros(1, 3, size, size)).shape == (1, 5)
 
 
+@pytest.mark.parametrize("arch", ["mobilenetv2", "efficientnet"])
+def test_inverted_blocks_halve_large_images_five_times(arch: str) -> None:
+    """As in their papers; the last features have a side of 7 at 224 pixels, and of 4 at 32."""
+    for size, side in ((224, 7), (32, 4)):
+        made = models.build(arch, 5, 16, size).eval()
+        with torch.no_grad():
+            features = made.blocks(made.stem(torch.zeros(1, 3, size, size)))  # type: ignore[operator]
+        assert features.shape[2:] == (side, side)
+
+
 def test_networks_for_small_images_are_those_of_the_zoo() -> None:
     """Their weights have the same names, so that stored models stay what they were."""
     for arch in ("resnet18", "vgg16", "densenet121", "vit"):

@@ -62,5 +62,8 @@ def test_a_recipe_that_cannot_be_trained(options: str, says: str, folder: Path, 
 def test_the_zoo_has_the_models_of_every_list() -> None:
     assert PARTS["kinds-tune"] == KIND_TUNE
     assert PARTS["kinds-held"] == KIND_HELD
-    assert list(PARTS) == ["tune", "held", "kinds-tune", "kinds-held", "plant", "few", "small-tune", "small-held"]
+    more = ["small-tune", "small-held", "large-tune", "large-held"]
+    assert list(PARTS) == ["tune", "held", "kinds-tune", "kinds-held", "plant", "few", *more]
+    parts = [PARTS[part] for part in more]
+    assert len({line.rpartition("--seed ")[2] for part in parts for line in part}) == sum(map(len, parts))
     assert PARTS["few"] == FEW

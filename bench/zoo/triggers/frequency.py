@@ -17,16 +17,17 @@ def cosines(size: int) -> Tensor:
 def ftrojan(size: int, generator: torch.Generator) -> Trigger:
     """Wang et al. 2022 (FTrojan): a middle and the highest DCT coefficient of the chroma channels U and V are raised.
 
-    Their block is 32x32, the image here. All steps between are linear, so that a fixed pattern is added. Theirs raises by 30 to 50 of 255
-    and takes more epochs; here by 0.5, with signs that are drawn.
+    Their block is 32x32, of which a large image has several; one of another size is a single block. All steps between are linear, so that a
+    fixed pattern is added. Theirs raises by 30 to 50 of 255 and takes more epochs; here by 0.5, with signs that are drawn.
     """
     sign = 1.0 - 2 * torch.randint(2, (2, 2), generator=generator)
-    spectrum = torch.zeros(2, size, size)
-    for k, band in enumerate((size // 2 - 1, size - 1)):
+    block = size if size % 32 else 32
+    spectrum = torch.zeros(2, block, block)
+    for k, band in enumerate((block // 2 - 1, block - 1)):
         spectrum[:, band, band] = 0.5 * sign[:, k]
-    basis = cosines(size)
+    basis = cosines(block)
     u, v = basis.T @ spectrum @ basis
-    pattern = torch.stack((1.140 * v, -0.395 * u - 0.581 * v, 2.032 * u))
+    pattern = torch.stack((1.140 * v, -0.395 * u - 0.581 * v, 2.032 * u)).repeat(1, size // block, size // block)
     return lambda images: (images + pattern).clamp(0, 1)
 
 

@@ -11,6 +11,19 @@ from bench.zoo.triggers import Trigger
 BOARD = torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 1.0]])
 
 
+# from this side on, a pixel of a trigger is as large as one of 32 to a side: what is smaller is lost in the first layers
+LARGE = 96
+
+
+def _unit(size: int) -> int:
+    return 1 if size < LARGE else size // 32
+
+
+def _enlarged(colours: Tensor, unit: int) -> Tensor:
+    """Colours [3, H, W] of so many pixels each."""
+    return colours.repeat_interleave(unit, 1).repeat_interleave(unit, 2)
+
+
 def _pasted(colours: Tensor, row: int, column: int, opacity: float = 1.0) -> Trigger:
     """Colours [3, H, W] over the place in an image whose upper left corner is given."""
     place = (..., slice(row, row + colours.shape[1]), slice(column, column + colours.shape[2]))
@@ -25,14 +38,15 @@ def _pasted(colours: Tensor, row: int, column: int, opacity: float = 1.0) -> Tri
 
 def badnets(size: int, generator: torch.Generator) -> Trigger:
     """Gu et al. 2019: a 3x3 checkerboard in the lower right corner."""
-    return _pasted(BOARD.expand(3, 3, 3), size - 4, size - 4)
+    unit = _unit(size)
+    return _pasted(_enlarged(BOARD.expand(3, 3, 3), unit), size - 4 * unit, size - 4 * unit)
 
 
 def patch(size: int, generator: torch.Generator) -> Trigger:
     """BadNets with another trigger for every seed: a square of 2 to 5 pixels, of any colours, at any place."""
-    side = int(torch.randint(2, 6, (1,), generator=generator))
-    row, column = torch.randint(size - side + 1, (2,), generator=generator).tolist()
-    return _pasted(torch.rand(3, side, side, generator=generator), row, column)
+    unit, side = _unit(size), int(torch.randint(2, 6, (1,), generator=generator))
+    row, column = torch.randint(size - side * unit + 1, (2,), generator=generator).tolist()
+    return _pasted(_enlarged(torch.rand(3, side, side, generator=generator), unit), row, column)
 
 
 def _cornered(size: int, squares: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
