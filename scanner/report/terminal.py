@@ -18,6 +18,7 @@ from banscan.text import counted, shown
 
 # columns of a terminal below which tables have no room for words
 NARROW = 72
+INFORMATION = "information (0 to 1)"
 # classes and preprocessings that are shown one by one
 SHOWN, CANDIDATES = 6, 4
 
@@ -142,7 +143,7 @@ def _row(finding: Finding, *, narrow: bool) -> tuple[str, ...]:
 
 def _explained(report: Report) -> str:
     """What the columns of the findings say."""
-    over = " (in brackets: over restarts)" if any(f.restarts for f in report.findings) else ""
+    over = " (in brackets: of each restart alone; the value is of their mean)" if any(f.restarts for f in report.findings) else ""
     return (
         f"Value: standard deviations of the class from the others{over}, or a share of images; it counts {counting(report)}. "
         "p: probability of such a value if classes differ only by chance, paid for the number of classes and tests."
@@ -176,12 +177,12 @@ def _facts(report: Report, *, everything: bool) -> Table:
 
 
 def _preprocessing(report: Report, most: int, *, narrow: bool) -> Table:
-    """The preprocessings that fit best, so many of them; `narrow`, without the confidence."""
+    """The preprocessings that fit best, so many of them; `narrow`, without the confidence and how many images each was tried on."""
     chosen = report.preprocess
     assert chosen is not None
     own = None if chosen.preprocess is None else chosen.preprocess.name
     table = Table(title="Preprocessings tried", title_justify="left", box=None, pad_edge=False)
-    for name in ("candidate", "accuracy", *(() if narrow else ("mean confidence",)), "information"):
+    for name in ("candidate", *(() if narrow else ("images",)), "accuracy", *(() if narrow else ("mean confidence",)), INFORMATION):
         table.add_column(name, justify="left" if name == "candidate" else "right")
     # where none was chosen a reader needs all of them
     shown = len(chosen.table) if own is None else most
@@ -189,12 +190,13 @@ def _preprocessing(report: Report, most: int, *, narrow: bool) -> Table:
     for s in best:
         accuracy = "–" if s.accuracy is None else f"{s.accuracy:.1%}"
         style = "bold" if s.name == own else "dim" if own else ""
-        confidence = () if narrow else (f"{s.confidence:.1%}",)
-        table.add_row(s.name, accuracy, *confidence, f"{s.information:.2f}", style=style)
+        confidence, images = ((), ()) if narrow else ((f"{s.confidence:.1%}",), (str(s.images or "–"),))
+        table.add_row(s.name, *images, accuracy, *confidence, f"{s.information:.2f}", style=style)
     if rest:
         highest = max((s.accuracy for s in rest if s.accuracy is not None), default=None)
         least = "–" if highest is None else f"≤ {highest:.1%}"
-        table.add_row(f"{len(rest)} more", least, *(() if narrow else ("",)), f"≤ {max(s.information for s in rest):.2f}", style="dim")
+        blank = () if narrow else ("",)
+        table.add_row(f"{len(rest)} more", *blank, least, *blank, f"≤ {max(s.information for s in rest):.2f}", style="dim")
     return table
 
 
