@@ -55,9 +55,12 @@ detect: $(VENV)/tested ## scans ZOO with the defender's images, and runs the qui
 	for set in cifar2 cifar3 cifar4; do test -d $(ZOO)/images/$$set || $(BIN)/python -m bench.images --data $(DATA) --set $$set --per-class 125 --out $(ZOO)/images/$$set; done
 	test -d $(ZOO)/images/gtsrb20 || $(BIN)/python -m bench.images --data $(DATA) --set gtsrb20 --out $(ZOO)/images/gtsrb20
 	test -d $(ZOO)/images/gtsrb || $(BIN)/python -m bench.images --data $(DATA) --set gtsrb --out $(ZOO)/images/gtsrb
+	test -d $(ZOO)/images/clothes || $(BIN)/python -m bench.images --data $(DATA) --set clothes --size 224 --per-class 50 --out $(ZOO)/images/clothes
+	test -d $(ZOO)/images/hands || $(BIN)/python -m bench.images --data $(DATA) --set hands --size 100 --per-class 50 --out $(ZOO)/images/hands
 	$(BIN)/python -m bench.detect --zoo $(ZOO)/held --images $(ZOO)/images --out bench/results/held.jsonl
 	$(BIN)/python -m bench.detect --zoo $(ZOO)/tune --images $(ZOO)/images --out bench/results/tune.jsonl
 	for part in small-tune small-held few; do $(BIN)/python -m bench.detect --zoo $(ZOO)/$$part --images $(ZOO)/images --effort standard --out bench/results/$$part.jsonl; done
+	for part in large-tune large-held; do $(BIN)/python -m bench.detect --zoo $(ZOO)/$$part --images $(ZOO)/images --effort standard --no-controls --out bench/results/$$part.jsonl; done
 	$(BIN)/python -m bench.ablation --zoo $(ZOO)/tune --images $(ZOO)/images --out bench/results/ablation.jsonl
 	$(BIN)/python -m bench.baselines --zoo $(ZOO)/held --images $(ZOO)/images --out bench/results/baselines.jsonl
 
@@ -81,7 +84,7 @@ golden: $(VENV)/tested ## the reports that README and docs show: scans and repai
 	$(BIN)/python -m tests.golden
 
 null: $(VENV)/tested ## the scores of clean models that banscan ships, from rows in bench/results
-	$(BIN)/python -m bench.null bench/results/effort.jsonl --out scanner/clean_models.json
+	$(BIN)/python -m bench.null bench/results/effort.jsonl bench/results/small-tune.jsonl bench/results/large-tune.jsonl --out scanner/clean_models.json
 
 evidence: $(VENV)/tested ## docs/evidence.md from the rows in bench/results
 	$(BIN)/python -m bench.evidence --out docs/evidence.md

@@ -84,8 +84,20 @@ def aside(report: Report) -> dict[str, Any]:
 @click.option("--noise", default="normalised", show_default=True)
 @click.option("--restarts", default=4, show_default=True)
 @click.option("--effort", default="thorough", show_default=True)
+@click.option("--controls/--no-controls", default=None, help="Copies of the model as controls; left out: where no such model was measured.")
 @click.option("--threads", default=1, show_default=True)
-def main(zoo: Path, images: Path, out: Path, only: str, seeds: int, noise: str, restarts: int, effort: str, threads: int) -> None:
+def main(
+    zoo: Path,
+    images: Path,
+    out: Path,
+    only: str,
+    seeds: int,
+    noise: str,
+    restarts: int,
+    effort: str,
+    controls: bool | None,
+    threads: int,
+) -> None:
     """Append a row for every model, seed, form of noise and effort that OUT does not have yet."""
     torch.set_num_threads(threads)
     done = {(r["name"], *(r["settings"].get(key) for key in ("seed", "noise", "effort"))) for r in rows.read(out)}
@@ -95,7 +107,7 @@ def main(zoo: Path, images: Path, out: Path, only: str, seeds: int, noise: str, 
         for seed in range(seeds):
             if (manifest.stem, seed, noise, effort) in done:
                 continue
-            result = row(manifest, images, Settings(noise=noise, restarts=restarts, seed=seed, effort=effort))
+            result = row(manifest, images, Settings(noise=noise, restarts=restarts, seed=seed, effort=effort, controls=controls))
             rows.append(out, result)
             decided = replay.verdict(result)
             found = [f for f in replay.findings(result) if f.value is not None]

@@ -46,6 +46,8 @@ BODIES: dict[str, Callable[[list[dict[str, Any]]], list[str]]] = {
     "repair-few": repair.page,
     "repair-settings": repair.page,
     "transforms": transforms.page,
+    "large-held": kinds.page,
+    "large-tune": kinds.page,
     "small-held": kinds.page,
     "small-tune": kinds.page,
     "tune": partial(tables.page, held=False),

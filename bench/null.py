@@ -1,6 +1,6 @@
 """Writes the scores of clean models that banscan ships, from the rows of `bench.detect`.
 
-python -m bench.null bench/results/effort.jsonl --out scanner/clean_models.json
+python -m bench.null bench/results/effort.jsonl bench/results/small-tune.jsonl bench/results/large-tune.jsonl --out scanner/clean_models.json
 """
 
 from pathlib import Path
@@ -11,16 +11,16 @@ from banscan.scanner.calibration import Calibration, Entry, decisive, render, ve
 from banscan.scanner.findings import FRAGILE, Kind
 from banscan.scanner.settings import Settings
 from bench import replay
-from bench.rows import HELD, read
+from bench.rows import read
 
 
 @click.command()
-@click.argument("rows", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.argument("rows", type=click.Path(path_type=Path, exists=True, dir_okay=False), nargs=-1, required=True)
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True)
-def main(rows: Path, out: Path) -> None:
+def main(rows: tuple[Path, ...], out: Path) -> None:
     """Take the clean models among ROWS that may be looked at and were scanned with the default settings."""
     settings = decisive(Settings())
-    clean = [r for r in read(rows) if r["attack"] == "none" and r["settings"]["seed"] == 0 and r.get("part") not in HELD]
+    clean = [r for path in rows for r in read(path) if r["attack"] == "none" and r["settings"]["seed"] == 0 and not r.get("part", "").endswith("held")]
     usable = [r for r in clean if {key: r["settings"].get(key) for key in settings} == settings]
     # as of a model that is scanned, fragile ones are not compared
     told = [(r, v) for r in usable if (v := replay.verdict(r)).outcome != FRAGILE]
