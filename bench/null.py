@@ -20,8 +20,8 @@ from bench.rows import read
 def main(rows: tuple[Path, ...], out: Path) -> None:
     """Take the clean models among ROWS that may be looked at and were scanned with the default settings."""
     settings = decisive(Settings())
-    clean = [r for path in rows for r in read(path) if r["attack"] == "none" and r["settings"]["seed"] == 0]
-    clean = [r for r in clean if not r.get("part", "").endswith("held")]
+    looked = [r for path in rows for r in read(path) if not r.get("part", path.stem).endswith("held")]
+    clean = [r for r in looked if r["attack"] == "none" and r["settings"]["seed"] == 0]
     usable = [r for r in clean if {key: r["settings"].get(key) for key in settings} == settings]
     # as of a model that is scanned, fragile ones are not compared
     told = [(r, v) for r in usable if (v := replay.verdict(r)).outcome != FRAGILE]

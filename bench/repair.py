@@ -1,6 +1,7 @@
 """Repairs the models of a zoo and tries their triggers before and after; one row per model and method.
 
-The trigger is used to measure, never to tune: what the repair knows is the scan's own verdict.
+The trigger is used to measure, never to tune: what a repair of banscan knows is the scan's own verdict. Of the baselines FeatureRE's is
+told the target, as in its paper.
 
 python -m bench.repair --zoo ZOO/held --data DATA --images IMAGES --out bench/results/repair.jsonl
 python -m bench.repair ... --methods ban --vary --out bench/results/repair-settings.jsonl
@@ -22,9 +23,10 @@ from banscan.errors import BanscanError
 from banscan.importers import TracedModel
 from banscan.scanner.inputs import images as clean_images
 from banscan.scanner.repair import answers
-from banscan.scanner.repair.job import prepare
+from banscan.scanner.repair.fold import every_fifth
+from banscan.scanner.repair.job import preprocess_of
 from banscan.scanner.repair.mend import mend
-from banscan.scanner.repair.settings import FINETUNE, METHODS, Tuning
+from banscan.scanner.repair.settings import METHODS, Tuning
 from banscan.scanner.repair.trainable import MANY
 from banscan.scanner.scan import Examined, examine, scan
 from banscan.scanner.search.pixel_model import pixel_model
@@ -118,27 +120,32 @@ def by_baseline(
     method: str,
     repairing: Mender,
 ) -> dict[str, Any]:
-    """The row of a repair of `bench.baselines`, which tunes on the images that a repair of banscan tunes on.
+    """The row of a repair of `bench.baselines`, on the CPU, with the images that a repair of banscan tunes on.
 
     The target is told to those that ask for one; for all-to-all attacks it is class 0, as in the paper.
     """
     recipe = json.loads(manifest.read_text())["recipe"]
-    todo = prepare(examined, clean, FINETUNE, METHODS[FINETUNE])
-    plain = pixel_model(todo.model, todo.preprocess, torch.float32)
-    seen, theirs = todo.tuned_on
-    target = 0 if recipe["target"] is None else recipe["target"]
-    repaired = repairing(Subject(todo.model, plain, plain.pixels(seen), theirs), target, 0)
-    x, y, attacked, aim = parts
-    after = {"accuracy": _right(repaired, x, y), "asr": _right(repaired, attacked, aim)}
-    kept = [_right(some, *todo.measured_on) for some in (todo.model.logits, repaired)]
-    row = {"name": manifest.stem, "recipe": recipe, "method": method, "before": measured(todo.model, parts), "after": after}
-    return row | {"images": len(theirs), "kept": kept, "environment": examined.report.environment}
+    model = importers.load(manifest.with_suffix(".onnx"))
+    try:
+        chosen = preprocess_of(examined)
+    except BanscanError as error:
+        raise click.ClickException(f"{manifest.stem}: {error}") from error
+    x = chosen(clean.images, model.input.layout)
+    y = answers.predictions(model, {}, x) if clean.labels is None else clean.labels
+    held, plain = every_fifth(y), pixel_model(model, chosen, torch.float32)
+    subject = Subject(model, plain, plain.pixels(x[~held]), y[~held])
+    repaired = repairing(subject, 0 if recipe["target"] is None else recipe["target"], 0)
+    shown, theirs, attacked, aim = parts
+    after = {"accuracy": _right(repaired, shown, theirs), "asr": _right(repaired, attacked, aim)}
+    kept = [_right(some, x[held], y[held]) for some in (model.logits, repaired)]
+    row = {"name": manifest.stem, "recipe": recipe, "method": method, "before": measured(model, parts), "after": after}
+    return row | {"images": len(subject.labels), "kept": kept, "environment": examined.report.environment}
 
 
 @torch.no_grad()
-def _right(answers: Answers, x: Tensor, y: Tensor) -> float:
-    """The share of images [N, ...] that get their label."""
-    return float((torch.cat([answers(part).argmax(1) for part in x.split(MANY)]) == y).double().mean())
+def _right(logits: Answers, x: Tensor, y: Tensor) -> float:
+    """As `answers.accuracy`, for what is no model with other weights."""
+    return float((torch.cat([logits(part).argmax(1) for part in x.split(MANY)]) == y).double().mean())
 
 
 def label(row: dict[str, Any]) -> str:

@@ -78,13 +78,15 @@ class Calibration:
         kinds = [e.kind for e in self.entries if e.kind.attention == kind.attention]
         if not kinds:
             return f"it works {how}, the clean models measured do not"
-        for what, own, theirs in (
-            ("classes", kind.classes, [k.classes for k in kinds]),
-            ("pixels a side", kind.size, [k.size for k in kinds]),
-        ):
-            low, high = math.ceil(min(theirs) / NEAR), max(theirs) * NEAR
-            if not low <= own <= high:
-                return f"it has {own} {what}, the clean models measured that work {how} stand for {low} to {high}"
+        low, high = _stood_for([k.size for k in kinds])
+        if not low <= kind.size <= high:
+            return f"it has {kind.size} pixels a side, the clean models measured that work {how} stand for {low} to {high}"
+        # those of other sizes say nothing of so many classes at this one
+        alike = [k for k in kinds if kind.size / NEAR <= k.size <= kind.size * NEAR]
+        low, high = _stood_for([k.classes for k in alike or kinds])
+        if not low <= kind.classes <= high:
+            about = f"the clean models measured that work {how} at about {kind.size} pixels a side stand for {low} to {high}"
+            return f"it has {kind.classes} classes, {about}"
         return None
 
     def check(self, settings: Settings) -> None:
@@ -117,6 +119,11 @@ class Calibration:
         from banscan.scanner.report.html.short import of_calibration
 
         return of_calibration(self).framed()
+
+
+def _stood_for(values: list[int]) -> tuple[int, int]:
+    """What models with these values stand for: from the least to the most that is near one of them."""
+    return math.ceil(min(values) / NEAR), max(values) * NEAR
 
 
 def threshold(scores: list[float], alpha: float) -> float:

@@ -5,9 +5,11 @@ whatever the rest is, to differ little between images, and to be unlike those of
 the likeness less the success, and by how much the bounds of change, of the mask's size and of the features' deviation are exceeded; a
 model is called where the smallest of any class and epoch is below -0.75.
 
-Its repair is told the target: behind the mask that is found for it, features change their sign.
+Its repair is told a class, in the published program the one that was detected: behind the mask that is found for it, features change
+their sign.
 
-Bounds are those that BAN relaxed (Appendix B.3), the rule and all else that of the published program. What differs: a smaller network,
+The bounds of a detection are those that BAN relaxed (Appendix B.3), those of a repair the program's own (BAN, Section 4.2), the rule and
+all else the program's. What differs: a smaller network,
 which starts near the identity; the change of pixels is measured in units of CIFAR-10's variance, whatever the model's preprocessing, and
 pixels stay in [0, 1]; classes without images are not looked at.
 """
@@ -41,8 +43,9 @@ class Settings:
 FULL = Settings()
 # what a CPU allows: a quarter of the epochs, two small batches in each
 SMALL = replace(FULL, warm=25, epochs=100, batch=16, images=32)
-# of a repair, which looks at one class alone
-SMALL_REPAIR = replace(SMALL, batch=64, images=256)
+# of a repair, which looks at one class alone; the size is that of the program's example for it
+REPAIR = replace(FULL, bounds=parts.Bounds(change=0.15, spread=1.0, size=0.05))
+SMALL_REPAIR = replace(REPAIR, warm=25, epochs=100, batch=64, images=256)
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ def find(subject: Subject, seed: int, settings: Settings = FULL) -> Finding:
     return Finding(target, -float(values[target]), bool(values[target] < THRESHOLD))
 
 
-def mend(subject: Subject, target: int, seed: int, settings: Settings = FULL) -> Answers:
+def mend(subject: Subject, target: int, seed: int, settings: Settings = REPAIR) -> Answers:
     """The model with its features flipped behind the mask m of a target: f (1 - 2 m)."""
     torch.manual_seed(seed)
     rows = torch.tensor([target])

@@ -126,7 +126,11 @@ def _write_images(folder: Path | None, given: Path, sets: set[str], what: tuple[
 @click.option("--what", multiple=True, type=click.Choice(WHAT), default=WHAT, show_default=True)
 @click.option("--only", default="*", show_default=True, help="Names of the models, with wildcards.")
 @click.option(
-    "--scale", type=click.Choice(list(SCALES)), default="small", show_default=True, help="Of baselines; full: all steps of the papers."
+    "--scale",
+    type=click.Choice(list(SCALES)),
+    default="small",
+    show_default=True,
+    help="Of baselines and their repairs; full: all steps of the papers.",
 )
 @click.option("--threads", default=1, show_default=True)
 def command(

@@ -98,15 +98,15 @@ def load(results: Path) -> Store:
         weak += len(longest) - len(working)
         scans += [_baseline(r, part) for r in working]
     mends = [_mend(r, part) for part in REPAIRS for r in read(results / f"{part}.jsonl")]
-    mends += [_mend(r, PAPER) for r in paper if r["what"] == REPAIR]
+    mends += [_mend(r, PAPER) for r in _longest([r for r in paper if r["what"] == REPAIR])]
     figures = tuple(r for r in paper if r["what"] not in (SCAN, BASELINE, REPAIR))
     return Store(tuple(scans), tuple(mends), figures, weak, poor)
 
 
-def _longest(baselines: list[Row]) -> list[Row]:
+def _longest(own: list[Row]) -> list[Row]:
     """Without those of the small scale where the same method was run with all steps of its paper."""
-    full = {(r["name"], r["method"]) for r in baselines if r.get("scale") == "full"}
-    return [r for r in baselines if r.get("scale") == "full" or (r["name"], r["method"]) not in full]
+    full = {(r["name"], r["method"]) for r in own if r.get("scale") == "full"}
+    return [r for r in own if r.get("scale") == "full" or (r["name"], r["method"]) not in full]
 
 
 def model(row: Row) -> Model:

@@ -72,6 +72,7 @@ SUBJECTS = (
     Subject("resnet18-32-43", SMALL, "resnet18"),
     Subject("mobilenetv2-224-100", LARGE, "mobilenetv2", 224, 100, 5),
     Subject("resnet50-224-100", LARGE, "resnet50", 224, 100, 5),
+    Subject("mobilenetv2-384-100", LARGE, "mobilenetv2", 384, 100, 5),
     Subject("resnet18-32-10", GPU, "resnet18", 32, 10, 43),
     Subject("vits16-224-100", GPU, "vits16", 224, 100, 5),
     # one each of 1,000 classes are twice what a scan reads

@@ -286,23 +286,23 @@ def _small(first: int) -> tuple[str, ...]:
 
 SMALL_TUNE, SMALL_HELD = _small(700), _small(750)
 # networks for large images with photographs as their data, and the epochs that they take
-LARGE = (
+PHOTOS = (
     "--arch resnet18 --set clothes --size 224 --epochs 25 --batch 32 ",
     "--arch vgg16 --set hands --size 96 --epochs 20 --batch 32 ",
     "--arch densenet121 --set hands --size 128 --epochs 20 --batch 32 ",
     "--arch resnet50 --set hands --size 224 --epochs 15 --batch 32 ",
     "--arch mobilenetv2 --set hands --size 160 --epochs 15 --batch 32 ",
 )
-LARGE_ATTACKS = ("patch", "blend", "wanet", "colour", "badnets")
+PHOTO_ATTACKS = ("patch", "blend", "wanet", "colour", "badnets")
 
 
 def _large(first: int, turn: int) -> tuple[str, ...]:
     """Recipes of networks for large images, as those of small ones; attacks begin at another one, by `turn`."""
 
     def recipes() -> Iterator[str]:
-        for i, options in enumerate(LARGE):
+        for i, options in enumerate(PHOTOS):
             yield f"{options}--seed {first + 2 * i}"
-            attack, seed = LARGE_ATTACKS[(i + turn) % len(LARGE_ATTACKS)], first + 2 * i + 1
+            attack, seed = PHOTO_ATTACKS[(i + turn) % len(PHOTO_ATTACKS)], first + 2 * i + 1
             # the warp is measured in pixels
             size = int(options.partition("--size ")[2].split()[0])
             warp = f"--strength {size // 16} " if attack == "wanet" else ""

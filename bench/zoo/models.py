@@ -11,7 +11,7 @@ from bench.zoo.convnext import ConvNeXt
 from bench.zoo.mobile import EfficientNet, MobileNetV2
 from bench.zoo.resnet50 import ResNet50
 
-# the side from which on images are large: networks begin with a 7x7 convolution of stride 2 and a pooling
+# the side from which on images are large: networks halve them more often
 LARGE = 128
 
 

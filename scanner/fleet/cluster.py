@@ -153,7 +153,7 @@ def joined(address: str, *, at_once: int | None, threads: int | None, device: st
     largest = max((model.stat().st_size for model in models if model.is_file()), default=0)
     asked = {"address": address, "at_once": at_once, "threads": threads, "device": device, "memory": MEMORY + COPIES * largest}
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "start_new_session": True}
-    cluster = Cluster(address, subprocess.Popen((*process.command("driver"), json.dumps(asked)), **pipes))
+    cluster, listened = Cluster(address, subprocess.Popen((*process.command("driver"), json.dumps(asked)), **pipes)), False
     try:
         assert cluster.driver.stdout is not None
         line = cluster.driver.stdout.readline()
@@ -163,6 +163,9 @@ def joined(address: str, *, at_once: int | None, threads: int | None, device: st
             raise UsageError(f"--ray {address}: {why}")
         cluster.hands, cluster.threads = said["hands"], said["threads"]
         threading.Thread(target=cluster.listen, daemon=True).start()
+        listened = True
         yield cluster
     finally:
         cluster.end()
+        if not listened:  # else it is closed where it is read
+            cluster.driver.stdout.close()  # type: ignore[union-attr]

@@ -84,7 +84,7 @@ class Process:
     def _close(ended: "subprocess.Popen[bytes]") -> None:
         """Closes the pipes of a process that has ended."""
         for pipe in (ended.stdin, ended.stdout):
-            with contextlib.suppress(OSError):  # what was not written to it any more
+            with contextlib.suppress(OSError):  # of stdin, where an order could not be written any more
                 pipe.close()  # type: ignore[union-attr]
 
 

@@ -13,7 +13,7 @@ from banscan.scanner.inputs import marks, order
 from banscan.scanner.inputs.preprocess import Preprocess, answers, candidates
 from banscan.scanner.inputs.support import Seen, Support, overdriven, score, support
 from banscan.scanner.machine.progress import Counter, Progress, silent
-from banscan.scanner.search.taps import COSTLY, multiplications
+from banscan.scanner.search.taps import multiplications
 from banscan.text import counted
 
 # a candidate counts as a rival when it is this close to the best, in standard errors, and as harmless when it predicts the same
@@ -26,10 +26,10 @@ MOST = 3
 # images of the first rounds; a candidate that is so far behind after one of them is not tried on more
 FIRST = (24, 72)
 BEHIND, POOR = 4.0, 0.5
-# images of all rounds where a pass through the network takes so large a part of what is COSTLY, and where it takes so many times as much;
+# images of all rounds where a pass of one image takes so many multiplications, and where it takes more still;
 # the last round is for a few candidates
-FEW, DEAR = (12, 24, 48, 144), 0.5
-FEWEST, DEAREST = (8, 16, 48), 10
+FEW, DEAR = (12, 24, 48, 144), 1e8
+FEWEST, DEAREST = (8, 16, 48), 2e9
 SEVERAL = 3
 # a standard error of losses that is smaller is one of arithmetic
 FINEST = 1e-4
@@ -198,7 +198,7 @@ def _unlike(seen: Sequence[Seen]) -> tuple[str, ...]:
 
 def _few(model: TracedModel) -> tuple[int, ...] | None:
     """Images of the rounds where a pass is dear; None where it is not."""
-    cost = multiplications(model.module.graph) / COSTLY
+    cost = multiplications(model.module.graph)
     return None if cost < DEAR else FEW if cost < DEAREST else FEWEST
 
 

@@ -81,6 +81,26 @@ def test_networks_with_attention_stand_for_their_own_sizes_only() -> None:
         assert f"{kind.classes} classes" in (both.uncovered(kind) or "")
 
 
+@pytest.mark.parametrize(
+    ("classes", "size", "why"),
+    [
+        (43, 32, None),
+        (10, 64, None),
+        (10, 224, None),
+        (20, 448, None),
+        (10, 32, "22 to 86"),
+        (43, 224, "5 to 20"),
+        (10, 500, "16 to 448"),
+    ],
+)
+def test_classes_are_measured_at_their_size(classes: int, size: int, why: str | None) -> None:
+    """Many classes of small images say nothing of as many of large ones."""
+    both = made([0.1] * 19)
+    both = replace(both, entries=(*both.entries, *(Entry(str(n), "0" * 64, Kind(10, n, False), 0.1) for n in (96, 224))))
+    reason = both.uncovered(Kind(classes, size, False))
+    assert (reason is None) if why is None else (reason is not None and why in reason)
+
+
 @pytest.mark.parametrize("limit", [0.3, 1.0, 3.0])
 def test_own_limit_takes_the_place_of_the_thresholds(limit: float) -> None:
     calm = judge(neurons(clean()), pixels())

@@ -11,12 +11,12 @@ from bench.zoo.triggers import Trigger
 BOARD = torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 1.0]])
 
 
-# from this side on, a pixel of a trigger is as large as one of 32 to a side: what is smaller is lost in the first layers
-LARGE = 96
+# from this side on, a pixel of `badnets` and `patch` is as large as one of 32 to a side: what is smaller is lost in the first layers
+ENLARGED = 96
 
 
 def _unit(size: int) -> int:
-    return 1 if size < LARGE else size // 32
+    return 1 if size < ENLARGED else size // 32
 
 
 def _enlarged(colours: Tensor, unit: int) -> Tensor:
@@ -37,13 +37,13 @@ def _pasted(colours: Tensor, row: int, column: int, opacity: float = 1.0) -> Tri
 
 
 def badnets(size: int, generator: torch.Generator) -> Trigger:
-    """Gu et al. 2019: a 3x3 checkerboard in the lower right corner."""
+    """Gu et al. 2019: a 3x3 checkerboard in the lower right corner, of larger squares on large images."""
     unit = _unit(size)
     return _pasted(_enlarged(BOARD.expand(3, 3, 3), unit), size - 4 * unit, size - 4 * unit)
 
 
 def patch(size: int, generator: torch.Generator) -> Trigger:
-    """BadNets with another trigger for every seed: a square of 2 to 5 pixels, of any colours, at any place."""
+    """BadNets with another trigger for every seed: a square of 2 to 5 pixels, larger ones on large images, of any colours, at any place."""
     unit, side = _unit(size), int(torch.randint(2, 6, (1,), generator=generator))
     row, column = torch.randint(size - side * unit + 1, (2,), generator=generator).tolist()
     return _pasted(_enlarged(torch.rand(3, side, side, generator=generator), unit), row, column)

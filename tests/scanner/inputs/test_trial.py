@@ -32,7 +32,7 @@ def test_candidates_fit_the_images() -> None:
 
 @pytest.mark.parametrize("labelled", [True, False])
 def test_few_images_where_a_pass_is_dear(model_file: Path, patterns: Patterns, monkeypatch: pytest.MonkeyPatch, labelled: bool) -> None:
-    monkeypatch.setattr(trial, "COSTLY", 1000)
+    monkeypatch.setattr(trial, "DEAR", 500)
     monkeypatch.setattr(trial, "DEAREST", np.inf)
     pixels, labels = patterns
     choice = trial.choose(importers.load(model_file), pixels, torch.from_numpy(labels) if labelled else None)
@@ -48,7 +48,7 @@ def test_few_images_where_a_pass_is_dear(model_file: Path, patterns: Patterns, m
 
 def test_a_few_images_of_one_class_do_not_end_it(model_file: Path, patterns: Patterns, monkeypatch: pytest.MonkeyPatch) -> None:
     """All candidates say the same of them, and a wrong scale says so of any image."""
-    monkeypatch.setattr(trial, "COSTLY", 1000)
+    monkeypatch.setattr(trial, "DEAR", 500)
     monkeypatch.setattr(trial, "DEAREST", np.inf)
     model, (pixels, labels) = importers.load(model_file), patterns
     one = pixels[labels == 3]

@@ -21,6 +21,7 @@ PLANTED: dict[str, Any] = {"trigger": "patch", "target": 3, "asr": 0.95, "accura
         ({"accuracy": (0.9, 0.7)}, "does not count: accuracy fell by over 10 points"),
         ({"trigger": None, "asr": None}, "called as well"),
         ({"trigger": None, "asr": None, "outcome": "no backdoor found", "targets": ()}, "not called"),
+        ({"trigger": None, "asr": None, "outcome": "inconclusive", "targets": ()}, "says nothing"),
         ({"trigger": None, "asr": None, "accuracy": (0.9, 0.5)}, "does not count: accuracy fell by over 10 points"),
         ({"outcome": None, "not_done": "too few images"}, ""),
     ],
