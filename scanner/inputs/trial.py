@@ -87,8 +87,8 @@ class _Round:
 def choose(model: TracedModel, images: np.ndarray, labels: Tensor | None, limit: int = 200, progress: Progress = silent) -> Choice:
     """Tries every candidate on a few images, those that keep up on up to `limit`, on all where that leaves it open; takes the best.
 
-    Where a pass is dear, far fewer images are tried, and no more than it takes until one is left. Without labels, what the file says of
-    itself counts too.
+    Where a pass is dear, far fewer images are tried, and no more than it takes until one is left; but several that are left are tried on all,
+    since each would have a scan of its own. Without labels, what the file says of itself counts too.
 
     Raises:
         UndecidedError: several candidates are supported equally well and lead to different predictions.
@@ -146,7 +146,9 @@ def _rounds(
     mixed = np.random.default_rng(0).permutation(picked)
     order_of = np.concatenate((mixed, rest))
     shown = None if labels is None else labels[torch.from_numpy(order_of)]
-    ends = sorted({min(n, len(picked)) for n in few or FIRST} | (set() if few else {len(picked), len(images)}))
+    ends = sorted({min(n, len(picked)) for n in few or FIRST} | {len(picked), len(images)})
+    # images from which on more are tried only where they leave it open
+    enough = min(few[-1], len(picked)) if few else len(picked)
     turned = {_unturned(name): name for name in known if few and _unturned(name) in known and _unturned(name) != name}
     seen = [Seen(name, torch.empty(0, model.classes), None) for name in known if name not in turned.values()]
     out: list[Seen] = []
@@ -167,7 +169,7 @@ def _rounds(
             against |= {s.name: "logits too far apart" for s in calm if s.name in wild}
             out, seen = [s for s in seen if s.name in against], [s for s in seen if s.name not in against]
         last = end == ends[-1] or (few is not None and end >= few[-2] and len(seen) > SEVERAL)
-        if not last and (few or end < len(picked)):
+        if not last and end < enough:
             best = min(seen, key=_rank)
             # labels that hardly any candidate agrees with may be in another order
             sure = best.accuracy is None or best.accuracy >= ORDERED
@@ -184,7 +186,7 @@ def _rounds(
             if last:
                 return
         begin = end
-        count.expect(count.done + len(seen) * (max(ends[-1] if few else len(picked), end) - end))
+        count.expect(count.done + len(seen) * (max(enough, end) - end))
 
 
 def _unlike(seen: Sequence[Seen]) -> tuple[str, ...]:

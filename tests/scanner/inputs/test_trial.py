@@ -58,6 +58,23 @@ def test_a_few_images_of_one_class_do_not_end_it(model_file: Path, patterns: Pat
     assert max(s.images for s in choice.table) == min(len(one), trial.FEW[-1])
 
 
+def test_several_that_are_left_are_tried_on_all(model_file: Path, patterns: Patterns, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a pass is dear: each of them would have a scan of its own."""
+    monkeypatch.setattr(trial, "DEAR", 500)
+    monkeypatch.setattr(trial, "DEAREST", np.inf)
+    monkeypatch.setattr(trial, "FEW", (2, 4, 8, 12))
+    pixels, labels = patterns
+    model = importers.load(model_file)
+    assert max(s.images for s in trial.choose(model, pixels, torch.from_numpy(labels)).table) <= 12
+    # nothing is ever clear, and nothing the same
+    monkeypatch.setattr(trial, "RIVAL", np.inf)
+    monkeypatch.setattr(trial, "SAME", 2.0)
+    with pytest.raises(trial.UndecidedError) as raised:
+        trial.choose(model, pixels, torch.from_numpy(labels))
+    assert 2 <= len(raised.value.tried.rivals) <= trial.MOST
+    assert {s.images for s in raised.value.tried.table if s.name in raised.value.tried.rivals} == {len(pixels)}
+
+
 def seen(name: str, logits: torch.Tensor) -> support.Seen:
     return support.Seen(name, logits, None)
 
