@@ -26,8 +26,8 @@ MOST = 3
 # images of the first rounds; a candidate that is so far behind after one of them is not tried on more
 FIRST = (24, 72)
 BEHIND, POOR = 4.0, 0.5
-# images of all rounds where a pass of one image takes so many multiplications, and where it takes more still;
-# the last round is for a few candidates
+# images of all rounds where a pass of one image takes so many multiplications, and where it takes more still; with more than SEVERAL
+# candidates the last but one decides unless some of them are rivals
 FEW, DEAR = (12, 24, 48, 144), 1e8
 FEWEST, DEAREST = (8, 16, 48), 2e9
 SEVERAL = 3
@@ -168,8 +168,9 @@ def _rounds(
             wild = overdriven(calm)
             against |= {s.name: "logits too far apart" for s in calm if s.name in wild}
             out, seen = [s for s in seen if s.name in against], [s for s in seen if s.name not in against]
-        last = end == ends[-1] or (few is not None and end >= few[-2] and len(seen) > SEVERAL)
-        if not last and end < enough:
+        last = end == ends[-1]
+        late = end >= enough or (few is not None and end >= few[-2] and len(seen) > SEVERAL)
+        if not last and not late:
             best = min(seen, key=_rank)
             # labels that hardly any candidate agrees with may be in another order
             sure = best.accuracy is None or best.accuracy >= ORDERED
@@ -183,8 +184,9 @@ def _rounds(
                 yield _Round(seen, out, against, early=True, last=False)
         else:
             yield _Round(seen, out, against, early=False, last=last)
-            if last:
-                return
+            best = min(seen, key=_rank)
+            worse = [s for s in seen if s is not best and _clear(best, s, known)]
+            out, seen = out + worse, [s for s in seen if s not in worse]
         begin = end
         count.expect(count.done + len(seen) * (max(enough, end) - end))
 
