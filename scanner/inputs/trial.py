@@ -87,8 +87,8 @@ class _Round:
 def choose(model: TracedModel, images: np.ndarray, labels: Tensor | None, limit: int = 200, progress: Progress = silent) -> Choice:
     """Tries every candidate on a few images, those that keep up on up to `limit`, on all where that leaves it open; takes the best.
 
-    Where a pass is dear, far fewer images are tried, and no more than it takes until one is left; but rivals that are left are tried on all,
-    since each would have a scan of its own. Without labels, what the file says of itself counts too.
+    Where a pass is dear, far fewer images are tried, and no more than it takes until one is left; but rivals that are left are tried on
+    all, since each would have a scan of its own. Without labels, what the file says of itself counts too.
 
     Raises:
         UndecidedError: several candidates are supported equally well and lead to different predictions.
