@@ -63,16 +63,12 @@ def strided(
     return cast(Tensor, _Strided.apply(x, weight, bias, geometry))  # type: ignore[no-untyped-call]
 
 
-def eased(module: fx.GraphModule, *, strides: bool) -> fx.GraphModule:
-    """Puts these into the module, which must be a copy of its own.
-
-    Args:
-        strides: also `strided`, which rounds in another order than torch.
-    """
+def eased(module: fx.GraphModule) -> fx.GraphModule:
+    """Puts these into the module, which must be a copy of its own."""
     for node in module.graph.nodes:
         if node.target is aten.clamp.default and not node.kwargs and len(node.args) == 3 and all(map(_number, node.args[1:])):
             node.target = bounded
-        elif strides and node.target is aten.conv2d.default and not node.kwargs and _grouped(node.args):
+        elif node.target is aten.conv2d.default and not node.kwargs and _grouped(node.args):
             node.target = strided
     module.recompile()
     return module

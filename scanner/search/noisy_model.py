@@ -20,7 +20,6 @@ from banscan.scanner.search.cut import cut
 from banscan.scanner.search.noisy_layers import views
 from banscan.scanner.search.rounding import straighten
 from banscan.scanner.search.spread import evenly
-from banscan.scanner.search.taps import costly
 
 # images that are tried before a search, and the strength of noise then
 TRIED, TRIAL = 8, 0.1
@@ -101,7 +100,7 @@ def attach(
     size = 2 * sum(n.channels for n in neurons)
     at_once = memory.images_at_once(parts.moving, dtype, model.device)
     before, behind = (straighten(convert(part, dtype)) for part in (parts.before, parts.behind))
-    eased(behind, strides=costly(model.module.graph))
+    eased(behind)
     together = memory.together(parts.moving, model.device)
     return NoisyModel(before, behind, neurons, stats, size, dtype, model.device, at_once, together)
 

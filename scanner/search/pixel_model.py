@@ -12,7 +12,6 @@ from banscan.scanner.machine import memory
 from banscan.scanner.machine.precision import convert
 from banscan.scanner.search.backward import eased
 from banscan.scanner.search.rounding import straighten
-from banscan.scanner.search.taps import costly
 
 # the inputs that stand for black and white pixels, [1, C, 1, 1] or [1, 1, 1, C] after the layout
 Limits = tuple[Tensor, Tensor]
@@ -76,7 +75,7 @@ def pixel_model(model: TracedModel, preprocess: Preprocess, dtype: torch.dtype) 
     graph.output(graph.graph_copy(model.module.graph, {}))
     at_once = memory.images_at_once(model.module.graph.nodes, dtype, model.device)
     axis = model.input.layout.index("C")
-    module = eased(straighten(convert(fx.GraphModule(model.module, graph), dtype)), strides=costly(model.module.graph))
+    module = eased(straighten(convert(fx.GraphModule(model.module, graph), dtype)))
     return PixelModel(module, low, high, model.classes, dtype, axis, at_once)
 
 
