@@ -63,18 +63,22 @@ ACROSS: dict[str, Callable[[Mapping[str, list[dict[str, Any]]]], list[str]]] = {
 
 
 def body(part: str, results: Path) -> str:
-    """The tables of one part; `summary` and `missed` are drawn from those of held-out kinds and models."""
+    """The tables of one part; `summary` and `missed` are drawn from those of held-out kinds, models and networks."""
     if part == "summary":
         lines = [
             *kinds.headline(by_default(results), "as a scan is by default"),
             *kinds.headline(read(results / "kinds-held.jsonl"), "with `--effort thorough`"),
+            *kinds.headline(read(results / "small-held.jsonl"), "as a scan is by default", "attacks on small networks"),
+            *kinds.headline(read(results / "large-held.jsonl"), "as a scan is by default", "attacks on networks for large images"),
             *tables.headline(tables.learnt(read(results / "held.jsonl"))[0], held=True),
             *repair.short(read(results / "repair.jsonl")),
         ]
     elif part == "missed":
         thorough = [row for name in ("kinds-held", "held") for row in read(results / f"{name}.jsonl")]
         known = {row["name"] for row in thorough}
-        lines = tables.missed(tables.learnt([*thorough, *(row for row in by_default(results) if row["name"] not in known)])[0])
+        others = [row for name in ("small-held", "large-held") for row in read(results / f"{name}.jsonl")]
+        default = [row for row in by_default(results) if row["name"] not in known]
+        lines = tables.missed(tables.learnt([*thorough, *default, *others])[0])
     elif part in ACROSS:
         lines = ACROSS[part]({name: read(results / f"{name}.jsonl") for name in (*SCANS, *([part] if part == effort.PART else []))})
     else:

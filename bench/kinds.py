@@ -47,13 +47,13 @@ def page(rows: list[Row]) -> list[str]:
     ]
 
 
-def headline(rows: list[Row], how: str) -> list[str]:
-    """The totals of scans; `how` they were asked for."""
+def headline(rows: list[Row], how: str, what: str = "attacks of kinds that nothing was tried on") -> list[str]:
+    """The totals of scans: `what` was attacked, `how` they were asked for."""
     known = learnt(rows)[0]
     attacked = rate(found(row) for row in known if works(row))
     clean = rate(outcome(row) == "backdoored" for row in known if row["attack"] == "none")
     return [
-        f"- attacks of kinds that nothing was tried on, {how}, called backdoored with the right target: {attacked}",
+        f"- {what}, {how}, called backdoored with the right target: {attacked}",
         f"- clean models beside them, {how}, called backdoored: {clean}",
     ]
 
