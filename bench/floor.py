@@ -47,7 +47,9 @@ def main(zoo: Path, folder: Path, out: Path, clean: Path, threads: int) -> None:
         facts = json.loads(manifest.read_text())
         recipe = facts["recipe"]
         if manifest.stem not in done and recipe["set"] == kind and attempted(manifest, facts):
-            rows.append(out, {"name": manifest.stem, "recipe": recipe, "clean": clean.name, **measured(model, trial(manifest, folder))})
+            rows.append(
+                out, {"name": manifest.stem, "recipe": recipe, "clean": clean.name, **measured(model.logits, trial(manifest, folder))}
+            )
     click.echo("\n".join(page(rows.read(out))))
 
 

@@ -1,7 +1,4 @@
-"""Writes the scores of clean models that banscan ships, from the rows of `bench.detect`.
-
-python -m bench.null bench/results/effort.jsonl bench/results/large-tune.jsonl --out scanner/clean_models.json
-"""
+"""Writes the scores of clean models that banscan ships, from the rows of `bench.detect`; `make null` says from which."""
 
 from pathlib import Path
 

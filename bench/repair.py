@@ -20,7 +20,6 @@ from torch import Tensor
 
 from banscan import importers
 from banscan.errors import BanscanError
-from banscan.importers import TracedModel
 from banscan.scanner.inputs import images as clean_images
 from banscan.scanner.repair import answers
 from banscan.scanner.repair.fold import every_fifth
@@ -74,9 +73,17 @@ def attempted(manifest: Path, facts: dict[str, Any]) -> bool:
     return rows.succeeds(recipe, facts["asr"]) and (recipe["attack"] not in GENERATED or networks(manifest).exists())
 
 
-def measured(model: TracedModel, parts: tuple[Tensor, Tensor, Tensor, Tensor]) -> dict[str, float]:
+@torch.no_grad()
+def right(logits: Answers, images: Tensor, labels: Tensor) -> float:
+    """The share of images [N, ...] that get their label [N]."""
+    predicted = torch.cat([logits(part).argmax(1).cpu() for part in images.split(MANY)])
+    return float((predicted == labels).double().mean())
+
+
+def measured(logits: Answers, parts: tuple[Tensor, Tensor, Tensor, Tensor]) -> dict[str, float]:
+    """Benign accuracy and ASR of what answers with these logits; `parts` of `trial`."""
     x, y, attacked, aim = parts
-    return {"accuracy": answers.accuracy(model, {}, x, y), "asr": answers.accuracy(model, {}, attacked, aim)}
+    return {"accuracy": right(logits, x, y), "asr": right(logits, attacked, aim)}
 
 
 def repaired(
@@ -100,7 +107,7 @@ def repaired(
             after = scan(output, own).verdict if method == "ban" else None
         except BanscanError as error:
             raise click.ClickException(f"{manifest.stem}: {error}") from error
-        row |= {"before": measured(model, parts), "after": measured(importers.load(output), parts)}
+        row |= {"before": measured(model.logits, parts), "after": measured(importers.load(output).logits, parts)}
     return row | {
         "found": [report.verdict.outcome, report.verdict.target],
         "after_scan": None if after is None else [after.outcome, after.target, after.score],
@@ -135,17 +142,10 @@ def by_baseline(
     held, plain = every_fifth(y), pixel_model(model, chosen, torch.float32)
     subject = Subject(model, plain, plain.pixels(x[~held]), y[~held])
     repaired = repairing(subject, 0 if recipe["target"] is None else recipe["target"], 0)
-    shown, theirs, attacked, aim = parts
-    after = {"accuracy": _right(repaired, shown, theirs), "asr": _right(repaired, attacked, aim)}
-    kept = [_right(some, x[held], y[held]) for some in (model.logits, repaired)]
-    row = {"name": manifest.stem, "recipe": recipe, "method": method, "before": measured(model, parts), "after": after}
+    kept = [right(some, x[held], y[held]) for some in (model.logits, repaired)]
+    row = {"name": manifest.stem, "recipe": recipe, "method": method}
+    row |= {"before": measured(model.logits, parts), "after": measured(repaired, parts)}
     return row | {"images": len(subject.labels), "kept": kept, "environment": examined.report.environment}
-
-
-@torch.no_grad()
-def _right(logits: Answers, x: Tensor, y: Tensor) -> float:
-    """As `answers.accuracy`, for what is no model with other weights."""
-    return float((torch.cat([logits(part).argmax(1) for part in x.split(MANY)]) == y).double().mean())
 
 
 def label(row: dict[str, Any]) -> str:
