@@ -106,7 +106,9 @@ class _Perturb(torch.autograd.Function):
             own, d_weight[k], d_shift[k] = aten.native_batch_norm_backward(
                 g[k * count : (k + 1) * count], z[part], weight[k], *saved, normalised, eps, [need_z, True, True]
             )
-            if need_z:
+            if need_z and restarts == 1:
+                dz = own  # all of it: nothing to put together
+            elif need_z:
                 dz[part] = dz[part] + own if shared else own
         need_r = ctx.needs_input_grad[3]
         return (dz if need_z else None), d_weight * d_factor, d_shift * x_factor, (g if need_r else None), None

@@ -30,7 +30,7 @@ from banscan.scanner.inputs.images import CleanSet
 from banscan.scanner.inputs.preprocess import Preprocess
 from banscan.scanner.inputs.trial import Choice, UndecidedError
 from banscan.scanner.looks import Looked
-from banscan.scanner.machine import memory
+from banscan.scanner.machine import allocator, memory
 from banscan.scanner.machine.device import find, repeatable
 from banscan.scanner.machine.precision import search_dtype
 from banscan.scanner.machine.progress import Counter, Progress, silent
@@ -186,6 +186,7 @@ def examine(
     )
     chosen: Preprocess | None = None
     try:
+        allocator.keep()
         with repeatable(where), memory.bounded(options.room):
             checks.check_weights(model)
             # before anything else is asked of too few images

@@ -21,6 +21,7 @@ import torch
 
 from banscan.kernels import backend
 from banscan.scanner.facts import environment
+from banscan.scanner.machine import allocator
 from banscan.scanner.machine.device import find, repeatable
 from banscan.scanner.settings import Settings
 from bench import rows
@@ -239,6 +240,7 @@ def main(
     failed = 0
     if not only_print:
         torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
+        allocator.keep()  # for every contender
         device = find(name)
         here = stamp(device) | ({"commit": commit} if commit else {})
         known = {
