@@ -28,7 +28,7 @@ from banscan.scanner.effort import Effort, at_most
 from banscan.scanner.findings import ALL, LOST, Control, Finding, Kind
 from banscan.scanner.levels import Levels
 from banscan.scanner.machine.progress import Progress, of_part
-from banscan.scanner.repair import answers, trainable
+from banscan.scanner.repair import answers, patch_pool, trainable
 from banscan.scanner.repair.course import Course
 from banscan.scanner.repair.fold import every_fifth, mirrors
 from banscan.scanner.repair.settings import Tuning
@@ -146,7 +146,8 @@ def tuned(subject: Subject, finding: Finding | None, progress: Progress) -> tupl
     how = how if finding is not None else replace(how, teacher=0.0)
     limits = pixel_model.limits(model, subject.preprocess)
     state = trainable.evened(model, trainable.start(model, images, depth=how.depth))
-    Course(model, subject.preprocess, how, images, labels, limits, aims).run(state, [], stage=TUNING, progress=progress)
+    pool = patch_pool.LIGHT if subject.costly else patch_pool.WHOLE
+    Course(model, subject.preprocess, how, images, labels, limits, aims, pool).run(state, [], stage=TUNING, progress=progress)
     weights = trainable.finished(model, state, images)
     first, last = (answers.accuracy(model, own, subject.x[held], subject.labels[held]) for own in ({}, weights))
     return with_weights(model, weights), (first, last)

@@ -11,7 +11,7 @@ from banscan.importers import TracedModel
 from banscan.scanner.inputs.preprocess import Preprocess
 from banscan.scanner.machine.progress import Counter, Progress
 from banscan.scanner.repair import answers, patch_pool, trainable, tuning
-from banscan.scanner.repair.patch_pool import Victims
+from banscan.scanner.repair.patch_pool import Pool, Victims
 from banscan.scanner.repair.settings import Tuning
 from banscan.scanner.repair.trainable import State
 from banscan.scanner.search import patch
@@ -23,7 +23,10 @@ Losses = list[tuple[float, float]]
 
 @dataclass(frozen=True)
 class Course:
-    """What is tuned: images [N, ...] as the model takes them with labels [N], and how; `limits` and `aims` as in `tuning.epoch`."""
+    """What is tuned: images [N, ...] as the model takes them with labels [N], and how; `limits` and `aims` as in `tuning.epoch`.
+
+    `pool` is how many patches are tried before every epoch.
+    """
 
     model: TracedModel
     preprocess: Preprocess
@@ -32,6 +35,7 @@ class Course:
     labels: Tensor
     limits: Limits
     aims: Tensor | None
+    pool: Pool = patch_pool.WHOLE
 
     def run(self, state: State, losses: Losses, *, stage: str, progress: Progress, after: Callable[[], None] = lambda: None) -> None:
         """The epochs that are left, in place on `state` and `losses`; `after` is called after every one.
@@ -59,5 +63,5 @@ class Course:
     def _pasted(self, state: State, victims: Victims) -> Tensor:
         """The patches that move the model as it is now, kept in `state`, as changes [P, ...] of the pixels."""
         now = partial(answers.logits, self.model, trainable.finished(self.model, state, self.images))
-        state.patches = patch_pool.followed(victims, now, state.patches, self.how.seed + state.epoch)
+        state.patches = patch_pool.followed(victims, now, state.patches, self.how.seed + state.epoch, self.pool)
         return patch.changes(victims.view, victims.pixels, state.patches)

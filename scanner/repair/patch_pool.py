@@ -11,19 +11,46 @@ import torch
 from torch import Tensor
 
 from banscan.importers import TracedModel
-from banscan.scanner.effort import WHOLE
+from banscan.scanner import effort
 from banscan.scanner.inputs.preprocess import Preprocess
 from banscan.scanner.search import patch
 from banscan.scanner.search.changes import softened
 from banscan.scanner.search.patch import Patches
 from banscan.scanner.search.pixel_model import PixelModel, margins, pixel_model
 
-# patches that are pasted, mutants of each that are tried before every epoch, and new ones
-KEPT, MUTANTS, FRESH = 16, 3, 32
-# images that each is tried on
-TRIED = 16
-# of the first search: more than the scan's, since a population that settles beside the trigger does not come back to it
-GENERATIONS = 8
+
+@dataclass(frozen=True, kw_only=True)
+class Pool:
+    """How many patches are tried.
+
+    Attributes:
+        kept: patches that are pasted; before every epoch `mutants` of each are tried, and `fresh` new ones, on `tried` images each.
+        first: patches that are drawn at first, tried on so many `images`; `generations` with `children` of each follow.
+    """
+
+    kept: int
+    mutants: int
+    fresh: int
+    tried: int
+    first: int
+    images: int
+    generations: int
+    children: int
+
+
+# more generations than the scan has, since a population that settles beside the trigger does not come back to it
+WHOLE = Pool(
+    kept=16,
+    mutants=3,
+    fresh=32,
+    tried=16,
+    first=effort.WHOLE.patches.first,
+    images=effort.WHOLE.patches.images,
+    generations=8,
+    children=patch.CHILDREN,
+)
+# where a pass is dear: a sixth of the passes, for the copy of a control, which shows what the classes explain and is handed to nobody
+LIGHT = Pool(kept=8, mutants=2, fresh=16, tried=8, first=1024, images=4, generations=3, children=patch.CHILDREN)
 
 
 @dataclass(frozen=True)
@@ -62,22 +89,22 @@ def successes(victims: Victims, logits: Callable[[Tensor], Tensor], patches: Pat
     return result
 
 
-def followed(victims: Victims, logits: Callable[[Tensor], Tensor], patches: Patches | None, seed: int) -> Patches:
-    """The best KEPT of the patches, their mutants and new ones; where there are none yet, of many new ones and GENERATIONS."""
+def followed(victims: Victims, logits: Callable[[Tensor], Tensor], patches: Patches | None, seed: int, pool: Pool = WHOLE) -> Patches:
+    """The best of the patches, their mutants and new ones; where there are none yet, of many new ones and their generations."""
     generator = torch.Generator().manual_seed(seed)
     shape = patch.cells(victims.view, victims.pixels)
 
     def best(candidates: Patches, images: int) -> Patches:
         drawn = torch.randperm(len(victims.goals), generator=generator)[:images]
-        return candidates[successes(victims, logits, candidates, drawn).topk(KEPT).indices]
+        return candidates[successes(victims, logits, candidates, drawn).topk(pool.kept).indices]
 
     def grown(parents: Patches, mutants: int) -> Patches:
         own = torch.arange(len(parents)).repeat_interleave(mutants)
-        return best(parents + patch.mutate(parents[own], shape, generator) + patch.draw(FRESH, shape, generator), TRIED)
+        return best(parents + patch.mutate(parents[own], shape, generator) + patch.draw(pool.fresh, shape, generator), pool.tried)
 
     if patches is not None:
-        return grown(patches, MUTANTS)
-    patches = best(patch.draw(WHOLE.patches.first, shape, generator), WHOLE.patches.images)
-    for _ in range(GENERATIONS):
-        patches = grown(patches, patch.CHILDREN)
+        return grown(patches, pool.mutants)
+    patches = best(patch.draw(pool.first, shape, generator), pool.images)
+    for _ in range(pool.generations):
+        patches = grown(patches, pool.children)
     return patches

@@ -47,13 +47,29 @@ def test_every_image_has_a_goal_of_its_own(images: tuple[Tensor, Tensor]) -> Non
     assert torch.allclose(own, torch.stack(one_by_one).mean(0), atol=1e-6)
 
 
+def test_a_light_population_finds_the_trigger_with_a_sixth_of_the_passes(images: tuple[Tensor, Tensor]) -> None:
+    victims, drawn, passes = tried(images), torch.arange(0, 60, 4), dict.fromkeys(("whole", "light"), 0)
+
+    def counted(pool: str, x: Tensor) -> Tensor:
+        passes[pool] += len(x)
+        return victims.view.logits(x)
+
+    for name, pool in {"whole": patch_pool.WHOLE, "light": patch_pool.LIGHT}.items():
+        found = patch_pool.followed(victims, partial(counted, name), None, 0, pool)
+        for epoch in range(1, 8):
+            found = patch_pool.followed(victims, partial(counted, name), found, epoch, pool)
+        assert len(found) == pool.kept
+        assert float(patch_pool.successes(victims, partial(logits, victims.view), found, drawn).mean()) > 0.5
+    assert passes["light"] < passes["whole"] / 5
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_the_population_finds_a_trigger_and_follows_the_model(images: tuple[Tensor, Tensor], channels_last: bool) -> None:
     victims = tried(images, channels_last)
     model, drawn = partial(logits, victims.view), torch.arange(len(victims.goals))
     found = patch_pool.followed(victims, model, None, seed=0)
-    assert len(found) == patch_pool.KEPT
+    assert len(found) == patch_pool.WHOLE.kept
     assert float(patch_pool.successes(victims, model, found, drawn).mean()) > 0.5
     again = patch_pool.followed(victims, model, None, seed=0)
     assert torch.equal(patch.changes(victims.view, victims.pixels, found), patch.changes(victims.view, victims.pixels, again))
@@ -66,4 +82,4 @@ def test_the_population_finds_a_trigger_and_follows_the_model(images: tuple[Tens
     for epoch in range(1, 7):
         found = patch_pool.followed(victims, moved, found, seed=epoch)
     assert float(patch_pool.successes(victims, moved, found, drawn).mean()) > float(before) + 0.1
-    assert patch.changes(victims.view, victims.pixels, found).shape == (patch_pool.KEPT, *victims.pixels.shape[1:])
+    assert patch.changes(victims.view, victims.pixels, found).shape == (patch_pool.WHOLE.kept, *victims.pixels.shape[1:])
