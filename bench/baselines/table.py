@@ -44,11 +44,25 @@ def each(results: list[dict[str, Any]]) -> list[str]:
     for row in results:
         kind = attack(row) + ("" if row["target"] is None else f", {row['target']}")
         called = f"backdoored, {row['found']}" if row["flagged"] else f"not called, {row['found']} in front"
-        right = hit(row) if row["attack"] != "none" else not row["flagged"]
-        told = f"{called}: {'right' if right else 'wrong'}"
+        told = f"{called}: {'right' if _right(row) else 'wrong'}"
         seconds = f"{row['seconds']:.0f} ({row['cpu_seconds']:.0f})"
         lines.append(f"| {row['name']} | {kind} | {_method(row)} | {told} | {row['statistic']:.2f} | {seconds} |")
     return lines
+
+
+def costs(results: list[dict[str, Any]]) -> str:
+    """Seconds of a processor that each method takes to its answer on each model, and whether that is right."""
+    models = list(dict.fromkeys(r["name"] for r in results))
+    lines = header(["method", *models])
+    for method in dict.fromkeys(map(_method, results)):
+        own = {r["name"]: f"{r['cpu_seconds']:.0f}, {'right' if _right(r) else 'wrong'}" for r in results if _method(r) == method}
+        lines.append(f"| {method} | {' | '.join(own.get(m, '–') for m in models)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _right(row: dict[str, Any]) -> bool:
+    """Whether the right class is called, or nothing of a clean model."""
+    return hit(row) if row["attack"] != "none" else not row["flagged"]
 
 
 def _method(row: dict[str, Any]) -> str:

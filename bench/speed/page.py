@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from bench import progress, rows
+from bench.baselines import table as rivals
 from bench.speed import table as search
 from bench.whole import passes
 from bench.whole import table as whole
@@ -12,6 +13,11 @@ HEAD = """# Speed
 What `make bench` (on a CPU) and `make bench-gpu` measured, from the rows in `bench/results/whole.jsonl` and `bench/results/speed.jsonl`;
 both write this page.
 """
+RIVALS = """## Other detectors
+
+What other detectors take on the same two examples, with the same images, in seconds of one processor, each to its own verdict
+(`make demo-baselines`; [what each is](evidence/baselines-examples.md)). banscan's scans of them are in the first table, on two.
+"""
 NOTHING = "Nothing was measured yet (`make bench`).\n"
 
 
@@ -20,12 +26,15 @@ def write(doc: Path, scans: Path, searches: Path) -> None:
     counted = (passes.INTRO, passes.table())
     watched = rows.read(scans.with_name("progress.jsonl"))
     told = (progress.INTRO, progress.table(watched)) if watched else ()
+    others = rows.read(scans.with_name("baselines-examples.jsonl"))
+    beside = (RIVALS, rivals.costs(others)) if others else ()
     parts = (
         HEAD,
         whole.INTRO,
         whole.tables(rows.read(scans)) or NOTHING,
         *counted,
         *told,
+        *beside,
         search.INTRO,
         search.tables(rows.read(searches)),
     )

@@ -69,32 +69,39 @@ def weighted_median(values: Tensor, weights: Tensor) -> float:
 
 
 class _Sums:
-    """The activity of one layer while batches come in."""
+    """The activity of one layer while so many batches come in, none larger than the first.
 
-    def __init__(self, tap: Tap, sampled: int) -> None:
-        self.axis, self.room = tap.axis, sampled
-        self.sampled: list[Tensor] = []
+    What stays has its place from the first batch on: small tensors that are put between large ones would keep the memory of these apart.
+    """
+
+    def __init__(self, tap: Tap, sampled: int, batches: int) -> None:
+        self.axis, self.room, self.batches = tap.axis, sampled, batches
         self.first: Tensor | None = None
-        self.count, self.places = 0, False
+        self.count, self.filled, self.places = 0, 0, False
 
     def add(self, value: Tensor) -> None:
         flat = value.movedim(self.axis, 0).flatten(1)
         self.places = value.dim() > 2
-        step = max(1, flat.shape[1] // self.room)
-        self.sampled.append(flat[:, ::step].clone())
         if self.first is None:
+            self.step = max(1, flat.shape[1] // self.room)
             self.first = flat[:, :1].double()
             self.low, self.high = flat.amin(1), flat.amax(1)
-            self.sum = self.square = torch.zeros_like(self.first[:, 0])
-        self.low, self.high = torch.minimum(self.low, flat.amin(1)), torch.maximum(self.high, flat.amax(1))
+            self.sum, self.square = torch.zeros_like(self.first[:, 0]), torch.zeros_like(self.first[:, 0])
+            self.sampled = flat.new_empty(len(flat), -(-flat.shape[1] // self.step) * self.batches)
+        drawn = flat[:, :: self.step]
+        self.sampled[:, self.filled : self.filled + drawn.shape[1]] = drawn
+        self.filled += drawn.shape[1]
+        torch.minimum(self.low, flat.amin(1), out=self.low)
+        torch.maximum(self.high, flat.amax(1), out=self.high)
         # about the first value, so that what is constant stays exactly so
         moved = flat - self.first.float()
-        self.sum, self.square = self.sum + moved.sum(1).double(), self.square + moved.square().sum(1).double()
+        self.sum += moved.sum(1)
+        self.square += moved.square().sum(1)
         self.count += flat.shape[1]
 
     def activity(self) -> Activity:
         assert self.first is not None
-        middle = torch.cat(self.sampled, 1).median(1).values
+        middle = self.sampled[:, : self.filled].median(1).values
         away = middle.double() - self.first[:, 0]
         square = (self.square - 2 * away * self.sum) / self.count + away.square()
         spread = square.clamp(min=0).sqrt().float()
@@ -107,7 +114,7 @@ def activities(module: fx.GraphModule, found: tuple[Tap, ...], batches: Iterable
     """The activity of these tensors on batches of images, by the name of their nodes."""
     parts = list(batches)
     values = ROOM // (torch.float32.itemsize * max(1, sum(tap.channels for tap in found)))
-    sums = {tap.node: _Sums(tap, max(1, min(SAMPLED, values) // len(parts))) for tap in found}
+    sums = {tap.node: _Sums(tap, max(1, min(SAMPLED, values) // len(parts)), len(parts)) for tap in found}
     for part in parts:
         for step in walk(module, part):
             if step.node.name in sums:
