@@ -46,6 +46,7 @@ demo-seeds: $(VENV)/tested ## both examples at several seeds; finished rows are 
 demo-baselines: $(VENV)/tested ## every other detector on both examples, an hour; finished rows are not computed again
 	OMP_NUM_THREADS=1 $(BIN)/python -m bench.baselines --zoo examples --images examples/clean --out bench/results/baselines-examples.jsonl $(RIVALS)
 	$(BIN)/python -m bench.evidence --only baselines-examples
+	$(BIN)/python -m bench.whole --print --doc docs/speed.md
 
 zoo: $(VENV)/tested ## trains the models of the tables from DATA (gtsrb.npz, cifar10-*.npz) into ZOO; goes on where it stopped
 	$(BIN)/python -m bench.zoo --data $(DATA) --out $(ZOO)

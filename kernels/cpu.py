@@ -96,7 +96,9 @@ class _Perturb(torch.autograd.Function):
         if y is not None:
             g = aten.threshold_backward(g, y, 0)
         need_z = ctx.needs_input_grad[0]
-        dz = torch.zeros_like(z) if shared else torch.empty_like(z)
+        # what one restart gives is all of it
+        several = need_z and restarts > 1
+        dz = None if not several else torch.zeros_like(z) if shared else torch.empty_like(z)
         d_weight, d_shift = torch.empty_like(weight), torch.empty_like(weight)
         for k in range(restarts):
             part = slice(0, count) if shared else slice(k * count, (k + 1) * count)
@@ -106,9 +108,7 @@ class _Perturb(torch.autograd.Function):
             own, d_weight[k], d_shift[k] = aten.native_batch_norm_backward(
                 g[k * count : (k + 1) * count], z[part], weight[k], *saved, normalised, eps, [need_z, True, True]
             )
-            if need_z and restarts == 1:
-                dz = own  # all of it: nothing to put together
-            elif need_z:
+            if dz is not None:
                 dz[part] = dz[part] + own if shared else own
         need_r = ctx.needs_input_grad[3]
-        return (dz if need_z else None), d_weight * d_factor, d_shift * x_factor, (g if need_r else None), None
+        return (dz if several else own if need_z else None), d_weight * d_factor, d_shift * x_factor, (g if need_r else None), None

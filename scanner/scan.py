@@ -185,8 +185,8 @@ def examine(
         )
     )
     chosen: Preprocess | None = None
+    allocator.keep(where)
     try:
-        allocator.keep()
         with repeatable(where), memory.bounded(options.room):
             checks.check_weights(model)
             # before anything else is asked of too few images
@@ -219,7 +219,7 @@ def examine(
 
 
 class _Stages:
-    """The seconds of every stage."""
+    """The seconds of every stage, which leaves no memory behind that it does not need any more."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -230,6 +230,7 @@ class _Stages:
         try:
             yield
         finally:
+            allocator.give_back()
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begin
 
 

@@ -240,8 +240,8 @@ def main(
     failed = 0
     if not only_print:
         torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
-        allocator.keep()  # for every contender
         device = find(name)
+        allocator.keep(device)  # for every contender
         here = stamp(device) | ({"commit": commit} if commit else {})
         known = {
             tuple(r[f] for f in Cell.__annotations__)

@@ -6,24 +6,42 @@ thread, eight images of 224 x 224 pixels through MobileNetV2 with a gradient: 10
 
 import ctypes
 import os
-from functools import cache
 
-# of `mallopt`: the free memory at the heap's end that is given back, and the blocks that are not of the heap
+import torch
+
+# of `mallopt`: the free memory at the heap's end from which on it is given back, all of it, and the size of blocks that are not of the heap
 TRIM, MMAP = -1, -3
-# blocks above this size, such as a set of images, still go back at once
-LARGE, KEPT = 64 << 20, 512 << 20
-# how somebody else says it, and another allocator is chosen
-SAID = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_PAD_", "MALLOC_MMAP_MAX_")
+# blocks of this size, such as a set of images, still go back at once; older glibc takes no more than the second
+LARGE, KEPT = (64 << 20, 32 << 20), 512 << 20
+# what a user sets to have it otherwise: variables, and names in GLIBC_TUNABLES
+VARIABLES = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_PAD_", "MALLOC_MMAP_MAX_")
+TUNABLES = tuple(f"glibc.malloc.{name}" for name in ("trim_threshold", "mmap_threshold", "top_pad", "mmap_max"))
 
 
-@cache
-def keep() -> bool:
-    """Keeps freed memory for as long as the process runs, unless somebody said otherwise; whether it does. Only glibc can."""
-    if any(name in os.environ for name in SAID) or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", ""):
-        return False
+def keep(device: torch.device) -> bool:
+    """Keeps freed memory for what a CPU computes next; whether it does. Only glibc can, and does not where its user said otherwise.
+
+    What is asked of it stays asked: it has no way back to its own rules.
+    """
+    libc = _glibc() if device.type == "cpu" else None
+    return libc is not None and any(libc.mallopt(MMAP, size) for size in LARGE) and bool(libc.mallopt(TRIM, KEPT))
+
+
+def give_back() -> None:
+    """Gives free memory back, also that between what is in use: the next stage of a scan needs tensors of other sizes."""
+    libc = _glibc()
+    if libc is not None:
+        libc.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    """The C library, if it is this one and nobody said how it should go."""
+    tunables = os.environ.get("GLIBC_TUNABLES", "")
+    if any(name in os.environ for name in VARIABLES) or any(name in tunables for name in TUNABLES):
+        return None
     try:
         libc = ctypes.CDLL(None)
-        known = libc.gnu_get_libc_version is not None
-        return known and bool(libc.mallopt(MMAP, LARGE)) and bool(libc.mallopt(TRIM, KEPT))
-    except (OSError, AttributeError, TypeError):  # another system, or another C library
-        return False
+        libc.gnu_get_libc_version  # noqa: B018  # others have none
+    except (OSError, AttributeError, TypeError):
+        return None
+    return libc

@@ -49,7 +49,7 @@ WHOLE = Pool(
     generations=8,
     children=patch.CHILDREN,
 )
-# where a pass is dear: a sixth of the passes, for the copy of a control, which shows what the classes explain and is handed to nobody
+# where a pass is dear: a sixth of the passes, for the copy of a control, which is thrown away
 LIGHT = Pool(kept=8, mutants=2, fresh=16, tried=8, first=1024, images=4, generations=3, children=patch.CHILDREN)
 
 

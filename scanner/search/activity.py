@@ -85,7 +85,7 @@ class _Sums:
         if self.first is None:
             self.step = max(1, flat.shape[1] // self.room)
             self.first = flat[:, :1].double()
-            self.low, self.high = flat.amin(1), flat.amax(1)
+            self.low, self.high = flat[:, 0].clone(), flat[:, 0].clone()
             self.sum, self.square = torch.zeros_like(self.first[:, 0]), torch.zeros_like(self.first[:, 0])
             self.sampled = flat.new_empty(len(flat), -(-flat.shape[1] // self.step) * self.batches)
         drawn = flat[:, :: self.step]
@@ -111,7 +111,7 @@ class _Sums:
 
 @torch.no_grad()
 def activities(module: fx.GraphModule, found: tuple[Tap, ...], batches: Iterable[Tensor]) -> dict[str, Activity]:
-    """The activity of these tensors on batches of images, by the name of their nodes."""
+    """The activity of these tensors on batches of images, none larger than the first, by the name of their nodes."""
     parts = list(batches)
     values = ROOM // (torch.float32.itemsize * max(1, sum(tap.channels for tap in found)))
     sums = {tap.node: _Sums(tap, max(1, min(SAMPLED, values) // len(parts)), len(parts)) for tap in found}

@@ -40,7 +40,7 @@ from bench.baselines.__main__ import main, subject
 from bench.baselines.disentangled import Bounds, Terms
 from bench.baselines.generator import Generator
 from bench.baselines.subject import Answers, Subject, most
-from bench.baselines.table import each, page
+from bench.baselines.table import costs, each, page
 from bench.given import read as read_given
 from bench.paper import measure, store
 from bench.rows import read
@@ -481,3 +481,16 @@ def test_all_steps_of_a_paper_count_before_fewer(tmp_path: Path) -> None:
     (tmp_path / "paper.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     assert [(s.method, s.flagged) for s in store.load(tmp_path).scans] == [("Tabor", False), ("NC", True)]
     assert len({measure.key(r) for r in rows}) == 3
+
+
+def test_costs_are_beside_what_is_right() -> None:
+    row = {"method": "NC", "scale": "small", "seconds": 900.0, "statistic": 3.0}
+    bad = row | {"name": "bad", "attack": "blend", "target": 3}
+    rows = [
+        bad | {"found": 3, "flagged": True, "cpu_seconds": 100.4},
+        row | {"name": "good", "attack": "none", "target": None, "found": 1, "flagged": True, "cpu_seconds": 90.0},
+        bad | {"method": "Tabor", "found": 2, "flagged": True, "cpu_seconds": 5.0},
+    ]
+    shown = costs(rows).splitlines()
+    assert shown[0] == "| method | bad | good |"
+    assert shown[2:] == ["| NC | 100, right | 90, wrong |", "| Tabor | 5, wrong | – |"]

@@ -18,6 +18,7 @@ from banscan.scanner.effort import FIRST_LOOK, WHOLE
 from banscan.scanner.findings import Control, Finding, Kind
 from banscan.scanner.levels import Levels
 from banscan.scanner.machine.progress import silent
+from banscan.scanner.repair import patch_pool
 from banscan.scanner.search.class_map import Mapped
 from banscan.scanner.subject import Subject
 from banscan.scanner.verdict import decide
@@ -176,6 +177,26 @@ def test_where_a_test_decides_only_maps_have_one(monkeypatch: pytest.MonkeyPatch
 )
 def test_needed_where_the_limits_were_not_measured(kind: Kind, changes: dict[str, int], levels: Levels, expected: bool) -> None:
     assert control.needed(subject(model=network(**changes)), kind, levels) is expected
+
+
+@pytest.mark.parametrize("costly", [False, True])
+def test_fewer_patches_are_tried_where_a_pass_is_dear(costly: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = list[Any]()
+
+    def course(*given: Any) -> Any:
+        made.append(given[-1])
+        return SimpleNamespace(run=lambda *given, **more: None)
+
+    monkeypatch.setattr(control, "Course", course)
+    monkeypatch.setattr(control, "mirrors", lambda *given: False)
+    monkeypatch.setattr(control.pixel_model, "limits", lambda *given: None)
+    monkeypatch.setattr(control.answers, "accuracy", lambda *given: 0.9)
+    monkeypatch.setattr(control, "with_weights", lambda model, weights: model)
+    for name in ("start", "evened", "finished"):
+        monkeypatch.setattr(control.trainable, name, lambda *given, **more: {})
+    about = subject(costly=costly, classes=CLASSES, x=torch.zeros(IMAGES, 1), preprocess=None)
+    control.tuned(about, fragile()[0], silent)
+    assert made == [patch_pool.LIGHT if costly else patch_pool.WHOLE]
 
 
 def test_odds_stay_finite() -> None:

@@ -47,6 +47,7 @@ def test_every_image_has_a_goal_of_its_own(images: tuple[Tensor, Tensor]) -> Non
     assert torch.allclose(own, torch.stack(one_by_one).mean(0), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_light_population_finds_the_trigger_with_a_sixth_of_the_passes(images: tuple[Tensor, Tensor]) -> None:
     victims, drawn, passes = tried(images), torch.arange(0, 60, 4), dict.fromkeys(("whole", "light"), 0)
 

@@ -147,6 +147,19 @@ def test_dormant_neurons_are_told_from_living_ones() -> None:
     assert float(first.spread[0]) == 0
 
 
+def test_activity_of_several_batches_is_that_of_all_images() -> None:
+    images, _ = patterns(CLASSES)
+    images = images[:50]
+    model = traced(known("small"), images)
+    found = taps(model.module.graph)
+    whole, parts = (activities(model.module, found, batches) for batches in ([images], images.split(24)))
+    assert len(images.split(24)[-1]) < 24
+    for name, own in whole.items():
+        assert torch.equal(own.middle - own.fall, parts[name].middle - parts[name].fall)
+        assert torch.allclose(own.middle + own.rise, parts[name].middle + parts[name].rise)
+        assert torch.allclose(own.spread, parts[name].spread, rtol=0.15, atol=1e-4)
+
+
 def test_dormant_neurons_that_move_nothing_are_no_finding() -> None:
     found = looked(known("small"))
     assert (found.dormant, found.tried) == (2, 2)
