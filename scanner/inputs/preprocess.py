@@ -32,10 +32,11 @@ class Preprocess:
 
     def __call__(self, images: np.ndarray, layout: str) -> Tensor:
         """uint8 [N, H, W, C] → float32 [N, C, H, W], or [N, H, W, C] for layout "NHWC"."""
-        x = torch.from_numpy(images).float() * self.scale
+        # in place: large images are most of what a scan holds
+        x = torch.from_numpy(images).float().mul_(self.scale)
         channels = x.shape[-1]
         mean, std = (torch.tensor(v if len(v) == channels else (sum(v) / len(v),)) for v in (self.mean, self.std))
-        x = (x - mean) / std
+        x.sub_(mean).div_(std)
         if self.bgr:
             x = x.flip(-1)
         return (x if layout == "NHWC" else x.permute(0, 3, 1, 2)).contiguous()

@@ -47,7 +47,7 @@ class PixelModel:
 
     def pixels(self, x: Tensor) -> Tensor:
         """Preprocessed images [N, ...] as pixels in [0, 1]."""
-        return ((x - self.low) / (self.high - self.low)).clamp(0, 1)
+        return (x - self.low).div_(self.high - self.low).clamp_(0, 1)
 
     def inputs(self, pixels: Tensor) -> Tensor:
         """Pixels [N, ...] in [0, 1] as the model takes them."""
