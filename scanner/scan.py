@@ -213,13 +213,15 @@ def examine(
         draft.add(verdict=verdict.inconclusive(str(error)), preprocess=error.tried)
     except EvidenceError as error:
         draft.add(verdict=verdict.inconclusive(str(error)))
+    finally:
+        allocator.give_back()
     by_score = draft.report.verdict.outcome
     draft.add(seconds=stages.seconds, memory=memory.most(where), verdict=logic.weighed(draft.report.verdict, draft.report.structure))
     return Examined(probability.of_its_verdict(draft.report, by_score), model, clean, chosen)
 
 
 class _Stages:
-    """The seconds of every stage, which leaves no memory behind that it does not need any more."""
+    """The seconds of every stage."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -230,7 +232,6 @@ class _Stages:
         try:
             yield
         finally:
-            allocator.give_back()
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begin
 
 

@@ -28,7 +28,7 @@ def keep(device: torch.device) -> bool:
 
 
 def give_back() -> None:
-    """Gives free memory back, also that between what is in use: the next stage of a scan needs tensors of other sizes."""
+    """Gives free memory back, also that between what is in use, when a scan is done."""
     libc = _glibc()
     if libc is not None:
         libc.malloc_trim(0)

@@ -70,7 +70,7 @@ def asked(how: str) -> tuple[bool | None, int, int]:
 
 @pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc gives memory back so soon")
-def test_pages_are_asked_for_once_and_given_back_at_the_end_of_a_stage() -> None:
+def test_pages_are_asked_for_once_and_given_back_at_the_end() -> None:
     left = asked("leave")[1]
     if left < 1000:
         pytest.skip(f"the pages are so large here that {left} are asked for")
