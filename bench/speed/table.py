@@ -11,7 +11,8 @@ STEP = Settings().steps * Settings().images
 INTRO = """## The search
 
 The search for noise (Eq. 4 in the normalised form, untargeted, L2 ball, 2 steps) by four contenders, on the same network with random
-weights, the same images, layers, steps and restarts. A *pass* is one image forward and backward under one restart's noise.
+weights, the same images, layers, steps and restarts. A *pass* is one image forward and backward under one restart's noise. The rows of
+resnet18-43 are of the last commit, where freed memory stays with the process ([usage.md](usage.md), `--memory`) for every contender.
 
 - (a) eager PyTorch, as one would write it: the whole network from the image at every step, the noise in plain operations behind every
   layer, one restart after the other, channels first, weights frozen, float32.
