@@ -121,7 +121,10 @@ def _whichever(
     """The report on a model; where the images leave open which preprocessing is right, of a scan under each of those left."""
 
     def examined(options: Options, progress: Progress) -> Report:
-        return examine(path, clean_dir, settings=settings, options=options, against=against, progress=progress, dry=dry).report
+        report = examine(path, clean_dir, settings=settings, options=options, against=against, progress=progress, dry=dry).report
+        # not before the model and its images are gone
+        allocator.give_back()
+        return report
 
     options = options or Options()
     report = examined(options, progress)
@@ -213,8 +216,6 @@ def examine(
         draft.add(verdict=verdict.inconclusive(str(error)), preprocess=error.tried)
     except EvidenceError as error:
         draft.add(verdict=verdict.inconclusive(str(error)))
-    finally:
-        allocator.give_back()
     by_score = draft.report.verdict.outcome
     draft.add(seconds=stages.seconds, memory=memory.most(where), verdict=logic.weighed(draft.report.verdict, draft.report.structure))
     return Examined(probability.of_its_verdict(draft.report, by_score), model, clean, chosen)

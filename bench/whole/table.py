@@ -18,7 +18,9 @@ INTRO = """## Whole scans
 benchmark, with random weights and a last layer that tells classes of made-up images apart, 10 images a class at 32×32 (43 where there are
 10 classes), 5 at 224×224 (1 where there are 1,000 classes; a scan reads 500). They are for timing only: what is found in them says nothing
 of networks that were trained. Peak memory is of all processes of a scan together, what they share counted once, looked at every second;
-where a scan ran on a GPU, the most of its memory that was in use stands beside it.
+where a scan ran on a GPU, the most of its memory that was in use stands beside it. *Against the earlier* is how many times as long the
+earlier version takes without options. Copies (`--controls`) are part of none of these scans; *inconclusive* is what networks of a kind end
+with that no clean model measured stands for.
 """
 
 
