@@ -14,6 +14,7 @@ from banscan.scanner.aside import shares
 from banscan.scanner.findings import Deployed, Peak, Report
 from banscan.scanner.inputs import preprocess
 from banscan.scanner.inputs.preprocess import Preprocess
+from banscan.scanner.machine import allocator
 from banscan.scanner.machine.progress import Progress, of_part, silent
 from banscan.scanner.places import place
 from banscan.scanner.scan import examine
@@ -45,6 +46,8 @@ def scan_deployed(
     """
     with place.local(path) as model:
         done = _both(model.path, clean_dir, kind, settings=settings, options=options, progress=progress, **others)
+    # not before the models and their images are gone
+    allocator.give_back()
     return model.named(done)
 
 

@@ -11,8 +11,8 @@ STEP = Settings().steps * Settings().images
 INTRO = """## The search
 
 The search for noise (Eq. 4 in the normalised form, untargeted, L2 ball, 2 steps) by four contenders, on the same network with random
-weights, the same images, layers, steps and restarts. A *pass* is one image forward and backward under one restart's noise. The rows of
-resnet18-43 are of the last commit, where freed memory stays with the process ([usage.md](usage.md), `--memory`) for every contender.
+weights, the same images, layers, steps and restarts. A *pass* is one image forward and backward under one restart's noise. In rows
+of 473733d and later commits freed memory stays with the process for every contender ([usage.md](usage.md), `--memory`).
 
 - (a) eager PyTorch, as one would write it: the whole network from the image at every step, the noise in plain operations behind every
   layer, one restart after the other, channels first, weights frozen, float32.
@@ -76,12 +76,10 @@ def _key(row: Row) -> tuple[Any, ...]:
 
 def _searches(rows: list[Row]) -> str:
     lines = [
-        "| network | noise on | restarts × images | | | ms a pass (range) | against (a) | peak memory | share of the roofline |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| network | noise on | restarts × images | | | ms a pass (range) | against (a) | peak memory | share of the roofline | commit |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for row in sorted(
-        rows, key=lambda r: (r["network"], r["layers"], r["restarts"], r["images"], list(WHO).index(r["contender"]), r["dtype"])
-    ):
+    for row in sorted(rows, key=_place):
         alike = [r for r in rows if (r["network"], r["layers"], r["contender"]) == (row["network"], row["layers"], "eager")]
         # (a) does its restarts one after the other: a pass of one costs what a pass of many does
         base = next((r for r in alike if r["restarts"] == row["restarts"]), alike[0] if alike else None)
@@ -98,6 +96,7 @@ def _searches(rows: list[Row]) -> str:
             ratio,
             peak,
             _share(row),
+            row["machine"]["commit"],
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
