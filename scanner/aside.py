@@ -11,6 +11,7 @@ from banscan.scanner.effort import at_most
 from banscan.scanner.extent import Extent
 from banscan.scanner.findings import Aside, Peak
 from banscan.scanner.inputs import checks
+from banscan.scanner.inputs.preprocess import Inputs
 from banscan.scanner.machine import memory
 from banscan.scanner.machine.forecast import ANSWER, NOISE, Work, counter
 from banscan.scanner.machine.progress import Progress
@@ -69,7 +70,7 @@ def aside(subject: Subject, found: Untargeted, progress: Progress) -> Aside:
 
 
 def masked(
-    model: TracedModel, x: Tensor, labels: Tensor, found: Untargeted, progress: Callable[[int], None] = lambda done: None
+    model: TracedModel, x: Inputs, labels: Tensor, found: Untargeted, progress: Callable[[int], None] = lambda done: None
 ) -> tuple[Tensor, Tensor]:
     """Eq. 5 on cached clean features, a mask per restart; Eq. 6 on features under untargeted noise.
 

@@ -354,7 +354,7 @@ def _subject(
 ) -> Subject:
     """The model made ready for the searches, after everything that must hold before a verdict can be trusted."""
     with stages("preprocess"):
-        x = chosen(clean.images, model.input.layout)
+        x = preprocess.Preprocessed(clean.images, chosen, model.input.layout)
         logits = preprocess.answers(model, chosen, clean.images, Counter(progress, ahead.ANSWERING, len(clean.images)))
     checks.check_logits(logits)
     with stages("parity"):

@@ -12,7 +12,7 @@ from banscan.importers import TracedModel
 from banscan.scanner.effort import WHOLE, Effort
 from banscan.scanner.extent import Extent
 from banscan.scanner.inputs import checks
-from banscan.scanner.inputs.preprocess import Preprocess
+from banscan.scanner.inputs.preprocess import Inputs, Preprocess
 from banscan.scanner.machine.progress import Counter, Progress, silent
 from banscan.scanner.search.changes import Changes, of_pixels, softened
 from banscan.scanner.search.gradient import astray
@@ -27,6 +27,8 @@ from banscan.scanner.settings import Settings
 MEASURING = "measuring the neurons"
 # classes that are drawn at least; see `criteria.base.MIN_CLASSES`
 LEAST_DRAWN = 5
+# images that are made into pixels at once
+PARTLY = 64
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Subject:
 
     model: TracedModel
     preprocess: Preprocess
-    x: Tensor
+    x: Inputs
     labels: Tensor
     logits: Tensor
     searched: Tensor
@@ -89,7 +91,15 @@ class Subject:
     @cached_property
     def pixels(self) -> Tensor:
         """The images as pixels in [0, 1], [N, ...]."""
-        return self.pixel_model.pixels(self.x.to(self.model.device))
+        found: Tensor | None = None
+        done = 0
+        for part in self.x.split(PARTLY):
+            made = self.pixel_model.pixels(part.to(self.model.device))
+            found = made.new_empty(len(self.x), *made.shape[1:]) if found is None else found
+            found[done : done + len(part)] = made
+            done += len(part)
+        assert found is not None  # there are images
+        return found
 
     @cached_property
     def astray(self) -> str | None:
@@ -120,7 +130,7 @@ class Subject:
 def prepare(
     model: TracedModel,
     preprocess: Preprocess,
-    x: Tensor,
+    x: Inputs,
     labels: Tensor,
     logits: Tensor,
     settings: Settings,

@@ -1,6 +1,6 @@
 """From uint8 pixels to what a model was trained on: named conventions, and those that the user gives."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import inf, isfinite
 
@@ -41,6 +41,29 @@ class Preprocess:
             x = x.flip(-1)
         return (x if layout == "NHWC" else x.permute(0, 3, 1, 2)).contiguous()
 
+
+@dataclass(frozen=True)
+class Preprocessed:
+    """Images [N, H, W, C] as a model takes them, made anew whenever some are asked for: kept, large ones are most of what a scan holds."""
+
+    images: np.ndarray
+    preprocess: Preprocess
+    layout: str
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, which: slice | Tensor) -> Tensor:
+        """Those of a range, of a mask [N], or with these numbers."""
+        return self.preprocess(self.images[which if isinstance(which, slice) else which.numpy()], self.layout)
+
+    def split(self, size: int) -> Iterator[Tensor]:
+        """All, so many at once."""
+        return (self[first : first + size] for first in range(0, len(self), size))
+
+
+# images [N, ...] as a model takes them, kept or made anew
+Inputs = Tensor | Preprocessed
 
 CANDIDATES = (
     Preprocess("unit"),

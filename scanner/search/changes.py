@@ -27,6 +27,7 @@ class Changes:
         logits: changes [R, ...] and numbers [B] of images to logits [R * B, C], the changes the outer part.
         exact: one change [...] and numbers [B] to logits [B, C] on the CPU, as exactly as results are read off.
         at_once: the number of images that memory has room for.
+        apart: whether an image's logits are the same whatever others are looked at with it.
     """
 
     shape: tuple[int, ...]
@@ -35,6 +36,7 @@ class Changes:
     at_once: int
     logits: Callable[[Tensor, Tensor], Tensor]
     exact: Callable[[Tensor, Tensor], Tensor]
+    apart: bool = False
 
 
 def of_neurons(
@@ -60,7 +62,7 @@ def of_pixels(model: PixelModel, pixels: Tensor, radius: float) -> Changes:
     def exactly(change: Tensor, images: Tensor) -> Tensor:
         return torch.cat([model.logits((pixels[part] + change).clamp(0, 1)) for part in images.split(model.at_once)]).cpu()
 
-    return Changes(tuple(pixels.shape[1:]), radius, model.device, model.at_once, logits, exactly)
+    return Changes(tuple(pixels.shape[1:]), radius, model.device, model.at_once, logits, exactly, apart=True)
 
 
 @torch.no_grad()

@@ -15,6 +15,7 @@ from scipy.special import stdtr
 from torch import Tensor
 
 from banscan.importers import TracedModel
+from banscan.scanner.inputs.preprocess import Inputs
 from banscan.scanner.levels import OWN_NULL
 from banscan.scanner.machine import memory
 from banscan.scanner.search.activity import Activity, activities, scales
@@ -149,7 +150,7 @@ class Searched:
     led: Led | None = None
 
 
-def search(model: TracedModel, x: Tensor, logits: Tensor, progress: Callable[[int], None] = lambda done: None) -> Searched:
+def search(model: TracedModel, x: Inputs, logits: Tensor, progress: Callable[[int], None] = lambda done: None) -> Searched:
     """Forces dormant neurons, alone and in groups, and compares what moves images with what living neurons of the same layer do.
 
     Args:
@@ -158,7 +159,7 @@ def search(model: TracedModel, x: Tensor, logits: Tensor, progress: Callable[[in
     found = taps(model.module.graph)
     order = logits.argmax(1).argsort(stable=True)  # so that few images are of all classes
     at_once = max(1, memory.answered_at_once(model.module.graph.nodes, model.device) // 2)
-    watched = evenly(x[order], WATCHED).to(model.device)
+    watched = x[evenly(order, WATCHED)].to(model.device)
     seen = activities(model.module, found, watched.split(min(at_once, 64)))
     layers = _layers(model, found, seen, watched[:at_once])
     chosen = _chosen(layers)
@@ -171,10 +172,10 @@ def search(model: TracedModel, x: Tensor, logits: Tensor, progress: Callable[[in
     }
     if not chosen:
         return Searched(forcings=0, **counts)
-    images = evenly(x[order], TRIED).to(model.device)
+    images = x[evenly(order, TRIED)].to(model.device)
     trials = _try(model, images, chosen, progress)
     best = [t for wide in (True, False) for t in _best(trials, wide)]
-    led = _compared(model, images, evenly(x[order], MEASURED).to(model.device).split(at_once), best, len(trials))
+    led = _compared(model, images, x[evenly(order, MEASURED)].to(model.device).split(at_once), best, len(trials))
     return Searched(forcings=len(trials), led=led, **counts)
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, fx
 
 from banscan.importers import Neuron, TracedModel
+from banscan.scanner.inputs.preprocess import Inputs
 from banscan.scanner.machine import memory
 from banscan.scanner.machine.cuda_graph import Recordings
 from banscan.scanner.machine.precision import convert
@@ -47,7 +48,7 @@ class NoisyModel:
     recorded: Recordings = field(default_factory=dict)
 
     @torch.no_grad()
-    def prepare(self, images: Tensor, batch: int | None = None, progress: Callable[[int], None] = lambda done: None) -> tuple[Tensor, ...]:
+    def prepare(self, images: Inputs, batch: int | None = None, progress: Callable[[int], None] = lambda done: None) -> tuple[Tensor, ...]:
         """The part of the network in front of the noise, for preprocessed images [N, ...] in the model's layout."""
         batch = batch or memory.answered_at_once(self.before.graph.nodes, self.device)
         whole: tuple[Tensor, ...] = ()
@@ -127,7 +128,7 @@ def disagreement(noisy: NoisyModel, prepared: tuple[Tensor, ...], logits: Tensor
 
 @torch.no_grad()
 def measure(
-    model: TracedModel, neurons: tuple[Neuron, ...], images: Tensor, progress: Callable[[int], None] = lambda done: None
+    model: TracedModel, neurons: tuple[Neuron, ...], images: Inputs, progress: Callable[[int], None] = lambda done: None
 ) -> tuple[Tensor, ...]:
     """Mean and standard deviation [2, C] of every neuron's pre-activation on clean images, summed in float64."""
     wanted = {n.node: n.axis for n in neurons}

@@ -26,6 +26,19 @@ def test_values() -> None:
     assert torch.allclose(caffe, torch.tensor([-103.939, 255 - 116.779, 255 - 123.68]))
 
 
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_images_made_anew_are_the_same(layout: str) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (7, 5, 4, 3), np.uint8)
+    way = preprocess.Preprocess("x", mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6), bgr=True)
+    kept, anew = way(images, layout), preprocess.Preprocessed(images, way, layout)
+    assert len(anew) == len(kept)
+    for which in (slice(None), slice(1, None, 2), torch.tensor([6, 0, 0]), torch.arange(7) > 3):
+        assert torch.equal(anew[which], kept[which])
+    for own, other in zip(anew.split(3), kept.split(3), strict=True):
+        assert torch.equal(own, other)
+        assert own.stride() == other.stride()
+
+
 def test_named() -> None:
     assert preprocess.given(Options(preprocess="auto")) is None
     chosen = preprocess.given(Options(preprocess="imagenet", bgr=True))

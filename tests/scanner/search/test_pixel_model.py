@@ -116,6 +116,22 @@ def test_universal_perturbation_finds_the_trigger(images: tuple[Tensor, Tensor])
     assert float(moved[0]) > 0.8 > 0.3 > float(moved[1])
 
 
+def test_images_of_a_step_are_looked_at_in_parts_where_memory_is_short(images: tuple[Tensor, Tensor]) -> None:
+    x, labels = images
+    model = build(torch.zeros(CLASSES, CLASSES))
+    seen: list[int] = []
+
+    def found(at_once: int) -> Tensor:
+        changes = replace(of_pixels(model, x, 0.05), at_once=at_once)
+        watched = replace(changes, logits=lambda rows, numbers: (seen.append(len(rows) * len(numbers)), changes.logits(rows, numbers))[1])
+        goals = torch.tensor([3, 6])[:, None].repeat(1, CLASSES)
+        return universal(watched, labels, goals, among=torch.arange(len(x)), softness=1.0, steps=3, batch=20, seed=0)
+
+    whole, parts = found(512), found(8)
+    assert set(seen) == {40, 8, 4}
+    assert torch.allclose(whole, parts, rtol=1e-4, atol=1e-6)
+
+
 def search_map(model: PixelModel, pixels: Tensor, labels: Tensor) -> class_map.Mapped:
     return class_map.search_map(of_pixels(model, pixels, pixel_map.RADIUS), labels, CLASSES, softness=2.0, seed=0)
 
