@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from banscan.kernels import epilogue
 from banscan.kernels.noise import LayerNoise, Twice
-from banscan.kernels.tiles import CHUNK, Tile, convolved, depth, levels, mapped
+from banscan.kernels.tiles import CHUNK, Tile, convolved, depth, levels, mapped, processors
 from banscan.kernels.tree import added
 from banscan.kernels.tuning import best
 
@@ -29,17 +29,41 @@ GROUP = 64
 LARGEST = 2**31 - 1
 
 
-@triton.jit(do_not_specialize=["IMAGES", "H", "W", "DOWN", "ACROSS", "BLOCKS", "PARTS"])
+@triton.jit(do_not_specialize=["IMAGES", "H", "W", "DOWN", "ACROSS", "BLOCKS", "TILES", "RESTARTS", "PARTS"])
 def convolve(  # type: ignore[no-untyped-def]
-    x_ptr, w_ptr, residual_ptr, table_ptr, part_ptr, y_ptr, IMAGES, H, W, DOWN, ACROSS, FEATURES, C, BLOCKS, PARTS,
+    x_ptr, w_ptr, residual_ptr, table_ptr, part_ptr, y_ptr, IMAGES, H, W, DOWN, ACROSS, FEATURES, C, BLOCKS, TILES, RESTARTS, PARTS,
     SIDE: tl.constexpr, STRIDE: tl.constexpr, PAD: tl.constexpr, NORM: tl.constexpr, RESIDUAL: tl.constexpr, RELU: tl.constexpr,
-    WIDEN: tl.constexpr, BM: tl.constexpr, BC: tl.constexpr, BK: tl.constexpr, CHUNK: tl.constexpr, LEVELS: tl.constexpr,
+    WIDEN: tl.constexpr, STAYS: tl.constexpr, BM: tl.constexpr, BC: tl.constexpr, BK: tl.constexpr, CHUNK: tl.constexpr,
+    LEVELS: tl.constexpr,
 ):  # fmt: skip
     """From x [K, IMAGES, H, W, FEATURES] and w [C, SIDE, SIDE, FEATURES] to y [K, IMAGES, DOWN, ACROSS, C].
 
-    NORM: y is z, and part [K, PARTS, 2, C] its moments. Otherwise y = act(factor z + shift + residual).
+    NORM: y is z, and part [K, PARTS, 2, C] its moments. Otherwise y = act(factor z + shift + residual). STAYS: a program computes one of
+    the TILES of all RESTARTS after the other, as many at a time as there are programs; otherwise one.
     """
-    tile, block, k = tl.program_id(0) // BLOCKS, tl.program_id(0) % BLOCKS, tl.program_id(1)
+    if STAYS:
+        for number in range(tl.program_id(0), TILES * RESTARTS, tl.num_programs(0)):
+            tile_of(
+                x_ptr, w_ptr, residual_ptr, table_ptr, part_ptr, y_ptr, number % TILES, number // TILES,
+                IMAGES, H, W, DOWN, ACROSS, FEATURES, C, BLOCKS, PARTS,
+                SIDE, STRIDE, PAD, NORM, RESIDUAL, RELU, WIDEN, BM, BC, BK, CHUNK, LEVELS,
+            )  # fmt: skip
+    else:
+        tile_of(
+            x_ptr, w_ptr, residual_ptr, table_ptr, part_ptr, y_ptr, tl.program_id(0), tl.program_id(1),
+            IMAGES, H, W, DOWN, ACROSS, FEATURES, C, BLOCKS, PARTS,
+            SIDE, STRIDE, PAD, NORM, RESIDUAL, RELU, WIDEN, BM, BC, BK, CHUNK, LEVELS,
+        )  # fmt: skip
+
+
+@triton.jit
+def tile_of(  # type: ignore[no-untyped-def]
+    x_ptr, w_ptr, residual_ptr, table_ptr, part_ptr, y_ptr, number, k, IMAGES, H, W, DOWN, ACROSS, FEATURES, C, BLOCKS, PARTS,
+    SIDE: tl.constexpr, STRIDE: tl.constexpr, PAD: tl.constexpr, NORM: tl.constexpr, RESIDUAL: tl.constexpr, RELU: tl.constexpr,
+    WIDEN: tl.constexpr, BM: tl.constexpr, BC: tl.constexpr, BK: tl.constexpr, CHUNK: tl.constexpr, LEVELS: tl.constexpr,
+):  # fmt: skip
+    """The tile of this number of restart k: rows times channels of `convolve`, neighbours of the same rows."""
+    tile, block = number // BLOCKS, number % BLOCKS
     M = IMAGES * DOWN * ACROSS
     channel = block * BC + tl.arange(0, BC)
     real = channel < C
@@ -257,11 +281,13 @@ def _convolved(
 
     def launch(tile: Tile) -> None:
         blocks = triton.cdiv(channels, tile.wide)
-        convolve[triton.cdiv(images * down * across, tile.rows) * blocks, restarts](
+        tiles = triton.cdiv(images * down * across, tile.rows) * blocks
+        stay = min(tile.stay * processors(x.device), tiles * restarts)
+        convolve[(stay,) if stay else (tiles, restarts)](
             x, weight, x if residual is None else residual, table, table if part is None else part, y,
-            images, high, wide, down, across, features, channels, blocks, 1 if part is None else part.shape[1],
+            images, high, wide, down, across, features, channels, blocks, tiles, restarts, 1 if part is None else part.shape[1],
             SIDE=geometry.side, STRIDE=geometry.stride, PAD=geometry.padding, NORM=part is not None,
-            RESIDUAL=residual is not None, RELU=relu, WIDEN=widen, BM=tile.rows, BC=tile.wide, BK=depth(features, x.dtype),
+            RESIDUAL=residual is not None, RELU=relu, WIDEN=widen, STAYS=stay > 0, BM=tile.rows, BC=tile.wide, BK=depth(features, x.dtype),
             CHUNK=CHUNK, LEVELS=levels(CHUNK), num_warps=tile.warps, num_stages=tile.stages, **epilogue.OPTIONS,
         )  # fmt: skip
 

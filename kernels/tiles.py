@@ -26,16 +26,19 @@ class Tile:
         rows, wide: rows (images times places) and channels of a tile, powers of two.
         warps: of 32 threads.
         stages: of the loads in front of a product of matrices; of no account elsewhere.
+        stay: programs of a convolution for each processor of the GPU, which compute one tile after the other; 0 for one to each tile.
     """
 
     rows: int
     wide: int
     warps: int = 4
     stages: int = 3
+    stay: int = 0
 
     def __str__(self) -> str:
         """As it stands in the cache."""
-        return f"{self.rows} x {self.wide}, {self.warps} warps, {self.stages} stages"
+        stay = f", {self.stay} stay" if self.stay else ""
+        return f"{self.rows} x {self.wide}, {self.warps} warps, {self.stages} stages{stay}"
 
 
 @cache
@@ -57,12 +60,19 @@ def summed(channels: int) -> tuple[Tile, ...]:
 @cache
 def convolved(channels: int, dtype: torch.dtype) -> tuple[Tile, ...]:
     """Tiles of a convolution; in float32 there are no units for products of matrices, and registers are short."""
-    found: tuple[tuple[int, int, int, int], ...]
+    found: tuple[tuple[int, ...], ...]
     if dtype == torch.float32:
-        found = ((64, 64, 4, 3), (64, 64, 4, 2), (64, 32, 8, 3), (64, 32, 8, 2))
+        found = ((64, 64, 4, 3), (64, 64, 4, 2), (64, 32, 8, 3), (64, 32, 8, 2), (64, 32, 8, 3, 2))
     else:
         found = ((128, 64, 4, 3), (64, 64, 4, 3), (64, 64, 4, 4), (128, 64, 4, 4), (128, 128, 8, 3), (64, 128, 8, 3), (128, 64, 8, 3))
-    return _each(Tile(rows, _wide(channels, wide), warps, stages) for rows, wide, warps, stages in found)
+        found += ((128, 64, 4, 3, 2), (128, 128, 8, 3, 1))
+    return _each(Tile(rows, _wide(channels, wide), *rest) for rows, wide, *rest in found)
+
+
+@cache
+def processors(where: torch.device) -> int:
+    """Of a GPU; elsewhere few, so that there are tiles for each to go on with."""
+    return int(torch.cuda.get_device_properties(where).multi_processor_count) if where.type == "cuda" else 2
 
 
 def depth(features: int, dtype: torch.dtype) -> int:

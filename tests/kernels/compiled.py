@@ -51,7 +51,7 @@ def _summing(kernel: Any, tile: Tile = SUMMED[0], **constants: Any) -> Case:
 
 def _convolving(tile: Tile, dtype: str, **constants: Any) -> Case:
     read = depth(CHANNELS, torch.float32 if dtype == "fp32" else torch.bfloat16)
-    sizes = {"BM": tile.rows, "BC": tile.wide, "BK": read, "CHUNK": CHUNK, "LEVELS": levels(CHUNK)}
+    sizes = {"STAYS": tile.stay > 0, "BM": tile.rows, "BC": tile.wide, "BK": read, "CHUNK": CHUNK, "LEVELS": levels(CHUNK)}
     return Case(convolution.convolve, {"SIDE": 3, "STRIDE": 1, "PAD": 1, "RELU": True, "WIDEN": False, **constants, **sizes}, tile, dtype)
 
 
