@@ -27,6 +27,7 @@ from banscan.scanner.criteria.clearness import CLEARNESS
 from banscan.scanner.effort import Effort, at_most
 from banscan.scanner.findings import ALL, LOST, Control, Finding, Kind
 from banscan.scanner.levels import Levels
+from banscan.scanner.machine import memory
 from banscan.scanner.machine.progress import Progress, of_part
 from banscan.scanner.repair import answers, patch_pool, trainable
 from banscan.scanner.repair.course import Course
@@ -120,7 +121,8 @@ def subject_of(model: TracedModel, of: Subject, settings: Settings | None = None
     Raises:
         EvidenceError: see `subject.prepare`.
     """
-    logits = torch.cat([model.logits(part).cpu() for part in of.x.split(trainable.MANY)]).detach()
+    several = of.x.split(memory.answered_at_once(model.module.graph.nodes, model.device))
+    logits = torch.cat([model.logits(part).cpu() for part in several]).detach()
     return subjects.prepare(model, of.preprocess, of.x, of.labels, logits, settings or of.settings, of.precision)
 
 

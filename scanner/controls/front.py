@@ -8,7 +8,8 @@ from torch import Tensor, fx
 
 from banscan.importers import TracedModel
 from banscan.importers.model import is_batch
-from banscan.scanner.repair.trainable import MANY, Pass, State
+from banscan.scanner.machine.memory import answered_at_once
+from banscan.scanner.repair.trainable import Pass, State
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def reached(model: TracedModel, parts: Front, images: Tensor) -> Reached:
     if not parts.border:
         return (images,)
     run = _Until(model, parts)
-    several = [run.at(part.to(model.device)) for part in images.split(MANY)]
+    several = [run.at(part.to(model.device)) for part in images.split(answered_at_once(model.module.graph.nodes, model.device))]
     return tuple(torch.cat([own[i].cpu() for own in several]) for i in range(len(parts.border)))
 
 

@@ -5,7 +5,8 @@ from torch import Tensor
 from torch.func import functional_call
 
 from banscan.importers import TracedModel
-from banscan.scanner.repair.trainable import MANY, Pass, State, parts
+from banscan.scanner.machine.memory import answered_at_once
+from banscan.scanner.repair.trainable import Pass, State, parts
 
 
 def logits(model: TracedModel, weights: dict[str, Tensor], images: Tensor) -> Tensor:
@@ -17,7 +18,8 @@ def logits(model: TracedModel, weights: dict[str, Tensor], images: Tensor) -> Te
 @torch.no_grad()
 def predictions(model: TracedModel, weights: dict[str, Tensor], images: Tensor) -> Tensor:
     """Classes [N], on the CPU, that these of the file's weights lead to."""
-    return torch.cat([logits(model, weights, part).argmax(1).cpu() for part in images.split(MANY)])
+    several = images.split(answered_at_once(model.module.graph.nodes, model.device))
+    return torch.cat([logits(model, weights, part).argmax(1).cpu() for part in several])
 
 
 @torch.no_grad()
