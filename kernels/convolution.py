@@ -38,8 +38,8 @@ def convolve(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """From x [K, IMAGES, H, W, FEATURES] and w [C, SIDE, SIDE, FEATURES] to y [K, IMAGES, DOWN, ACROSS, C].
 
-    NORM: y is z, and part [K, PARTS, 2, C] its moments. Otherwise y = act(factor z + shift + residual). STAYS: a program computes one of
-    the TILES of all RESTARTS after the other, as many at a time as there are programs; otherwise one.
+    NORM: y is z, and part [K, PARTS, 2, C] its moments. Otherwise y = act(factor z + shift + residual). STAYS: a program computes one after
+    the other of the TILES that each of RESTARTS has; otherwise one.
     """
     if STAYS:
         for number in range(tl.program_id(0), TILES * RESTARTS, tl.num_programs(0)):
@@ -62,7 +62,7 @@ def tile_of(  # type: ignore[no-untyped-def]
     SIDE: tl.constexpr, STRIDE: tl.constexpr, PAD: tl.constexpr, NORM: tl.constexpr, RESIDUAL: tl.constexpr, RELU: tl.constexpr,
     WIDEN: tl.constexpr, BM: tl.constexpr, BC: tl.constexpr, BK: tl.constexpr, CHUNK: tl.constexpr, LEVELS: tl.constexpr,
 ):  # fmt: skip
-    """The tile of this number of restart k: rows times channels of `convolve`, neighbours of the same rows."""
+    """One tile of restart k of what `convolve` computes, rows times channels; BLOCKS tiles in a row have the same rows."""
     tile, block = number // BLOCKS, number % BLOCKS
     M = IMAGES * DOWN * ACROSS
     channel = block * BC + tl.arange(0, BC)
@@ -282,13 +282,14 @@ def _convolved(
     def launch(tile: Tile) -> None:
         blocks = triton.cdiv(channels, tile.wide)
         tiles = triton.cdiv(images * down * across, tile.rows) * blocks
-        stay = min(tile.stay * processors(x.device), tiles * restarts)
-        convolve[(stay,) if stay else (tiles, restarts)](
+        programs = min(tile.stay * processors(x.device), tiles * restarts)
+        convolve[(programs,) if programs else (tiles, restarts)](
             x, weight, x if residual is None else residual, table, table if part is None else part, y,
             images, high, wide, down, across, features, channels, blocks, tiles, restarts, 1 if part is None else part.shape[1],
             SIDE=geometry.side, STRIDE=geometry.stride, PAD=geometry.padding, NORM=part is not None,
-            RESIDUAL=residual is not None, RELU=relu, WIDEN=widen, STAYS=stay > 0, BM=tile.rows, BC=tile.wide, BK=depth(features, x.dtype),
-            CHUNK=CHUNK, LEVELS=levels(CHUNK), num_warps=tile.warps, num_stages=tile.stages, **epilogue.OPTIONS,
+            RESIDUAL=residual is not None, RELU=relu, WIDEN=widen, STAYS=programs > 0, BM=tile.rows, BC=tile.wide,
+            BK=depth(features, x.dtype), CHUNK=CHUNK, LEVELS=levels(CHUNK), num_warps=tile.warps, num_stages=tile.stages,
+            **epilogue.OPTIONS,
         )  # fmt: skip
 
     shape = (restarts, *x.shape, channels, x.dtype, geometry, part is not None, residual is not None, relu)

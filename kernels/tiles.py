@@ -1,8 +1,9 @@
 """Sizes of tiles that a kernel may run with; the first is taken where nothing was measured.
 
 All tiles of a kernel give the same numbers to the last bit. Sums over rows are taken in an order that goes by `rows` or by a constant
-(`tree`), so that tiles of a kernel that sums differ in what is left: channels, warps, stages. A convolution sums features in steps of
-`depth`, which follows from its shape, and with the same instructions whatever the tile is (tests/kernels/test_compiled.py).
+(`tree`), so that tiles of a kernel that sums differ in what is left: channels, warps, stages, and whether a program stays for further
+tiles. A convolution sums features in steps of `depth`, which follows from its shape, and with the same instructions whatever the tile is
+(tests/kernels/test_compiled.py).
 """
 
 from collections.abc import Iterable
@@ -71,7 +72,7 @@ def convolved(channels: int, dtype: torch.dtype) -> tuple[Tile, ...]:
 
 @cache
 def processors(where: torch.device) -> int:
-    """Of a GPU; elsewhere few, so that there are tiles for each to go on with."""
+    """Of a GPU; elsewhere few, as tests are small."""
     return int(torch.cuda.get_device_properties(where).multi_processor_count) if where.type == "cuda" else 2
 
 

@@ -26,8 +26,8 @@ from banscan.scanner.criteria.base import MIN_CLASSES, NotDone
 from banscan.scanner.criteria.clearness import CLEARNESS
 from banscan.scanner.effort import Effort, at_most
 from banscan.scanner.findings import ALL, LOST, Control, Finding, Kind
+from banscan.scanner.inputs.preprocess import answered
 from banscan.scanner.levels import Levels
-from banscan.scanner.machine import memory
 from banscan.scanner.machine.progress import Progress, of_part
 from banscan.scanner.repair import answers, patch_pool, trainable
 from banscan.scanner.repair.course import Course
@@ -121,9 +121,7 @@ def subject_of(model: TracedModel, of: Subject, settings: Settings | None = None
     Raises:
         EvidenceError: see `subject.prepare`.
     """
-    several = of.x.split(memory.answered_at_once(model.module.graph.nodes, model.device))
-    logits = torch.cat([model.logits(part).cpu() for part in several]).detach()
-    return subjects.prepare(model, of.preprocess, of.x, of.labels, logits, settings or of.settings, of.precision)
+    return subjects.prepare(model, of.preprocess, of.x, of.labels, answered(model, of.x), settings or of.settings, of.precision)
 
 
 def tuned(subject: Subject, finding: Finding | None, progress: Progress) -> tuple[TracedModel, tuple[float, float]]:
@@ -151,7 +149,8 @@ def tuned(subject: Subject, finding: Finding | None, progress: Progress) -> tupl
     pool = patch_pool.LIGHT if subject.costly else patch_pool.WHOLE
     Course(model, subject.preprocess, how, images, labels, limits, aims, pool).run(state, [], stage=TUNING, progress=progress)
     weights = trainable.finished(model, state, images)
-    first, last = (answers.accuracy(model, own, subject.x[held], subject.labels[held]) for own in ({}, weights))
+    held_out = subject.x[held], subject.labels[held]
+    first, last = (answers.accuracy(model, own, *held_out) for own in ({}, weights))
     return with_weights(model, weights), (first, last)
 
 

@@ -222,7 +222,7 @@ def examine(
 
 
 class _Stages:
-    """The seconds of every stage."""
+    """The seconds of every stage, behind which not much memory stays unused."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -233,6 +233,7 @@ class _Stages:
         try:
             yield
         finally:
+            allocator.give_back(above=allocator.KEPT)
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begin
 
 
@@ -355,11 +356,12 @@ def _subject(
     """The model made ready for the searches, after everything that must hold before a verdict can be trusted."""
     with stages("preprocess"):
         x = preprocess.Preprocessed(clean.images, chosen, model.input.layout)
-        logits = preprocess.answers(model, chosen, clean.images, Counter(progress, ahead.ANSWERING, len(clean.images)))
+        logits = preprocess.answered(model, x, Counter(progress, ahead.ANSWERING, len(x)))
     checks.check_logits(logits)
     with stages("parity"):
         compared = min(PARITY_IMAGES, max(PARITY_LEAST, memory.answered_at_once(model.module.graph.nodes, torch.device("cpu"))))
-        parity = importers.parity(model, x[:: max(1, len(x) // compared)][:compared])
+        apart = max(1, len(x) // compared)
+        parity = importers.parity(model, x[: apart * compared : apart])
         draft.add(parity=parity)
         if parity is not None:
             checks.check_parity(parity, model.source.precision)

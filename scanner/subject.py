@@ -28,7 +28,7 @@ MEASURING = "measuring the neurons"
 # classes that are drawn at least; see `criteria.base.MIN_CLASSES`
 LEAST_DRAWN = 5
 # images that are made into pixels at once
-PARTLY = 64
+AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Subject:
         """The images as pixels in [0, 1], [N, ...]."""
         found: Tensor | None = None
         done = 0
-        for part in self.x.split(PARTLY):
+        for part in self.x.split(AT_ONCE):
             made = self.pixel_model.pixels(part.to(self.model.device))
             found = made.new_empty(len(self.x), *made.shape[1:]) if found is None else found
             found[done : done + len(part)] = made

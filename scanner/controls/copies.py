@@ -192,7 +192,8 @@ def _planted(suspect: Suspect, plan: _Plan, trigger: Trigger, progress: Progress
     count.end()
     victims = ((labels != target) & held).nonzero()[:, 0]
     moved = answers.predictions(model, weights, _changed(suspect, trigger, victims)) == target
-    first, last = (answers.accuracy(model, own, subject.x[held], labels[held]) for own in ({}, weights))
+    held_out = subject.x[held], labels[held]
+    first, last = (answers.accuracy(model, own, *held_out) for own in ({}, weights))
     copy = Copy(trigger=trigger.name, target=target, asr=float(moved.double().mean()), accuracy=(first, last))
     return control.with_weights(model, weights), copy
 

@@ -58,8 +58,9 @@ def reached(model: TracedModel, parts: Front, images: Tensor) -> Reached:
     if not parts.border:
         return (images,)
     run = _Until(model, parts)
-    several = [run.at(part.to(model.device)) for part in images.split(answered_at_once(model.module.graph.nodes, model.device))]
-    return tuple(torch.cat([own[i].cpu() for own in several]) for i in range(len(parts.border)))
+    split = images.split(answered_at_once(model.module.graph.nodes, model.device))
+    several = [[own.cpu() for own in run.at(part.to(model.device))] for part in split]
+    return tuple(torch.cat(own) for own in zip(*several, strict=True))
 
 
 class _Until(fx.Interpreter):

@@ -32,7 +32,7 @@ class Preprocess:
 
     def __call__(self, images: np.ndarray, layout: str) -> Tensor:
         """uint8 [N, H, W, C] → float32 [N, C, H, W], or [N, H, W, C] for layout "NHWC"."""
-        # in place: large images are most of what a scan holds
+        # in place: large images are much of what a scan holds
         x = torch.from_numpy(images).float().mul_(self.scale)
         channels = x.shape[-1]
         mean, std = (torch.tensor(v if len(v) == channels else (sum(v) / len(v),)) for v in (self.mean, self.std))
@@ -42,7 +42,7 @@ class Preprocess:
         return (x if layout == "NHWC" else x.permute(0, 3, 1, 2)).contiguous()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Preprocessed:
     """Images [N, H, W, C] as a model takes them, made anew whenever some are asked for: kept, large ones are most of what a scan holds."""
 
@@ -138,13 +138,16 @@ def given(options: Options) -> Preprocess | None:
     return Preprocess("custom", base.scale if scale is None else scale, mean or base.mean, std or base.std, bgr or base.bgr)
 
 
-@torch.no_grad()
 def answers(model: TracedModel, preprocess: Preprocess, images: np.ndarray, progress: Callable[[int], None] = lambda done: None) -> Tensor:
-    """Logits [N, classes], on the CPU, of uint8 images [N, H, W, C], as many at once as leave the memory to others."""
-    step = memory.answered_at_once(model.module.graph.nodes, model.device)
-    parts = (images[i : i + step] for i in range(0, len(images), step))
+    """Logits [N, classes], on the CPU, of uint8 images [N, H, W, C]; see `answered`."""
+    return answered(model, Preprocessed(images, preprocess, model.input.layout), progress)
+
+
+@torch.no_grad()
+def answered(model: TracedModel, x: Inputs, progress: Callable[[int], None] = lambda done: None) -> Tensor:
+    """Logits [N, classes], on the CPU, of images [N, ...] as the model takes them, as many at once as leave the memory to others."""
     found = []
-    for part in parts:
-        found.append(model.logits(preprocess(part, model.input.layout)).cpu())
+    for part in x.split(memory.answered_at_once(model.module.graph.nodes, model.device)):
+        found.append(model.logits(part).cpu())
         progress(len(part))
     return torch.cat(found)

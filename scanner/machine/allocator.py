@@ -27,11 +27,34 @@ def keep(device: torch.device) -> bool:
     return libc is not None and any(libc.mallopt(MMAP, size) for size in LARGE) and bool(libc.mallopt(TRIM, KEPT))
 
 
-def give_back() -> None:
-    """Gives free memory back, also that between what is in use, when a scan is done."""
+class _Use(ctypes.Structure):
+    """What `mallinfo2` tells; `fordblks` are the bytes that are free."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_size_t)
+        for name in ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")
+    )
+
+
+def give_back(above: int = 0) -> None:
+    """Gives free memory back, also that between what is in use, where it is more than so many bytes.
+
+    All of it when a scan is done. Between its stages it would be asked for again in part, but what a stage leaves in pieces that the
+    next has no use for adds up.
+    """
     libc = _glibc()
-    if libc is not None:
+    if libc is not None and (not above or _free(libc) > above):
         libc.malloc_trim(0)
+
+
+def _free(libc: ctypes.CDLL) -> int:
+    """Bytes that are free in this process, 0 where glibc is too old to tell (before 2.33)."""
+    try:
+        told = libc.mallinfo2
+    except AttributeError:
+        return 0
+    told.restype = _Use
+    return int(told().fordblks)
 
 
 def _glibc() -> ctypes.CDLL | None:

@@ -26,7 +26,7 @@ SMALLEST = 1e-5
 STILL = 1e-3
 # ANP prunes neurons whose mask has fallen below this
 PRUNED = 0.2
-# images of one batch where no gradient is needed, and as many as are enough for the scales and shifts at the start
+# images of a batch whose own statistics count, where no gradient is needed; and as many as are enough for scales and shifts at the start
 MANY, SHOWN = 250, 1000
 
 Noise = dict[str, tuple[Tensor, Tensor]]

@@ -121,8 +121,8 @@ def test_images_of_a_step_are_looked_at_in_parts_where_memory_is_short(images: t
     model = build(torch.zeros(CLASSES, CLASSES))
     seen: list[int] = []
 
-    def found(at_once: int) -> Tensor:
-        changes = replace(of_pixels(model, x, 0.05), at_once=at_once)
+    def found(at_once: int, **how: bool) -> Tensor:
+        changes = replace(of_pixels(model, x, 0.05), at_once=at_once, **how)
         watched = replace(changes, logits=lambda rows, numbers: (seen.append(len(rows) * len(numbers)), changes.logits(rows, numbers))[1])
         goals = torch.tensor([3, 6])[:, None].repeat(1, CLASSES)
         return universal(watched, labels, goals, among=torch.arange(len(x)), softness=1.0, steps=3, batch=20, seed=0)
@@ -130,6 +130,10 @@ def test_images_of_a_step_are_looked_at_in_parts_where_memory_is_short(images: t
     whole, parts = found(512), found(8)
     assert set(seen) == {40, 8, 4}
     assert torch.allclose(whole, parts, rtol=1e-4, atol=1e-6)
+    seen.clear()
+    # as neurons are in the normalised form, whose statistics are those of the batch
+    found(8, apart=False)
+    assert set(seen) == {20}
 
 
 def search_map(model: PixelModel, pixels: Tensor, labels: Tensor) -> class_map.Mapped:
