@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from banscan.errors import UsageError
 from banscan.scanner.inputs import preprocess
 from bench.real import archive, draw, fetch, images, page, plant, power, repository, table
+from bench.real import rows as rows_of
 from bench.real.__main__ import main
 from bench.real.agreement import options_of
 from bench.rows import read
@@ -202,6 +203,11 @@ def test_drawn_images_are_the_same_every_time(kind: str) -> None:
 
 def _row(name: str, stage: str, outcome: str, **more: Any) -> dict[str, Any]:
     return {"name": name, "stage": stage, "outcome": outcome, "reason": "as | it\nis", "seconds": 12.3, "peak_mb": 700} | more
+
+
+def test_rows_name_no_folder_of_the_machine() -> None:
+    said = "Error: /home/me/real/models/best_model.pt: its weights are packed; see docs/importers.md, and 3/4 of them"
+    assert rows_of.anywhere(said) == "Error: best_model.pt: its weights are packed; see docs/importers.md, and 3/4 of them"
 
 
 def test_the_page_counts_what_the_rows_say() -> None:
