@@ -91,14 +91,10 @@ class Subject:
     @cached_property
     def pixels(self) -> Tensor:
         """The images as pixels in [0, 1], [N, ...]."""
-        found: Tensor | None = None
-        done = 0
-        for part in self.x.split(AT_ONCE):
-            made = self.pixel_model.pixels(part.to(self.model.device))
-            found = made.new_empty(len(self.x), *made.shape[1:]) if found is None else found
-            found[done : done + len(part)] = made
-            done += len(part)
-        assert found is not None  # there are images
+        # all of it has its place at once, as in `NoisyModel.prepare`
+        found = torch.empty(len(self.x), *self.x[:1].shape[1:], device=self.model.device)
+        for place, part in zip(found.split(AT_ONCE), self.x.split(AT_ONCE), strict=True):
+            place.copy_(self.pixel_model.pixels(part.to(self.model.device)))
         return found
 
     @cached_property

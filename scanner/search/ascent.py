@@ -1,6 +1,6 @@
 """Projected gradient ascent, the loop of every search by gradients: over neuron noise, changes of pixels, or the pixels themselves."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
@@ -54,11 +54,18 @@ def climb(
     return rows
 
 
-def uphill(objective: Objective, step: Step) -> Advance:
-    """The plain way to advance: a gradient, then a step along it."""
+def uphill(objective: Objective, step: Step, parts: Callable[[Drawn], Iterable[Drawn]] = lambda drawn: (drawn,)) -> Advance:
+    """The plain way to advance: a gradient, then a step along it.
+
+    Args:
+        parts: of what is drawn, which are looked at one after the other; the objective is a sum over them.
+    """
 
     def advance(rows: Tensor, momentum: Tensor, own: slice, drawn: Drawn) -> None:
-        step(rows, momentum, gradient_at(lambda part: objective(part, own, drawn), rows))
+        def gradient(part: Drawn) -> Tensor:
+            return gradient_at(lambda given: objective(given, own, part), rows)
+
+        step(rows, momentum, torch.stack([gradient(part) for part in parts(drawn)]).sum(0))
 
     return advance
 

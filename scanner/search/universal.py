@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from banscan.kernels.ball import length, project
-from banscan.scanner.search.ascent import Drawn, climb, gradient_at, normed_step
+from banscan.scanner.search.ascent import Drawn, climb, normed_step, uphill
 from banscan.scanner.search.changes import Changes
 from banscan.scanner.search.pixel_model import margins
 
@@ -50,23 +50,19 @@ def universal(
     count = min(batch, len(among))
     # of one row no more images than there is room for, where that changes nothing but the order of a sum
     together = max(1, changes.at_once) if changes.apart else count
-    step = partial(normed_step, stride=2.5 * bound / steps)
 
     def draw() -> Drawn:
         return (among[torch.randperm(len(among), generator=generator)[:count]],)
 
-    def moved(rows: Tensor, own: slice, numbers: Tensor) -> Tensor:
+    def moved(rows: Tensor, own: slice, drawn: Drawn) -> Tensor:
+        (numbers,) = drawn
         goal = goals[own][:, labels[numbers]].flatten().to(changes.device)
         success = torch.sigmoid(margins(changes.logits(rows, numbers), goal.clamp(min=0)) / softness)
         return (success * (goal >= 0)).sum()
 
-    def advance(rows: Tensor, momentum: Tensor, own: slice, drawn: Drawn) -> None:
-        parts = [gradient_at(partial(moved, own=own, numbers=numbers), rows) for numbers in drawn[0].split(together)]
-        step(rows, momentum, torch.stack(parts).sum(0))
-
     return climb(
         start,
-        advance,
+        uphill(moved, partial(normed_step, stride=2.5 * bound / steps), lambda drawn: ((part,) for part in drawn[0].split(together))),
         steps=steps,
         project=partial(project, radius=bound),
         draw=draw,
