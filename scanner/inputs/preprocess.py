@@ -69,6 +69,7 @@ CANDIDATES = (
     Preprocess("unit"),
     Preprocess("raw", scale=1.0),
     Preprocess("signed", mean=(0.5,), std=(0.5,)),
+    Preprocess("half", mean=(0.5,)),
     Preprocess("imagenet", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
     Preprocess("cifar10", mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616)),
     Preprocess("gtsrb", mean=(0.3403, 0.3121, 0.3214), std=(0.2724, 0.2608, 0.2669)),
@@ -86,7 +87,7 @@ CANDIDATES = (
 # hardly ever used for images of another kind is left out
 UNTOLD = frozenset({"caffe-rgb", "unit-bgr", "raw-bgr", "signed-bgr", "imagenet-bgr", "gtsrb", "mnist"})
 # what is usual for images of one channel: the others are numbers of colour pictures
-GREY = frozenset({"unit", "raw", "signed", "mnist"})
+GREY = frozenset({"unit", "raw", "signed", "half", "mnist"})
 # numbers of data sets of small images, which larger ones are not scaled by
 SMALL = frozenset({"cifar10", "gtsrb", "mnist"})
 # the shorter side from which on images are none of these, and up to which CIFAR-10's numbers are more usual than ImageNet's
@@ -101,6 +102,8 @@ def candidates(images: np.ndarray, labelled: bool) -> dict[str, Preprocess]:
     found = [c for c in CANDIDATES if not (grey and (c.bgr or c.name == "caffe-rgb"))]
     if side >= LARGE and not grey:
         found = [c for c in found if c.name not in SMALL]
+    if not grey:  # in colour a mean is taken off for each channel
+        found = [c for c in found if c.name != "half"]
     if not grey and bool((images == images[..., :1]).all()):  # grey pictures are the same in either order
         found = [c for c in found if not (c.bgr and len(c.mean) == 1)]
     if not labelled:

@@ -26,7 +26,7 @@ class Support:
 
     Information is the mutual information of image and prediction over its largest value, log(classes): high when predictions are sure
     and differ between images. Confidence alone would reward a wrong scale, which drives every image into one sure class. `images` is the
-    number of those that it was tried on.
+    number of those that it was tried on, `chance` how likely it is of those that keep up, where there are no labels (see `likely`).
     """
 
     name: str
@@ -34,15 +34,20 @@ class Support:
     confidence: float
     information: float
     images: int = 0
+    chance: float | None = None
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What the model answers under one candidate: logits [n, C] of the first n images, in the order in which they are tried."""
+    """What the model answers under one candidate: logits [n, C] of the first n images, in the order in which they are tried.
+
+    `darker` [m, C] are those of the first m of them made darker, where there are no labels.
+    """
 
     name: str
     logits: Tensor
     labels: Tensor | None
+    darker: Tensor = torch.empty(0, 1)
 
     @property
     def predictions(self) -> Tensor:
@@ -100,7 +105,7 @@ def finite(logits: Tensor) -> Tensor:
     return logits.double().nan_to_num(posinf=LARGEST, neginf=-LARGEST).clamp(-LARGEST, LARGEST)
 
 
-def support(name: str, logits: Tensor, labels: Tensor | None) -> Support:
+def support(name: str, logits: Tensor, labels: Tensor | None, chance: float | None = None) -> Support:
     """Measures one candidate's support from logits [N, classes]."""
     p = finite(logits).softmax(1)
     entropy = -torch.xlogy(p, p).sum(1)
@@ -108,11 +113,7 @@ def support(name: str, logits: Tensor, labels: Tensor | None) -> Support:
     information = (-torch.xlogy(mean, mean).sum() - entropy.mean()) / np.log(p.shape[1])
     confidence = p.max(1).values
     accuracy = None if labels is None else order.share(logits.argmax(1), labels)
-    return Support(name, accuracy, float(confidence.mean()), float(information), len(p))
-
-
-def score(s: Support) -> float:
-    return s.information if s.accuracy is None else s.accuracy
+    return Support(name, accuracy, float(confidence.mean()), float(information), len(p), chance)
 
 
 def overdriven(seen: list[Seen]) -> set[str]:

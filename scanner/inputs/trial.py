@@ -1,7 +1,8 @@
 """The preprocessing that the images themselves support, with labels and without."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import log
 
 import numpy as np
 import torch
@@ -9,23 +10,27 @@ from torch import Tensor
 
 from banscan.errors import EvidenceError
 from banscan.importers import TracedModel
-from banscan.scanner.inputs import marks, order
+from banscan.scanner.inputs import likely, marks, order
 from banscan.scanner.inputs.preprocess import Preprocess, answers, candidates
-from banscan.scanner.inputs.support import Seen, Support, overdriven, score, support
+from banscan.scanner.inputs.support import Seen, Support, overdriven, support
 from banscan.scanner.machine.progress import Counter, Progress, silent
 from banscan.scanner.search.taps import multiplications
 from banscan.text import counted
 
-# a candidate counts as a rival when it is this close to the best, in standard errors, and as harmless when it predicts the same
+# with labels a candidate counts as a rival when it is this close to the best, in standard errors, and as harmless when it predicts the same
 RIVAL = 2.0
 SAME = 0.9
-# without labels one with less contrast is a rival with so much of the best one's information: contrast alone makes models surer
-INFORMED = 0.6
+# without labels one is taken when it is so likely with those that predict the same; after few images it must be surer. Of others the
+# likeliest are rivals that hold the last share together
+ALIKE, SURE, SURER, MOSTLY = 0.95, 0.65, 0.95, 0.9
 # so many of these at most are worth a scan each
 MOST = 3
-# images of the first rounds; a candidate that is so far behind after one of them is not tried on more
+# images of the first rounds; a candidate that is so far behind after one of them, in standard errors, or so many times less likely, is not
+# tried on more
 FIRST = (24, 72)
-BEHIND, POOR = 4.0, 0.5
+BEHIND, UNLIKELY = 4.0, 400.0
+# images that are made darker at most
+DARK = 100
 # images of all rounds where a pass of one image takes so many multiplications, and where it takes more still; with more than SEVERAL
 # candidates the last but one decides unless some of them are rivals
 FEW, DEAR = (12, 24, 48, 144), 1e8
@@ -45,8 +50,8 @@ NAMED = 3
 class Tried:
     """Every candidate that was tried, the one that was chosen or None where they leave it open, and why.
 
-    `rivals` are those left, the best supported first, of which one that leads to the same predictions stands for another; empty where
-    there are more than MOST of them, or one was chosen.
+    `rivals` are those left, the best supported first, of which one that leads to the same predictions stands for another; empty where one
+    was chosen. Without labels they are the MOST likeliest; with labels there are none where more are left.
     """
 
     preprocess: Preprocess | None
@@ -63,7 +68,7 @@ class Choice(Tried):
 
 
 class UndecidedError(EvidenceError):
-    """Several candidates are supported equally well; `tried` holds all of them."""
+    """Several candidates may be the right one; `tried` holds all of them."""
 
     def __init__(self, reason: str, table: tuple[Support, ...], rivals: tuple[str, ...]) -> None:
         super().__init__(reason)
@@ -91,21 +96,19 @@ def choose(model: TracedModel, images: np.ndarray, labels: Tensor | None, limit:
     all, since each would have a scan of its own. Without labels, what the file says of itself counts too.
 
     Raises:
-        UndecidedError: several candidates are supported equally well and lead to different predictions.
+        UndecidedError: several candidates may be the right one and lead to different predictions.
     """
     known = candidates(images, labels is not None)
     for turn in _rounds(model, known, images, labels, limit, progress):
-        best, *others = sorted(turn.kept, key=_rank)
-        close = [s for s in others if turn.early or not _clear(best, s, known)]
-        rivals = [s for s in close if best.same(s) < (1 if turn.early else SAME)]
+        standing = _standing(turn)
+        best, close, rivals = standing.best, standing.close, standing.rivals
         # a few images of one class say nothing
-        unclear = rivals or (turn.early and others and best.diversity == 0)
+        unclear = rivals or (turn.early and len(turn.kept) > 1 and best.diversity == 0)
         if unclear and not turn.last:
             continue
-        out = sorted(turn.out, key=lambda s: (s.name in turn.against, _rank(s)))
-        table = tuple(support(s.name, s.logits, s.labels) for s in (best, *others, *out))
+        table = _table(turn, standing)
         on = f"of {counted(len(table), 'candidate')} on up to {counted(len(best.logits), 'image')}"
-        reordered = {} if labels is None else _reordered([best, *others], model.classes)
+        reordered = {} if labels is None else _reordered(turn.kept, model.classes)
         if reordered:
             name = max(reordered, key=lambda n: reordered[n])
             table = tuple(sorted(table, key=lambda s: s.name != name))
@@ -114,21 +117,75 @@ def choose(model: TracedModel, images: np.ndarray, labels: Tensor | None, limit:
             # of those that nothing tells apart the most usual one: noise and gradients see the pixels in its scale
             usual = min((best, *close), key=lambda s: list(known).index(s.name)).name
             table = tuple(sorted(table, key=lambda s: s.name != usual))
-            what, unit = ("most information", "") if labels is None else ("likeliest labels", "accuracy ")
+            what = "likeliest" if labels is None else "likeliest labels"
             if usual != best.name:
                 what = f"the most usual of those that nothing tells from the best, {best.name},"
-            return Choice(known[usual], f"{what} {on} ({unit}{score(table[0]):.3f}){_told(turn.against)}", table)
-    how = "with --preprocess" if labels is not None else "with --preprocess, or give labels (a folder for each class, or --labels)"
-    left = _unlike((best, *rivals))
-    more = len(left) - MOST
-    names = (*left[:MOST], f"{more} more") if more > 0 else left
-    same = f"{best.same(rivals[0]):.0%} the same under {best.name} and {rivals[0].name}{_told(turn.against)}"
-    raise UndecidedError(
-        f"the images support the preprocessings {', '.join(names[:-1])} and {names[-1]} equally well, but the model predicts differently "
-        f"under them ({same}); say which is right {how}",
-        table,
-        () if more > 0 else left,
-    )
+            sure = f"{standing.chance(best, *close):.0%}" if labels is None else f"accuracy {table[0].accuracy:.3f}"
+            return Choice(known[usual], f"{what} {on} ({sure}){_told(turn.against)}", table)
+    raise _undecided(standing, table, _told(turn.against))
+
+
+@dataclass(frozen=True)
+class _Standing:
+    """How the candidates stand after a round.
+
+    Attributes:
+        close: those that nothing tells from the best, and that lead to the same predictions.
+        rivals: those that may be right in its place, the best supported first.
+        chances: how likely each that keeps up is, by name; empty with labels.
+    """
+
+    best: Seen
+    close: list[Seen]
+    rivals: list[Seen]
+    chances: dict[str, float]
+
+    def chance(self, *of: Seen) -> float:
+        return sum(self.chances[s.name] for s in of)
+
+
+def _standing(turn: _Round) -> _Standing:
+    best, *others = sorted(turn.kept, key=_rank)
+    if best.labels is not None:
+        unclear = [s for s in others if turn.early or not _errors(best, s) >= RIVAL]
+        rivals = [s for s in unclear if best.same(s) < (1 if turn.early else SAME)]
+        return _Standing(best, [s for s in unclear if s not in rivals], rivals, {})
+    chances = dict(zip((s.name for s in turn.kept), likely.chances(turn.kept).tolist(), strict=True))
+    alike = [s for s in others if best.same(s) >= (1 if turn.early else ALIKE)]
+    standing = _Standing(best, [s for s in alike if chances[s.name] >= chances[best.name] / 2], [], chances)
+    held = standing.chance(best, *alike)
+    if held >= (SURER if turn.early else SURE):
+        return standing
+    rivals = []
+    for s in (s for s in others if s not in alike):
+        if held < MOSTLY or not rivals:
+            rivals.append(s)
+        held += chances[s.name]
+    return replace(standing, rivals=rivals)
+
+
+def _table(turn: _Round, standing: _Standing) -> tuple[Support, ...]:
+    """All candidates, those that keep up first and those that were ruled out last."""
+    kept = sorted(turn.kept, key=_rank)
+    out = sorted(turn.out, key=lambda s: (s.name in turn.against, _rank(s)))
+    return tuple(support(s.name, s.logits, s.labels, standing.chances.get(s.name)) for s in (*kept, *out))
+
+
+def _undecided(standing: _Standing, table: tuple[Support, ...], told: str) -> "UndecidedError":
+    """The error that several may be right: without labels the likeliest, with them all or, where there are too many, none."""
+    best, rivals = standing.best, standing.rivals
+    same = f"{best.same(rivals[0]):.0%} the same under {best.name} and {rivals[0].name}{told}"
+    if best.labels is not None:
+        left = [group[0].name for group in _unlike((best, *rivals), SAME)]
+        more = len(left) - MOST
+        names = (*left[:MOST], f"{more} more") if more > 0 else left
+        why = f"the images support the preprocessings {', '.join(names[:-1])} and {names[-1]} equally well, but the model predicts differently"
+        return UndecidedError(f"{why} under them ({same}); say which is right with --preprocess", table, () if more > 0 else tuple(left))
+    groups = _unlike((best, *standing.close, *rivals), ALIKE)[:MOST]
+    names = [f"{group[0].name} ({standing.chance(*group):.0%})" for group in groups]
+    why = f"the images leave open which of the preprocessings {', '.join(names[:-1])} and {names[-1]} is right, and the model predicts differently"
+    how = "with --preprocess, or give labels (a folder for each class, or --labels)"
+    return UndecidedError(f"{why} under them ({same}); say which is right {how}", table, tuple(group[0].name for group in groups))
 
 
 def _rounds(
@@ -150,15 +207,20 @@ def _rounds(
     # images from which on more are tried only where they leave it open
     enough = min(few[-1], len(picked)) if few else len(picked)
     turned = {_unturned(name): name for name in known if few and _unturned(name) in known and _unturned(name) != name}
-    seen = [Seen(name, torch.empty(0, model.classes), None) for name in known if name not in turned.values()]
+    nothing = torch.empty(0, model.classes)
+    seen = [Seen(name, nothing, None, nothing) for name in known if name not in turned.values()]
     out: list[Seen] = []
     against: dict[str, str] = {}
     begin = 0
     count = Counter(progress, TRYING, _tries(len(seen), ends))
 
+    dark = 0 if labels is not None else DARK if few is None else few[1]
+
     def answered(s: Seen, end: int) -> Seen:
-        part = images[order_of[len(s.logits) : end]]
-        return Seen(s.name, torch.cat((s.logits, answers(model, known[s.name], part, count))), None if shown is None else shown[:end])
+        logits = torch.cat((s.logits, answers(model, known[s.name], images[order_of[len(s.logits) : end]], count)))
+        again = likely.darkened(images[order_of[len(s.darker) : min(end, dark)]])
+        darker = torch.cat((s.darker, answers(model, known[s.name], again, count))) if len(again) else s.darker
+        return Seen(s.name, logits, None if shown is None else shown[:end], darker)
 
     for end in ends:
         seen = [answered(s, end) for s in seen]
@@ -178,26 +240,29 @@ def _rounds(
             out += behind
             seen = [s for s in seen if s not in behind]
             if turned:
-                seen += [answered(Seen(turned[s.name], torch.empty(0, model.classes), None), end) for s in seen if s.name in turned]
+                seen += [answered(Seen(turned[s.name], nothing, None, nothing), end) for s in seen if s.name in turned]
                 turned = {}
             elif few:
                 yield _Round(seen, out, against, early=True, last=False)
         else:
             yield _Round(seen, out, against, early=False, last=last)
             best = min(seen, key=_rank)
-            worse = [s for s in seen if s is not best and _clear(best, s, known)]
+            worse = [s for s in seen if s is not best and _worse(best, s)]
             out, seen = out + worse, [s for s in seen if s not in worse]
         begin = end
         count.expect(count.done + len(seen) * (max(enough, end) - end))
 
 
-def _unlike(seen: Sequence[Seen]) -> tuple[str, ...]:
-    """The names of those that predict differently from all before them."""
-    found: list[Seen] = []
+def _unlike(seen: Sequence[Seen], same: float) -> list[list[Seen]]:
+    """Groups: one that predicts differently from all before it, and those behind it that predict the same."""
+    groups: list[list[Seen]] = []
     for s in seen:
-        if all(s.same(other) < SAME for other in found):
-            found.append(s)
-    return tuple(s.name for s in found)
+        own = next((group for group in groups if s.same(group[0]) >= same), None)
+        if own is None:
+            groups.append([s])
+        else:
+            own.append(s)
+    return groups
 
 
 def _few(model: TracedModel) -> tuple[int, ...] | None:
@@ -223,30 +288,19 @@ def _told(against: dict[str, str]) -> str:
 
 def _rank(seen: Seen) -> tuple[float, float]:
     """The smaller, the better supported."""
-    return (-seen.information, 0.0) if seen.labels is None else (float(seen.losses.mean()), -seen.information)
-
-
-def _clear(best: Seen, other: Seen, candidates: dict[str, Preprocess]) -> bool:
-    """Whether one candidate is clearly better supported than another, tried on the same images."""
-    if best.labels is not None:
-        return _errors(best, other) >= RIVAL
-    share = best.information
-    if candidates[other.name].contrast < candidates[best.name].contrast:
-        return other.information < INFORMED * share
-    return share - other.information >= RIVAL * _error(best)
-
-
-def _error(seen: Seen) -> float:
-    """Information's standard error, as that of a share."""
-    share, count = seen.information, len(seen.logits)
-    return float(np.sqrt(max(share * (1 - share), 1 / count) / count))
+    return (-likely.score(seen), 0.0) if seen.labels is None else (float(seen.losses.mean()), -seen.information)
 
 
 def _behind(best: Seen, other: Seen) -> bool:
     """Whether more images would hardly change that one is better supported."""
     if best.labels is not None:
         return _errors(best, other) >= BEHIND
-    return other.information < min(POOR * best.information, best.information - RIVAL * _error(best))
+    return likely.score(best) - likely.score(other) >= log(UNLIKELY)
+
+
+def _worse(best: Seen, other: Seen) -> bool:
+    """Whether one candidate is clearly better supported than another, tried on the same images."""
+    return _behind(best, other) if best.labels is None else _errors(best, other) >= RIVAL
 
 
 def _errors(best: Seen, other: Seen) -> float:

@@ -182,18 +182,26 @@ def _preprocessing(report: Report, most: int, *, narrow: bool) -> Table:
     assert chosen is not None
     own = None if chosen.preprocess is None else chosen.preprocess.name
     table = Table(title="Preprocessings tried", title_justify="left", box=None, pad_edge=False)
-    for name in ("candidate", *(() if narrow else ("images",)), "accuracy", *(() if narrow else ("mean confidence",)), INFORMATION):
+    labelled = any(s.accuracy is not None for s in chosen.table)
+    for name in (
+        "candidate",
+        *(() if narrow else ("images",)),
+        "accuracy" if labelled else "chance",
+        *(() if narrow else ("mean confidence",)),
+        INFORMATION,
+    ):
         table.add_column(name, justify="left" if name == "candidate" else "right")
     # where none was chosen a reader needs all of them
     shown = len(chosen.table) if own is None else most
     best, rest = chosen.table[:shown], chosen.table[shown:]
     for s in best:
-        accuracy = "–" if s.accuracy is None else f"{s.accuracy:.1%}"
+        support = s.accuracy if labelled else s.chance
+        accuracy = "–" if support is None else f"{support:.1%}"
         style = "bold" if s.name == own else "dim" if own else ""
         confidence, images = ((), ()) if narrow else ((f"{s.confidence:.1%}",), (str(s.images or "–"),))
         table.add_row(s.name, *images, accuracy, *confidence, f"{s.information:.2f}", style=style)
     if rest:
-        highest = max((s.accuracy for s in rest if s.accuracy is not None), default=None)
+        highest = max((v for v in ((s.accuracy if labelled else s.chance) for s in rest) if v is not None), default=None)
         least = "–" if highest is None else f"≤ {highest:.1%}"
         blank = () if narrow else ("",)
         table.add_row(f"{len(rest)} more", *blank, least, *blank, f"≤ {max(s.information for s in rest):.2f}", style="dim")
