@@ -3,9 +3,11 @@
 python -m bench.conventions train --data DATA --out FOLDER
 python -m bench.conventions fit --data DATA --zoo FOLDER
 python -m bench.conventions choose --data DATA --zoo FOLDER --out bench/results/conventions.jsonl
+python -m bench.conventions scan --data DATA --zoo FOLDER --out bench/results/conventions-scans.jsonl
 """
 
 import json
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -16,8 +18,9 @@ from typing import Any
 import click
 import numpy as np
 import torch
+from PIL import Image
 
-from banscan import importers
+from banscan import Options, importers, scan
 from banscan.files import whole
 from banscan.scanner.inputs import trial
 from banscan.scanner.inputs.preprocess import CANDIDATES, Preprocess, answers
@@ -145,6 +148,35 @@ def choose(folder: Path, zoo: Path, out: Path, part: str | None) -> None:
                 rows.append(out, row(recipe, manifest, _domain(folder, recipe.set), labelled))
 
 
+@main.command(name="scan")
+@click.option("--data", "folder", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True)
+@click.option("--zoo", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True)
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True)
+@click.option("--part", type=click.Choice([TUNE, HELD]))
+def scanned(folder: Path, zoo: Path, out: Path, part: str | None) -> None:
+    """Append the verdict on every model, with images that have no labels, that OUT does not have yet."""
+    done = {r["name"] for r in rows.read(out)}
+    for recipe, manifest in _there(zoo, part):
+        if recipe.name not in done:
+            rows.append(out, verdict(recipe, manifest, _domain(folder, recipe.set)))
+
+
+def verdict(recipe: Recipe, manifest: Path, given: Domain) -> dict[str, Any]:
+    """What a scan says of one model, as a user has it."""
+    with tempfile.TemporaryDirectory() as scratch:
+        for i, image in enumerate(given.given.images):
+            Image.fromarray(image.squeeze()).save(Path(scratch) / f"{i:03d}.png")
+        report = scan(_file(recipe, manifest), scratch, options=Options(device="cpu"))
+    chosen = report.preprocess.preprocess if report.preprocess is not None else None
+    row = {"name": recipe.name, "part": recipe.part, "outcome": report.verdict.outcome, "reason": report.verdict.reason}
+    row |= {"chosen": None if chosen is None else chosen.name, "under": {r.preprocess: r.outcome for r in report.rivals}}
+    return row | {"targets": report.verdict.targets, "seconds": round(sum(report.seconds.values()), 1), "commit": rows.commit()}
+
+
+def _file(recipe: Recipe, manifest: Path) -> Path:
+    return manifest.with_suffix(".pt" if recipe.unfolded else ".onnx")
+
+
 def _there(zoo: Path, part: str | None) -> Iterator[tuple[Recipe, Path]]:
     """The models that learnt their task."""
     for recipe in recipes():
@@ -154,7 +186,7 @@ def _there(zoo: Path, part: str | None) -> Iterator[tuple[Recipe, Path]]:
 
 
 def _model(recipe: Recipe, manifest: Path, given: Domain) -> importers.TracedModel:
-    return importers.load(manifest.with_suffix(".pt" if recipe.unfolded else ".onnx"), given.given.images.shape[1:3])
+    return importers.load(_file(recipe, manifest), given.given.images.shape[1:3])
 
 
 def row(recipe: Recipe, manifest: Path, given: Domain, labelled: bool) -> dict[str, Any]:

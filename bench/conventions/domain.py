@@ -61,7 +61,8 @@ def _some(part: Part, count: int) -> Part:
 
 
 def _grey(images: np.ndarray) -> np.ndarray:
-    return (images @ LUMA).round().astype(np.uint8)[..., None]
+    luma: np.ndarray = (images @ LUMA).round()
+    return luma.astype(np.uint8)[..., None]
 
 
 def _drawn(name: str) -> Domain:

@@ -66,5 +66,6 @@ def _standing_out(logits: Tensor) -> float:
 
 def _steady(seen: Seen) -> float:
     """The share of darker images that get the class of the image itself."""
-    count = len(seen.darker)
-    return float((seen.darker.argmax(1) == seen.predictions[:count]).double().mean()) if count else 0.0
+    if seen.darker is None:
+        return 0.0
+    return float((seen.darker.argmax(1) == seen.predictions[: len(seen.darker)]).double().mean())

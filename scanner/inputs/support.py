@@ -47,7 +47,7 @@ class Seen:
     name: str
     logits: Tensor
     labels: Tensor | None
-    darker: Tensor = torch.empty(0, 1)
+    darker: Tensor | None = None
 
     @property
     def predictions(self) -> Tensor:

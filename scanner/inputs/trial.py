@@ -174,18 +174,30 @@ def _table(turn: _Round, standing: _Standing) -> tuple[Support, ...]:
 def _undecided(standing: _Standing, table: tuple[Support, ...], told: str) -> "UndecidedError":
     """The error that several may be right: without labels the likeliest, with them all or, where there are too many, none."""
     best, rivals = standing.best, standing.rivals
-    same = f"{best.same(rivals[0]):.0%} the same under {best.name} and {rivals[0].name}{told}"
+    differs = (
+        f"the model predicts differently under them ({best.same(rivals[0]):.0%} the same under {best.name} and {rivals[0].name}{told})"
+    )
     if best.labels is not None:
         left = [group[0].name for group in _unlike((best, *rivals), SAME)]
         more = len(left) - MOST
-        names = (*left[:MOST], f"{more} more") if more > 0 else left
-        why = f"the images support the preprocessings {', '.join(names[:-1])} and {names[-1]} equally well, but the model predicts differently"
-        return UndecidedError(f"{why} under them ({same}); say which is right with --preprocess", table, () if more > 0 else tuple(left))
+        names = [*left[:MOST], f"{more} more"] if more > 0 else left
+        return UndecidedError(
+            f"the images support the preprocessings {_listed(names)} equally well, but {differs}; say which is right with --preprocess",
+            table,
+            () if more > 0 else tuple(left),
+        )
     groups = _unlike((best, *standing.close, *rivals), ALIKE)[:MOST]
     names = [f"{group[0].name} ({standing.chance(*group):.0%})" for group in groups]
-    why = f"the images leave open which of the preprocessings {', '.join(names[:-1])} and {names[-1]} is right, and the model predicts differently"
     how = "with --preprocess, or give labels (a folder for each class, or --labels)"
-    return UndecidedError(f"{why} under them ({same}); say which is right {how}", table, tuple(group[0].name for group in groups))
+    return UndecidedError(
+        f"the images leave open which of the preprocessings {_listed(names)} is right, and {differs}; say it {how}",
+        table,
+        tuple(group[0].name for group in groups),
+    )
+
+
+def _listed(names: list[str]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _rounds(
@@ -208,7 +220,7 @@ def _rounds(
     enough = min(few[-1], len(picked)) if few else len(picked)
     turned = {_unturned(name): name for name in known if few and _unturned(name) in known and _unturned(name) != name}
     nothing = torch.empty(0, model.classes)
-    seen = [Seen(name, nothing, None, nothing) for name in known if name not in turned.values()]
+    seen = [Seen(name, nothing, None) for name in known if name not in turned.values()]
     out: list[Seen] = []
     against: dict[str, str] = {}
     begin = 0
@@ -218,9 +230,11 @@ def _rounds(
 
     def answered(s: Seen, end: int) -> Seen:
         logits = torch.cat((s.logits, answers(model, known[s.name], images[order_of[len(s.logits) : end]], count)))
-        again = likely.darkened(images[order_of[len(s.darker) : min(end, dark)]])
-        darker = torch.cat((s.darker, answers(model, known[s.name], again, count))) if len(again) else s.darker
-        return Seen(s.name, logits, None if shown is None else shown[:end], darker)
+        darker = nothing if s.darker is None else s.darker
+        again = likely.darkened(images[order_of[len(darker) : min(end, dark)]])
+        if len(again):
+            darker = torch.cat((darker, answers(model, known[s.name], again, count)))
+        return Seen(s.name, logits, None, darker) if shown is None else Seen(s.name, logits, shown[:end])
 
     for end in ends:
         seen = [answered(s, end) for s in seen]
@@ -240,7 +254,7 @@ def _rounds(
             out += behind
             seen = [s for s in seen if s not in behind]
             if turned:
-                seen += [answered(Seen(turned[s.name], nothing, None, nothing), end) for s in seen if s.name in turned]
+                seen += [answered(Seen(turned[s.name], nothing, None), end) for s in seen if s.name in turned]
                 turned = {}
             elif few:
                 yield _Round(seen, out, against, early=True, last=False)
