@@ -16,6 +16,7 @@ import click
 from banscan.files import whole
 from bench import ablation, clean, controls, effort, few, floor, joint, kinds, logic, maps, mmbd, probability, repair, tables, transforms
 from bench.baselines import table as baselines
+from bench.conventions import table as conventions
 from bench.dormant import table as dormant
 from bench.fuzz import table as fuzz
 from bench.rows import HELD, LOOKED, read
@@ -31,6 +32,8 @@ BODIES: dict[str, Callable[[list[dict[str, Any]]], list[str]]] = {
     "baselines-examples": baselines.each,
     "clean": clean.page,
     "controls": controls.page,
+    "conventions": conventions.page,
+    "conventions-scans": conventions.scans,
     "dormant": dormant.page,
     "examples": partial(tables.page, held=False),
     "few": few.page,

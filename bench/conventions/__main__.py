@@ -168,7 +168,7 @@ def verdict(recipe: Recipe, manifest: Path, given: Domain) -> dict[str, Any]:
             Image.fromarray(image.squeeze()).save(Path(scratch) / f"{i:03d}.png")
         report = scan(_file(recipe, manifest), scratch, options=Options(device="cpu"))
     chosen = report.preprocess.preprocess if report.preprocess is not None else None
-    row = {"name": recipe.name, "part": recipe.part, "outcome": report.verdict.outcome, "reason": report.verdict.reason}
+    row: dict[str, Any] = {"name": recipe.name, "part": recipe.part, "outcome": report.verdict.outcome, "reason": report.verdict.reason}
     row |= {"chosen": None if chosen is None else chosen.name, "under": {r.preprocess: r.outcome for r in report.rivals}}
     return row | {"targets": report.verdict.targets, "seconds": round(sum(report.seconds.values()), 1), "commit": rows.commit()}
 
