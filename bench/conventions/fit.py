@@ -4,14 +4,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
 from banscan.importers import TracedModel
 from banscan.scanner.inputs import likely, marks
 from banscan.scanner.inputs.preprocess import answers, candidates
-from banscan.scanner.inputs.support import Seen
+from banscan.scanner.inputs.support import Seen, overdriven
 from bench.conventions.domain import Domain
 
 # weights are drawn towards 0 by so much of their square, in units of the evidence's deviation
@@ -25,10 +24,11 @@ SAME = 0.95
 
 @dataclass(frozen=True)
 class Case:
-    """Some images of one model: the evidence [candidates, 6] for each scaling that its file does not speak against, and which are right."""
+    """Some images of one model: the evidence [candidates, 6] for each scaling, what is taken off [candidates], and which are right."""
 
     model: str
     evidence: np.ndarray
+    doubts: np.ndarray
     right: np.ndarray
 
 
@@ -36,14 +36,15 @@ def cases(name: str, model: TracedModel, given: Domain, true: Tensor) -> Iterato
     """All images, few, those of some classes, and of classes of uneven size; `true` [N] are the predictions under the right scaling."""
     images = given.given.images
     known = candidates(images, labelled=False)
-    against = marks.unlike(model, known, images[:24])
-    answered = {n: (answers(model, c, images), answers(model, c, likely.darkened(images))) for n, c in known.items() if n not in against}
+    answered = {n: (answers(model, c, images), answers(model, c, likely.darkened(images))) for n, c in known.items()}
+    against = set(marks.unlike(model, known, images[:24]))
+    against |= overdriven([Seen(n, own, None) for n, (own, _) in answered.items() if n not in against])
     right = np.array([float((own.argmax(1) == true).double().mean()) >= SAME for own, _ in answered.values()])
     if right.all() or not right.any():
         return
     for which in _parts(given.given.labels, np.random.default_rng(0)):
         seen = [Seen(n, own[which], None, darker[which]) for n, (own, darker) in answered.items()]
-        yield Case(name, torch.stack([likely.evidence(s) for s in seen]).numpy(), right)
+        yield Case(name, likely.evidence(seen).numpy(), likely.doubts(seen, against).numpy(), right)
 
 
 def _parts(labels: np.ndarray, rng: np.random.Generator) -> Iterator[np.ndarray]:
@@ -65,7 +66,7 @@ def fitted(found: list[Case]) -> np.ndarray:
     def loss(weights: np.ndarray) -> float:
         total = 0.0
         for case in found:
-            score = case.evidence / scale @ weights
+            score = case.evidence / scale @ weights - case.doubts
             chance = np.exp(score - score.max())
             total -= say[case.model] * float(np.log(chance[case.right].sum() / chance.sum() + 1e-12))
         return total / len(say) + PENALTY * float(weights @ weights)

@@ -110,7 +110,8 @@ def support(name: str, logits: Tensor, labels: Tensor | None, chance: float | No
     p = finite(logits).softmax(1)
     entropy = -torch.xlogy(p, p).sum(1)
     mean = p.mean(0)
-    information = (-torch.xlogy(mean, mean).sum() - entropy.mean()) / np.log(p.shape[1])
+    # no less than 0, which rounding may leave it below
+    information = ((-torch.xlogy(mean, mean).sum() - entropy.mean()) / np.log(p.shape[1])).clamp(min=0)
     confidence = p.max(1).values
     accuracy = None if labels is None else order.share(logits.argmax(1), labels)
     return Support(name, accuracy, float(confidence.mean()), float(information), len(p), chance)

@@ -1,7 +1,7 @@
 """The preprocessing that the images themselves support, with labels and without."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Container, Iterator, Sequence
+from dataclasses import dataclass, field
 from math import log
 
 import numpy as np
@@ -20,8 +20,8 @@ from banscan.text import counted
 # with labels a candidate counts as a rival when it is this close to the best, in standard errors, and as harmless when it predicts the same
 RIVAL = 2.0
 SAME = 0.9
-# without labels one is taken when it is so likely with those that predict the same; after few images it must be surer. Of others the
-# likeliest are rivals that hold the last share together
+# without labels one is taken when it is SURE with those that predict the same (ALIKE), after few images SURER; otherwise as many rivals are
+# left as it takes to be MOSTLY right
 ALIKE, SURE, SURER, MOSTLY = 0.95, 0.65, 0.95, 0.9
 # so many of these at most are worth a scan each
 MOST = 3
@@ -42,7 +42,7 @@ FINEST = 1e-4
 TRYING = "trying preprocessings"
 # labels that fewer of the predictions agree with may be in another order than the classes
 ORDERED = 0.5
-# candidates ruled out that are named in a sentence
+# candidates that something speaks against that are named in a sentence
 NAMED = 3
 
 
@@ -77,7 +77,7 @@ class UndecidedError(EvidenceError):
 
 @dataclass(frozen=True)
 class _Round:
-    """The candidates after a round: those that keep up, those that fell behind, and what others were ruled out by.
+    """The candidates after a round: those that keep up, those that fell behind, and what speaks against some.
 
     `early` where only those that are far behind count as worse, since there are few images yet; `last` where there are no more to try.
     """
@@ -120,7 +120,7 @@ def choose(model: TracedModel, images: np.ndarray, labels: Tensor | None, limit:
             what = "likeliest" if labels is None else "likeliest labels"
             if usual != best.name:
                 what = f"the most usual of those that nothing tells from the best, {best.name},"
-            sure = f"{standing.chance(best, *close):.0%}" if labels is None else f"accuracy {table[0].accuracy:.3f}"
+            sure = f"{standing.together[best.name]:.0%}" if labels is None else f"accuracy {table[0].accuracy:.3f}"
             return Choice(known[usual], f"{what} {on} ({sure}){_told(turn.against)}", table)
     raise _undecided(standing, table, _told(turn.against))
 
@@ -130,44 +130,44 @@ class _Standing:
     """How the candidates stand after a round.
 
     Attributes:
-        close: those that nothing tells from the best, and that lead to the same predictions.
-        rivals: those that may be right in its place, the best supported first.
-        chances: how likely each that keeps up is, by name; empty with labels.
+        best: of the group of those that predict the same that is supported best; `close` are those of it that nothing tells from the best.
+        rivals: those that may be right in its place, each for its group, the best supported first.
+        chances: without labels, how likely each that keeps up is, by name; `together`, how likely the groups of best and rivals are.
     """
 
     best: Seen
     close: list[Seen]
     rivals: list[Seen]
-    chances: dict[str, float]
-
-    def chance(self, *of: Seen) -> float:
-        return sum(self.chances[s.name] for s in of)
+    chances: dict[str, float] = field(default_factory=dict)
+    together: dict[str, float] = field(default_factory=dict)
 
 
 def _standing(turn: _Round) -> _Standing:
-    best, *others = sorted(turn.kept, key=_rank)
+    best, *others = _ordered(turn.kept, turn.against)
     if best.labels is not None:
         unclear = [s for s in others if turn.early or not _errors(best, s) >= RIVAL]
         rivals = [s for s in unclear if best.same(s) < (1 if turn.early else SAME)]
-        return _Standing(best, [s for s in unclear if s not in rivals], rivals, {})
-    chances = dict(zip((s.name for s in turn.kept), likely.chances(turn.kept).tolist(), strict=True))
-    alike = [s for s in others if best.same(s) >= (1 if turn.early else ALIKE)]
-    standing = _Standing(best, [s for s in alike if chances[s.name] >= chances[best.name] / 2], [], chances)
-    held = standing.chance(best, *alike)
-    if held >= (SURER if turn.early else SURE):
-        return standing
-    rivals = []
-    for s in (s for s in others if s not in alike):
-        if held < MOSTLY or not rivals:
-            rivals.append(s)
-        held += chances[s.name]
-    return replace(standing, rivals=rivals)
+        return _Standing(best, [s for s in unclear if s not in rivals], rivals)
+    chances = dict(zip((s.name for s in turn.kept), likely.scores(turn.kept, turn.against).softmax(0).tolist(), strict=True))
+
+    def together(group: list[Seen]) -> float:
+        return sum(chances[s.name] for s in group)
+
+    first, *rest = sorted(_unlike((best, *others), 1.0 if turn.early else ALIKE), key=together, reverse=True)
+    close = [s for s in first[1:] if chances[s.name] >= chances[first[0].name] / 2]
+    rivals, held = [], together(first)
+    if held < (SURER if turn.early else SURE):
+        for group in rest:
+            if held < MOSTLY or not rivals:
+                rivals.append(group[0])
+            held += together(group)
+    return _Standing(first[0], close, rivals, chances, {group[0].name: together(group) for group in (first, *rest)})
 
 
 def _table(turn: _Round, standing: _Standing) -> tuple[Support, ...]:
     """All candidates, those that keep up first and those that were ruled out last."""
-    kept = sorted(turn.kept, key=_rank)
-    out = sorted(turn.out, key=lambda s: (s.name in turn.against, _rank(s)))
+    kept = sorted(_ordered(turn.kept, turn.against), key=lambda s: s is not standing.best)
+    out = sorted(turn.out, key=lambda s: (s.name in turn.against, -s.information if s.labels is None else float(s.losses.mean())))
     return tuple(support(s.name, s.logits, s.labels, standing.chances.get(s.name)) for s in (*kept, *out))
 
 
@@ -186,13 +186,13 @@ def _undecided(standing: _Standing, table: tuple[Support, ...], told: str) -> "U
             table,
             () if more > 0 else tuple(left),
         )
-    groups = _unlike((best, *standing.close, *rivals), ALIKE)[:MOST]
-    names = [f"{group[0].name} ({standing.chance(*group):.0%})" for group in groups]
+    likeliest = [s.name for s in (best, *rivals)][:MOST]
+    names = [f"{name} ({standing.together[name]:.0%})" for name in likeliest]
     how = "with --preprocess, or give labels (a folder for each class, or --labels)"
     return UndecidedError(
         f"the images leave open which of the preprocessings {_listed(names)} is right, and {differs}; say it {how}",
         table,
-        tuple(group[0].name for group in groups),
+        tuple(likeliest),
     )
 
 
@@ -224,9 +224,8 @@ def _rounds(
     out: list[Seen] = []
     against: dict[str, str] = {}
     begin = 0
-    count = Counter(progress, TRYING, _tries(len(seen), ends))
-
     dark = 0 if labels is not None else DARK if few is None else few[1]
+    count = Counter(progress, TRYING, _tries(len(seen), ends, dark))
 
     def answered(s: Seen, end: int) -> Seen:
         logits = torch.cat((s.logits, answers(model, known[s.name], images[order_of[len(s.logits) : end]], count)))
@@ -240,17 +239,12 @@ def _rounds(
         seen = [answered(s, end) for s in seen]
         if not begin and labels is None:
             against = marks.unlike(model, {s.name: known[s.name] for s in seen}, images[order_of[:end]])
-            calm = [s for s in seen if s.name not in against]
-            wild = overdriven(calm)
-            against |= {s.name: "logits too far apart" for s in calm if s.name in wild}
-            out, seen = [s for s in seen if s.name in against], [s for s in seen if s.name not in against]
+            wild = overdriven([s for s in seen if s.name not in against])
+            against |= dict.fromkeys(wild, "logits too far apart")
         last = end == ends[-1]
         late = end >= enough or (few is not None and end >= few[-2] and len(seen) > SEVERAL)
         if not last and not late:
-            best = min(seen, key=_rank)
-            # labels that hardly any candidate agrees with may be in another order
-            sure = best.accuracy is None or best.accuracy >= ORDERED
-            behind = [s for s in seen if sure and s is not best and _behind(best, s)]
+            behind = _behind(seen, against)
             out += behind
             seen = [s for s in seen if s not in behind]
             if turned:
@@ -259,12 +253,13 @@ def _rounds(
             elif few:
                 yield _Round(seen, out, against, early=True, last=False)
         else:
-            yield _Round(seen, out, against, early=False, last=last)
-            best = min(seen, key=_rank)
-            worse = [s for s in seen if s is not best and _worse(best, s)]
-            out, seen = out + worse, [s for s in seen if s not in worse]
+            turn = _Round(seen, out, against, early=False, last=last)
+            yield turn
+            standing = _standing(turn)
+            left = {s.name for s in (standing.best, *standing.close, *standing.rivals)}
+            out, seen = out + [s for s in seen if s.name not in left], [s for s in seen if s.name in left]
         begin = end
-        count.expect(count.done + len(seen) * (max(enough, end) - end))
+        count.expect(count.done + len(seen) * _passes(end, max(enough, end), dark))
 
 
 def _unlike(seen: Sequence[Seen], same: float) -> list[list[Seen]]:
@@ -291,30 +286,30 @@ def _unturned(name: str) -> str:
 
 
 def _told(against: dict[str, str]) -> str:
-    """Which candidates were ruled out, and by what; the end of a sentence."""
+    """What speaks against which candidates; the end of a sentence."""
     parts = []
     for what in dict.fromkeys(against.values()):
         names = [name for name, why in against.items() if why == what]
         more = len(names) - NAMED
-        parts.append(f"by {what} {', '.join(names[:NAMED])}{f' and {more} more' if more > 0 else ''}")
-    return f"; ruled out {'; '.join(parts)}" if parts else ""
+        parts.append(f"{what} against {', '.join(names[:NAMED])}{f' and {more} more' if more > 0 else ''}")
+    return f"; there speak {'; '.join(parts)}" if parts else ""
 
 
-def _rank(seen: Seen) -> tuple[float, float]:
-    """The smaller, the better supported."""
-    return (-likely.score(seen), 0.0) if seen.labels is None else (float(seen.losses.mean()), -seen.information)
+def _ordered(seen: Sequence[Seen], against: Container[str]) -> list[Seen]:
+    """The best supported first."""
+    if seen[0].labels is None:
+        return [seen[i] for i in likely.scores(seen, against).argsort(descending=True, stable=True).tolist()]
+    return sorted(seen, key=lambda s: (float(s.losses.mean()), -s.information))
 
 
-def _behind(best: Seen, other: Seen) -> bool:
-    """Whether more images would hardly change that one is better supported."""
-    if best.labels is not None:
-        return _errors(best, other) >= BEHIND
-    return likely.score(best) - likely.score(other) >= log(UNLIKELY)
-
-
-def _worse(best: Seen, other: Seen) -> bool:
-    """Whether one candidate is clearly better supported than another, tried on the same images."""
-    return _behind(best, other) if best.labels is None else _errors(best, other) >= RIVAL
+def _behind(seen: Sequence[Seen], against: Container[str]) -> list[Seen]:
+    """Those that more images would hardly bring to the front."""
+    best = _ordered(seen, against)[0]
+    if best.accuracy is None:
+        scores = likely.scores(seen, against)
+        return [s for s, score in zip(seen, scores.tolist(), strict=True) if float(scores.max()) - score >= log(UNLIKELY)]
+    # labels that hardly any candidate agrees with may be in another order
+    return [s for s in seen if best.accuracy >= ORDERED and s is not best and _errors(best, s) >= BEHIND]
 
 
 def _errors(best: Seen, other: Seen) -> float:
@@ -324,12 +319,21 @@ def _errors(best: Seen, other: Seen) -> float:
 
 
 def tries(model: TracedModel, candidates: int, images: int, limit: int = 200) -> int:
-    """Answers that the trying takes where a third of the candidates keeps up, and a third of these again."""
-    return _tries(candidates, sorted({min(n, limit, images) for n in _few(model) or (*FIRST, limit)}))
+    """Answers that the trying takes with labels, where a third of the candidates keeps up, and a third of these again.
+
+    Without them it takes about as many: half the candidates are tried, and on darker images as well.
+    """
+    return _tries(candidates, sorted({min(n, limit, images) for n in _few(model) or (*FIRST, limit)}), 0)
 
 
-def _tries(candidates: int, ends: list[int]) -> int:
-    return sum(max(1, round(candidates / 3**i)) * (end - begin) for i, (begin, end) in enumerate(zip([0, *ends], ends, strict=False)))
+def _tries(candidates: int, ends: list[int], dark: int) -> int:
+    spans = enumerate(zip([0, *ends], ends, strict=False))
+    return sum(max(1, round(candidates / 3**i)) * _passes(begin, end, dark) for i, (begin, end) in spans)
+
+
+def _passes(begin: int, end: int, dark: int) -> int:
+    """Answers of one candidate for these images, and for the first `dark` of all made darker."""
+    return end - begin + min(end, dark) - min(begin, dark)
 
 
 def _reordered(seen: list[Seen], classes: int) -> dict[str, float]:

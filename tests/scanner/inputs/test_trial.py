@@ -91,5 +91,5 @@ def test_logits_too_far_apart_are_those_of_a_wrong_scale() -> None:
 
 def test_what_ruled_candidates_out_is_told() -> None:
     told = trial._told({"raw": "logits too far apart", **dict.fromkeys("abcde", "the file's first biases")})
-    assert told == "; ruled out by logits too far apart raw; by the file's first biases a, b, c and 2 more"
+    assert told == "; there speak logits too far apart against raw; the file's first biases against a, b, c and 2 more"
     assert trial._told({}) == ""
