@@ -199,7 +199,7 @@ class Controls:
 
 @dataclass(frozen=True, kw_only=True)
 class Rival:
-    """One of several preprocessings that the images support equally well.
+    """One of several preprocessings that the images leave open.
 
     Attributes:
         preprocess: its name.
@@ -378,7 +378,7 @@ class Report:
         searched: the classes that were searched for as targets; `drawn`, those of them that were drawn at random and that all are compared
             with, empty where all of the model's classes were searched for; `class_names`, in the model's order, where somebody gave them.
         reach: what neuron noise does to each of these; `eps`, its strength.
-        rivals: the preprocessings that the images support equally well, each with a scan of its own; empty where one was chosen. The
+        rivals: the preprocessings that the images leave open, each with a scan of its own; empty where one was chosen. The
             verdict is what holds under all of them, or inconclusive.
         accuracy: clean accuracy; None without labels. `confidence`: mean over the clean images.
         structure: what of the file's graph decides by the pixels, and what came of making it decide otherwise.

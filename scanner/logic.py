@@ -122,7 +122,7 @@ def inspected(path: Path, clean_dir: Path | None, options: Options) -> Structure
     Raises:
         UsageError: no such file or folder.
         ModelError: the file is damaged, is refused, or has no single input for images.
-        UndecidedError: several preprocessings are supported equally well.
+        UndecidedError: the images leave open which of several preprocessings is right.
     """
     if not path.is_file():
         raise UsageError(f"{path}: no such file; expected the path of a model")

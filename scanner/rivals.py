@@ -1,4 +1,4 @@
-"""Preprocessings that the images support equally well: a scan under each, and one report on all."""
+"""Preprocessings that the images leave open: a scan under each, and one report on all."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping

@@ -240,7 +240,7 @@ def _rounds(
         if not begin and labels is None:
             against = marks.unlike(model, {s.name: known[s.name] for s in seen}, images[order_of[:end]])
             wild = overdriven([s for s in seen if s.name not in against])
-            against |= dict.fromkeys(wild, "logits too far apart")
+            against |= {s.name: "logits too far apart" for s in seen if s.name in wild}
         last = end == ends[-1]
         late = end >= enough or (few is not None and end >= few[-2] and len(seen) > SEVERAL)
         if not last and not late:
@@ -291,8 +291,8 @@ def _told(against: dict[str, str]) -> str:
     for what in dict.fromkeys(against.values()):
         names = [name for name, why in against.items() if why == what]
         more = len(names) - NAMED
-        parts.append(f"{what} against {', '.join(names[:NAMED])}{f' and {more} more' if more > 0 else ''}")
-    return f"; there speak {'; '.join(parts)}" if parts else ""
+        parts.append(f"; against {', '.join(names[:NAMED])}{f' and {more} more' if more > 0 else ''}: {what}")
+    return "".join(parts)
 
 
 def _ordered(seen: Sequence[Seen], against: Container[str]) -> list[Seen]:

@@ -43,7 +43,7 @@ def test_every_network_takes_every_size(net: str) -> None:
 
 @pytest.mark.slow
 def test_a_row_and_the_fit(given: Domain, tmp_path: Path) -> None:
-    recipe = conventions.Recipe(0, conventions.TUNE, "patterns", "normed", "signed", 6, unfolded=False)
+    recipe = conventions.Recipe(0, conventions.TUNE, "patterns", "normed", "signed", 25, unfolded=False)
     scaled = conventions.scaling(recipe, given)
     assert scaled == next(c for c in CANDIDATES if c.name == "signed")
     model = nets.trained(recipe.net, given.train.images, given.train.labels, given.classes, scaled, recipe.epochs, 0)

@@ -1,4 +1,4 @@
-"""A scan under each of the preprocessings that the images support equally well, and one verdict on all."""
+"""A scan under each of the preprocessings that the images leave open, and one verdict on all."""
 
 import io
 from collections.abc import Callable, Iterator

@@ -89,7 +89,41 @@ def test_logits_too_far_apart_are_those_of_a_wrong_scale() -> None:
     assert support.overdriven([wrong]) == set()
 
 
-def test_what_ruled_candidates_out_is_told() -> None:
+def test_what_speaks_against_candidates_is_told() -> None:
     told = trial._told({"raw": "logits too far apart", **dict.fromkeys("abcde", "the file's first biases")})
-    assert told == "; there speak logits too far apart against raw; the file's first biases against a, b, c and 2 more"
+    assert told == "; against raw: logits too far apart; against a, b, c and 2 more: the file's first biases"
     assert trial._told({}) == ""
+
+
+@pytest.mark.parametrize("what", ["unlike", "overdriven"])
+def test_a_file_that_speaks_against_its_own_preprocessing_does_not_hide_it(
+    model_file: Path, patterns: Patterns, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Whoever plants a backdoor can write first biases, statistics and a scale of the logits that go with another one."""
+    own = {"unit": "the file's first biases", "signed": "the file's first biases"}
+    if what == "unlike":
+        monkeypatch.setattr(trial.marks, "unlike", lambda *_: own)
+    else:
+        monkeypatch.setattr(trial, "overdriven", lambda _: set(own))
+    try:
+        tried: trial.Tried = trial.choose(importers.load(model_file), patterns[0], None)
+    except trial.UndecidedError as error:
+        tried = error.tried
+    left = tried.rivals or (tried.table[0].name,)
+    assert "unit" in left
+    assert "; against unit" in tried.reason
+
+
+def test_groups_that_predict_the_same_are_likely_together() -> None:
+    """Two that predict alike may be in front of one that is likelier than each of them."""
+    generator = torch.Generator().manual_seed(0)
+    ways = [6 * torch.eye(5)[torch.randint(0, 5, (100,), generator=generator)] for _ in range(2)]
+    noise = 1.5 * torch.randn(100, 5, generator=generator)
+    alone = support.Seen("alone", ways[0] + 0.9 * noise, None)
+    pair = [support.Seen(name, ways[1] + noise, None) for name in ("one", "other")]
+    standing = trial._standing(trial._Round([alone, *pair], [], {}, early=False, last=True))
+    assert standing.chances["alone"] > standing.chances["one"]
+    assert standing.best.name == "one"
+    assert standing.together["one"] == pytest.approx(standing.chances["one"] + standing.chances["other"])
+    table = trial._table(trial._Round([alone, *pair], [], {}, early=False, last=True), standing)
+    assert [s.name for s in table] == ["one", "alone", "other"]
