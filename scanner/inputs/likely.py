@@ -31,7 +31,8 @@ WEIGHTS = (5.41, 4.14, 3.74, -0.18, -0.09, 3.01)
 
 def darkened(images: np.ndarray) -> np.ndarray:
     """uint8 images a little darker."""
-    return _DARKENED[images]
+    darker: np.ndarray = _DARKENED[images]
+    return darker
 
 
 def evidence(seen: Sequence[Seen]) -> Tensor:

@@ -148,7 +148,9 @@ def _standing(turn: _Round) -> _Standing:
         unclear = [s for s in others if turn.early or not _errors(best, s) >= RIVAL]
         rivals = [s for s in unclear if best.same(s) < (1 if turn.early else SAME)]
         return _Standing(best, [s for s in unclear if s not in rivals], rivals)
-    chances = dict(zip((s.name for s in turn.kept), likely.scores(turn.kept, turn.against).softmax(0).tolist(), strict=True))
+    chances: dict[str, float] = dict(
+        zip((s.name for s in turn.kept), likely.scores(turn.kept, turn.against).softmax(0).tolist(), strict=True)
+    )
 
     def together(group: list[Seen]) -> float:
         return sum(chances[s.name] for s in group)
