@@ -167,7 +167,7 @@ def _standing(turn: _Round) -> _Standing:
 
 
 def _table(turn: _Round, standing: _Standing) -> tuple[Support, ...]:
-    """All candidates, those that keep up first and those that were ruled out last."""
+    """All candidates, those that keep up first and those that something speaks against last."""
     kept = sorted(_ordered(turn.kept, turn.against), key=lambda s: s is not standing.best)
     out = sorted(turn.out, key=lambda s: (s.name in turn.against, -s.information if s.labels is None else float(s.losses.mean())))
     return tuple(support(s.name, s.logits, s.labels, standing.chances.get(s.name)) for s in (*kept, *out))
