@@ -200,15 +200,12 @@ def row(recipe: Recipe, manifest: Path, given: Domain, labelled: bool) -> dict[s
     except trial.UndecidedError as error:
         tried = error.tried
     seconds = time.perf_counter() - begin
-    known = {c.name: c for c in CANDIDATES}
-
-    def same(name: str) -> float:
-        return float((answers(model, known[name], images).argmax(1) == true).double().mean())
-
+    known = {c.name: c for c in CANDIDATES if c.name in {s.name for s in tried.table}}
+    same = {name: float((answers(model, c, images).argmax(1) == true).double().mean()) for name, c in known.items()}
     chosen = None if tried.preprocess is None else tried.preprocess.name
-    found = {"chosen": chosen, "agreement": None if chosen is None else same(chosen), "rivals": {r: same(r) for r in tried.rivals}}
+    found = {"chosen": chosen, "agreement": None if chosen is None else same[chosen], "rivals": {r: same[r] for r in tried.rivals}}
     # whether any candidate would have been right
-    best = max(same(name) for name in (s.name for s in tried.table))
+    best = max(same.values())
     how = {"name": recipe.name, "part": recipe.part, "labelled": labelled, "accuracy": facts["accuracy"], "best": best}
     return how | found | {"reason": tried.reason, "seconds": round(seconds, 2), "commit": rows.commit()}
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import log
 
 import numpy as np
@@ -88,6 +89,10 @@ class _Round:
     early: bool
     last: bool
 
+    @cached_property
+    def standing(self) -> "_Standing":
+        return _standing(self)
+
 
 def choose(model: TracedModel, images: np.ndarray, labels: Tensor | None, limit: int = 200, progress: Progress = silent) -> Choice:
     """Tries every candidate on a few images, those that keep up on up to `limit`, on all where that leaves it open; takes the best.
@@ -100,13 +105,13 @@ def choose(model: TracedModel, images: np.ndarray, labels: Tensor | None, limit:
     """
     known = candidates(images, labels is not None)
     for turn in _rounds(model, known, images, labels, limit, progress):
-        standing = _standing(turn)
+        standing = turn.standing
         best, close, rivals = standing.best, standing.close, standing.rivals
         # a few images of one class say nothing
         unclear = rivals or (turn.early and len(turn.kept) > 1 and best.diversity == 0)
         if unclear and not turn.last:
             continue
-        table = _table(turn, standing)
+        table = _table(turn)
         on = f"of {counted(len(table), 'candidate')} on up to {counted(len(best.logits), 'image')}"
         reordered = {} if labels is None else _reordered(turn.kept, model.classes)
         if reordered:
@@ -143,19 +148,19 @@ class _Standing:
 
 
 def _standing(turn: _Round) -> _Standing:
-    best, *others = _ordered(turn.kept, turn.against)
-    if best.labels is not None:
+    if turn.kept[0].labels is not None:
+        best, *others = _likeliest_labels(turn.kept)
         unclear = [s for s in others if turn.early or not _errors(best, s) >= RIVAL]
         rivals = [s for s in unclear if best.same(s) < (1 if turn.early else SAME)]
         return _Standing(best, [s for s in unclear if s not in rivals], rivals)
-    chances: dict[str, float] = dict(
-        zip((s.name for s in turn.kept), likely.scores(turn.kept, turn.against).softmax(0).tolist(), strict=True)
-    )
+    scores = likely.scores(turn.kept, turn.against)
+    chances: dict[str, float] = dict(zip((s.name for s in turn.kept), scores.softmax(0).tolist(), strict=True))
+    ordered = [turn.kept[i] for i in scores.argsort(descending=True, stable=True).tolist()]
 
     def together(group: list[Seen]) -> float:
         return sum(chances[s.name] for s in group)
 
-    first, *rest = sorted(_unlike((best, *others), 1.0 if turn.early else ALIKE), key=together, reverse=True)
+    first, *rest = sorted(_unlike(ordered, 1.0 if turn.early else ALIKE), key=together, reverse=True)
     close = [s for s in first[1:] if chances[s.name] >= chances[first[0].name] / 2]
     rivals, held = [], together(first)
     if held < (SURER if turn.early else SURE):
@@ -166,9 +171,11 @@ def _standing(turn: _Round) -> _Standing:
     return _Standing(first[0], close, rivals, chances, {group[0].name: together(group) for group in (first, *rest)})
 
 
-def _table(turn: _Round, standing: _Standing) -> tuple[Support, ...]:
+def _table(turn: _Round) -> tuple[Support, ...]:
     """All candidates, those that keep up first and those that something speaks against last."""
-    kept = sorted(_ordered(turn.kept, turn.against), key=lambda s: s is not standing.best)
+    standing = turn.standing
+    ordered = sorted(turn.kept, key=lambda s: -standing.chances[s.name]) if standing.chances else _likeliest_labels(turn.kept)
+    kept = sorted(ordered, key=lambda s: s is not standing.best)
     out = sorted(turn.out, key=lambda s: (s.name in turn.against, -s.information if s.labels is None else float(s.losses.mean())))
     return tuple(support(s.name, s.logits, s.labels, standing.chances.get(s.name)) for s in (*kept, *out))
 
@@ -257,8 +264,7 @@ def _rounds(
         else:
             turn = _Round(seen, out, against, early=False, last=last)
             yield turn
-            standing = _standing(turn)
-            left = {s.name for s in (standing.best, *standing.close, *standing.rivals)}
+            left = {s.name for s in (turn.standing.best, *turn.standing.close, *turn.standing.rivals)}
             out, seen = out + [s for s in seen if s.name not in left], [s for s in seen if s.name in left]
         begin = end
         count.expect(count.done + len(seen) * _passes(end, max(enough, end), dark))
@@ -297,21 +303,20 @@ def _told(against: dict[str, str]) -> str:
     return "".join(parts)
 
 
-def _ordered(seen: Sequence[Seen], against: Container[str]) -> list[Seen]:
-    """The best supported first."""
-    if seen[0].labels is None:
-        return [seen[i] for i in likely.scores(seen, against).argsort(descending=True, stable=True).tolist()]
+def _likeliest_labels(seen: Sequence[Seen]) -> list[Seen]:
+    """Those with labels, the best supported first."""
     return sorted(seen, key=lambda s: (float(s.losses.mean()), -s.information))
 
 
 def _behind(seen: Sequence[Seen], against: Container[str]) -> list[Seen]:
     """Those that more images would hardly bring to the front."""
-    best = _ordered(seen, against)[0]
-    if best.accuracy is None:
+    if seen[0].labels is None:
         scores = likely.scores(seen, against)
         return [s for s, score in zip(seen, scores.tolist(), strict=True) if float(scores.max()) - score >= log(UNLIKELY)]
+    best = _likeliest_labels(seen)[0]
+    sure = best.accuracy is not None and best.accuracy >= ORDERED
     # labels that hardly any candidate agrees with may be in another order
-    return [s for s in seen if best.accuracy >= ORDERED and s is not best and _errors(best, s) >= BEHIND]
+    return [s for s in seen if sure and s is not best and _errors(best, s) >= BEHIND]
 
 
 def _errors(best: Seen, other: Seen) -> float:

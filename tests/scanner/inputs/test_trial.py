@@ -121,9 +121,10 @@ def test_groups_that_predict_the_same_are_likely_together() -> None:
     noise = 1.5 * torch.randn(100, 5, generator=generator)
     alone = support.Seen("alone", ways[0] + 0.9 * noise, None)
     pair = [support.Seen(name, ways[1] + noise, None) for name in ("one", "other")]
-    standing = trial._standing(trial._Round([alone, *pair], [], {}, early=False, last=True))
+    turn = trial._Round([alone, *pair], [], {}, early=False, last=True)
+    standing = turn.standing
     assert standing.chances["alone"] > standing.chances["one"]
     assert standing.best.name == "one"
     assert standing.together["one"] == pytest.approx(standing.chances["one"] + standing.chances["other"])
-    table = trial._table(trial._Round([alone, *pair], [], {}, early=False, last=True), standing)
+    table = trial._table(turn)
     assert [s.name for s in table] == ["one", "alone", "other"]
