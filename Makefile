@@ -85,7 +85,7 @@ golden: $(VENV)/tested ## the reports that README and docs show: scans and repai
 	$(BIN)/python -m tests.golden
 
 null: $(VENV)/tested ## the scores of clean models that banscan ships, from rows in bench/results
-	$(BIN)/python -m bench.null bench/results/effort.jsonl bench/results/small-tune.jsonl bench/results/large-tune.jsonl --out scanner/clean_models.json
+	$(BIN)/python -m bench.null bench/results/effort.jsonl bench/results/small-tune.jsonl bench/results/large-tune.jsonl bench/results/conventions-scans.jsonl --out scanner/clean_models.json
 
 evidence: $(VENV)/tested ## docs/evidence.md from the rows in bench/results
 	$(BIN)/python -m bench.evidence --out docs/evidence.md

@@ -1,6 +1,8 @@
 """Writes the scores of clean models that banscan ships, from the rows of `bench.detect`; `make null` says from which."""
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -17,15 +19,21 @@ from bench.rows import read
 def main(rows: tuple[Path, ...], out: Path) -> None:
     """Take the clean models among ROWS that may be looked at and were scanned with the default settings."""
     settings = decisive(Settings())
-    looked = [r for path in rows for r in read(path) if not r.get("part", path.stem).endswith("held")]
-    clean = [r for r in looked if r["attack"] == "none" and r["settings"]["seed"] == 0]
-    usable = [r for r in clean if {key: r["settings"].get(key) for key in settings} == settings]
-    # as of a model that is scanned, fragile ones are not compared
-    told = [(r, v) for r in usable if (v := replay.verdict(r)).outcome != FRAGILE]
-    entries = tuple(Entry(r["name"], r["sha256"], Kind(**r["kind"]), round(v.score or 0.0, 6)) for r, v in told)
-    images = min(r["images"] for r in usable)
+    usable = clean(rows)
+    # as of a model that is scanned, fragile ones are not compared, nor those that were not searched
+    told = [(r, v.score) for r in usable if (v := replay.verdict(r)).outcome != FRAGILE and v.score is not None]
+    entries = tuple(Entry(r["name"], r["sha256"], Kind(**r["kind"]), round(score, 6)) for r, score in told)
+    images = min(r["images"] for r, _ in told)
     out.write_text(render(Calibration(entries, None, settings, images, version())))
-    click.echo(f"{len(entries)} of {len(clean)} clean models in {out}")
+    click.echo(f"{len(entries)} of {len(usable)} clean models in {out}")
+
+
+def clean(paths: Iterable[Path]) -> list[dict[str, Any]]:
+    """The rows of clean models that may be looked at, scanned with the default settings."""
+    settings = decisive(Settings())
+    looked = [r for path in paths for r in read(path) if not r.get("part", path.stem).endswith("held")]
+    own = [r for r in looked if r["attack"] == "none" and r.get("settings", {}).get("seed") == 0]
+    return [r for r in own if {key: r["settings"].get(key) for key in settings} == settings]
 
 
 if __name__ == "__main__":

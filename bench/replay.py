@@ -5,6 +5,7 @@ printed, the values that they compared (means over restarts, four digits), and w
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from banscan.scanner.criteria.outlier import ClassValues, Tested
 from banscan.scanner.criteria.patch_share import PATCH_SHARE
 from banscan.scanner.criteria.pixel_map import PIXEL_MAP
 from banscan.scanner.criteria.registry import CRITERIA
+from banscan.scanner.criteria.spread import SPREADS, UNKNOWN
 from banscan.scanner.findings import Finding, Verdict
 from banscan.scanner.levels import Levels
 from banscan.scanner.looks import paid
@@ -41,15 +43,17 @@ def verdict(row: Row, levels: Levels = USUAL) -> Verdict:
 
 
 def findings(row: Row, levels: Levels = USUAL) -> tuple[Finding, ...]:
-    """What every criterion found, the joint test computed anew from the others; none where the scan stopped before them."""
+    """What every criterion found, the tests computed anew from what they compared; none where the scan stopped before them."""
     found = as_stored(row, levels)
     tests = {f.criterion: f for f in found if f.p_value is not None}
-    looks = paid("joint", row.get("settings", {}).get("effort", "thorough"), row.get("whole", ()))
-    return tuple(_joint(tests, levels, looks) if f.criterion == "joint" and f.criterion in tests else f for f in found)
+    anew = {name: _anew(row, f, len(tests) - 1, levels) for name, f in tests.items() if name in SHARES and f.values}
+    if "joint" in tests:
+        anew["joint"] = _joint(tests, levels, _paid(row, "joint"))
+    return tuple(anew.get(f.criterion, f) for f in found)
 
 
 def as_stored(row: Row, levels: Levels = USUAL) -> tuple[Finding, ...]:
-    """The same with the joint test of the version that scanned."""
+    """The same with the tests of the version that scanned."""
     if "findings" in row:
         return tuple(levels.applied(made(Finding, finding)) for finding in row["findings"])
     return () if row["verdict"]["score"] is None else _earlier(row, levels)
@@ -62,7 +66,29 @@ def alone(row: Row, test: str) -> tuple[torch.Tensor, tuple[tuple[int, ...], flo
         measured = _together(tests)
         return measured.shown, joint.standing_out(measured, len(measured.shown), 1)
     own = _values(tests[test])
-    return own.shown, outlier.together(own.shown.__getitem__, len(own.shown), len(own.shown), 1, own.least)
+    return own.shown, outlier.together(own.shown.__getitem__, len(own.shown), len(own.shown), 1, own.least, spread=own.spread)
+
+
+def _anew(row: Row, stored: Finding, count: int, levels: Levels) -> Finding:
+    """A test by what is known now of the spread of its values."""
+    measured = _values(stored)
+    classes = len(measured.shown)
+    context = Context(levels, torch.arange(classes), classes, count, _paid(row, stored.criterion))
+    by_means = outlier.test(measured, context)
+    # the restarts are not in the row
+    tested = replace(by_means, restarts=stored.restarts, steady=stored.steady or len(stored.restarts) < 2)
+    criterion = next(c for c in CRITERIA if c.name == stored.criterion)
+    found = outlier.as_finding(criterion, measured, tested, context, "class {c}: {seen}", stored.blind)
+    return replace(found, partly=stored.partly, sentence=stored.sentence if found.classes == stored.classes else found.sentence)
+
+
+def _paid(row: Row, criterion: str) -> int:
+    return paid(criterion, row.get("settings", {}).get("effort", "thorough"), row.get("whole", ()))
+
+
+def compared(row: Row) -> dict[str, ClassValues]:
+    """What each outlier test of a row compared, the joint one left out."""
+    return {f.criterion: _values(f) for f in as_stored(row) if f.p_value is not None and f.criterion != "joint" and f.values}
 
 
 def _joint(tests: Mapping[str, Finding], levels: Levels, looks: int) -> Finding:
@@ -78,7 +104,8 @@ def _together(tests: Mapping[str, Finding]) -> joint.Together:
 
 def _values(finding: Finding) -> ClassValues:
     values = torch.tensor(finding.values, dtype=torch.float64)
-    return ClassValues(values[None], outlier.finest(values) if finding.criterion in SHARES else outlier.unsteady(values), values)
+    least = outlier.finest(values) if finding.criterion in SHARES else outlier.unsteady(values)
+    return ClassValues(values[None], least, values, spread=SPREADS.get(finding.criterion, UNKNOWN))
 
 
 def _earlier(row: Row, levels: Levels) -> tuple[Finding, ...]:

@@ -57,6 +57,11 @@ def together(undecided: Report, reports: Mapping[str, Report]) -> Report:
     )
 
 
+def unasked(undecided: Report) -> Report:
+    """The report on one that could not change the verdict."""
+    return replace(undecided, verdict=verdict.unasked(), seconds={}, memory={})
+
+
 def _rival(name: str, report: Report, *, shown: bool) -> Rival:
     found = report.verdict
     return Rival(

@@ -131,8 +131,11 @@ def _whichever(
     names = () if report.preprocess is None else report.preprocess.rivals
     if not names:
         return report
-    found = {}
+    found: dict[str, Report] = {}
     for i, name in enumerate(names):
+        if verdict.left_open({n: r.verdict for n, r in found.items()}):
+            found[name] = rivals.unasked(report)
+            continue
         with rivals.turn(progress, f"under {name}, {i + 1} of {len(names)}", last=i == len(names) - 1) as told:
             found[name] = examined(replace(options, preprocess=name), told)
     return rivals.together(report, found)

@@ -83,9 +83,8 @@ def whichever(verdicts: Mapping[str, Verdict], why: str) -> tuple[str, Verdict]:
     others under another preprocessing, the reason says so. What depends on the preprocessing is open.
     """
     names = list(verdicts)
-    found = [n for n in names if GRAVITY[verdicts[n].outcome] >= GRAVITY[FRAGILE]]
-    calm = [n for n in names if verdicts[n].outcome in ("no backdoor found", NOT_SCANNED)]
-    if len(found) < len(names) and len(calm) < len(names):
+    found, calm = _found(verdicts), _calmed(verdicts)
+    if left_open(verdicts):
         shown = max(names, key=lambda n: GRAVITY[verdicts[n].outcome])
         told = "; ".join(f"under {n}: {verdicts[n].outcome} ({verdicts[n].reason})" for n in names)
         return shown, replace(inconclusive(f"{told}; {why}"), gaps=_gaps(verdicts))
@@ -106,9 +105,22 @@ def whichever(verdicts: Mapping[str, Verdict], why: str) -> tuple[str, Verdict]:
     return shown, replace(own, reason=reason, gaps=gaps, next_step=step)
 
 
+def left_open(verdicts: Mapping[str, Verdict]) -> bool:
+    """Whether the verdict depends on which preprocessing is right, whatever a scan under a further one would say."""
+    return max(len(_found(verdicts)), len(_calmed(verdicts))) < len(verdicts)
+
+
+def _found(verdicts: Mapping[str, Verdict]) -> list[str]:
+    return [n for n, v in verdicts.items() if GRAVITY[v.outcome] >= GRAVITY[FRAGILE]]
+
+
+def _calmed(verdicts: Mapping[str, Verdict]) -> list[str]:
+    return [n for n, v in verdicts.items() if v.outcome in ("no backdoor found", NOT_SCANNED)]
+
+
 def _gaps(verdicts: Mapping[str, Verdict]) -> tuple[str, ...]:
     """What was not looked for under all of them, and what under some."""
-    every = [v.gaps for v in verdicts.values()]
+    every = [v.gaps for v in verdicts.values() if v != unasked()]
     common = [gap for gap in every[0] if all(gap in gaps for gaps in every)]
     return (*common, *(f"under {n}: {gap}" for n, v in verdicts.items() for gap in v.gaps if gap not in common))
 
@@ -194,6 +206,11 @@ def missing(findings: Sequence[Finding]) -> tuple[str, ...]:
 def inconclusive(reason: str) -> Verdict:
     """No verdict, before any test."""
     return Verdict(outcome="inconclusive", reason=reason, next_step=STEPS["inconclusive"])
+
+
+def unasked() -> Verdict:
+    """Of a preprocessing under which nothing was searched, since a verdict could not follow from it any more."""
+    return Verdict(outcome=NOT_SCANNED, reason="what the others say leaves the verdict open")
 
 
 def unmeasured(why: str) -> Verdict:

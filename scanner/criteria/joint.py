@@ -1,6 +1,6 @@
 """All outlier tests together: a class that leads in several, in none of them clearly enough."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +11,7 @@ from banscan.scanner.criteria import outlier
 from banscan.scanner.criteria.base import Context, Criterion, Earlier, NotDone, too_few
 from banscan.scanner.criteria.margin import MARGIN
 from banscan.scanner.criteria.outlier import ClassValues
+from banscan.scanner.criteria.spread import SPREADS, Spread
 from banscan.scanner.findings import DECIDES, DEVIATIONS, ONE, Finding
 from banscan.scanner.machine.progress import Progress
 from banscan.scanner.subject import Subject
@@ -18,9 +19,6 @@ from banscan.scanner.subject import Subject
 SENTENCE = "class {c} is singled out by all tests together"
 # smaller and larger probabilities have no normal deviate that float64 could tell apart
 SMALLEST, LARGEST = 1e-300, 1 - 1e-15
-# the spread of deviates over classes is 1 for tests that are independent, and larger for those that are not; much smaller only where
-# nothing is moved to any class
-NARROWEST = 0.7
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,12 +27,13 @@ class Together(ClassValues):
 
     Attributes:
         tests: [n, T], float64, a row for each of the other tests.
-        leasts: [n, 1], the spread of each that is the smallest.
+        leasts: [n, 1], the spread of each that is the smallest; `known`, what is known of it, [n, 1] as well.
         deciding: [n], whether a test may call a model backdoored by itself.
     """
 
     tests: Tensor
     leasts: Tensor
+    known: Spread
     deciding: Tensor
 
 
@@ -47,13 +46,19 @@ def together(values: Mapping[str, ClassValues]) -> Together:
     """The measurement from those of the other outlier tests, by their names."""
     tests = torch.stack([v.rows.mean(0).double() for v in values.values()])
     drawn = next((v.drawn for v in values.values()), None)
-    leasts = torch.tensor([[v.least] for v in values.values()], dtype=torch.float64)
+    leasts = _column(v.least for v in values.values())
     deciding = torch.tensor([name != MARGIN.name for name in values])
-    shown = agreement(tests, leasts, deciding, drawn)
-    return Together(shown[None], NARROWEST, shown, ".1f", drawn, tests=tests, leasts=leasts, deciding=deciding)
+    known = Spread(_column(v.spread.freedom for v in values.values()), _column(v.spread.deviation for v in values.values()))
+    shown = agreement(tests, leasts, known, deciding, drawn)
+    own = SPREADS["joint"]
+    return Together(shown[None], 0.0, shown, ".1f", drawn, own, tests=tests, leasts=leasts, known=known, deciding=deciding)
 
 
-def agreement(tests: Tensor, leasts: Tensor, deciding: Tensor, drawn: Tensor | None = None) -> Tensor:
+def _column(values: Iterable[float | Tensor]) -> Tensor:
+    return torch.tensor([[float(v)] for v in values], dtype=torch.float64)
+
+
+def agreement(tests: Tensor, leasts: Tensor, known: Spread, deciding: Tensor, drawn: Tensor | None = None) -> Tensor:
     """How far each class stands out in all tests, as a normal deviate [T] (Fisher 1932).
 
     Each test's outlier statistic has a p-value p_i; -2 sum(log p_i) is chi-squared with two degrees of freedom for each test if these are
@@ -63,13 +68,13 @@ def agreement(tests: Tensor, leasts: Tensor, deciding: Tensor, drawn: Tensor | N
 
     Args:
         tests: [n, T], a row of values for every test.
-        leasts: [n, 1], the smallest spread of each.
+        leasts: [n, 1], the smallest spread of each; `known`, what is known of it.
         deciding: [n], which of them may decide by themselves.
         drawn: [T], the classes that each is compared with; None for all.
     """
-    residuals = outlier.outlier(tests, leasts, drawn).numpy()
+    residuals = outlier.outlier(tests, leasts, drawn, known).numpy()
     count = tests.shape[1] if drawn is None else int(drawn.sum())
-    each = torch.from_numpy(stdtr(count - 2, -residuals)).clamp(min=SMALLEST)
+    each = torch.from_numpy(stdtr(count - 2 + torch.as_tensor(known.freedom).numpy(), -residuals)).clamp(min=SMALLEST)
     each = torch.where(deciding[:, None], each, each.maximum(each[deciding].amin(0)))
     upper = torch.from_numpy(chdtrc(2 * len(tests), -2 * each.log().sum(0).numpy()))
     return deviate(upper)
@@ -88,12 +93,12 @@ def find(criterion: Criterion, measured: Together, context: Context) -> Finding:
 
 def standing_out(measured: Together, classes: int, parts: int) -> tuple[tuple[int, ...], float, float]:
     """What `outlier.together` says of these; without the classes that stand out further, every test is compared anew."""
-    tests, leasts, deciding, drawn = measured.tests, measured.leasts, measured.deciding, measured.drawn
+    tests, leasts, known, deciding, drawn = measured.tests, measured.leasts, measured.known, measured.deciding, measured.drawn
 
     def values(places: Tensor) -> Tensor:
-        return agreement(tests[:, places], leasts, deciding, None if drawn is None else drawn[places])
+        return agreement(tests[:, places], leasts, known, deciding, None if drawn is None else drawn[places])
 
-    return outlier.together(values, tests.shape[1], classes, parts, NARROWEST, drawn)
+    return outlier.together(values, tests.shape[1], classes, parts, 0.0, drawn, measured.spread)
 
 
 JOINT = Criterion(

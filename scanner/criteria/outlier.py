@@ -1,8 +1,8 @@
 """Does one class stand out among the others? The test behind most criteria, whose false-positive rate follows from the number of classes.
 
 No threshold here was fitted to models: the classes of one model are each other's reference. On a clean model every statistic is spread
-over the classes about normally; a backdoor makes one class stand out. Which statistic shows it depends on the attack, so there are
-several, and the p-value pays for their number.
+over the classes about normally, about as far as in other clean models (`spread`); a backdoor makes one class stand out. Which statistic
+shows it depends on the attack, so there are several, and the p-value pays for their number.
 """
 
 import math
@@ -14,6 +14,7 @@ from scipy.special import stdtr, stdtrit
 from torch import Tensor
 
 from banscan.scanner.criteria.base import Context, Criterion
+from banscan.scanner.criteria.spread import UNKNOWN, Spread
 from banscan.scanner.findings import Finding
 from banscan.scanner.levels import BACKDOORED, SUSPICIOUS
 from banscan.scanner.search.changes import Found
@@ -36,6 +37,7 @@ class ClassValues:
         shown: [T], what a reader is told of each class, and `form`, the format of these numbers.
         drawn: [T], which of them were drawn at random and stand for all classes of the model; None where all of them do. Classes that were
             searched for since something spoke against them are compared with these and are no part of what others are compared with.
+        spread: what other clean models show of that of the values.
         found: the changes of pixels that were measured, where it was changes; they decide nothing.
     """
 
@@ -44,6 +46,7 @@ class ClassValues:
     shown: Tensor
     form: str = ".0%"
     drawn: Tensor | None = None
+    spread: Spread = UNKNOWN
     found: Found | None = field(default=None, repr=False, compare=False)
 
     def seen(self, place: int) -> str:
@@ -134,11 +137,11 @@ def parts(context: Context, *, joint: bool) -> int:
 
 def test(measured: ClassValues, context: Context) -> Tested:
     """The test of the classes searched for among all of the model's."""
-    rows, least, drawn = measured.rows, measured.least, measured.drawn
+    rows, least, drawn, spread = measured.rows, measured.least, measured.drawn, measured.spread
     mean = rows.mean(0)
-    places, statistic, p = together(mean.__getitem__, len(mean), context.classes, parts(context, joint=False), least, drawn)
+    places, statistic, p = together(mean.__getitem__, len(mean), context.classes, parts(context, joint=False), least, drawn, spread)
     kept = [places[-1], *(c for c in range(len(mean)) if c not in places)]
-    each = outlier(rows[:, kept], least, None if drawn is None else drawn[kept])[:, 0].tolist()
+    each = outlier(rows[:, kept], least, None if drawn is None else drawn[kept], spread)[:, 0].tolist()
     steady = bool((rows.topk(len(places)).indices.sort(1).values == torch.tensor(sorted(places))).all())
     return as_tested(measured, places, statistic, p, context, joint=False, restarts=tuple(each) if len(each) > 1 else (), steady=steady)
 
@@ -157,12 +160,19 @@ def as_tested(
     """What `together` says of places among the classes searched for, beside the statistic that would be enough."""
     before = len(places) - 1
     gone = before if measured.drawn is None else int(measured.drawn[list(places[:before])].sum())
-    threshold = outlier_threshold(context.levels.p_value, measured.count - gone, parts(context, joint=joint) * (context.classes - before))
+    among_them, classes = measured.count - gone, parts(context, joint=joint) * (context.classes - before)
+    threshold = outlier_threshold(context.levels.p_value, among_them, classes, measured.spread)
     return Tested(tuple(context.searched[list(places)].tolist()), statistic, restarts, p, threshold, steady)
 
 
 def together(
-    values: Callable[[Tensor], Tensor], total: int, classes: int, parts: int, least: float = 0.0, drawn: Tensor | None = None
+    values: Callable[[Tensor], Tensor],
+    total: int,
+    classes: int,
+    parts: int,
+    least: float = 0.0,
+    drawn: Tensor | None = None,
+    spread: Spread = UNKNOWN,
 ) -> tuple[tuple[int, ...], float, float]:
     """Which of the classes stand out together; the outlier statistic of the last of these, and its p-value.
 
@@ -174,7 +184,7 @@ def together(
         values: the values [n] of the classes at these places [n], of `total` places.
         classes: how many classes there are, searched for or not.
         parts: into how many parts the level is divided.
-        least: the spread that is the smallest.
+        least: the spread that is the smallest; `spread`, what is known of it.
         drawn: [total], the classes that all are compared with; None for all of them. It does not matter by what the others were chosen:
             each is an outlier among classes drawn at random with the probability that it would have had anyway, and that is paid for as
             often as there are classes.
@@ -186,9 +196,9 @@ def together(
     for step in range(max(1, count // TOGETHER)):
         own, others = values(left), None if drawn is None else drawn[left]
         first = int(own.argmax())
-        statistic = float(outlier(own, least, others)[first])
+        statistic = float(outlier(own, least, others, spread)[first])
         among_them = len(left) if others is None else int(others.sum())
-        steps.append((outlier_p(statistic, among_them, parts * (classes - step)), -statistic, step + 1))
+        steps.append((outlier_p(statistic, among_them, parts * (classes - step), spread), -statistic, step + 1))
         gone.append(int(left[first]))
         left = torch.cat([left[:first], left[first + 1 :]])
     alone, *further = steps
@@ -206,11 +216,12 @@ def among(values: Tensor, drawn: Tensor | None) -> Tensor:
     return values if drawn is None else values[..., drawn]
 
 
-def outlier(values: Tensor, least: float | Tensor = 0.0, drawn: Tensor | None = None) -> Tensor:
+def outlier(values: Tensor, least: float | Tensor = 0.0, drawn: Tensor | None = None, spread: Spread = UNKNOWN) -> Tensor:
     """The deleted studentised residual of each value among the others on the last axis (the outlier test of Grubbs 1950).
 
     t_i = (v_i - mean of the others) / (standard deviation of the others * sqrt(1 + 1 / (n - 1))): Student's t with n - 2 degrees of freedom
-    for normal values. The standard deviation is at least `least`, a number or one for every row. Of the others only those count that are
+    for normal values, and with as many more as `spread` is worth, whose variance is then the mean of both, weighted by these (the moderated
+    t of Smyth, 2004). The standard deviation is at least `least`, a number or one for every row. Of the others only those count that are
     `drawn` [n]; all of them for None.
     """
     values = values.double()
@@ -220,21 +231,23 @@ def outlier(values: Tensor, least: float | Tensor = 0.0, drawn: Tensor | None = 
     rest = (own.sum(-1, keepdim=True) - own) / others
     total = own.square().sum(-1, keepdim=True) - own.square()
     smallest = torch.as_tensor(least, dtype=torch.float64).square().clamp(min=1e-300)
-    variance = ((total - others * rest.square()) / (others - 1)).maximum(smallest)
+    known = torch.as_tensor(spread.freedom, dtype=torch.float64)
+    before = known * torch.as_tensor(spread.deviation, dtype=torch.float64).square()
+    variance = ((total - others * rest.square() + before) / (others - 1 + known)).maximum(smallest)
     return (values - rest) / (variance * (1 + 1 / others)).sqrt()
 
 
-def outlier_p(statistic: float, count: int, classes: int) -> float:
+def outlier_p(statistic: float, count: int, classes: int, spread: Spread = UNKNOWN) -> float:
     """Probability that one of `classes` normal values, compared with `count` of them, is this much of an outlier (Bonferroni's bound).
 
     One that is not among the `count` itself has a degree of freedom more, which is not used.
     """
-    return min(1.0, classes * float(stdtr(count - 2, -statistic)))
+    return min(1.0, classes * float(stdtr(count - 2 + spread.freedom, -statistic)))
 
 
-def outlier_threshold(p: float, count: int, classes: int) -> float:
+def outlier_threshold(p: float, count: int, classes: int, spread: Spread = UNKNOWN) -> float:
     """The statistic whose `outlier_p` is p."""
-    return -float(stdtrit(count - 2, p / classes))
+    return -float(stdtrit(count - 2 + spread.freedom, p / classes))
 
 
 def log_odds(share: Tensor) -> Tensor:
@@ -256,7 +269,7 @@ def unsteady(values: Tensor) -> float:
     return ALIKE * float(values.abs().max())
 
 
-def of_shares(shares: Tensor, shown: Tensor, drawn: Tensor | None = None) -> ClassValues:
-    """Shares [K, T] as log-odds, with what a reader is told of each class [T]; `drawn` as in `ClassValues`."""
+def of_shares(shares: Tensor, shown: Tensor, drawn: Tensor | None = None, spread: Spread = UNKNOWN) -> ClassValues:
+    """Shares [K, T] as log-odds, with what a reader is told of each class [T]; `drawn` and `spread` as in `ClassValues`."""
     rows = log_odds(shares)
-    return ClassValues(rows, finest(among(rows.mean(0), drawn)), shown, drawn=drawn)
+    return ClassValues(rows, finest(among(rows.mean(0), drawn)), shown, drawn=drawn, spread=spread)

@@ -8,6 +8,7 @@ from banscan.scanner.criteria import outlier
 from banscan.scanner.criteria.base import Context, Criterion, Earlier, NotDone, without_pixels
 from banscan.scanner.criteria.outlier import ClassValues
 from banscan.scanner.criteria.perturbation import RADIUS, goals_to
+from banscan.scanner.criteria.spread import SPREADS
 from banscan.scanner.effort import at_most
 from banscan.scanner.extent import Extent
 from banscan.scanner.findings import DECIDES, DEVIATIONS, ONE, Finding
@@ -77,8 +78,8 @@ def measure(subject: Subject, earlier: Earlier, progress: Progress) -> Patched |
 
 def reached(moved: Tensor, success: Tensor, images: int, drawn: Tensor | None = None) -> Patched:
     """The measurement from shares of images moved, and from how clearly they are [T]; `drawn` as in `ClassValues`."""
-    values = outlier.of_shares(success[None], moved, drawn)
-    return Patched(values.rows, values.least, values.shown, drawn=drawn, success=success, images=images)
+    values = outlier.of_shares(success[None], moved, drawn, SPREADS["patch"])
+    return Patched(values.rows, values.least, values.shown, drawn=drawn, spread=values.spread, success=success, images=images)
 
 
 def find(criterion: Criterion, measured: Patched, context: Context) -> Finding:

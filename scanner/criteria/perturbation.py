@@ -8,6 +8,7 @@ from torch import Tensor
 from banscan.scanner.criteria import outlier
 from banscan.scanner.criteria.base import Context, Criterion, Earlier, NotDone, without_gradient
 from banscan.scanner.criteria.outlier import ClassValues
+from banscan.scanner.criteria.spread import SPREADS
 from banscan.scanner.extent import Extent
 from banscan.scanner.findings import DECIDES, DEVIATIONS, ONE, Finding
 from banscan.scanner.machine.forecast import GRADIENT, LOOK, Work, counter
@@ -65,7 +66,7 @@ def goals_to(targets: Tensor, classes: int) -> Tensor:
 
 def reached(moved: Tensor, success: Tensor, drawn: Tensor | None = None) -> ClassValues:
     """The measurement from shares of images moved, and from how clearly they are [T]; `drawn` as in `ClassValues`."""
-    return outlier.of_shares(success[None], moved, drawn)
+    return outlier.of_shares(success[None], moved, drawn, SPREADS["perturbation"])
 
 
 def find(criterion: Criterion, measured: ClassValues, context: Context) -> Finding:

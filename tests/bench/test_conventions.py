@@ -16,10 +16,14 @@ from bench.zoo.data import Part
 from bench.zoo.train import export_onnx
 
 
-def test_half_of_them_only_measure() -> None:
+def test_part_of_every_lot_only_measures() -> None:
     found = conventions.recipes()
     assert found == conventions.recipes()
-    assert sum(r.part == conventions.HELD for r in found) == len(found) // 2
+    for lot in conventions.LOTS:
+        own = conventions.recipes((lot,))
+        assert [r.number for r in own] == list(range(lot.first, lot.first + lot.count))
+        assert sum(r.part == conventions.HELD for r in own) == lot.held
+        assert {r.attack == conventions.CLEAN for r in own} == {not lot.attacked}
     assert len({r.name for r in found}) == len(found)
     assert {r.set for r in found} == set(domain.NAMES)
     assert {r.net for r in found} == set(nets.NETS)

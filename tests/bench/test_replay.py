@@ -38,14 +38,17 @@ def test_rows_lead_to_the_verdicts_that_they_hold(part: str) -> None:
 
 @pytest.mark.parametrize("part", PARTS)
 def test_tests_of_rows_decide_as_those_of_this_version(part: str) -> None:
-    """Computed anew from the values of the rows, each test but the joint one is on the same side of both levels."""
+    """Computed anew from the values of the rows, each test but the joint one is on the same side of both levels, or on the right one.
+
+    The rows are from before it was known how far the values of clean models are spread.
+    """
     for row in rows_of(ROWS / f"{part}.jsonl"):
         tests = [f for f in replay.as_stored(row) if f.p_value is not None and f.criterion != "joint"]
         stored = {test.criterion: test.p_value or 0.0 for test in tests}
         anew = {name: min(1.0, 2 * len(tests) * replay.alone(row, name)[1][2]) for name in stored}
         for level, names in ((BACKDOORED, stored.keys() - {"margin"}), (SUSPICIOUS, stored.keys())):
             sides = [min((p[name] for name in names), default=1.0) <= level for p in (stored, anew)]
-            assert sides[0] == sides[1], row["name"]
+            assert sides[1] in (sides[0], row["attack"] != "none"), row["name"]
 
 
 @pytest.mark.parametrize("name", ["backdoored", "clean"])

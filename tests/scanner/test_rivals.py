@@ -14,6 +14,7 @@ from torch import nn
 
 from banscan import Options, Report, Settings, dry_run, importers, scan
 from banscan.scanner import rivals
+from banscan.scanner import scan as module
 from banscan.scanner.findings import Rival
 from banscan.scanner.inputs import trial
 from banscan.scanner.inputs.support import Seen
@@ -93,6 +94,26 @@ def test_each_has_a_scan_of_its_own(report: Report, model: Path, flat: Path, sch
     assert report.verdict.outcome == (outcomes.pop() if len(outcomes) == 1 else "inconclusive")
     assert sum(report.seconds.values()) > sum(r.seconds for r in report.rivals)
     schema(report.to_dict())
+
+
+def test_what_cannot_settle_the_verdict_is_not_scanned(model: Path, flat: Path, undecided: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, asked = module.examine, []
+
+    def examined(*args: Any, options: Options, **how: Any) -> module.Examined:
+        found = whole(*args, options=options, **(how | {"dry": True}))
+        if options.preprocess == "auto":
+            return found
+        asked.append(options.preprocess)
+        return replace(found, report=replace(found.report, verdict=inconclusive("no")))
+
+    monkeypatch.setattr(module, "examine", examined)
+    report = scan(model, flat, settings=FAST, options=Options(device="cpu"))
+    first, *others = report.rivals
+    assert asked == [first.preprocess]
+    assert (first.outcome, first.shown) == ("inconclusive", True)
+    assert others
+    assert {(r.outcome, r.seconds) for r in others} == {("not scanned", 0)}
+    assert report.verdict.outcome == "inconclusive"
 
 
 @pytest.mark.slow

@@ -11,10 +11,11 @@ from banscan.scanner.criteria import class_maps, outlier, patch_share
 from banscan.scanner.criteria.base import NotDone
 from banscan.scanner.criteria.patch import reached
 from banscan.scanner.criteria.registry import CRITERIA
+from banscan.scanner.criteria.spread import SPREADS
 from banscan.scanner.findings import FRAGILE, SUSPECTS, Control, Verdict
 from banscan.scanner.levels import BACKDOORED, Levels
 from banscan.scanner.search.class_map import Mapped
-from banscan.scanner.verdict import STEPS, decide, inconclusive, whichever
+from banscan.scanner.verdict import STEPS, decide, inconclusive, left_open, unasked, whichever
 from tests.scanner.measured import clean, findings, judge, neurons, one, pixels
 
 FOLLOWED = tuple((c + 1) % 43 for c in range(43))
@@ -203,7 +204,7 @@ def test_of_equal_shares_the_clearer_one_is_the_target() -> None:
 def test_a_perturbation_that_works_too_clearly() -> None:
     """Images forced over the border stay near it; ones that the model is surer of than of clean images have been met before."""
     calm = pixels(10)
-    calm["success"][:] = torch.linspace(0.2, 0.7, 10)
+    calm["success"][:] = torch.linspace(0.05, 0.86, 10)
     calm["success"][7] = 0.98
     result, clear = judge(neurons(clean(classes=10)), calm), one("clearness", neurons(clean(classes=10)), calm)
     assert (result.outcome, result.kind, result.target, result.criterion) == ("backdoored", "all-to-one", 7, "clearness")
@@ -259,7 +260,7 @@ def test_limits_are_shown_as_a_calibration_sets_them(limit: float) -> None:
     levels = Levels(calibrated=limit)
     shown = {f.criterion: f for f in findings(neurons(clean(), noise_map=(Mapped(FOLLOWED, 0.3), None)), pixels(), levels)}
     noise = shown["noise"]
-    p = outlier.outlier_p(noise.limit or 0.0, 43, 2 * 5 * 43)
+    p = outlier.outlier_p(noise.limit or 0.0, 43, 2 * 5 * 43, SPREADS["noise"])
     assert outlier.score(p) == pytest.approx(limit, rel=1e-6)
     assert class_maps.score(shown["noise map"].limit or 0.0, class_maps.LIMIT) == pytest.approx(limit)
     assert shown["noise map"].exceeds == (shown["noise map"].score > limit)
@@ -318,6 +319,27 @@ def test_a_verdict_holds_whichever_preprocessing_is_right(
         else:
             assert all(f"under {n}, {v.outcome} ({v.reason})" in both.reason for n, v in named.items())
             assert "comes to this" not in both.reason
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "left"),
+    [
+        ((), False),
+        (("no backdoor found", "no backdoor found"), False),
+        (("backdoored", FRAGILE), False),
+        (("backdoored", "no backdoor found"), True),
+        (("inconclusive",), True),
+    ],
+)
+def test_a_further_preprocessing_is_asked_only_where_it_can_settle_the_verdict(outcomes: tuple[str, ...], left: bool) -> None:
+    told = {str(i): found(outcome, 0.5) for i, outcome in enumerate(outcomes)}
+    assert left_open(told) == left
+    if left:
+        # whatever it says
+        assert all(whichever(told | {"z": found(o, 0.5)}, "")[1].outcome == "inconclusive" for o in ("backdoored", "no backdoor found"))
+        _, both = whichever(told | {"z": unasked()}, "say which is right")
+        assert both.outcome == "inconclusive"
+        assert "under z: not scanned (what the others say leaves the verdict open)" in both.reason
 
 
 def test_what_was_left_out_under_another_preprocessing_is_asked_for() -> None:
