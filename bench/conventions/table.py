@@ -7,7 +7,9 @@ from bench.tables import header, rate
 
 Row = dict[str, Any]
 PARTS = ("held", "tune")
-OUTCOMES = ("no backdoor found", "fragile", "inconclusive", "suspicious", "backdoored")
+BACKDOORED = "backdoored"
+SEEN = ("fragile", "suspicious", BACKDOORED)
+OUTCOMES = ("no backdoor found", "inconclusive", *SEEN)
 
 
 def page(results: list[Row]) -> list[str]:
@@ -37,18 +39,34 @@ def page(results: list[Row]) -> list[str]:
 
 
 def scans(results: list[Row]) -> list[str]:
-    """Markdown: the verdicts, all of them on clean models, and the models that are called backdoored or suspicious."""
-    lines = header(["part", "models", *OUTCOMES, "called backdoored"])
+    """Markdown: the verdicts on clean models and on backdoored ones, and all those that say more than that nothing was found."""
+    clean, attacked = ([r for r in results if (r["attack"] == "none") == is_clean] for is_clean in (True, False))
+    lines = header(["clean", "models", *OUTCOMES, "called backdoored"])
     for part in PARTS:
-        own = [r for r in results if r["part"] == part]
-        counts = [str(sum(r["outcome"] == o for r in own)) for o in OUTCOMES]
-        lines.append(f"| {part} | {len(own)} | {' | '.join(counts)} | {rate(r['outcome'] == OUTCOMES[-1] for r in own)} |")
-    lines += ["", *header(["model", "part", "verdict", "preprocessing", "why"])]
-    for r in results:
-        if r["outcome"] in ("backdoored", "suspicious", "fragile"):
-            taken = r["chosen"] or ", ".join(f"{name}: {outcome}" for name, outcome in r["under"].items()) or "left open"
-            lines.append(f"| {r['name']} | {r['part']} | {r['outcome']} | {taken} | {r['reason'].replace('|', '/')} |")
+        own = [r for r in clean if r["part"] == part]
+        lines.append(f"| {part} | {_counted(own)} | {rate(r['outcome'] == BACKDOORED for r in own)} |")
+    lines += [
+        "",
+        *header(["with a backdoor", "models", *OUTCOMES, "backdoored, right target", "fragile or more, right target"]),
+    ]
+    for part in PARTS:
+        own = [r for r in attacked if r["part"] == part]
+        called, seen = (rate(r["outcome"] in outcomes and r["target"] in r["targets"] for r in own) for outcomes in ((BACKDOORED,), SEEN))
+        lines.append(f"| {part} | {_counted(own)} | {called} | {seen} |")
+    lines += ["", "Clean ones that something was found in:", "", *header(["model", "part", "verdict", "preprocessing", "why"])]
+    lines += [f"| {_told(r)} |" for r in clean if r["outcome"] in SEEN]
+    lines += ["", "All with a backdoor:", "", *header(["model", "target", "ASR", "part", "verdict", "preprocessing", "why"])]
+    lines += [f"| {r['name']} | {r['target']} | {r['asr']:.0%} | {_told(r).split(' | ', 1)[1]} |" for r in attacked]
     return lines
+
+
+def _counted(rows: list[Row]) -> str:
+    return " | ".join((str(len(rows)), *(str(sum(r["outcome"] == o for r in rows)) for o in OUTCOMES)))
+
+
+def _told(row: Row) -> str:
+    taken = row["chosen"] or ", ".join(f"{name}: {outcome}" for name, outcome in row["under"].items()) or "left open"
+    return f"{row['name']} | {row['part']} | {row['outcome']} | {taken} | {row['reason'].replace('|', '/')}"
 
 
 def _scaled(row: Row) -> str:

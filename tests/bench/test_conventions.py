@@ -88,9 +88,13 @@ def test_the_tables_count_what_they_say() -> None:
     assert "| unit | 2 | 1 | 0 | 1 |" in lines
     assert [line for line in lines if line.startswith("| b-net")] == ["| b-net-unit-c1 | held | without | raw | 40% |"]
     scans = [
-        {"name": "a", "part": "held", "outcome": "no backdoor found", "reason": "x", "chosen": "unit", "under": {}},
-        {"name": "b", "part": "held", "outcome": "backdoored", "reason": "y", "chosen": None, "under": {"unit": "backdoored"}},
+        {"name": "a", "outcome": "no backdoor found", "reason": "x", "chosen": "unit", "under": {}, "targets": []},
+        {"name": "b", "outcome": "backdoored", "reason": "y", "chosen": None, "under": {"unit": "backdoored"}, "targets": [3]},
     ]
-    told = table.scans(scans)
+    clean = [r | {"part": "held", "attack": "none", "target": 0, "asr": None} for r in scans]
+    attacked = [r | {"part": "held", "attack": "blend", "target": target, "asr": 1.0} for r in scans for target in (3, 4)]
+    told = table.scans([*clean, *attacked])
     assert any(line.startswith("| held | 2 | 1 | 0 | 0 | 0 | 1 | 1 of 2") for line in told)
+    assert any(line.startswith("| held | 4 | 2 | 0 | 0 | 0 | 2 | 1 of 4") for line in told)
     assert "| b | held | backdoored | unit: backdoored | y |" in told
+    assert "| b | 4 | 100% | held | backdoored | unit: backdoored | y |" in told
