@@ -46,7 +46,8 @@ def findings(row: Row, levels: Levels = USUAL) -> tuple[Finding, ...]:
     """What every criterion found, the tests computed anew from what they compared; none where the scan stopped before them."""
     found = as_stored(row, levels)
     tests = {f.criterion: f for f in found if f.p_value is not None}
-    anew = {name: _anew(row, f, len(tests) - 1, levels) for name, f in tests.items() if name in SHARES and f.values}
+    count = len(tests.keys() - {"joint"})
+    anew = {name: _anew(row, f, count, levels) for name, f in tests.items() if name in SHARES and f.values}
     if "joint" in tests:
         anew["joint"] = _joint(tests, levels, _paid(row, "joint"))
     return tuple(anew.get(f.criterion, f) for f in found)

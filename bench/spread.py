@@ -5,7 +5,6 @@ python -m bench.spread bench/results/effort.jsonl bench/results/small-tune.jsonl
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,14 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import digamma, polygamma
 
-from banscan.scanner.criteria import joint
 from banscan.scanner.criteria.outlier import ClassValues
-from banscan.scanner.criteria.spread import UNKNOWN, Spread
+from banscan.scanner.criteria.spread import Spread
 from bench import null, replay
 
-# fewer are no sample
+# fewer classes are no sample
 LEAST = 5
+# degrees of freedom that stand for a spread which is the same in all models
+MOST = 1000.0
 
 
 def fitted(samples: Sequence[tuple[int, float]]) -> Spread:
@@ -33,18 +33,20 @@ def fitted(samples: Sequence[tuple[int, float]]) -> Spread:
     logs = np.log([variance for _, variance in samples]) - digamma(freedom / 2) + np.log(freedom / 2)
     more = float(logs.var(ddof=1) - polygamma(1, freedom / 2).mean())
     if more <= 0:  # no further apart than chance explains
-        return Spread(math.inf, math.exp(logs.mean() / 2))
-    own = 2 * float(brentq(lambda half: polygamma(1, half) - more, 1e-3, 1e6))
+        return Spread(MOST, math.exp(logs.mean() / 2))
+    own = min(MOST, 2 * float(brentq(lambda half: polygamma(1, half) - more, 1e-3, 1e6)))
     return Spread(own, math.exp((logs.mean() + digamma(own / 2) - math.log(own / 2)) / 2))
 
 
-def spreads(rows: Iterable[Mapping[str, Any]]) -> dict[str, Spread]:
-    """That of every test of shares, and with these that of the joint one."""
+def compared(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, ClassValues]]:
+    """What the tests of each row compared, where there were enough classes."""
     tests = [replay.compared(row) for row in rows]
-    usable = [own for own in tests if own and all(len(v.shown) >= LEAST for v in own.values())]
-    found = {name: fitted([_of(own[name]) for own in usable if name in own]) for name in replay.SHARES}
-    with_them = [{name: replace(v, spread=found.get(name, UNKNOWN)) for name, v in own.items()} for own in usable]
-    return found | {"joint": fitted([_of(joint.together(own)) for own in with_them])}
+    return [own for own in tests if own and all(len(v.shown) >= LEAST for v in own.values())]
+
+
+def spreads(tests: Sequence[Mapping[str, ClassValues]]) -> dict[str, Spread]:
+    """That of every test of shares."""
+    return {name: fitted([_of(own[name]) for own in tests if name in own]) for name in replay.SHARES}
 
 
 def _of(values: ClassValues) -> tuple[int, float]:
@@ -56,7 +58,7 @@ def _of(values: ClassValues) -> tuple[int, float]:
 @click.argument("rows", type=click.Path(path_type=Path, exists=True, dir_okay=False), nargs=-1, required=True)
 def main(rows: tuple[Path, ...]) -> None:
     """Print what the clean models among ROWS show that may be looked at and were scanned with the default settings."""
-    usable = null.clean(rows)
+    usable = compared(null.clean(rows))
     for name, spread in spreads(usable).items():
         click.echo(f"{name}: {spread.freedom:.1f} degrees of freedom, deviation {spread.deviation:.2f}")
     click.echo(f"{len(usable)} clean models")

@@ -26,7 +26,9 @@ from banscan.scanner.settings import Settings, declared
 from banscan.text import counted
 from banscan.version import __version__
 
-SCHEMA = "banscan-calibration/1"
+SCHEMA = "banscan-calibration/2"
+# scores that another version made say something else
+EARLIER = ("banscan-calibration/1",)
 SHIPPED = "clean_models.json"
 ALPHA = 0.05
 # bytes; thousands of models take less
@@ -206,6 +208,8 @@ def load(path: str | Path) -> Calibration:
 
 
 def _read(document: dict[str, Any], path: Path | None) -> Calibration:
+    if document["schema"] in EARLIER:
+        raise UsageError(f"{path}: scores of an earlier version, whose tests were others; calibrate again")
     if document["schema"] != SCHEMA:
         raise ValueError("unknown schema")
     entries = tuple(map(read_entry, document["models"]))

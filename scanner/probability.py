@@ -7,7 +7,7 @@ from banscan.scanner.findings import Report
 
 # of the score's logarithm, fitted to the models that settings may be tried on, as if every second of these had a backdoor
 # (`python -m bench.evidence --only probability` prints them and how well they hold on others)
-INTERCEPT, SLOPE = 0.30, 1.56
+INTERCEPT, SLOPE = 0.31, 1.55
 # a smaller score is as good as none
 SMALLEST = 0.05
 

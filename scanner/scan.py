@@ -133,7 +133,7 @@ def _whichever(
         return report
     found: dict[str, Report] = {}
     for i, name in enumerate(names):
-        if verdict.left_open({n: r.verdict for n, r in found.items()}):
+        if not dry and verdict.contradicts({n: r.verdict for n, r in found.items()}):
             found[name] = rivals.unasked(report)
             continue
         with rivals.turn(progress, f"under {name}, {i + 1} of {len(names)}", last=i == len(names) - 1) as told:

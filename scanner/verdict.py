@@ -84,7 +84,7 @@ def whichever(verdicts: Mapping[str, Verdict], why: str) -> tuple[str, Verdict]:
     """
     names = list(verdicts)
     found, calm = _found(verdicts), _calmed(verdicts)
-    if left_open(verdicts):
+    if max(len(found), len(calm)) < len(names):
         shown = max(names, key=lambda n: GRAVITY[verdicts[n].outcome])
         told = "; ".join(f"under {n}: {verdicts[n].outcome} ({verdicts[n].reason})" for n in names)
         return shown, replace(inconclusive(f"{told}; {why}"), gaps=_gaps(verdicts))
@@ -105,9 +105,9 @@ def whichever(verdicts: Mapping[str, Verdict], why: str) -> tuple[str, Verdict]:
     return shown, replace(own, reason=reason, gaps=gaps, next_step=step)
 
 
-def left_open(verdicts: Mapping[str, Verdict]) -> bool:
-    """Whether the verdict depends on which preprocessing is right, whatever a scan under a further one would say."""
-    return max(len(_found(verdicts)), len(_calmed(verdicts))) < len(verdicts)
+def contradicts(verdicts: Mapping[str, Verdict]) -> bool:
+    """Whether something was found under one and nothing under another, which no scan under a further one could settle."""
+    return bool(_found(verdicts) and _calmed(verdicts))
 
 
 def _found(verdicts: Mapping[str, Verdict]) -> list[str]:
@@ -210,7 +210,7 @@ def inconclusive(reason: str) -> Verdict:
 
 def unasked() -> Verdict:
     """Of a preprocessing under which nothing was searched, since a verdict could not follow from it any more."""
-    return Verdict(outcome=NOT_SCANNED, reason="what the others say leaves the verdict open")
+    return Verdict(outcome=NOT_SCANNED, reason="those before it contradict one another")
 
 
 def unmeasured(why: str) -> Verdict:

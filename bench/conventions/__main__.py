@@ -238,7 +238,7 @@ def verdict(recipe: Recipe, manifest: Path, given: Domain) -> dict[str, Any]:
     about = {"name": recipe.name, "part": recipe.part, "attack": recipe.attack, "target": recipe.target, "asr": facts.get("asr")}
     said = {"outcome": report.verdict.outcome, "reason": report.verdict.reason, "targets": report.verdict.targets}
     how = {"chosen": None if chosen is None else chosen.name, "under": {r.preprocess: r.outcome for r in report.rivals}}
-    evidence = {"sha256": report.model.sha256, "images": report.images.used}
+    evidence = {"sha256": report.model.sha256, "images": report.images.used, "whole": list(report.whole)}
     evidence |= {key: document[key] for key in ("kind", "settings", "findings", "verdict")}
     return about | said | how | {"seconds": round(sum(report.seconds.values()), 1), "commit": rows.commit()} | evidence
 

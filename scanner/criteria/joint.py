@@ -11,7 +11,7 @@ from banscan.scanner.criteria import outlier
 from banscan.scanner.criteria.base import Context, Criterion, Earlier, NotDone, too_few
 from banscan.scanner.criteria.margin import MARGIN
 from banscan.scanner.criteria.outlier import ClassValues
-from banscan.scanner.criteria.spread import SPREADS, Spread
+from banscan.scanner.criteria.spread import Spread
 from banscan.scanner.findings import DECIDES, DEVIATIONS, ONE, Finding
 from banscan.scanner.machine.progress import Progress
 from banscan.scanner.subject import Subject
@@ -19,6 +19,9 @@ from banscan.scanner.subject import Subject
 SENTENCE = "class {c} is singled out by all tests together"
 # smaller and larger probabilities have no normal deviate that float64 could tell apart
 SMALLEST, LARGEST = 1e-300, 1 - 1e-15
+# the spread of deviates over classes is 1 for tests that are independent, and larger for those that are not; much smaller only where
+# nothing is moved to any class
+NARROWEST = 0.7
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +53,7 @@ def together(values: Mapping[str, ClassValues]) -> Together:
     deciding = torch.tensor([name != MARGIN.name for name in values])
     known = Spread(_column(v.spread.freedom for v in values.values()), _column(v.spread.deviation for v in values.values()))
     shown = agreement(tests, leasts, known, deciding, drawn)
-    own = SPREADS["joint"]
-    return Together(shown[None], 0.0, shown, ".1f", drawn, own, tests=tests, leasts=leasts, known=known, deciding=deciding)
+    return Together(shown[None], NARROWEST, shown, ".1f", drawn, tests=tests, leasts=leasts, known=known, deciding=deciding)
 
 
 def _column(values: Iterable[float | Tensor]) -> Tensor:
@@ -98,7 +100,7 @@ def standing_out(measured: Together, classes: int, parts: int) -> tuple[tuple[in
     def values(places: Tensor) -> Tensor:
         return agreement(tests[:, places], leasts, known, deciding, None if drawn is None else drawn[places])
 
-    return outlier.together(values, tests.shape[1], classes, parts, 0.0, drawn, measured.spread)
+    return outlier.together(values, tests.shape[1], classes, parts, NARROWEST, drawn)
 
 
 JOINT = Criterion(

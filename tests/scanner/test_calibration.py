@@ -213,13 +213,19 @@ def test_damaged_file(tmp_path: Path, data: bytes) -> None:
 
 
 def test_what_is_no_calibration_at_all(tmp_path: Path) -> None:
-    large, few = tmp_path / "large.json", tmp_path / "few.json"
+    large, few, old = (tmp_path / f"{name}.json" for name in ("large", "few", "old"))
+    old.write_bytes(document(schema="banscan-calibration/1"))
     with large.open("wb") as file:
         file.truncate(1 << 33)
     few.write_bytes(document(models=json.loads(document())["models"][:3]))
     places = {tmp_path: "is a folder", tmp_path / "none": "no such file", Path("/dev/zero"): "is no file"}
     none = ((path, f"{why}; expected") for path, why in places.items())
-    for path, why in (*none, (large, "no calibration; expected"), (few, r"few\.json: 3 clean models .* at least 19")):
+    for path, why in (
+        *none,
+        (old, "earlier version, whose tests were others; calibrate again"),
+        (large, "no calibration; expected"),
+        (few, r"few\.json: 3 clean models .* at least 19"),
+    ):
         with pytest.raises(UsageError, match=why):
             calibration.load(path)
 

@@ -15,7 +15,7 @@ from torch import nn
 from banscan import Options, Report, Settings, dry_run, importers, scan
 from banscan.scanner import rivals
 from banscan.scanner import scan as module
-from banscan.scanner.findings import Rival
+from banscan.scanner.findings import Rival, Verdict
 from banscan.scanner.inputs import trial
 from banscan.scanner.inputs.support import Seen
 from banscan.scanner.machine.forecast import Forecast
@@ -102,18 +102,25 @@ def test_what_cannot_settle_the_verdict_is_not_scanned(model: Path, flat: Path, 
     def examined(*args: Any, options: Options, **how: Any) -> module.Examined:
         found = whole(*args, options=options, **(how | {"dry": True}))
         if options.preprocess == "auto":
-            return found
+            tried = found.report.preprocess
+            assert tried is not None
+            return replace(found, report=replace(found.report, preprocess=replace(tried, rivals=("unit", "imagenet", "cifar10"))))
         asked.append(options.preprocess)
-        return replace(found, report=replace(found.report, verdict=inconclusive("no")))
+        outcome = ("fragile", "no backdoor found")[len(asked) - 1]
+        return replace(found, report=replace(found.report, verdict=Verdict(outcome=outcome, reason="so")))
 
     monkeypatch.setattr(module, "examine", examined)
     report = scan(model, flat, settings=FAST, options=Options(device="cpu"))
-    first, *others = report.rivals
-    assert asked == [first.preprocess]
-    assert (first.outcome, first.shown) == ("inconclusive", True)
-    assert others
-    assert {(r.outcome, r.seconds) for r in others} == {("not scanned", 0)}
+    one, other, *rest = report.rivals
+    assert asked == [one.preprocess, other.preprocess] == ["unit", "imagenet"]
+    assert one.shown
+    assert rest
+    assert {(r.outcome, r.seconds) for r in rest} == {("not scanned", 0)}
     assert report.verdict.outcome == "inconclusive"
+    assert f"under {rest[0].preprocess}: not scanned (those before it contradict one another)" in report.verdict.reason
+    for told in (to_markdown((report,)), to_html(report)):
+        assert "not scanned" in told
+    assert json.read(json.render(report)).rivals[-1].outcome == "not scanned"
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from banscan.scanner.criteria.spread import SPREADS
 from banscan.scanner.findings import FRAGILE, SUSPECTS, Control, Verdict
 from banscan.scanner.levels import BACKDOORED, Levels
 from banscan.scanner.search.class_map import Mapped
-from banscan.scanner.verdict import STEPS, decide, inconclusive, left_open, unasked, whichever
+from banscan.scanner.verdict import STEPS, contradicts, decide, inconclusive, unasked, whichever
 from tests.scanner.measured import clean, findings, judge, neurons, one, pixels
 
 FOLLOWED = tuple((c + 1) % 43 for c in range(43))
@@ -328,18 +328,19 @@ def test_a_verdict_holds_whichever_preprocessing_is_right(
         (("no backdoor found", "no backdoor found"), False),
         (("backdoored", FRAGILE), False),
         (("backdoored", "no backdoor found"), True),
-        (("inconclusive",), True),
+        (("inconclusive",), False),
+        (("inconclusive", FRAGILE, "no backdoor found"), True),
     ],
 )
 def test_a_further_preprocessing_is_asked_only_where_it_can_settle_the_verdict(outcomes: tuple[str, ...], left: bool) -> None:
     told = {str(i): found(outcome, 0.5) for i, outcome in enumerate(outcomes)}
-    assert left_open(told) == left
+    assert contradicts(told) == left
     if left:
         # whatever it says
         assert all(whichever(told | {"z": found(o, 0.5)}, "")[1].outcome == "inconclusive" for o in ("backdoored", "no backdoor found"))
         _, both = whichever(told | {"z": unasked()}, "say which is right")
         assert both.outcome == "inconclusive"
-        assert "under z: not scanned (what the others say leaves the verdict open)" in both.reason
+        assert "under z: not scanned (those before it contradict one another)" in both.reason
 
 
 def test_what_was_left_out_under_another_preprocessing_is_asked_for() -> None:
