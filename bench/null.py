@@ -1,4 +1,4 @@
-"""Writes the scores of clean models that banscan ships, from the rows of `bench.detect`; `make null` says from which."""
+"""Writes the scores of clean models that banscan ships, from rows of scans; `make null` says from which."""
 
 from collections.abc import Iterable
 from pathlib import Path

@@ -103,7 +103,8 @@ class Verdict:
     """The outcome with the reason for it.
 
     Attributes:
-        outcome: "backdoored", "suspicious", "fragile", "no backdoor found" or "inconclusive"; "not scanned" of a dry run. In a fragile
+        outcome: "backdoored", "suspicious", "fragile", "no backdoor found" or "inconclusive"; "not scanned" of a dry run, and of a
+            preprocessing that could not settle the verdict. In a fragile
             model one change moves most images, and nobody can tell whether that was planted.
         reason: one sentence; it ends with the kinds of backdoor that were not looked for, where nothing was found.
         next_step: what the reader should do.
@@ -203,7 +204,8 @@ class Rival:
 
     Attributes:
         preprocess: its name.
-        outcome, reason, targets, mapping, criterion, score: of the verdict of a scan under it; `seconds`, what that took.
+        outcome, reason, targets, mapping, criterion, score: of the verdict of a scan under it, "not scanned" where those before it
+            contradict one another; `seconds`, what that took.
         shown: whether the rest of the report is of this scan.
     """
 
@@ -378,7 +380,7 @@ class Report:
         searched: the classes that were searched for as targets; `drawn`, those of them that were drawn at random and that all are compared
             with, empty where all of the model's classes were searched for; `class_names`, in the model's order, where somebody gave them.
         reach: what neuron noise does to each of these; `eps`, its strength.
-        rivals: the preprocessings that the images leave open, each with a scan of its own; empty where one was chosen. The
+        rivals: the preprocessings that the images leave open, each with what a scan under it came to; empty where one was chosen. The
             verdict is what holds under all of them, or inconclusive.
         accuracy: clean accuracy; None without labels. `confidence`: mean over the clean images.
         structure: what of the file's graph decides by the pixels, and what came of making it decide otherwise.

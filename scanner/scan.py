@@ -118,7 +118,7 @@ def _whichever(
     *,
     dry: bool,
 ) -> Report:
-    """The report on a model; where the images leave open which preprocessing is right, of a scan under each of those left."""
+    """The report on a model; where the images leave open which preprocessing is right, of a scan under each that can settle the verdict."""
 
     def examined(options: Options, progress: Progress) -> Report:
         report = examine(path, clean_dir, settings=settings, options=options, against=against, progress=progress, dry=dry).report

@@ -1,8 +1,8 @@
 """Does one class stand out among the others? The test behind most criteria, whose false-positive rate follows from the number of classes.
 
-No threshold here was fitted to models: the classes of one model are each other's reference. On a clean model every statistic is spread
-over the classes about normally, about as far as in other clean models (`spread`); a backdoor makes one class stand out. Which statistic
-shows it depends on the attack, so there are several, and the p-value pays for their number.
+No threshold here was fitted to tell models apart: the classes of one model are each other's reference. On a clean model every statistic is
+spread over the classes about normally, about as far as in other clean models (`spread`); a backdoor makes one class stand out. Which
+statistic shows it depends on the attack, so there are several, and the p-value pays for their number.
 """
 
 import math

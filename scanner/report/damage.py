@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from banscan.scanner.findings import Report
+from banscan.scanner.findings import NOT_SCANNED, Report
 from banscan.scanner.report.rules import RULES
 from banscan.scanner.verdict import GRAVITY
 
@@ -40,6 +40,8 @@ def _damages(report: Report) -> Iterator[str]:
             yield "rivals: expected the preprocessings that the images leave open, one of them shown"
         elif report.verdict.outcome == "no backdoor found" and any(r.outcome != report.verdict.outcome for r in report.rivals):
             yield "rivals: expected the verdict to hold under all of them"
+        elif report.verdict.outcome not in ("inconclusive", NOT_SCANNED) and any(r.outcome == NOT_SCANNED for r in report.rivals):
+            yield "rivals: expected a scan under each of them where there is a verdict"
     if report.parity is not None and not 0 <= report.parity.unsteady < report.parity.images:
         yield "parity.unsteady: expected a number from 0 on, below that of the images"
     if any(c < 0 or any(c >= count for count in known) for c in _classes(report)):
