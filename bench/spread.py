@@ -14,7 +14,7 @@ from scipy.optimize import brentq
 from scipy.special import digamma, polygamma
 
 from banscan.scanner.criteria.outlier import ClassValues
-from banscan.scanner.criteria.spread import Spread
+from banscan.scanner.criteria.spread import SPREADS, Spread
 from bench import null, replay
 
 # fewer classes are no sample
@@ -45,8 +45,8 @@ def compared(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, ClassValues]]:
 
 
 def spreads(tests: Sequence[Mapping[str, ClassValues]]) -> dict[str, Spread]:
-    """That of every test of shares."""
-    return {name: fitted([_of(own[name]) for own in tests if name in own]) for name in replay.SHARES}
+    """That of every test whose spread is known before."""
+    return {name: fitted([_of(own[name]) for own in tests if name in own]) for name in SPREADS}
 
 
 def _of(values: ClassValues) -> tuple[int, float]:

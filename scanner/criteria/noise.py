@@ -8,7 +8,6 @@ from torch import Tensor
 from banscan.scanner.criteria import outlier
 from banscan.scanner.criteria.base import Context, Criterion, Earlier, NotDone, too_few
 from banscan.scanner.criteria.outlier import ClassValues
-from banscan.scanner.criteria.spread import SPREADS
 from banscan.scanner.effort import at_most
 from banscan.scanner.extent import Extent
 from banscan.scanner.findings import DECIDES, DEVIATIONS, ONE, Finding
@@ -88,8 +87,8 @@ def _strength(subject: Subject, count: Counter) -> float:
 
 def moved_to(moved: Tensor, eps: float, drawn: Tensor | None = None) -> Moved:
     """The measurement from shares [K, T]; `drawn` as in `ClassValues`."""
-    values = outlier.of_shares(moved, moved.mean(0), drawn, SPREADS["noise"])
-    return Moved(values.rows, values.least, values.shown, drawn=drawn, spread=values.spread, eps=eps, moved=moved)
+    values = outlier.of_shares(moved, moved.mean(0), drawn)
+    return Moved(values.rows, values.least, values.shown, drawn=drawn, eps=eps, moved=moved)
 
 
 def find(criterion: Criterion, measured: Moved, context: Context) -> Finding:

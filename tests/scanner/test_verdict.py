@@ -11,7 +11,6 @@ from banscan.scanner.criteria import class_maps, outlier, patch_share
 from banscan.scanner.criteria.base import NotDone
 from banscan.scanner.criteria.patch import reached
 from banscan.scanner.criteria.registry import CRITERIA
-from banscan.scanner.criteria.spread import SPREADS
 from banscan.scanner.findings import FRAGILE, SUSPECTS, Control, Verdict
 from banscan.scanner.levels import BACKDOORED, Levels
 from banscan.scanner.search.class_map import Mapped
@@ -260,7 +259,7 @@ def test_limits_are_shown_as_a_calibration_sets_them(limit: float) -> None:
     levels = Levels(calibrated=limit)
     shown = {f.criterion: f for f in findings(neurons(clean(), noise_map=(Mapped(FOLLOWED, 0.3), None)), pixels(), levels)}
     noise = shown["noise"]
-    p = outlier.outlier_p(noise.limit or 0.0, 43, 2 * 5 * 43, SPREADS["noise"])
+    p = outlier.outlier_p(noise.limit or 0.0, 43, 2 * 5 * 43)
     assert outlier.score(p) == pytest.approx(limit, rel=1e-6)
     assert class_maps.score(shown["noise map"].limit or 0.0, class_maps.LIMIT) == pytest.approx(limit)
     assert shown["noise map"].exceeds == (shown["noise map"].score > limit)
