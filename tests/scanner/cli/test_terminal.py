@@ -102,8 +102,8 @@ def test_the_first_screen_holds_what_a_reader_needs(outcome: str, tmp_path: Path
     for expected in (headline(report), verdict.reason[1:], verdict.next_step, *verdict.gaps[:1]):
         assert words(expected)[1:] in first
     sure = {
-        "backdoored": "with probability 3.1e-08",
-        "suspicious": "with probability 3.1e-08",
+        "backdoored": "with probability 2.9e-08",
+        "suspicious": "with probability 2.9e-08",
         "no backdoor found": "Probability of a backdoor: 7%",
     }
     assert sure.get(outcome, "") in first

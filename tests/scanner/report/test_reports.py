@@ -181,7 +181,7 @@ def test_the_first_screen_says_what_matters(name: str, monkeypatch: pytest.Monke
     first = " ".join(" ".join(on_a_terminal(known, 80, monkeypatch)[:24]).replace("│", " ").split())
     for words in (headline(known), sentence(known.verdict.reason), known.verdict.next_step):
         assert words in first
-    assert ("with probability 3.1e-08" in first) == (name == "backdoored")
+    assert ("with probability 2.9e-08" in first) == (name == "backdoored")
 
 
 def test_40_columns_cut_no_number(report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
