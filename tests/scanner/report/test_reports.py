@@ -191,7 +191,7 @@ def test_40_columns_cut_no_number(report: Report, monkeypatch: pytest.MonkeyPatc
     rows = lines[begin + 2 : end]
     assert len(rows) == len(report.findings)
     assert not any("…" in row for row in rows)
-    assert any(row.split() == ["perturbation", "33", "8.88", "5.49", "9.2e-08"] for row in rows)
+    assert any(row.split() == ["perturbation", "33", "9.02", "5.43", "3.1e-08"] for row in rows)
     assert any(line.split()[:1] == ["33"] and line.split()[-1] == "85%" for line in lines)
 
 
