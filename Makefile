@@ -84,8 +84,10 @@ repairs: $(VENV)/tested ## repairs the held models of ZOO and tries their trigge
 golden: $(VENV)/tested ## the reports that README and docs show: scans and repairs the examples, ten minutes
 	$(BIN)/python -m tests.golden
 
-null: $(VENV)/tested ## the scores of clean models that banscan ships, from rows in bench/results
-	$(BIN)/python -m bench.null bench/results/effort.jsonl bench/results/small-tune.jsonl bench/results/large-tune.jsonl bench/results/conventions-scans.jsonl --out scanner/clean_models.json
+CLEAN_ROWS = $(addprefix bench/results/,effort.jsonl small-tune.jsonl large-tune.jsonl conventions-scans.jsonl)
+null: $(VENV)/tested ## the scores of clean models that banscan ships, and how far their values are spread, from rows in bench/results
+	$(BIN)/python -m bench.spread $(CLEAN_ROWS)
+	$(BIN)/python -m bench.null $(CLEAN_ROWS) --out scanner/clean_models.json
 
 evidence: $(VENV)/tested ## docs/evidence.md from the rows in bench/results
 	$(BIN)/python -m bench.evidence --out docs/evidence.md

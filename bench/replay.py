@@ -43,11 +43,11 @@ def verdict(row: Row, levels: Levels = USUAL) -> Verdict:
 
 
 def findings(row: Row, levels: Levels = USUAL) -> tuple[Finding, ...]:
-    """What every criterion found, the tests computed anew from what they compared; none where the scan stopped before them."""
+    """What every criterion found, tests computed anew by what is known of spreads now; none where the scan stopped before them."""
     found = as_stored(row, levels)
     tests = {f.criterion: f for f in found if f.p_value is not None}
     count = len(tests.keys() - {"joint"})
-    anew = {name: _anew(row, f, count, levels) for name, f in tests.items() if name in SHARES and f.values}
+    anew = {name: _anew(row, f, count, levels) for name, f in tests.items() if name in SPREADS and f.values}
     if "joint" in tests:
         anew["joint"] = _joint(tests, levels, _paid(row, "joint"))
     return tuple(anew.get(f.criterion, f) for f in found)
@@ -75,11 +75,8 @@ def _anew(row: Row, stored: Finding, count: int, levels: Levels) -> Finding:
     measured = _values(stored)
     classes = len(measured.shown)
     context = Context(levels, torch.arange(classes), classes, count, _paid(row, stored.criterion))
-    by_means = outlier.test(measured, context)
-    # the restarts are not in the row
-    tested = replace(by_means, restarts=stored.restarts, steady=stored.steady or len(stored.restarts) < 2)
     criterion = next(c for c in CRITERIA if c.name == stored.criterion)
-    found = outlier.as_finding(criterion, measured, tested, context, "class {c}: {seen}", stored.blind)
+    found = outlier.find(criterion, measured, context, "class {c}: {seen}")
     return replace(found, partly=stored.partly, sentence=stored.sentence if found.classes == stored.classes else found.sentence)
 
 

@@ -54,9 +54,9 @@ def scans(results: list[Row]) -> list[str]:
         called, seen = (rate(r["outcome"] in outcomes and r["target"] in r["targets"] for r in own) for outcomes in ((BACKDOORED,), SEEN))
         lines.append(f"| {part} | {_counted(own)} | {called} | {seen} |")
     lines += ["", "Clean ones that something was found in:", "", *header(["model", "part", "verdict", "preprocessing", "why"])]
-    lines += [f"| {_told(r)} |" for r in clean if r["outcome"] in SEEN]
+    lines += [f"| {r['name']} | {_told(r)} |" for r in clean if r["outcome"] in SEEN]
     lines += ["", "All with a backdoor:", "", *header(["model", "target", "ASR", "part", "verdict", "preprocessing", "why"])]
-    lines += [f"| {r['name']} | {r['target']} | {r['asr']:.0%} | {_told(r).split(' | ', 1)[1]} |" for r in attacked]
+    lines += [f"| {r['name']} | {r['target']} | {r['asr']:.0%} | {_told(r)} |" for r in attacked]
     return lines
 
 
@@ -66,7 +66,7 @@ def _counted(rows: list[Row]) -> str:
 
 def _told(row: Row) -> str:
     taken = row["chosen"] or ", ".join(f"{name}: {outcome}" for name, outcome in row["under"].items()) or "left open"
-    return f"{row['name']} | {row['part']} | {row['outcome']} | {taken} | {row['reason'].replace('|', '/')}"
+    return f"{row['part']} | {row['outcome']} | {taken} | {row['reason'].replace('|', '/')}"
 
 
 def _scaled(row: Row) -> str:

@@ -15,6 +15,17 @@ from tests.golden.pages import FOLDER
 ROWS = Path(__file__).parents[2] / "bench" / "results"
 # those of the ablation were scanned when the limit of the maps was another one
 PARTS = ("examples", "held", "tune")
+# the rows are from before it was known how far values of clean models are spread: those that are below a level now, or not any more
+MOVED = {
+    "examples": {("clean", SUSPICIOUS, False)},
+    "held": {
+        ("cifar10-resnet18w16-badnets-4-s121", BACKDOORED, True),
+        ("cifar10-resnet18w16-badnets-7-s82", SUSPICIOUS, True),
+        ("cifar10-resnet18w16-badnets-9-s122", BACKDOORED, True),
+        ("cifar10-resnet18w16-badnets-9-s122", SUSPICIOUS, True),
+    },
+    "tune": {("cifar10-resnet18w16-badnets-6-s130", BACKDOORED, True), ("gtsrb-vgg16w16-badnets-12-s1", BACKDOORED, True)},
+}
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -38,17 +49,17 @@ def test_rows_lead_to_the_verdicts_that_they_hold(part: str) -> None:
 
 @pytest.mark.parametrize("part", PARTS)
 def test_tests_of_rows_decide_as_those_of_this_version(part: str) -> None:
-    """Computed anew from the values of the rows, each test but the joint one is on the same side of both levels, or on the right one.
-
-    The rows are from before it was known how far the values of clean models are spread.
-    """
+    """Computed anew from the values of the rows, each test but the joint one is on the same side of both levels, but for `MOVED`."""
+    moved = set()
     for row in rows_of(ROWS / f"{part}.jsonl"):
         tests = [f for f in replay.as_stored(row) if f.p_value is not None and f.criterion != "joint"]
         stored = {test.criterion: test.p_value or 0.0 for test in tests}
         anew = {name: min(1.0, 2 * len(tests) * replay.alone(row, name)[1][2]) for name in stored}
         for level, names in ((BACKDOORED, stored.keys() - {"margin"}), (SUSPICIOUS, stored.keys())):
             sides = [min((p[name] for name in names), default=1.0) <= level for p in (stored, anew)]
-            assert sides[1] in (sides[0], row["attack"] != "none"), row["name"]
+            if sides[0] != sides[1]:
+                moved.add((row["name"], level, sides[1]))
+    assert moved == MOVED[part]
 
 
 @pytest.mark.parametrize("name", ["backdoored", "clean"])

@@ -41,9 +41,7 @@ def test_a_part_is_printed_by_itself(part: str) -> None:
 def test_models_are_told_in_two_tables() -> None:
     """What a scan says, and below it what the tests showed; scans of one model with several seeds are one line."""
     (backdoored, clean), statistics = (lines[2:] for lines in tables.table(read(ROWS / "examples.jsonl")))
-    assert re.fullmatch(
-        r"\| backdoored \| blend \| 33 \| [\d.]+ \| backdoored, 33 \(3 of 3\) \| [\w, ]+ \| [\d.]+ to [\d.]+ \|", backdoored
-    )
+    assert re.fullmatch(r"\| backdoored \| blend \| 33 \| [\d.]+ \| backdoored, 33 \(3 of 3\) \| \w+ \| [\d.]+ to [\d.]+ \|", backdoored)
     assert clean.startswith("| clean | clean | – | – | no backdoor found (")
     assert [line.split(" | ")[0] for line in statistics] == ["| backdoored", "| clean"]
 
