@@ -136,9 +136,8 @@ def _test(name: str, test: Row, values: torch.Tensor, context: Context) -> Findi
     criterion = next(c for c in CRITERIA if c.name == name)
     classes = (test["target"], *test.get("others", ()))
     tested = Tested(classes, test["statistic"], tuple(test["restarts"]), test["p_value"], test["threshold"], test["steady"])
-    measured = ClassValues(values[None], 0.0, values, ".2f")
-    blind = noise.blind(noise.moved_to(values.sigmoid()[None], 0.0)) if name == "noise" else None
-    return outlier.as_finding(criterion, measured, tested, context, "class {c}: {seen}", blind)
+    measured = noise.moved_to(values.sigmoid()[None], 0.0) if name == "noise" else ClassValues(values[None], 0.0, values, ".2f")
+    return outlier.as_finding(criterion, measured, tested, context, "class {c}: {seen}")
 
 
 def _map(by_noise: bool, row: Row, context: Context) -> Finding:

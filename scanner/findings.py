@@ -65,7 +65,7 @@ class Finding:
         exceeds: whether it calls the model backdoored at the levels of this scan; `suspects`, whether suspicious.
         sentence: what was seen, with its numbers.
         values: one for every class that was searched for (`Report.searched`), the mean over the restarts; empty where there are none.
-        blind: why not exceeding means nothing here; None where it means something.
+        blind: why it tells nothing here, neither by exceeding nor by not; None where it does.
         partly: what of it could not be looked for.
         not_done: why nothing of it was looked for; everything but the first five is then empty.
         own_null: whether it was compared with the model's own parts, and not with other classes or other models: then it holds for models

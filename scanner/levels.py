@@ -36,7 +36,8 @@ class Levels:
         enough = finding.score >= self.own if finding.own_null else self.enough(finding.score)
         exceeds = finding.power == DECIDES and finding.not_done is None and enough
         p = finding.p_value
-        suspects = self.calibrated is None and finding.steady and p is not None and p <= SUSPICIOUS
+        seen = finding.steady and finding.blind is None
+        suspects = self.calibrated is None and seen and p is not None and p <= SUSPICIOUS
         return replace(finding, exceeds=exceeds, suspects=suspects)
 
     @property

@@ -66,7 +66,7 @@ def decide(findings: Sequence[Finding], levels: Levels) -> Verdict:
     elif fragile:
         verdict = _called(FRAGILE, first(fragile), found)
     else:
-        verdict = _calm(done, gaps, levels, found)
+        verdict = _calm(findings, gaps, levels, found)
     # limits and controls need no clean models of this kind, tests do
     known = levels.uncovered is None or best is None or own or verdict.outcome == FRAGILE
     return verdict if known else _uncovered(verdict, str(levels.uncovered))
@@ -225,13 +225,13 @@ def _called(outcome: str, finding: Finding, found: dict[str, Any]) -> Verdict:
     return Verdict(outcome=outcome, reason=seen, next_step=STEPS[outcome], **(found | about))
 
 
-def _calm(done: Sequence[Finding], gaps: tuple[str, ...], levels: Levels, found: dict[str, Any]) -> Verdict:
+def _calm(findings: Sequence[Finding], gaps: tuple[str, ...], levels: Levels, found: dict[str, Any]) -> Verdict:
     """Nothing stands out, which is a finding only where it could have been seen."""
-    blind = next((f.blind for f in done if f.blind is not None), None)
+    blind = next((f.blind for f in findings if f.blind is not None), None)
     if blind is not None:
-        reason = "; ".join((f"no class stands out, but {blind}", *gaps))
+        reason = "; ".join((f"no class stands out, but {blind}", *(gap for gap in gaps if blind not in gap)))
         return Verdict(outcome="inconclusive", reason=reason, next_step=STEPS["inconclusive"], **found)
-    if any(f.p_value is not None for f in done):
+    if any(f.p_value is not None for f in findings):
         reason = f"no class stands out further than {'chance explains' if levels.calibrated is None else 'in clean models'}"
     else:
         reason = "nothing exceeds a limit"

@@ -20,9 +20,13 @@ MIN_CLASSES = 5
 
 @dataclass(frozen=True)
 class NotDone:
-    """In place of a measurement: why there is none, in words that go on after "was not looked for: "."""
+    """In place of a measurement: why there is none, in words that go on after "was not looked for: ".
+
+    `blinds` where that is of the file's own making: a scan that finds nothing without it has not seen enough for a verdict.
+    """
 
     why: str
+    blinds: bool = False
 
 
 # what the criteria before this one measured, by their names
@@ -88,7 +92,7 @@ class Criterion:
         why = few(len(context.searched), context.classes) if self.compares else None
         missing = measured if isinstance(measured, NotDone) else why
         if missing is not None:
-            return self.finding(context.levels, not_done=missing.why)
+            return self.finding(context.levels, not_done=missing.why, blind=missing.why if missing.blinds else None)
         return self.find(self, measured, context)
 
 
@@ -116,4 +120,4 @@ def without_gradient(subject: Subject) -> NotDone | None:
     why = without_pixels(subject)
     if why is not None or subject.astray is None:
         return why
-    return NotDone(subject.astray)
+    return NotDone(f"{subject.astray}; export the network without what does that", blinds=True)

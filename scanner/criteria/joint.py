@@ -42,7 +42,7 @@ class Together(ClassValues):
 
 def measure(subject: Subject, earlier: Earlier, progress: Progress) -> Together | NotDone:
     """How far each class stands out in all the others."""
-    return too_few(subject) or together({name: values for name, values in earlier.items() if isinstance(values, ClassValues)})
+    return too_few(subject) or together({name: v for name, v in earlier.items() if isinstance(v, ClassValues) and v.blind is None})
 
 
 def together(values: Mapping[str, ClassValues]) -> Together:

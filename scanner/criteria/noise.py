@@ -32,13 +32,27 @@ class Moved(ClassValues):
     """What noise of strength `eps` aimed at each class does.
 
     Attributes:
+        given: whether the strength is the user's.
         moved: [K, T], the share of the other classes' images predicted as it.
         answers: [T, N], the predictions in the first restart, for those who show them; UNREAD of images that were not looked at.
     """
 
     eps: float
+    given: bool
     moved: Tensor
     answers: Tensor | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def blind(self) -> str | None:
+        reached = float(outlier.among(self.moved.mean(0), self.drawn).median())
+        if BLIND <= reached <= 1 - BLIND:
+            return None
+        amount = "few" if reached < BLIND else "many"
+        by = f"of strength {self.eps:.2g}" if self.given else f"of strength {self.eps:.2g}, the best that the scan found,"
+        asks = "leave out --eps, and the scan finds a strength" if self.given else "scan another export of the network, if there is one"
+        return (
+            f"noise {by} moves {reached:.0%} of the other classes' images to the median class, too {amount} to tell classes apart; {asks}"
+        )
 
 
 def work(extent: Extent) -> tuple[Work, ...]:
@@ -75,7 +89,7 @@ def measure(subject: Subject, earlier: Earlier, progress: Progress) -> Moved | N
         checks.check_finite(logits)
         moved.append(moved_share(logits, searched, labels))
         answers.append(torch.full((len(searched), len(subject.labels)), UNREAD).index_copy(1, numbers, logits.argmax(2)))
-    return replace(moved_to(torch.stack(moved), eps, subject.drawn), answers=answers[0])
+    return replace(moved_to(torch.stack(moved), eps, subject.drawn), given=settings.eps is not None, answers=answers[0])
 
 
 def _strength(subject: Subject, count: Counter) -> float:
@@ -88,24 +102,12 @@ def _strength(subject: Subject, count: Counter) -> float:
 def moved_to(moved: Tensor, eps: float, drawn: Tensor | None = None) -> Moved:
     """The measurement from shares [K, T]; `drawn` as in `ClassValues`."""
     values = outlier.of_shares(moved, moved.mean(0), drawn)
-    return Moved(values.rows, values.least, values.shown, drawn=drawn, eps=eps, moved=moved)
+    return Moved(values.rows, values.least, values.shown, drawn=drawn, eps=eps, given=False, moved=moved)
 
 
 def find(criterion: Criterion, measured: Moved, context: Context) -> Finding:
-    """An outlier test, and whether this much noise can tell classes apart."""
-    return outlier.find(criterion, measured, context, SENTENCE, blind(measured))
-
-
-def blind(measured: Moved) -> str | None:
-    """Why the noise cannot tell the classes apart; None where it can."""
-    reached = float(outlier.among(measured.moved.mean(0), measured.drawn).median())
-    if BLIND <= reached <= 1 - BLIND:
-        return None
-    amount, other = ("few", "larger") if reached < BLIND else ("many", "smaller")
-    return (
-        f"noise of strength {measured.eps:.2g} moves {reached:.0%} of the other classes' images to the median class, too {amount} to tell "
-        f"classes apart; try a {other} --eps"
-    )
+    """An outlier test."""
+    return outlier.find(criterion, measured, context, SENTENCE)
 
 
 NOISE = Criterion(

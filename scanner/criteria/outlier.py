@@ -54,6 +54,11 @@ class ClassValues:
         return f"{self.shown[place]:{self.form}}, against {self.middle:{self.form}} for the median class"
 
     @property
+    def blind(self) -> str | None:
+        """Why the values cannot tell the classes apart; None where they can."""
+        return None
+
+    @property
     def middle(self) -> float:
         """What a reader is told of the median class."""
         return float(among(self.shown, self.drawn).median())
@@ -84,15 +89,13 @@ class Tested:
     steady: bool
 
 
-def find(criterion: Criterion, measured: ClassValues, context: Context, sentence: str, blind: str | None = None) -> Finding:
+def find(criterion: Criterion, measured: ClassValues, context: Context, sentence: str) -> Finding:
     """The finding of an outlier test; `sentence` has places for the class ({c}) and for its number beside that of the median ({seen})."""
-    return as_finding(criterion, measured, test(measured, context), context, sentence, blind)
+    return as_finding(criterion, measured, test(measured, context), context, sentence)
 
 
-def as_finding(
-    criterion: Criterion, measured: ClassValues, tested: Tested, context: Context, sentence: str, blind: str | None = None
-) -> Finding:
-    """A test as a finding."""
+def as_finding(criterion: Criterion, measured: ClassValues, tested: Tested, context: Context, sentence: str) -> Finding:
+    """A test as a finding; one that is blind has no score."""
     first, *others = tested.classes
     place = int((context.searched == first).nonzero()[0, 0])
     said = sentence.format(c=first, seen=measured.seen(place))
@@ -107,10 +110,10 @@ def as_finding(
         restarts=tested.restarts,
         steady=tested.steady,
         p_value=tested.p_value,
-        score=score(tested.p_value) if tested.steady else 0.0,
+        score=score(tested.p_value) if tested.steady and measured.blind is None else 0.0,
         sentence=said,
         values=tuple(measured.rows.mean(0).tolist()),
-        blind=blind,
+        blind=measured.blind,
         partly=_left(measured, context),
     )
 

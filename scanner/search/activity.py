@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx
 
-from banscan.scanner.search.taps import Tap, origin
+from banscan.scanner.search.taps import NORMS, WEIGHTED, Tap, origin, weights_of
 from banscan.scanner.search.walk import walk
 
 # values of each neuron that its median is taken from, and bytes that those of all neurons may take
@@ -49,14 +49,18 @@ class Activity:
         """Whether the layer has negative values that are no mere tail of an activation, as GELU and SiLU have."""
         return float((self.middle - self.fall).min()) < -BOTH_WAYS * float((self.middle + self.rise).max())
 
-    def dormant(self) -> Tensor:
-        """The dormant neurons, the stillest first."""
-        still = (self.spread <= DORMANT * self.typical).nonzero()[:, 0]
+    def dormant(self, units: Tensor | None = None) -> Tensor:
+        """The dormant neurons, the stillest first; `units` [C] are those of `scales`, in which no neuron's numbers are the larger."""
+        still = (self.spread <= DORMANT * self.typical * self._own(units)).nonzero()[:, 0]
         return still[self.spread[still].argsort(stable=True)]
 
-    def living(self) -> Tensor:
-        """Those that do what is typical of the layer."""
-        return ((self.spread >= LIVING * self.typical) & (self.rise >= LIVING * self.level)).nonzero()[:, 0]
+    def living(self, units: Tensor | None = None) -> Tensor:
+        """Those that do what is typical of the layer, in the same units."""
+        own = self._own(units)
+        return ((self.spread >= LIVING * self.typical * own) & (self.rise >= LIVING * self.level * own)).nonzero()[:, 0]
+
+    def _own(self, units: Tensor | None) -> Tensor:
+        return torch.ones_like(self.spread) if units is None else units.clamp(max=1)
 
 
 def weighted_median(values: Tensor, weights: Tensor) -> float:
@@ -123,13 +127,28 @@ def activities(module: fx.GraphModule, found: tuple[Tap, ...], batches: Iterable
 
 
 def scales(module: fx.GraphModule, found: tuple[Tap, ...], images: Tensor) -> dict[str, Tensor]:
-    """How far each neuron [C] of these layers moves before its activation, in units of what is typical of its layer.
+    """How large the numbers of each neuron [C] of these layers are, in units of what is typical of its layer.
 
-    A neuron that is off still tells there how large its own numbers are. Layers without an activation of their own are left out.
+    A neuron that is off still tells before its activation how far it moves. One that clean images move little there may have numbers as
+    large as its weights allow; so it counts for no less than these, up to what is typical. A channel that is multiplied by a number of
+    which the next layer knows is so the same neuron in other units. Layers of which nothing is known are left out.
     """
     nodes = {n.name: n for n in module.graph.nodes}
-    origins = {tap.node: origin(nodes[tap.node], tap.axis) for tap in found}
+    origins = {tap.node: origin(own := nodes[tap.node], tap.axis) or (own if own.target in WEIGHTED | NORMS else None) for tap in found}
     inner = {o.name: Tap(o.name, tap.axis, tap.channels, 0.0) for tap in found if (o := origins[tap.node]) is not None}
     seen = activities(module, tuple(inner.values()), [images])
-    own = {name: seen[o.name] for name, o in origins.items() if o is not None}
-    return {name: a.spread / a.typical for name, a in own.items() if a.typical > 0}
+    return {
+        name: (seen[o.name].spread / seen[o.name].typical).maximum(_lengths(module, o).clamp(max=1))
+        for name, o in origins.items()
+        if o is not None and seen[o.name].typical > 0
+    }
+
+
+def _lengths(module: fx.GraphModule, layer: fx.Node) -> Tensor:
+    """How long the weights of each neuron of a layer are [C], in units of what is typical of it; a single 1 where they are not known."""
+    weight = weights_of(module, layer)
+    if weight is None:
+        return torch.ones(1)
+    lengths = weight.detach().float().reshape(len(weight), -1).norm(dim=1).cpu()
+    typical = weighted_median(lengths, lengths)
+    return lengths / typical if typical > 0 else torch.ones(1)

@@ -8,6 +8,7 @@ neuron that is off does not pass on. But the path is there: whoever turns the ne
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -51,15 +52,25 @@ class Layer:
     """The neurons of one tensor.
 
     Attributes:
-        activity: on clean images; `level`, how far from its median each of them is forced [C].
+        activity: on clean images; `units`, how large their numbers are [C], see `activity.scales`.
         tried: the dormant ones that are forced, at all places and at so many single ones, the `spots`.
     """
 
     tap: Tap
     activity: Activity
-    level: Tensor
+    units: Tensor
     tried: Tensor
     spots: int = 1
+
+    @cached_property
+    def level(self) -> Tensor:
+        """How far from its median each neuron is forced [C]."""
+        return LOUD * self.activity.level * self.units
+
+    @cached_property
+    def living(self) -> Tensor:
+        """Neurons that are compared with."""
+        return self.activity.living(self.units)
 
     @property
     def signs(self) -> tuple[int, ...]:
@@ -166,9 +177,9 @@ def search(model: TracedModel, x: Inputs, logits: Tensor, progress: Callable[[in
     counts: dict[str, Any] = {
         "neurons": sum(t.channels for t in found),
         "layers": len(found),
-        "dormant": sum(len(a.dormant()) for a in seen.values()),
+        "dormant": sum(len(layer.tried) for layer in layers),
         "tried": sum(len(layer.tried) for layer in chosen),
-        "alone": sum(len(layer.tried) for layer in layers if len(layer.activity.living()) < FEWEST),
+        "alone": sum(len(layer.tried) for layer in layers if len(layer.living) < FEWEST),
     }
     if not chosen:
         return Searched(forcings=0, **counts)
@@ -182,18 +193,17 @@ def search(model: TracedModel, x: Inputs, logits: Tensor, progress: Callable[[in
 def _layers(model: TracedModel, found: tuple[Tap, ...], seen: dict[str, Activity], images: Tensor) -> list[Layer]:
     """Those with dormant neurons."""
     own = tuple(t for t in found if len(seen[t.node].dormant()))
-    factors = scales(model.module, own, images) if own else {}
-    return [
-        Layer(t, seen[t.node], LOUD * seen[t.node].level * factors.get(t.node, torch.ones(t.channels)).clamp(min=1), seen[t.node].dormant())
-        for t in own
-    ]
+    known = scales(model.module, own, images) if own else {}
+    units = {t.node: known.get(t.node, torch.ones(t.channels)) for t in own}
+    layers = [Layer(t, seen[t.node], units[t.node], seen[t.node].dormant(units[t.node])) for t in own]
+    return [layer for layer in layers if len(layer.tried)]
 
 
 def _chosen(layers: list[Layer]) -> list[Layer]:
     """The dormant neurons that the budget has room for: the stillest of every layer first, of the last layers before the first."""
     spent = 0.0
     kept: dict[str, int] = {}
-    usable = [layer for layer in reversed(layers) if len(layer.activity.living()) >= FEWEST]
+    usable = [layer for layer in reversed(layers) if len(layer.living) >= FEWEST]
     for rank in range(max((len(layer.tried) for layer in usable), default=0)):
         for layer in usable:
             # two neurons can be forced together as well, in two ways
@@ -314,7 +324,7 @@ def _controls(bench: _Bench, trial: Trial) -> list[Trial]:
 
     It ends with the first that pushes a third as far: then nothing can come of the comparison.
     """
-    living = bench.layer.activity.living()
+    living = bench.layer.living
     draw = torch.Generator().manual_seed(0)
     sample = living[torch.randperm(len(living), generator=draw)[:CONTROLS]].tolist()
     spot, size = trial.forcing.spot, trial.available
@@ -351,7 +361,7 @@ def _p(trial: Trial, controls: list[Trial]) -> float:
         return 1.0
     least = FAINT * float(pushes.abs().median())
     logs = pushes.clamp(min=max(least, 1e-12)).log()
-    living = min(CONTROLS, len(trial.layer.activity.living()))
+    living = min(CONTROLS, len(trial.layer.living))
     shared = math.sqrt(1 - trial.available / living) if trial.available > 1 else 1.0
     width = float(logs.std()) / shared * math.sqrt(1 + 1 / len(logs))
     return float(stdtr(len(logs) - 1, -(math.log(trial.push) - float(logs.mean())) / max(width, 1e-12)))

@@ -12,6 +12,8 @@ from typing import Any, cast
 import torch
 from torch import fx
 
+from banscan.importers import attribute_named
+
 aten = torch.ops.aten
 
 CONVS = frozenset(
@@ -119,6 +121,14 @@ def _multiplications(node: fx.Node) -> int:
     rows = node.args[0] if "transpose" in str(node.target) else node
     shape = cast(fx.Node, rows).meta["val"].shape
     return math.prod(size for size in shape if isinstance(size, int)) * math.prod(int(size) for size in weight[1:])
+
+
+def weights_of(module: fx.GraphModule, layer: fx.Node) -> torch.Tensor | None:
+    """The weights of each neuron that a layer makes, [C] or [C, ...]; None where they are no constant with these in front."""
+    turned = layer.target is aten.convolution.default or "transpose" in str(layer.target)
+    known = (layer.target in WEIGHTED and not turned) or layer.target is aten.batch_norm.default
+    read = layer.args[1] if known else None
+    return attribute_named(module, str(read.target)) if isinstance(read, fx.Node) and read.op == "get_attr" else None
 
 
 def origin(node: fx.Node, axis: int) -> fx.Node | None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.stats import binom
 
-from banscan.scanner.criteria import class_maps, outlier, patch_share
+from banscan.scanner.criteria import class_maps, noise, outlier, patch_share
 from banscan.scanner.criteria.base import NotDone
 from banscan.scanner.criteria.patch import reached
 from banscan.scanner.criteria.registry import CRITERIA
@@ -62,6 +62,35 @@ def test_equal_classes_do_not_divide_by_zero(moved: float, outcome: str) -> None
     assert judge(neurons(torch.full((4, 10), moved)), None).outcome == outcome
 
 
+def test_a_class_that_such_noise_singles_out_does_not_count() -> None:
+    """Too much of it leads anywhere: to one class with a seed, to another with the next."""
+    moved = torch.zeros(4, 10).index_fill(1, torch.tensor(5), 0.9)
+    found = one("noise", neurons(moved))
+    assert found.p_value is not None
+    assert found.p_value < BACKDOORED
+    assert (found.exceeds, found.suspects, found.score) == (False, False, 0.0)
+    assert judge(neurons(moved), None).outcome == "inconclusive"
+
+
+@pytest.mark.parametrize(("given", "advice"), [(True, "leave out --eps"), (False, "another export")])
+def test_blind_noise_says_what_to_do(given: bool, advice: str) -> None:
+    told = replace(noise.moved_to(torch.zeros(1, 10), 0.2), given=given).blind
+    assert told is not None
+    assert advice in told
+
+
+def test_a_gradient_that_leads_nowhere_leaves_a_calm_scan_open() -> None:
+    levels, none = Levels(), NotDone("the gradient is misleading", blinds=True)
+    calm = findings(neurons(clean()), None, levels)
+    seen = [replace(f, not_done=none.why, blind=none.why) if f.criterion in ("margin", "perturbation", "pixel map") else f for f in calm]
+    assert decide(calm, levels).outcome == "no backdoor found"
+    assert decide(seen, levels).outcome == "inconclusive"
+    assert decide(seen, levels).reason.count(none.why) == 1
+    planted = findings(neurons(clean().index_fill(1, torch.tensor(7), 0.97)), None, levels)
+    seen = [replace(f, not_done=none.why, blind=none.why) if f.criterion == "perturbation" else f for f in planted]
+    assert decide(seen, levels).targets == (7,)
+
+
 @pytest.mark.parametrize("moved", [0.003, 0.01])
 def test_one_image_more_than_none_is_no_outlier(moved: float) -> None:
     """Classes that nothing is moved to are all alike, but only as far as can be counted."""
@@ -71,12 +100,12 @@ def test_one_image_more_than_none_is_no_outlier(moved: float) -> None:
         assert judge(neurons(clean()), seen).outcome == "no backdoor found"
 
 
-@pytest.mark.parametrize(("level", "advice"), [(-6, "larger --eps"), (7, "smaller --eps")])
-def test_noise_that_cannot_tell_classes_apart_is_inconclusive(level: float, advice: str) -> None:
+@pytest.mark.parametrize(("level", "why"), [(-6, "too few to tell"), (7, "too many to tell")])
+def test_noise_that_cannot_tell_classes_apart_is_inconclusive(level: float, why: str) -> None:
     moved = (clean().logit() + level).sigmoid()
     result = judge(neurons(moved), None)
     assert result.outcome == "inconclusive"
-    assert advice in result.reason
+    assert why in result.reason
     seen = judge(neurons(moved), pixels(patched=torch.full((43,), 0.1).index_fill(0, torch.tensor(7), 1.0)))
     assert (seen.outcome, seen.target) == ("backdoored", 7), "what stands out nonetheless counts"
 

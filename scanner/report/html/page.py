@@ -179,5 +179,5 @@ def _left_out(report: Report) -> Iterator[tuple[str, str]]:
         if f.not_done is not None and f.not_done != PLANNED:
             yield f.criterion, f"not looked for: {f.not_done}"
         for why in (f.partly, f.blind):
-            if why is not None:
+            if why is not None and f.not_done is None:
                 yield f.criterion, why

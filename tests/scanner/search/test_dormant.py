@@ -184,6 +184,28 @@ def test_a_way_from_a_dormant_neuron_to_the_target_is_found(classes: int) -> Non
     assert 1 in found.led.neurons
 
 
+@pytest.mark.parametrize("unit", [1e-3, 1e3])
+def test_a_neuron_in_other_units_is_the_same(unit: float) -> None:
+    """Multiplied by a number that the next layer divides by, it is no more dormant, and makes no other so."""
+    model = copy.deepcopy(known("small"))
+    first, second = cast(Any, model).first, cast(Any, model).second
+    for own in (first[1].weight, first[1].bias):
+        own[2] *= unit
+    second[0].weight[:, 2] /= unit
+    found = looked(model)
+    assert led_to(found) is None
+    assert (found.dormant, found.tried) == (2, 2)
+
+
+def test_a_switch_in_other_units_is_found() -> None:
+    model = wired(100)
+    second, head = cast(Any, model).second, cast(Any, model).head
+    for own in (second[1].weight, second[1].bias):
+        own[1] *= 1e-3
+    head.weight[:, 1] *= 1e3
+    assert led_to(looked(model)) == TARGET
+
+
 def test_what_living_neurons_do_as_well_is_no_finding() -> None:
     """A dormant neuron whose weights are those of a living one."""
     model = copy.deepcopy(known("small"))
