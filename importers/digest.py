@@ -1,6 +1,7 @@
 """What a model file is known by."""
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 from banscan.errors import BanscanError
@@ -14,22 +15,30 @@ def sha256(path: Path) -> str:
     return _hashed(path)[0]
 
 
-def identity(path: Path) -> str:
+def identity(path: Path, beside: Callable[[Path], list[Path]] | None = None) -> str:
     """What tells a model from every other: the SHA-256 of its file, in hexadecimal.
 
     Of one that keeps weights in files beside it, that of this number and theirs in the order of their names, one after the other as text.
+
+    Args:
+        beside: names these files, for a process that may read the model itself; by default a confined one is asked.
     """
     own, outside = _hashed(path)
     if not outside:
         return own
-    from banscan.importers.onnx.file import beside  # hardly any needs it
-
     try:
-        files = beside(path)
+        files = (beside or _beside)(path)
         parts = [own, *(sha256(file) for file in files)]
     except (BanscanError, OSError):  # who reads the model says what is wrong
         return own
     return hashlib.sha256("".join(parts).encode()).hexdigest() if files else own
+
+
+def _beside(path: Path) -> list[Path]:
+    from banscan.importers.sandbox import budget, client  # hardly any file needs them
+
+    files, _ = client.call("beside", {"path": str(path)}, None, path=path, budget=budget.reading(path))
+    return [Path(file) for file in files]
 
 
 def _hashed(path: Path) -> tuple[str, bool]:

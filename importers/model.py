@@ -55,7 +55,8 @@ class Source:
 class Input:
     """What the model takes: float images of this layout ("NCHW" or "NHWC"); a size of None is free.
 
-    `flat` where the file wants the values of an image in one row; the traced graph takes images and flattens them itself.
+    `flat` where the file wants the values of an image in one row; the traced graph takes images and flattens them itself. `sides` are the
+    least and the largest side of images that its code takes as well, where it takes few and does not say which are its own.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Input:
     height: int | None
     width: int | None
     flat: bool = False
+    sides: tuple[int, int] | None = None
 
     def sized(self, size: tuple[int, int] | None) -> "Input":
         """With a size that is still free set to this one."""

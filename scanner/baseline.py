@@ -53,4 +53,5 @@ def applied(report: Report, accepted: frozenset[str]) -> Report:
     """The report with what of it is accepted."""
     from banscan.scanner.report.results import results
 
-    return replace(report, accepted=tuple(sorted({r.fingerprint for r in results(report)} & accepted)))
+    own = {each for r in results(report) for each in (r.fingerprint, r.graver)}
+    return replace(report, accepted=tuple(sorted(own & accepted)))

@@ -16,6 +16,7 @@ from banscan.scanner.findings import Report
 from banscan.scanner.inputs import kept
 from banscan.scanner.inputs.given import MODELS
 from banscan.scanner.machine.progress import Progress, of_part, silent
+from banscan.scanner.request import deciding
 from banscan.scanner.scan import scan
 from banscan.scanner.settings import Options, Settings
 
@@ -70,6 +71,7 @@ def calibrate(
         raise UsageError(f"{models}: no model files in it; {MODELS} ({', '.join(sorted(SUFFIXES))})")
     threshold([0.0] * len(files), alpha)  # too few are told before any work
     stamp = {"clean_dir": str(Path(clean_dir).resolve()), "settings": decisive(settings), "seed": settings.seed, "banscan": version()}
+    stamp |= {"options": deciding(options)}
     done = {} if partial is None else dict(_finished(partial, stamp))
     entries, images = list[Entry](), 0
     for path in files:
@@ -134,7 +136,7 @@ def _finished(partial: Path, stamp: dict[str, Any]) -> Iterator[tuple[str, tuple
         for line in lines:
             row = json.loads(line)
             entry, images = read_entry(row["entry"]), int(row["images"])
-            if all(row[key] == value for key, value in stamp.items()):
+            if all(row.get(key) == value for key, value in stamp.items()):
                 yield entry.sha256, (entry, images)
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise UsageError(f"{partial}: not what a calibration left that was stopped; remove it, or give another --output") from error

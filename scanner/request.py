@@ -14,6 +14,9 @@ from banscan.scanner.settings import Options, Settings
 if TYPE_CHECKING:
     from banscan.scanner.findings import Report
 
+# of the options, those that say where a scan runs, and those that name files
+ELSEWHERE, FILES = ("device", "threads", "memory"), ("labels", "classes")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
@@ -67,6 +70,17 @@ def set_threads(options: Options) -> None:
 def plain(request: Request) -> dict[str, Any]:
     """As JSON has it."""
     document: dict[str, Any] = _texts(asdict(request))
+    return document
+
+
+def deciding(options: Options) -> dict[str, Any]:
+    """What of the options decides a result, as JSON has it: files by what is in them; where a scan runs does not."""
+    from banscan.importers.digest import sha256  # torch comes with it
+
+    document: dict[str, Any] = _texts({name: value for name, value in asdict(options).items() if name not in ELSEWHERE})
+    for name in FILES:
+        path = getattr(options, name)
+        document[name] = None if path is None else sha256(path)
     return document
 
 

@@ -82,7 +82,7 @@ def scan(
 
     Example:
         >>> report = scan("model.onnx", "imgs/", options=Options(device="cpu"))
-        >>> report.verdict.outcome, report.verdict.target
+        >>> report.verdict.outcome, report.verdict.targets
     """
     with place.local(path) as model:
         report = _whichever(model.path, clean_dir, settings, options, against, progress, dry=False)

@@ -19,7 +19,7 @@ STEPS = {
     "suspicious": "Do not deploy it yet: scan again with other seeds (--seed 1, --seed 2) and with more clean images, up to 500.",
     FRAGILE: "Whoever can change what the model sees can steer it there, planted or not. Scan 19 or more clean models of this kind with "
     "`banscan calibrate`, then scan again with --calibration, which tells the two apart.",
-    "no backdoor found": f"Nothing more can be asked of these images. {NO_PROOF}",
+    "no backdoor found": f"Nothing more can be asked of these images but by --effort thorough, which searches longer. {NO_PROOF}",
     "gaps": f"Scan again with what was left out, as the sentence above says. {NO_PROOF}",
     "inconclusive": "This is no verdict: do what the sentence above asks for, then scan again.",
     NOT_SCANNED: "This is no verdict: scan without --dry-run.",

@@ -107,7 +107,7 @@ def _opened(path: Path, size: tuple[int, int] | None, logits: str | None, settle
         format=NAME,
         producer=f"{model.producer_name} {model.producer_version.partition(' ')[0]}".strip() or "unknown",
         opset=max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0),
-        sha256=identity(path),
+        sha256=identity(path, file.beside),
         batch=images.batch,
         precision="8 bits" if eight_bit else _precision(model),
         image=images.name,

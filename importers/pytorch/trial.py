@@ -17,6 +17,8 @@ from banscan.text import counted
 # sides tried where the file does not say what it was traced with; the only one that a size-bound network takes is its own
 SIZES = (EXAMPLE_SIZE, 32, 28, 64, 96, 128, 160, 192, 227, 240, 256, 299, 320, 331, 384, 448, 512, 48, 100, 112, 120, 150, 200)
 LAYOUTS = (("NCHW", 3), ("NCHW", 1), ("NHWC", 3), ("NHWC", 1))
+# pixels that strides of usual networks leave out at most
+NEAR = 32
 # what torch raises for images that do not fit
 UNFIT = (RuntimeError, ValueError, IndexError, TypeError, NotImplementedError, language.RaisedError)
 
@@ -64,10 +66,28 @@ def _tried(module: Script, size: tuple[int, int] | None) -> Input:
                     break
         if len(taken) == 2 and EXAMPLE_SIZE not in taken:
             raise ModelError(f"it takes images of {taken[0]} and of {taken[1]} pixels, but not of every size; say which with --size")
+        if len(taken) > 1:
+            return Input("image", layout, channels, None, None)
         if taken:
-            side_ = None if len(taken) > 1 else taken[0]
-            return Input("image", layout, channels, side_, side_)
+            spec = Input("image", layout, channels, taken[0], taken[0])
+            return replace(spec, sides=_around(module, spec))
     raise ModelError(f"it takes no images of a usual size ({reasons[0]}); say its own with --size, or export it as ONNX, which says it")
+
+
+def _around(module: Script, spec: Input) -> tuple[int, int] | None:
+    """The least and the largest of the sides next to its own that a network takes as well; None where it takes no other."""
+
+    def taken(side: int) -> bool:
+        other = replace(spec, height=side, width=side)
+        return failure(module, other, 2) is None and _mixed(module, other) is None
+
+    assert spec.height is not None
+    low = high = spec.height
+    while low > max(1, spec.height - NEAR) and taken(low - 1):
+        low -= 1
+    while high < spec.height + NEAR and taken(high + 1):
+        high += 1
+    return (low, high) if low < high else None
 
 
 def failure(module: Script, spec: Input, batch: int) -> str | None:

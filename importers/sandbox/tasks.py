@@ -11,6 +11,7 @@ from torch import Tensor
 from banscan.errors import BanscanError, ModelError
 from banscan.importers import carried, formats, reading
 from banscan.importers.model import Source
+from banscan.importers.onnx import file as file_of_onnx
 from banscan.importers.pytorch import torchscript
 from banscan.importers.structure import finding, settle
 
@@ -27,6 +28,11 @@ def kind(path: str) -> str | None:
     """The name of a file's format; None where it is of none."""
     found = reading.format_of(Path(path))
     return None if found is None else found.name
+
+
+def beside(path: str) -> list[str]:
+    """The files that hold weights of an ONNX file."""
+    return [str(file) for file in file_of_onnx.beside(Path(path))]
 
 
 def look(path: str, logits: str | None) -> dict[str, Any] | None:
@@ -82,5 +88,5 @@ def _source(plain: dict[str, Any]) -> Source:
 
 
 TASKS: dict[str, Callable[..., Any]] = {
-    "read": read, "kind": kind, "look": look, "examine": examine, "run": run, "write": write, "deploy": deploy
+    "read": read, "kind": kind, "beside": beside, "look": look, "examine": examine, "run": run, "write": write, "deploy": deploy
 }  # fmt: skip

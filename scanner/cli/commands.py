@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from itertools import takewhile
 from pathlib import Path
@@ -188,7 +189,7 @@ def scan(
         assert clean_dir is not None
         (model,) = models
         texts = (request.options.labels, request.options.classes)
-        outputs_.check(format_, outputs, (model, *texts, calibration, baseline), (clean_dir,))
+        outputs_.check(format_, outputs, (model, *texts, calibration, baseline), (clean_dir,), quiet=quiet)
         given.check(model, texts, calibration, clean_dir)
         reader.start()
         set_threads(request.options)
@@ -257,17 +258,26 @@ def calibrate(clean_models: Path, clean_dir: Path, alpha: float, output: Path, *
         reader.start()
         from banscan.scanner.calibrate import calibrate as run
 
+        called: list[str] = []
+
         def on_model(path: Path, report: Any, entry: Any, why: str) -> None:
             if entry is None:
                 say(f"{path.name}: left out, {why}")
                 return
             seen = "scanned before" if report is None else report.verdict.outcome
             say(f"{path.name}: score {entry.score:.2f}, {seen}")
+            if entry.score >= 1:
+                called.append(path.name)
 
         set_threads(options)
-        with bars() as progress:
+        with _going_on(output), bars() as progress:
             found = run(
                 clean_models, clean_dir, output, alpha=alpha, settings=settings, options=options, on_model=on_model, progress=progress
+            )
+        if called:
+            say(
+                f"{', '.join(called)}: called backdoored but for this calibration, by which no model that scores as high is; where you are "
+                f"not sure, take what is named out of {clean_models} and calibrate again"
             )
         told = sorted(e.score for e in found.entries)
         with destination(None) as stream:
@@ -275,6 +285,18 @@ def calibrate(clean_models: Path, clean_dir: Path, alpha: float, output: Path, *
                 f"{counted(len(told), 'clean model')} score {told[0]:.2f} to {told[-1]:.2f}; above {found.limit:.2f} a model is called "
                 f"backdoored, a further clean one with a probability of at most {alpha:g}\n"
             )
+
+
+@contextmanager
+def _going_on(output: Path) -> Iterator[None]:
+    """Says where what was done is kept, if it is stopped."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        partial = output.with_name(f"{output.name}.partial")
+        if partial.exists():
+            say(f"{partial} keeps what is done; the same command goes on from there")
+        raise
 
 
 @commands.command()
@@ -304,7 +326,7 @@ def repair(model: Path, clean_dir: Path, output: Path, format_: str, **values: A
             say(f"epoch {epoch}: loss {clean:.3f} on clean images{under}; accuracy {accuracy:.1%} on the images kept")
 
         set_threads(options)
-        with bars() as progress:
+        with _going_on(output), bars() as progress:
             done = run(model, clean_dir, output, tuning=tuning, settings=settings, options=options, progress=progress, on_epoch=on_epoch)
         with destination(None) as stream:
             formats.named(format_).repair(done, stream)
@@ -377,7 +399,7 @@ def render(
 
     REPORT is a file that `banscan scan -o FILE.json` wrote; nothing is scanned. Exit codes are those of the scan.
     """
-    outputs_.check(format_, outputs, (report, baseline), ())
+    outputs_.check(format_, outputs, (report, baseline), (), quiet=quiet)
     accepted = frozenset() if baseline is None else known.load(baseline)
     from banscan.scanner.report.json import read_file
 

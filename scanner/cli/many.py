@@ -80,7 +80,7 @@ def run(
 
     jobs = _jobs(words, clean_dir, request, table)
     read = (*(job.model for job in jobs), *texts, request.calibration, table)
-    outputs.check(told.format_, told.outputs, read, {job.images for job in jobs})
+    outputs.check(told.format_, told.outputs, read, {job.images for job in jobs}, quiet=told.quiet)
     # of a dry run nothing is kept, least of all in place of what scans found
     folder = Path(tempfile.mkdtemp()) if request.dry_run else results or RESULTS
     stored.prepare(folder)
@@ -114,7 +114,7 @@ def merge(folder: Path, told: Told) -> int:
     """Tells the results of all shards below a folder together, and returns the exit code of all."""
     from banscan.scanner.fleet import shard
 
-    outputs.check(told.format_, told.outputs, (), (folder,))
+    outputs.check(told.format_, told.outputs, (), (folder,), quiet=told.quiet)
     return tell([_applied(stored.scanned, told.accepted) for stored in shard.merge(folder)], told)
 
 

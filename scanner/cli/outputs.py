@@ -10,9 +10,11 @@ from banscan.scanner.findings import Failure, Report
 from banscan.scanner.report import formats
 
 
-def check(format_: str, outputs: Sequence[Path], files: Iterable[Path | None], folders: Iterable[Path]) -> None:
+def check(format_: str, outputs: Sequence[Path], files: Iterable[Path | None], folders: Iterable[Path], *, quiet: bool) -> None:
     """Raises UsageError, before any work, for a format or a file that could not be written; `files` and `folders` are what is read."""
     formats.check(formats.named(format_), f"--format {format_}")
+    if quiet and format_ != "terminal":
+        raise UsageError(f"--format {format_}: --quiet prints one line in its place; leave one of the two out, or write it with -o FILE")
     read, inside = tuple(files), tuple(folders)
     for i, output in enumerate(outputs):
         check_output(output, read, inside)

@@ -12,11 +12,8 @@ from banscan.importers.digest import sha256
 from banscan.scanner.findings import Failure
 from banscan.scanner.fleet.place import Order
 from banscan.scanner.places import place as places
-from banscan.scanner.request import Request, plain
+from banscan.scanner.request import Request, deciding, plain
 from banscan.version import __version__
-
-# where a scan runs does not change what is asked of it
-ELSEWHERE = ("device", "threads", "memory")
 
 
 @dataclass(frozen=True)
@@ -31,14 +28,10 @@ class Job:
         """What decides the result beside the model's own bytes: a stored one counts only where it was asked the same."""
         document = plain(self.request)
         document.pop("origin")
-        for name in ELSEWHERE:
-            document["options"].pop(name)
         calibration = self.request.calibration
         if calibration is not None:
             document["calibration"] = sha256(calibration)
-        for name in ("labels", "classes"):
-            path = getattr(self.request.options, name)
-            document["options"][name] = None if path is None else sha256(path)
+        document["options"] = deciding(self.request.options)
         return {"banscan": __version__, "images": str(self.images.resolve()), **document}
 
     def in_threads(self, count: int) -> "Job":

@@ -16,7 +16,7 @@ from typing import Any
 
 from banscan import reader
 from banscan.errors import BanscanError
-from banscan.importers.digest import sha256
+from banscan.importers.digest import identity
 from banscan.scanner.cli import failure, stop
 from banscan.scanner.cli.console import work
 from banscan.scanner.findings import Failure
@@ -57,7 +57,7 @@ def done(order: Order) -> None:
     model = Path(order.model)
     try:
         scanned: Any = restored(order.request).run(model, Path(order.images))
-        if sha256(model) != order.sha256:
+        if identity(model) != order.sha256:
             raise BanscanError(f"{model}: was changed while it was scanned; scan it again")
     except Exception as error:
         if _ended.is_set():  # the scan failed for that

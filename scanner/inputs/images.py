@@ -86,7 +86,8 @@ def load(
     found = folder.find(place, {name for n in both for name in n.given})
     if not found.files:
         told = "; ".join(folder.left_out(found))
-        raise UsageError(f"{place}: no images in it{f' ({told})' if told else ''}; expected PNG, JPEG, TIFF, WebP, BMP or PPM files")
+        seen = f" ({told})" if told else ""
+        raise UsageError(f"{place}: no images in it{seen}; expected PNG, JPEG, WebP, TIFF, BMP, GIF or other image files")
     if options.labels is not None:
         labelled = table.labelled(place, found.files, classes, options.labels, both)
     else:
@@ -100,7 +101,7 @@ def load(
     stack = np.stack(decoded.images)
     stack = stack[..., None] if stack.ndim == 3 else stack
     picked = None if labels is None else torch.tensor([labels[i] for i in decoded.kept])
-    left_out = (*folder.left_out(found), *labelled.left_out, *copies, *decoded.told, *_size(spec, options))
+    left_out = (*folder.left_out(found), *labelled.left_out, *copies, *decoded.told, *_size(spec, options, stack.shape[1:3]))
     own = both[0].given if both else None
     unreadable = tuple(printable(str(p)) for p in decoded.unreadable)
     return CleanSet(stack, picked, labelled.by, unreadable, len(files), own, labelled.told, left_out)
@@ -198,8 +199,14 @@ def _check_room(place: Path, first: Path, shape: tuple[int, int, int], count: in
         )
 
 
-def _size(spec: Input, options: Options) -> tuple[str, ...]:
-    """Where the size asked for is not the model's."""
+def _size(spec: Input, options: Options, taken: tuple[int, ...]) -> tuple[str, ...]:
+    """Where the size asked for is not the model's, and where nobody said which it was made for."""
+    height, width = taken
+    if options.size is None and spec.sides is not None:
+        low, high = spec.sides
+        return (f"the model takes {low} to {high} pixels and does not say which are its own, {width}×{height} taken (--size says another)",)
+    if options.size is None and None in (spec.height, spec.width):
+        return (f"the model takes any size, {width}×{height} as the first image taken (--size says another)",)
     if options.size is None or None in (spec.height, spec.width) or spec.height == spec.width == options.size:
         return ()
     return (f"--size {options.size} not used, the model takes {spec.width}×{spec.height} only",)

@@ -26,6 +26,8 @@ SAME = 0.9
 ALIKE, SURE, SURER, MOSTLY = 0.95, 0.65, 0.95, 0.9
 # so many of these at most are worth a scan each
 MOST = 3
+# the share of right answers that guessing may come to
+GUESSED = 0.1
 # images of the first rounds; a candidate that is so far behind after one of them, in standard errors, or so many times less likely, is not
 # tried on more
 FIRST = (24, 72)
@@ -187,6 +189,15 @@ def _undecided(standing: _Standing, table: tuple[Support, ...], told: str) -> "U
         f"the model predicts differently under them ({best.same(rivals[0]):.0%} the same under {best.name} and {rivals[0].name}{told})"
     )
     if best.labels is not None:
+        most = max(float(best.labels.eq(seen.logits.argmax(1)).double().mean()) for seen in (best, *rivals))
+        if most < max(GUESSED, 2 / best.logits.shape[1]):
+            return UndecidedError(
+                f"under none of the {counted(len(table), 'preprocessing')} that were tried do more than {most:.0%} of the images get their "
+                "label: the images or their labels are not the model's, or its classes are in another order; check both, or say with "
+                "--classes what its classes are",
+                table,
+                (),
+            )
         left = [group[0].name for group in _unlike((best, *rivals), SAME)]
         more = len(left) - MOST
         names = [*left[:MOST], f"{more} more"] if more > 0 else left

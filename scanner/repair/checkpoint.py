@@ -15,12 +15,14 @@ from banscan.scanner.repair.course import Losses
 from banscan.scanner.repair.job import Job
 from banscan.scanner.repair.trainable import State
 from banscan.scanner.search.patch import Patches
+from banscan.version import __version__
 
 
 def key(job: Job, clean: CleanSet) -> str:
     """What a checkpoint must agree on to be gone on from."""
     aims = None if job.aims is None else job.aims.tolist()
-    return json.dumps([job.model.source.sha256, job.method, asdict(job.how), aims, digest(clean.images, job.labels)])
+    source, images = job.model.source, digest(clean.images, job.labels)
+    return json.dumps([__version__, source.sha256, source.output, asdict(job.preprocess), job.method, asdict(job.how), aims, images])
 
 
 def keep(path: Path, key: str, state: State, losses: Losses) -> None:

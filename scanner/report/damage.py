@@ -1,5 +1,6 @@
 """What is wrong with a report that was read: every value is of its type, but they do not go together."""
 
+import re
 from collections.abc import Iterator
 
 from banscan.scanner.findings import NOT_SCANNED, Report
@@ -20,6 +21,8 @@ def _damages(report: Report) -> Iterator[str]:
     verdict, environment = report.verdict, report.environment
     if verdict.outcome not in GRAVITY:
         yield f"verdict.outcome: expected one of {', '.join(GRAVITY)}"
+    if re.fullmatch(r"[0-9a-f]{64}", report.model.sha256) is None:
+        yield "model.sha256: expected 64 hexadecimal digits"
     if any(not isinstance(environment.get(name), str | int | float) for name in ENVIRONMENT):
         yield f"environment: expected {', '.join(ENVIRONMENT)}"
     for name in (verdict.criterion, *(finding.criterion for finding in report.findings)):

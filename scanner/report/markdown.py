@@ -8,7 +8,7 @@ from banscan.scanner.findings import Failure, Finding, Report
 from banscan.scanner.report import copies, rivals
 from banscan.scanner.report.pieces import anatomy, asked, chance, headline, left_out, number, sentence, source
 from banscan.scanner.report.results import settled
-from banscan.scanner.report.words import preprocessing, without_effect
+from banscan.scanner.report.words import confidence, preprocessing, without_effect
 from banscan.text import NAME, plain
 
 # what means something in Markdown or in the HTML that it lets through
@@ -42,6 +42,8 @@ def _one(report: Report) -> str:
         lines += ["**Accepted**: a baseline accepts everything that was found.", ""]
     gaps = [f"- {_words(sentence(gap))}" for gap in verdict.gaps if gap not in verdict.reason]
     lines += [*gaps, ""] if gaps else []
+    sure = confidence(report)
+    lines += [_words(sure), ""] if sure is not None else []
     lines += [f"**Next:** {_words(verdict.next_step)}", ""]
     if report.rivals:
         lines += [*_rows(rivals.TITLE, rivals.COLUMNS, list(rivals.rows(report))), ""]
@@ -64,7 +66,7 @@ def _one(report: Report) -> str:
     if report.preprocess is not None:
         chosen = report.preprocess.preprocess
         lines.append(f"- Preprocessing: {_words(preprocessing(report.preprocess) if chosen is None else chosen.name)}")
-    lines.append(f"- banscan {report.environment.get('banscan', '')}, seed {report.settings.seed}")
+    lines.append(f"- banscan {_words(str(report.environment.get('banscan', '')))}, seed {report.settings.seed}")
     return "\n".join(lines) + "\n"
 
 

@@ -24,6 +24,7 @@ class Result:
         sentence: what was seen; names in it are as they are in the file.
         place: the tensor, of a result of STRUCTURE.
         fingerprint: the same for every scan of the same file that finds the same; see `fingerprint`.
+        graver: that of the same at the level ERROR, whose acceptance is one of this as well.
         accepted: whether a baseline accepts it.
     """
 
@@ -32,6 +33,7 @@ class Result:
     sentence: str
     place: str | None = None
     fingerprint: str
+    graver: str
     accepted: bool
 
 
@@ -48,7 +50,7 @@ def settled(report: Report) -> bool:
 
 def fingerprint(report: Report, rule: str, *what: object) -> str:
     """SHA-256, in hexadecimal, of the file's own hash, the rule, and what it names: classes, a map of them,
-    a tensor; of a file as it would be deployed, how."""
+    a tensor; of a file as it would be deployed, how; and the level, where it is no ERROR."""
     deployed = () if report.deployed is None else (report.deployed.kind,)
     return hashlib.sha256("|".join((report.model.sha256, rule, *deployed, *map(str, what))).encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -85,5 +87,7 @@ def _of(report: Report, finding: Finding, level: str) -> Result:
 
 
 def _result(report: Report, rule: str, level: str, sentence: str, *what: object, place: str | None = None) -> Result:
-    own = fingerprint(report, rule, *what)
-    return Result(rule=rule, level=level, sentence=sentence, place=place, fingerprint=own, accepted=own in report.accepted)
+    graver = fingerprint(report, rule, *what)
+    own = graver if level == ERROR else fingerprint(report, rule, *what, level)
+    accepted = not {own, graver}.isdisjoint(report.accepted)
+    return Result(rule=rule, level=level, sentence=sentence, place=place, fingerprint=own, graver=graver, accepted=accepted)

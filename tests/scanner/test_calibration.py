@@ -25,7 +25,7 @@ from banscan.scanner.calibration import Calibration, Entry, decisive, threshold
 from banscan.scanner.criteria import class_maps
 from banscan.scanner.findings import Kind
 from banscan.scanner.search.class_map import Mapped
-from banscan.scanner.settings import Settings, declared
+from banscan.scanner.settings import Options, Settings, declared
 from tests.scanner.cli.test_main import FAST, banscan, failed
 from tests.scanner.measured import clean, judge, neurons, pixels
 
@@ -278,6 +278,30 @@ def test_a_line_that_was_cut_off_is_computed_again(tmp_path: Path, nineteen: Pat
     first, *lines = partial.read_bytes().splitlines(keepends=True)
     assert first == whole
     assert [json.loads(line)["entry"]["name"] for line in lines] == sorted(p.name for p in nineteen.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "anew"), [(Options(), 1), (Options(threads=1), 1), (Options(max_images=7), 19), (Options(bgr=True), 19)]
+)
+def test_scores_of_another_reading_are_not_taken_over(
+    tmp_path: Path, nineteen: Path, monkeypatch: pytest.MonkeyPatch, options: Options, anew: int
+) -> None:
+    """Stopped at the last model, and called again."""
+    asked: list[str] = []
+    stops = iter([True])
+
+    def scan(path: Path, *rest: object) -> tuple[Entry, int]:
+        asked.append(path.name)
+        if len(asked) == 19 and next(stops, False):
+            raise KeyboardInterrupt
+        return Entry(path.name, sha256(path), COMMON, 0.1), 5
+
+    monkeypatch.setattr(module, "_scan", scan)
+    with pytest.raises(KeyboardInterrupt):
+        calibrate(nineteen, nineteen, tmp_path / "own.json", options=Options())
+    asked.clear()
+    calibrate(nineteen, nineteen, tmp_path / "own.json", options=options)
+    assert len(asked) == anew
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])

@@ -112,6 +112,16 @@ def test_the_size_at_which_an_image_is_one_row(tmp_path: Path) -> None:
     assert importers.parity(model, x).rms < 1e-6
 
 
+def test_sides_that_are_taken_as_well_are_known(tmp_path: Path) -> None:
+    """Of 66 pixels pooling leaves two out, and it takes the 64 that are tried as well."""
+    path = tmp_path / "viewed.pt"
+    viewed(66, path)
+    spec = importers.load(path).input
+    assert (spec.height, spec.sides) == (64, (64, 79))
+    said = importers.load(path, (66, 66)).input
+    assert (said.height, said.sides) == (66, None)
+
+
 class Grey(nn.Module):
     """A network of grey images that flattens by `view`, as many do."""
 

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 
 from banscan.errors import BanscanError, UsageError
@@ -362,10 +363,10 @@ def test_what_cannot_be_is_told_before_any_scan(place: Path) -> None:
 
 
 def test_real_scans_of_tiny_models(model_file: Path, image_dir: Path, place: Path) -> None:
-    """Without the stub: one that is none among them, and a second run that scans nothing."""
+    """Without the stub: one that is none among them, one with its weights beside it, and a second run that scans nothing."""
     folder = place / "models"
     folder.mkdir()
-    shutil.copy(model_file, folder / "a.onnx")
+    onnx.save(onnx.load(model_file), folder / "a.onnx", save_as_external_data=True, location="a.data", size_threshold=0)
     (folder / "b.onnx").write_text("no model")
     fast = ("--restarts", "2", "--steps", "2", "--no-pixels")
     code, out, err = ended(place, "scan", folder, "--clean-dir", image_dir, *fast, "--jobs", 2, stub=False)

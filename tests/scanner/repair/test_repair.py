@@ -164,8 +164,11 @@ def test_another_repairs_checkpoint_is_not_written_over(before: Examined, image_
     with pytest.raises(KeyboardInterrupt):
         mended(before, image_dir, tmp_path / "fixed.onnx", on_epoch=stop)
     kept = (tmp_path / "fixed.onnx.partial").read_bytes()
-    with pytest.raises(UsageError, match="other images or settings"):
-        mended(before, image_dir, tmp_path / "fixed.onnx", replace(HOW, lr=0.001))
+    assert before.preprocess is not None
+    other = replace(before, preprocess=replace(before.preprocess, mean=(0.05,) * 3))
+    for given, how in ((before, replace(HOW, lr=0.001)), (other, HOW)):
+        with pytest.raises(UsageError, match="other images or settings"):
+            mended(given, image_dir, tmp_path / "fixed.onnx", how)
     assert (tmp_path / "fixed.onnx.partial").read_bytes() == kept
 
 

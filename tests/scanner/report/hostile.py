@@ -25,7 +25,8 @@ def marked(report: Report, name: str) -> Report:
     """The report with this in all texts that a file may hold."""
     return replace(
         report,
-        model=replace(hostile(report.model, name), format=report.model.format),
+        # computed, and read as nothing else
+        model=replace(hostile(report.model, name), format=report.model.format, sha256=report.model.sha256),
         images=replace(report.images, unreadable=(name, "b"), labels=name),
         class_names=tuple(f"class {c} {name}" for c in range(report.model.classes)),
         environment={k: f"{v}{name}" for k, v in report.environment.items()},

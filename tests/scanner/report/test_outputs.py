@@ -5,6 +5,7 @@ import json
 import random
 import re
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 from banscan.errors import UsageError
 from banscan.importers.structure.finding import Logic, Structure
 from banscan.scanner import baseline
+from banscan.scanner.cli import outputs
 from banscan.scanner.criteria.registry import CRITERIA
 from banscan.scanner.findings import FRAGILE, PLANNED, Control, Failure, Report
 from banscan.scanner.logic import weighed
@@ -114,6 +116,14 @@ def test_what_may_be_natural_is_a_warning(clean: Report) -> None:
     suite = ElementTree.fromstring(stream.getvalue())[0]
     assert suite.get("failures") == "2"
     assert settled(replace(fragile, accepted=tuple(r.fingerprint for r in results(fragile))))
+    # what is accepted as a weakness is not accepted as a backdoor, but the other way round
+    (weak,) = (r for r in results(fragile) if r.rule == "transform")
+    finding = next(f for f in fragile.findings if f.criterion == "transform")
+    control = None if finding.control is None else replace(finding.control, planted=True)
+    sure = replace(fragile, verdict=replace(fragile.verdict, outcome="backdoored"), findings=(replace(finding, control=control),))
+    (grave,) = results(replace(sure, accepted=(weak.fingerprint,)))
+    assert (grave.level, grave.accepted) == ("error", False)
+    assert all(r.accepted for r in results(baseline.applied(fragile, frozenset(r.graver for r in results(fragile)))))
     called = replace(fragile, verdict=replace(fragile.verdict, outcome="backdoored"))
     assert [r.level for r in results(called) if r.rule == "transform"] == ["warning"]
 
@@ -195,6 +205,7 @@ def test_names_of_strangers_stay_text(report: Report, name: str) -> None:
         verdict=replace(report.verdict, reason=f"{report.verdict.reason} {marks}"),
         findings=tuple(replace(f, sentence=f"{f.sentence} {marks}") for f in report.findings),
         class_names=tuple(f"{c} {marks}" for c in range(43)),
+        environment=report.environment | {"banscan": marks},
     )
     run = valid(json.loads(written(evil, "sarif")))
     for text in (r["message"]["text"] for r in run["results"]):
@@ -206,6 +217,13 @@ def test_names_of_strangers_stay_text(report: Report, name: str) -> None:
     assert all(line.isprintable() for line in text.split("\n"))
     for raw in (r"(?<!\\)<img", r"(?<!\\)\]\(", "@all", "http://"):
         assert not re.search(raw, text), raw
+
+
+@pytest.mark.parametrize("quiet", [True, False])
+def test_one_line_takes_the_place_of_no_document(quiet: bool) -> None:
+    outputs.check("terminal", (), (), (), quiet=quiet)
+    with pytest.raises(UsageError, match="--quiet prints one line in its place") if quiet else nullcontext():
+        outputs.check("sarif", (), (), (), quiet=quiet)
 
 
 def test_a_baseline_accepts_these_findings_of_this_file(report: Report, tmp_path: Path) -> None:
@@ -289,6 +307,7 @@ DAMAGES: list[tuple[tuple[str | int, ...], Any, str]] = [
     (("verdict", "targets"), [43], "classes: expected numbers from 0 on, below 43"),
     (("verdict",), [], "verdict: expected an object"),
     (("findings",), {}, "findings: expected an array"),
+    (("model", "sha256"), "`<img src=x>`", r"model\.sha256: expected 64 hexadecimal digits"),
     (("findings", 0, "criterion"), "nose", "criterion: expected one of .*noise"),
     (("findings", 0, "exceeds"), 1, r"findings\.exceeds: expected true or false"),
     (("images", "used"), True, r"images\.used: expected a whole number"),
