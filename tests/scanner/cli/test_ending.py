@@ -251,6 +251,18 @@ def test_signals_end_alike(number: int, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_what_is_kept_of_a_stopped_run_is_told(kept: bool, tmp_path: Path) -> None:
+    output = tmp_path / "fixed.onnx"
+    if kept:
+        output.with_name("fixed.onnx.partial").touch()
+    result = ended(f"from pathlib import Path\n    with m._going_on(Path({str(output)!r})): raise KeyboardInterrupt")
+    assert result.returncode == 130
+    *first, last = result.stderr.splitlines()
+    assert last == "stopped"
+    assert [line.endswith("fixed.onnx.partial keeps what is done; the same command goes on from there") for line in first] == [True] * kept
+
+
 def test_an_ignored_signal_stays_ignored(tmp_path: Path) -> None:
     """As under nohup."""
     assert stopped(WAIT.replace("30", "0.5"), tmp_path, signal.SIGHUP, ignored=signal.SIGHUP) == (0, "")
