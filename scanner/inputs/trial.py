@@ -26,7 +26,7 @@ SAME = 0.9
 ALIKE, SURE, SURER, MOSTLY = 0.95, 0.65, 0.95, 0.9
 # so many of these at most are worth a scan each
 MOST = 3
-# the share of right answers that guessing may come to
+# with the best of many candidates guessing is right about so many images more than by chance, and about so many at least
 GUESSED = 0.1
 # images of the first rounds; a candidate that is so far behind after one of them, in standard errors, or so many times less likely, is not
 # tried on more
@@ -182,6 +182,12 @@ def _table(turn: _Round) -> tuple[Support, ...]:
     return tuple(support(s.name, s.logits, s.labels, standing.chances.get(s.name)) for s in (*kept, *out))
 
 
+def guessed(classes: int) -> float:
+    """The share of right answers that guessing may come to."""
+    by_chance = 1 / classes
+    return max(GUESSED, min(2 * by_chance, by_chance + GUESSED))
+
+
 def _undecided(standing: _Standing, table: tuple[Support, ...], told: str) -> "UndecidedError":
     """The error that several may be right: without labels the likeliest, with them all or, where there are too many, none."""
     best, rivals = standing.best, standing.rivals
@@ -190,7 +196,7 @@ def _undecided(standing: _Standing, table: tuple[Support, ...], told: str) -> "U
     )
     if best.labels is not None:
         most = max(float(best.labels.eq(seen.logits.argmax(1)).double().mean()) for seen in (best, *rivals))
-        if most < max(GUESSED, 2 / best.logits.shape[1]):
+        if most < guessed(best.logits.shape[1]):
             return UndecidedError(
                 f"under none of the {counted(len(table), 'preprocessing')} that were tried do more than {most:.0%} of the images get their "
                 "label: the images or their labels are not the model's, or its classes are in another order; check both, or say with "

@@ -116,6 +116,11 @@ def test_auto_gives_up_when_nothing_stands_out(model_file: Path) -> None:
     assert {s.name for s in told.value.tried.table} == set(preprocess.candidates(images, labelled=True))
 
 
+@pytest.mark.parametrize(("classes", "share"), [(2, 0.6), (4, 0.35), (10, 0.2), (43, 0.1), (1000, 0.1)])
+def test_what_guessing_may_come_to(classes: int, share: float) -> None:
+    assert trial.guessed(classes) == pytest.approx(share)
+
+
 def test_labels_in_another_order_do_not_decide(model_file: Path, patterns: tuple[np.ndarray, np.ndarray]) -> None:
     choice = trial.choose(importers.load(model_file), patterns[0], torch.from_numpy((patterns[1] + 1) % 10))
     assert choice.preprocess.name == choice.table[0].name == "unit"
