@@ -10,7 +10,7 @@ from banscan.scanner.findings import Failure, Report
 from banscan.scanner.report import formats
 
 
-def check(format_: str, outputs: Sequence[Path], files: Iterable[Path | None], folders: Iterable[Path], *, quiet: bool) -> None:
+def check(format_: str, outputs: Sequence[Path], files: Iterable[Path | None], folders: Iterable[Path], *, quiet: bool = False) -> None:
     """Raises UsageError, before any work, for a format or a file that could not be written; `files` and `folders` are what is read."""
     formats.check(formats.named(format_), f"--format {format_}")
     if quiet and format_ != "terminal":

@@ -8,7 +8,7 @@ import onnx
 import pytest
 from onnx import TensorProto
 
-from banscan.scanner.findings import Report
+from banscan.scanner.findings import SHARE, Report
 from banscan.scanner.scan import scan
 from banscan.scanner.settings import Options, Settings
 from tests.importers.equivalent.surgery import front, node, put, tail
@@ -57,7 +57,9 @@ def test_the_same_verdict(
     assert ours.p_value == pytest.approx(theirs.p_value, rel=1e-2)
     for one, other in zip(found.findings, plain.findings, strict=True):
         assert one.classes == other.classes
-        assert one.value == pytest.approx(other.value, rel=1e-2), one.criterion
+        # on some processors the order of sums turns the answer for one image of the third that maps are measured on
+        near = 1 / 66 if one.unit == SHARE else 0.0
+        assert one.value == pytest.approx(other.value, rel=1e-2, abs=near), one.criterion
 
 
 @pytest.mark.parametrize("change", [rounded, pixels])
