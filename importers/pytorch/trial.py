@@ -48,7 +48,7 @@ def _tried(module: Script, size: tuple[int, int] | None) -> Input:
     reasons: list[str] = []
     for layout, channels in LAYOUTS if size is not None else ():
         spec = Input("image", layout, channels, None, None).sized(size)
-        if failure(module, spec, 2) is None and _mixed(module, spec) is None:
+        if _fits(module, spec):
             return spec
     for layout, channels in LAYOUTS:
         taken: list[int] = []
@@ -78,8 +78,7 @@ def _around(module: Script, spec: Input) -> tuple[int, int] | None:
     """The least and the largest of the sides next to its own that a network takes as well; None where it takes no other."""
 
     def taken(side: int) -> bool:
-        other = replace(spec, height=side, width=side)
-        return failure(module, other, 2) is None and _mixed(module, other) is None
+        return _fits(module, replace(spec, height=side, width=side))
 
     assert spec.height is not None
     low = high = spec.height
@@ -88,6 +87,11 @@ def _around(module: Script, spec: Input) -> tuple[int, int] | None:
     while high < spec.height + NEAR and taken(high + 1):
         high += 1
     return (low, high) if low < high else None
+
+
+def _fits(module: Script, spec: Input) -> bool:
+    """Whether it takes images of this kind and has an answer for each."""
+    return failure(module, spec, 2) is None and _mixed(module, spec) is None
 
 
 def failure(module: Script, spec: Input, batch: int) -> str | None:

@@ -195,7 +195,7 @@ def _undecided(standing: _Standing, table: tuple[Support, ...], told: str) -> "U
         f"the model predicts differently under them ({best.same(rivals[0]):.0%} the same under {best.name} and {rivals[0].name}{told})"
     )
     if best.labels is not None:
-        most = max(float(best.labels.eq(seen.logits.argmax(1)).double().mean()) for seen in (best, *rivals))
+        most = max(seen.accuracy or 0.0 for seen in (best, *rivals))
         if most < guessed(best.logits.shape[1]):
             return UndecidedError(
                 f"under none of the {counted(len(table), 'preprocessing')} that were tried do more than {most:.0%} of the images get their "
