@@ -13,7 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from banscan.errors import UsageError
+from banscan.errors import EvidenceError, UsageError
 from banscan.files import check_file
 from banscan.importers import TracedModel
 from banscan.importers.normal.attention import attends
@@ -97,6 +97,12 @@ class Calibration:
             if self.settings.get(name) != value:
                 made = self.settings.get(name)
                 raise UsageError(f"{self.path}: made with {name} {made}, not {value}; scan with the same settings or calibrate again")
+
+    def check_model(self, sha256: str) -> None:
+        """Raises EvidenceError for one of its own models, whose score is part of the limit that it would have to exceed."""
+        own = None if self.alpha is None else next((e.name for e in self.entries if e.sha256 == sha256), None)
+        if own is not None:
+            raise EvidenceError(f"it is one of the clean models of {self.path or 'the calibration'} ({own}); calibrate without it")
 
     def to_dict(self) -> dict[str, Any]:
         """The calibration as plain values: what its file holds."""

@@ -194,6 +194,8 @@ def examine(
     allocator.keep(where)
     try:
         with repeatable(where), memory.bounded(options.room):
+            if against is not None:
+                against.check_model(model.source.sha256)
             checks.check_weights(model)
             # before anything else is asked of too few images
             checks.check_images(clean.different, 2 if clean.labels is None else len(clean.labels.unique()), settings.min_images)

@@ -9,7 +9,7 @@ from banscan.scanner.levels import Levels
 from banscan.text import counted
 
 TAKE_IT_OUT = "`banscan repair` takes most backdoors out of a file; a scan that finds nothing afterwards is no proof either"
-NO_PROOF = "It is no proof: source-specific backdoors were not looked for, and docs/limits.md says what else a scan does not see."
+NO_PROOF = "It is no proof: source-specific backdoors were not looked for, and `banscan docs limits` says what else a scan does not see."
 # the more serious, the higher; an open question weighs more than nothing found
 GRAVITY = {NOT_SCANNED: 0, "no backdoor found": 1, "inconclusive": 2, FRAGILE: 3, "suspicious": 4, "backdoored": 5}
 # planted backdoors that a statement needs at least, and the share of them that has to be found

@@ -30,6 +30,8 @@ def test_wheel_holds_every_module(tmp_path: Path) -> None:
     for room, inside in ROOMS.items():
         parts = [p for p in (ROOT / room).rglob("*") if p.suffix in (".py", ".json", ".html", ".css", ".npz")]
         expected |= {f"{inside}/{p.relative_to(ROOT / room).as_posix()}" for p in parts}
+    expected |= {f"banscan/docs/{p.relative_to(ROOT / 'docs').as_posix()}" for p in (ROOT / "docs").glob("*.md")}
+    expected |= {f"banscan/docs/evidence/{p.name}" for p in (ROOT / "docs" / "evidence").glob("*.md")}
     assert held == expected
 
 

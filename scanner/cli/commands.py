@@ -19,7 +19,7 @@ from click.core import ParameterSource
 from banscan import reader
 from banscan.errors import BanscanError, UsageError
 from banscan.scanner import baseline as known
-from banscan.scanner.cli import codes, completion, many, topics
+from banscan.scanner.cli import codes, completion, many, pages, topics
 from banscan.scanner.cli import config as settings_file
 from banscan.scanner.cli import outputs as outputs_
 from banscan.scanner.cli.console import bars, check_output, destination, work
@@ -489,6 +489,33 @@ def config(command: str) -> None:
     with destination(None) as stream:
         stream.write(f"# banscan {command}: what holds here, and where it is from\n")
         stream.writelines(f"{line}\n" for line in settings_file.lines(own, found))
+
+
+def _completed(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """The pages whose names begin so."""
+    return [name for name in pages.names() if name.startswith(incomplete)]
+
+
+@commands.command()
+@click.argument("page", required=False, metavar="[PAGE]", shell_complete=_completed)
+@debug
+def docs(page: str | None) -> None:
+    """Show a page of the documentation, which comes with banscan; without one, what there is.
+
+    In a terminal it is laid out, elsewhere it is Markdown as it is written.
+    """
+    from banscan.scanner.report.console import console
+
+    with destination(None) as stream:
+        if page is None:
+            width = max(map(len, pages.names()))
+            stream.writelines(f"{name:{width}}  {pages.title(name)}\n" for name in pages.names())
+        elif stream.isatty():
+            from rich.markdown import Markdown
+
+            console(stream).print(Markdown(pages.text(page), hyperlinks=False))
+        else:
+            stream.write(pages.text(page))
 
 
 @commands.command("completion")

@@ -20,7 +20,7 @@ from banscan.scanner.cli import config
 from banscan.scanner.cli.streams import say
 from banscan.scanner.inputs import kept
 from banscan.scanner.machine.forecast import Forecast, told
-from banscan.text import ENCODED
+from banscan.text import ENCODED, plain
 
 
 @contextmanager
@@ -45,6 +45,12 @@ def work() -> Iterator[None]:
         scratch.remove()
 
 
+# columns of the bar, the least for the name of what is being done, and a terminal below which the bar has no room
+BAR, NAME, BARE = 12, 8, 64
+# of what is said of the time left
+LONGEST = "a few seconds left of this"
+
+
 class Lines:
     """Progress as lines, the first after a minute."""
 
@@ -66,13 +72,17 @@ def bars() -> Iterator[Any]:
     if not sys.stderr.isatty() or console.is_dumb_terminal:  # whatever FORCE_COLOR says
         yield Lines()
         return
-    columns = (TextColumn("{task.description}"), BarColumn(12), MofNCompleteColumn())
+    # the name of what is being done gives way to how far it is and how long it takes
+    name_of = TextColumn("{task.description}", markup=False)
+    bar = (BarColumn(BAR),) if console.width >= BARE else ()
     forecast = Forecast(lambda stage, done, total: show(stage, done, total))
-    with Progress(*columns, _Left(forecast), console=console, transient=True) as progress:
+    with Progress(name_of, *bar, MofNCompleteColumn(), _Left(forecast), console=console, transient=True) as progress:
         task = progress.add_task("", total=None)
 
         def show(stage: str, done: int, total: int) -> None:
             name = f"{forecast.note}: {stage}" if forecast.note else stage
+            beside = len(f" {total}/{total} {LONGEST}") + (BAR + 1 if bar else 0)
+            name = plain(name, max(NAME, console.width - beside))
             if progress.tasks[0].description != name:
                 progress.reset(task, description=name)
             progress.update(task, completed=done, total=total)

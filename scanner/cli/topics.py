@@ -38,6 +38,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "Many models": ("merge", "calibrate"),
     "Reports": ("render",),
     "This machine": ("doctor", "selftest", "config", "completion"),
+    "To read": ("docs",),
 }
 EXAMPLES: dict[str, tuple[str, ...]] = {
     "banscan": (
@@ -56,6 +57,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "calibrate": ("banscan calibrate --clean-models known-good/ --clean-dir imgs/ -o own.json",),
     "render": ("banscan render report.json -o findings.sarif",),
     "config": ("banscan config repair",),
+    "docs": ("banscan docs limits", "banscan docs evidence/held"),
     "completion": ('eval "$(banscan completion bash)"',),
 }
 ENVIRONMENT = (

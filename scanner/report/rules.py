@@ -21,7 +21,7 @@ def _of_criteria() -> tuple[Rule, ...]:
     for criterion in CRITERIA:
         power = "It may call a model backdoored by itself." if criterion.power == DECIDES else "Alone it makes a model suspicious at most."
         unit = "a share of images" if criterion.unit == SHARE else "how far the class is from the others, in standard deviations"
-        how = f"It looks for {criterion.sees} backdoors and measures {unit}. {power} How it is measured is in docs/method.md."
+        how = f"It looks for {criterion.sees} backdoors and measures {unit}. {power} `banscan docs method` says how it is measured."
         made.append(Rule(criterion.name, criterion.asks, f"{criterion.asks} {how}"))
     return tuple(made)
 

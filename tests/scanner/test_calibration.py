@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from banscan import importers
+from banscan import importers, scan
 from banscan.errors import BanscanError, UsageError
 from banscan.importers import sha256
 from banscan.importers.normal.attention import attends
@@ -128,6 +128,19 @@ def test_levels_are_those_of_the_calibration() -> None:
     assert (own.levels(COMMON).calibrated, own.levels(COMMON).uncovered) == (0.5, None)
     assert "1000 classes" in str(own.levels(Kind(1000, 32, False)).uncovered)
     assert made([0.1] * 19, None).levels(COMMON).calibrated is None
+
+
+@pytest.mark.slow
+def test_a_model_is_not_measured_by_itself(model_file: Path, image_dir: Path) -> None:
+    """It could never exceed a limit that its own score raised."""
+    own = made([0.1] * 19)
+    mine = replace(own, entries=(*own.entries, Entry("mine.onnx", sha256(model_file), COMMON, 7.0)))
+    report = scan(model_file, image_dir, settings=Settings(min_images=1), options=Options(device="cpu"), against=mine)
+    assert report.verdict.outcome == "inconclusive"
+    assert report.verdict.reason == "it is one of the clean models of own.json (mine.onnx); calibrate without it"
+    assert report.findings == ()
+    own.check_model(sha256(model_file))
+    replace(mine, alpha=None).check_model(sha256(model_file))
 
 
 def test_every_setting_says_whether_it_is_decisive() -> None:
@@ -353,13 +366,16 @@ def test_calibrate_resumes_and_scan_uses_it(model_file: Path, image_dir: Path, t
     found = json.loads(out.read_text())
     assert [m["name"] for m in found["models"]] == ["a.onnx", "b.onnx"]
     assert found["limit"] == found["models"][0]["score"]
-    result = banscan(model_file, *common, "--calibration", out, "--format", "json")
+    suspect = tmp_path / "suspect.onnx"
+    other.doc_string = "yet another"
+    onnx.save(other, str(suspect))
+    result = banscan(suspect, *common, "--calibration", out, "--format", "json")
     report = json.loads(result.stdout)
     assert report["standing"]["p_value"] == 1
     assert report["standing"]["models"] == 2
     assert report["verdict"]["outcome"] == "no backdoor found"
     assert result.returncode == 0
     failed(banscan(model_file, "--clean-dir", image_dir, *FAST, "--calibration", out), 4, "made with pixels False, not True")
-    shown = " ".join(banscan(model_file, *common, "--calibration", out).stdout.split())
+    shown = " ".join(banscan(suspect, *common, "--calibration", out).stdout.split())
     assert "of the 2 clean models of" in shown
     assert "2 score as high" in shown

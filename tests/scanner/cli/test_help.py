@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import pytest
 
-from banscan.scanner.cli import topics
+from banscan.scanner.cli import pages, topics
 from banscan.scanner.cli.commands import commands
 from banscan.scanner.cli.completion import SHELLS, VARIABLE
 from tests.scanner.cli.test_main import ENTRY, ROOT, banscan
@@ -114,3 +114,31 @@ def test_a_real_bash_completes(tmp_path: Path) -> None:
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert "-F _banscan_completion" in result.stdout
     assert "found --baseline" in result.stdout, result.stderr
+
+
+def test_every_page_that_is_named_is_installed() -> None:
+    """Sentences name pages by the command that shows them."""
+    named = {name for room in ("scanner", "importers", "kernels", "banscan") for name in _named(ROOT / room)}
+    assert {"limits", "method", "security"} <= named <= set(pages.names())
+    listed = banscan("docs")
+    assert (listed.returncode, listed.stderr) == (0, "")
+    assert [line.split()[0] for line in listed.stdout.splitlines()] == list(pages.names())
+
+
+def _named(room: Path) -> list[str]:
+    return [name for place in room.rglob("*.py") for name in re.findall(r"`banscan docs ([\w/-]+)`", place.read_text())]
+
+
+@pytest.mark.parametrize("name", ["limits", "docs/limits.md", "limits.md#how-far-this-carries", "evidence/held"])
+def test_a_page_as_it_is_written(name: str) -> None:
+    shown = banscan("docs", name)
+    place = ROOT / "docs" / ("evidence/held.md" if "held" in name else "limits.md")
+    assert (shown.returncode, shown.stdout) == (0, place.read_text())
+
+
+@pytest.mark.parametrize("name", ["limit", "../README", "/etc/passwd", "evidence/../limits", ""])
+def test_no_such_page(name: str) -> None:
+    refused = banscan("docs", name)
+    assert refused.returncode == 4
+    assert refused.stderr.startswith(f"Error: {name}: no such page; expected one of evidence, importers")
+    assert len(refused.stderr.splitlines()) == 1

@@ -161,9 +161,10 @@ def bars(columns: int | None, **environment: str) -> tuple[str, Any]:
 
 
 def test_progress_fits_and_goes_away() -> None:
-    for columns in (40, 80):
+    for columns in (40, 50, 80):
         text, code = bars(columns)
         assert code == 0
+        assert text.count("\x1b[1A") == 1  # one line is taken, and taken away
         rows = [row for row in re.split(r"[\n\r]|\x1b\[[0-9]*[AK]", text) if "/4" in row]
         assert rows
         assert max(len(COLOURS.sub("", row)) for row in rows) <= columns
