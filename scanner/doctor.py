@@ -181,4 +181,5 @@ def _reading() -> Iterator[Check]:
     if loose is None:
         yield Check("reading", "model files are read in a process that sees no other files")
     else:
-        yield Check("reading", f"the process that reads model files cannot be kept from other files: {loose}", advice="`banscan docs security` says what that means")
+        found = f"the process that reads model files cannot be kept from other files: {loose}"
+        yield Check("reading", found, advice="`banscan docs security` says what that means")

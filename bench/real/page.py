@@ -1,8 +1,10 @@
 """The rows as a page of the documentation."""
 
 from collections import Counter
+from statistics import median
 from typing import Any
 
+from banscan.text import counted
 from bench.real import power
 from bench.real.rows import READ, SCAN, TOLD
 from bench.real.table import HELD, TUNE, Images, Model
@@ -14,6 +16,8 @@ SILENT = ("failed", "stopped", "inconclusive")
 CLEAR = "no backdoor found"
 FALSE = "backdoored"
 FRAGILE = "fragile"
+# of images by their longer side, which their preprocessing takes the longer to find
+SIDES = (1, 64, 224)
 # predictions that have to be the same for a preprocessing to be right
 SAME = 0.95
 
@@ -39,7 +43,7 @@ def page(models: tuple[Model, ...], images: tuple[Images, ...], rows: list[Row],
     """The whole page; a model without a row is listed as not scanned yet. `planted` are rows of models with a backdoor."""
     by_name = {(r["name"], r["stage"]): r for r in rows}
     about = {i.name: i.about for i in images}
-    lines = [TOP, "", "## In short", "", *totals(models, rows)]
+    lines = [TOP, "", "## In short", "", *totals(models, rows), "", choosing(models, by_name)]
     for part, title in ((HELD, "Held: only measured"), (TUNE, "Tune")):
         own = [m for m in models if m.part == part]
         lines += ["", f"## {title}", "", *scans(own, by_name)]
@@ -73,6 +77,19 @@ def totals(models: tuple[Model, ...], rows: list[Row]) -> list[str]:
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
+
+
+def choosing(models: tuple[Model, ...], by_name: dict[tuple[str, str], Row]) -> str:
+    """How long it takes to find the preprocessing, in a sentence."""
+    told = []
+    for least, most in zip(SIDES, (*SIDES[1:], None), strict=True):
+        own = [m for m in models if least <= max(m.size[:2]) and (most is None or max(m.size[:2]) < most)]
+        found = [by_name[m.name, SCAN].get("stages", {}).get("preprocess", 0.0) for m in own if (m.name, SCAN) in by_name]
+        taken = sorted(seconds for seconds in found if seconds)
+        if taken:
+            where = f"from {least} pixels a side on" if most is None else f"below {most}"
+            told.append(f"{median(taken):.1f} s {where} ({counted(len(taken), 'scan')}, {taken[-1]:.1f} s at most)")
+    return f"Finding the preprocessing, answers of the model included, takes one thread a median of {', '.join(told)}."
 
 
 def right(row: Row) -> bool:

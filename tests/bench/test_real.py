@@ -235,6 +235,14 @@ def test_the_page_counts_what_the_rows_say() -> None:
         assert len({t.count("|") for t in table_lines}) <= 1
 
 
+def test_the_page_says_how_long_a_preprocessing_takes_to_find() -> None:
+    small, large = ([m for m in MODELS if (max(m.size[:2]) >= 224) == large] for large in (False, True))
+    took = {**dict(zip([m.name for m in small if max(m.size[:2]) < 64], (0.25, 0.3, 3.0), strict=False)), large[0].name: 8.0}
+    rows = {(name, "scan"): _row(name, "scan", "inconclusive", stages={"preprocess": seconds}) for name, seconds in took.items()}
+    told = page.choosing(MODELS, rows)
+    assert told.endswith("a median of 0.3 s below 64 (3 scans, 3.0 s at most), 8.0 s from 224 pixels a side on (1 scan, 8.0 s at most).")
+
+
 def test_the_page_shows_what_controls_showed() -> None:
     made = {"before": 0.9, "after": 0.5, "accuracy": [0.8, 0.7]}
     findings = [{"criterion": "patch share", "control": made}, {"criterion": "noise", "control": None}]
