@@ -180,6 +180,7 @@ def scan(
         request = Request(
             settings=built(Settings, values), options=built(Options, values), calibration=calibration, deployed=deployed, dry_run=dry_run
         )
+        format_ = _format(format_, quiet)
         if dry_run:
             outputs_.check_found(format_, outputs)
         accepted = frozenset() if baseline is None else known.load(baseline)
@@ -213,6 +214,11 @@ def _called_with(name: str) -> bool:
     return click.get_current_context().get_parameter_source(name) == ParameterSource.COMMANDLINE
 
 
+def _format(name: str, quiet: bool) -> str:
+    """The format of what stdout has; --quiet takes the place of one that a settings file names, and not of one that was asked for."""
+    return name if not quiet or _called_with("format_") else formats.FORMATS[0].name
+
+
 def _require(name: str, value: Any) -> None:
     """Raises MissingParameter for one that was left out where it is needed."""
     if not value:
@@ -233,7 +239,7 @@ def merge(folder: Path, format_: str, outputs: tuple[Path, ...], baseline: Path 
     missing, or there twice, is refused.
     """
     accepted = frozenset() if baseline is None else known.load(baseline)
-    told = many.Told(format_=format_, outputs=outputs, accepted=accepted, fail_on=fail_on, exit_zero=exit_zero, quiet=quiet)
+    told = many.Told(format_=_format(format_, quiet), outputs=outputs, accepted=accepted, fail_on=fail_on, exit_zero=exit_zero, quiet=quiet)
     sys.exit(many.merge(folder, told))
 
 
@@ -399,6 +405,7 @@ def render(
 
     REPORT is a file that `banscan scan -o FILE.json` wrote; nothing is scanned. Exit codes are those of the scan.
     """
+    format_ = _format(format_, quiet)
     outputs_.check(format_, outputs, (report, baseline), (), quiet=quiet)
     accepted = frozenset() if baseline is None else known.load(baseline)
     from banscan.scanner.report.json import read_file

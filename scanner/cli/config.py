@@ -18,6 +18,7 @@ from click.core import ParameterSource
 
 from banscan.errors import UsageError
 from banscan.files import check_file
+from banscan.scanner.cli.options import Setting
 
 OWN, PROJECT = Path("banscan.toml"), Path("pyproject.toml")
 # names another file; an empty value, none
@@ -168,9 +169,14 @@ def _value(path: Path, name: str, option: click.Option, value: Any) -> Any:
     texts = [f"{v:g}" if isinstance(v, float) else str(v) for v in several]
     made: Any = texts if option.multiple else ",".join(texts)
     try:
-        option.type_cast_value(click.Context(click.Command("config")), made)
+        cast = option.type_cast_value(click.Context(click.Command("config")), made)
     except click.BadParameter as error:
         raise UsageError(f"{path}: {name}: {' '.join(error.message.split()).rstrip('.')}") from error
+    if isinstance(option, Setting) and option.callback is None:
+        try:
+            option.declaration.check(cast)
+        except UsageError as error:
+            raise UsageError(f"{path}: {str(error).removeprefix('--')}") from error
     return made
 
 

@@ -8,12 +8,26 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from banscan.scanner.settings import Declared, declared
 
 T = TypeVar("T")
 TYPES: dict[Any, Any] = {Path: click.Path(path_type=Path), int: int, float: float, str: str}
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Setting(click.Option):
+    """An option made from a declaration, which says what its values may be."""
+
+    def __init__(self, *names: Any, declaration: Declared, **about: Any) -> None:
+        super().__init__(*names, **about)
+        self.declaration = declaration
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The values that it may have, where they are listed."""
+        own = [CompletionItem(value) for value in self.declaration.choices or () if value.startswith(incomplete)]
+        return own or super().shell_complete(ctx, incomplete)
 
 
 def numbers(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[float, ...] | None:
@@ -69,7 +83,7 @@ def _option(kind: type, field: Field[Any], declaration: Declared) -> Callable[..
         about["type"] = TYPES[value]
     else:
         about["callback"] = numbers
-    return click.option(flags, _name(kind, field), **about)
+    return click.option(flags, _name(kind, field), cls=Setting, declaration=declaration, **about)
 
 
 def _type(field: Field[Any]) -> Any:

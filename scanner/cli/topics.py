@@ -68,7 +68,7 @@ ENVIRONMENT = (
     ("BANSCAN_TUNE", "on: measures on a GPU which sizes its kernels run fastest with, and keeps them."),
     ("OMP_NUM_THREADS", "Threads, where --threads says nothing."),
     ("TMPDIR", "The folder for temporary files."),
-    ("NO_COLOR", "No colours, whatever the value."),
+    ("NO_COLOR", "No colours, with any value but an empty one."),
 )
 
 

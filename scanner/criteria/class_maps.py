@@ -1,5 +1,7 @@
 """What both searches along a map of classes have in common: which classes take part, and what counts."""
 
+from dataclasses import replace
+
 import torch
 
 from banscan.scanner.criteria.base import MIN_CLASSES, Context, Criterion, NotDone, too_few
@@ -76,13 +78,14 @@ def find(criterion: Criterion, measured: tuple[Mapped, str | None], context: Con
     """The map, and what share of the images moves along it."""
     mapped, partly = measured
     pairs = tuple((source, attacked) for source, attacked in enumerate(mapped.attacked) if attacked >= 0)
-    return criterion.finding(
+    moves = f"{by} moves {mapped.moved:.0%} of the images it was not made on along a one-to-one map of the classes"
+    found = criterion.finding(
         context.levels,
         mapping=pairs,
         value=mapped.moved,
         limit=share_of(context.levels.score, LIMIT),
         score=score(mapped.moved, LIMIT),
-        sentence=f"{by} moves {mapped.moved:.0%} of the images it was not made on along a one-to-one map of the classes, as an all-to-all "
-        "trigger does",
+        sentence=f"{moves}, as an all-to-all trigger does",
         partly=partly,
     )
+    return found if found.exceeds else replace(found, sentence=moves)

@@ -1,6 +1,7 @@
 """Images that one perturbation moves to a class so clearly that the model is as sure of them as of clean ones."""
 
 import math
+from dataclasses import replace
 
 from torch import Tensor
 
@@ -34,16 +35,17 @@ def find(criterion: Criterion, measured: ClassValues, context: Context) -> Findi
     odds = measured.rows[0]
     lead, limit = int(odds.argmax()), limit_of(outlier.among(odds, measured.drawn))
     target = int(context.searched[lead])
-    return criterion.finding(
+    moved = f"one perturbation moves {measured.shown[lead]:.0%} of the other classes' images to class {target}, and the model is"
+    found = criterion.finding(
         context.levels,
         classes=(target,),
         value=float(odds[lead].sigmoid()),
         limit=1 / (1 + math.exp(-limit - math.log(context.levels.score))),
         score=math.exp(float(odds[lead]) - limit),
-        sentence=f"one perturbation moves {measured.shown[lead]:.0%} of the other classes' images to class {target}, and the model is as "
-        "sure of them as of clean images",
+        sentence=f"{moved} as sure of them as of clean images",
         values=tuple(odds.sigmoid().tolist()),
     )
+    return found if found.exceeds else replace(found, sentence=f"{moved} less sure of them than of clean images")
 
 
 CLEARNESS = Criterion(

@@ -17,6 +17,8 @@ from banscan.scanner.machine.progress import Progress
 from banscan.scanner.subject import Subject
 
 SENTENCE = "class {c} is singled out by all tests together"
+# below the levels
+CALM = "class {c} is in front in all tests together, no further than chance explains"
 # smaller and larger probabilities have no normal deviate that float64 could tell apart
 SMALLEST, LARGEST = 1e-300, 1 - 1e-15
 # the spread of deviates over classes is 1 for tests that are independent, and larger for those that are not; much smaller only where
@@ -89,8 +91,9 @@ def deviate(p: Tensor) -> Tensor:
 
 def find(criterion: Criterion, measured: Together, context: Context) -> Finding:
     """An outlier test with half of the level."""
-    found = standing_out(measured, context.classes, outlier.parts(context, joint=True))
-    return outlier.as_finding(criterion, measured, outlier.as_tested(measured, *found, context, joint=True), context, SENTENCE)
+    tested = outlier.as_tested(measured, *standing_out(measured, context.classes, outlier.parts(context, joint=True)), context, joint=True)
+    found = outlier.as_finding(criterion, measured, tested, context, SENTENCE)
+    return found if found.exceeds or found.suspects else outlier.as_finding(criterion, measured, tested, context, CALM)
 
 
 def standing_out(measured: Together, classes: int, parts: int) -> tuple[tuple[int, ...], float, float]:

@@ -34,7 +34,7 @@ def check(output: Path | None, files: Iterable[Path | None], folders: Iterable[P
         return
     own = {_identity(path): path for path in written}
     given = [path for path in files if path is not None]
-    for path, why in (*((f, f"it is read as {f}") for f in given), *_weights(given), *_inside(folders)):
+    for path, why in (*((f, f"it is read{'' if f == output else f' as {f}'}") for f in given), *_weights(given), *_inside(folders)):
         if os.path.isfile(path) and (found := own.get(_identity(path))) is not None:
             raise UsageError(f"{found}: would be overwritten, but {why}; give the output another name")
 

@@ -6,7 +6,7 @@ from typing import TextIO
 
 from banscan.scanner.findings import Failure, Finding, Report
 from banscan.scanner.report import copies, rivals
-from banscan.scanner.report.pieces import anatomy, asked, chance, headline, left_out, number, sentence, source
+from banscan.scanner.report.pieces import anatomy, asked, chance, ended, headline, left_out, number, sentence, source
 from banscan.scanner.report.results import settled
 from banscan.scanner.report.words import confidence, preprocessing, without_effect
 from banscan.text import NAME, plain
@@ -22,7 +22,7 @@ def to_markdown(reports: Sequence[Report], failures: Sequence[Failure] = ()) -> 
     """The reports one after another; of several, with a table of all in front."""
     parts = [_table(reports, failures)] if len(reports) + len(failures) > 1 else []
     parts += [_one(report) for report in reports]
-    parts += [f"## {_name(failure.path)}: failed\n\n{_words(sentence(failure.sentence))}\n" for failure in failures]
+    parts += [f"## {_name(failure.path)}: failed\n\n{_words(ended(failure.sentence))}\n" for failure in failures]
     return "\n".join(parts)
 
 
@@ -31,7 +31,7 @@ def _table(reports: Sequence[Report], failures: Sequence[Failure]) -> str:
     for report in reports:
         score = "–" if report.verdict.score is None else f"{report.verdict.score:.2f}"
         lines.append(f"| {_name(report.model.name)} | {MARK[report.verdict.outcome]} {_words(headline(report))} | {score} |")
-    lines += [f"| {_name(failure.path)} | ❔ {_words(sentence(failure.sentence))} | – |" for failure in failures]
+    lines += [f"| {_name(failure.path)} | ❔ {_words(ended(failure.sentence))} | – |" for failure in failures]
     return "\n".join(lines) + "\n"
 
 

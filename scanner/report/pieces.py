@@ -67,7 +67,12 @@ def asked(finding: Finding) -> str:
 
 def sentence(text: str) -> str:
     """With a capital letter and a full stop."""
-    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith('.') else '.'}"
+    return ended(f"{text[:1].upper()}{text[1:]}")
+
+
+def ended(text: str) -> str:
+    """With a full stop: of what begins with a path, whose letters are as they are."""
+    return text if text.endswith(".") else f"{text}."
 
 
 def chance(p: float) -> str:

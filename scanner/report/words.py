@@ -206,4 +206,4 @@ def _standing(report: Report) -> str:
 def seconds(report: Report) -> str:
     """By stage, and in all."""
     parts = ", ".join(f"{name} {spent:.1f}" for name, spent in report.seconds.items() if spent >= 0.05)
-    return f"{parts}; {sum(report.seconds.values()):.1f} in all"
+    return f"{parts}; {sum(report.seconds.values()):.1f} in all after the start"

@@ -53,6 +53,27 @@ def test_what_holds_and_where_it_is_from(tmp_path: Path) -> None:
     assert settings(tmp_path, "repair")["seed"] == 3
 
 
+def test_values_that_cannot_be_are_told_before_any_scan(tmp_path: Path) -> None:
+    (tmp_path / "banscan.toml").write_text("effort = 3\n")
+    done = banscan(tmp_path, "config")
+    assert (done.returncode, done.stdout) == (4, "")
+    assert done.stderr == "Error: banscan.toml: effort 3: unknown; expected quick or standard or thorough\n"
+
+
+@pytest.mark.slow
+def test_quiet_takes_the_place_of_a_format_in_the_file(tmp_path: Path) -> None:
+    """Of one on the command line it does not."""
+    report = ROOT / "tests" / "golden" / "clean.json"
+    (tmp_path / "banscan.toml").write_text('[render]\nformat = "json"\n')
+    assert banscan(tmp_path, "render", report).stdout.startswith("{")
+    quiet = banscan(tmp_path, "render", report, "-q")
+    assert (quiet.returncode, quiet.stderr, quiet.stdout.count("\n")) == (0, "", 1)
+    assert "no backdoor found" in quiet.stdout.lower()
+    both = banscan(tmp_path, "render", report, "-q", "--format", "json")
+    assert both.returncode == 4
+    assert "--quiet prints one line in its place" in both.stderr
+
+
 def test_a_switch_by_either_name(tmp_path: Path) -> None:
     (tmp_path / "banscan.toml").write_text("no-pixels = true\n[repair]\npixels = true\n")
     assert (settings(tmp_path)["pixels"], settings(tmp_path, "repair")["pixels"]) == (False, True)
@@ -91,7 +112,8 @@ def test_tables_of_commands_and_other_places(tmp_path: Path) -> None:
         ("pixels = 1\n", "pixels: expected true or false"),
         ("fail-on = 'never'\n", "fail-on: 'never' is not one of"),
         ("seed = 1979-05-27\n", "seed: expected a number or a text"),
-        ("steps = 0\n", "--steps 0: expected at least 1"),
+        ("steps = 0\n", "banscan.toml: steps 0: expected at least 1"),
+        ("effort = 3\n", "banscan.toml: effort 3: unknown; expected quick or standard or thorough"),
         ("seed =\n", "no TOML .*; expected a settings file in TOML"),
         (f"seed = {'9' * 5000}\n", r"banscan\.toml: no TOML \(a number with too many digits\); expected a settings file in TOML$"),
         (f"seed = 0x{'9' * 5000}\n", "seed: expected a number of at most 20 digits$"),

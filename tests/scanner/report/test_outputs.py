@@ -77,6 +77,12 @@ def written(report: Report, name: str) -> str:
     return stream.getvalue()
 
 
+def test_the_path_of_a_failed_model_keeps_its_letters(report: Report) -> None:
+    stream = io.StringIO()
+    formats.named("markdown").many((report,), FAILURES, stream)
+    assert stream.getvalue().count("a b/ü.onnx: not an ONNX model.") == 2
+
+
 def test_sarif_names_the_file_and_what_was_found(report: Report) -> None:
     run = valid(json.loads(written(report, "sarif")))
     (artifact,) = run["artifacts"]
