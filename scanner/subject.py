@@ -100,7 +100,7 @@ class Subject:
     @cached_property
     def astray(self) -> str | None:
         """Why searches by the gradient towards the pixels see nothing; None where they do."""
-        return astray(self.pixel_model, self.pixels)
+        return astray(self.pixel_model, self.pixels, self.searched)
 
     @property
     def costly(self) -> bool:
@@ -112,9 +112,11 @@ class Subject:
         return self.altered(effort=effort, rung=self.rung if effort == self.effort else None)
 
     def altered(self, **changes: Any) -> "Subject":
-        """The same with another effort, or with other classes that are searched for."""
+        """The same with another effort, or with other classes that are searched for; what was made once is kept."""
         other = replace(self, **changes)
         made = {name for name, kept in vars(Subject).items() if isinstance(kept, cached_property)}
+        # which was asked of the classes that were searched for before
+        made -= {"astray"} if "searched" in changes else set()
         vars(other).update({name: value for name, value in vars(self).items() if name in made})
         return other
 
