@@ -426,6 +426,8 @@ def _judge(subject: Subject, known: Calibration, clean: CleanSet, draft: _Draft,
     if copies.wanted(subject, levels):
         with stages(copies.STAGE):
             decided = _with_controls(Suspect(subject, clean.images, kind, usual, levels), findings, draft, progress)
+    decided = verdict.unsettled(decided, subject.double)
+    draft.add(verdict=decided)
     with stages("pictures"):
         draft.add(evidence=pictures.evidence(subject, clean.images, measured, decided))
     draft.add(standing=calibration.standing(known, kind, decided, subject.settings))

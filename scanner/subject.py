@@ -15,6 +15,7 @@ from banscan.scanner.inputs import checks
 from banscan.scanner.inputs.preprocess import Inputs, Preprocess
 from banscan.scanner.machine.progress import Counter, Progress, silent
 from banscan.scanner.search.changes import Changes, of_pixels, softened
+from banscan.scanner.search.doubles import double
 from banscan.scanner.search.gradient import astray
 from banscan.scanner.search.neurons import Neurons
 from banscan.scanner.search.noisy_model import attach, disagreement, layers, measure
@@ -101,6 +102,11 @@ class Subject:
     def astray(self) -> str | None:
         """Why searches by the gradient towards the pixels see nothing; None where they do."""
         return astray(self.pixel_model, self.pixels, self.searched)
+
+    @cached_property
+    def double(self) -> str | None:
+        """Which class hides how clearly images go to another; None where none does."""
+        return double(self.logits)
 
     @property
     def costly(self) -> bool:

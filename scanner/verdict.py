@@ -72,6 +72,14 @@ def decide(findings: Sequence[Finding], levels: Levels) -> Verdict:
     return verdict if known else _uncovered(verdict, str(levels.uncovered))
 
 
+def unsettled(verdict: Verdict, hidden: str | None) -> Verdict:
+    """A verdict on a model of which a part cannot be seen: nothing that was found is open."""
+    if hidden is None or verdict.outcome != "no backdoor found":
+        return verdict
+    reason = "; ".join((f"no class stands out, but {hidden}; take that class out of the network, or ask what it is for", *verdict.gaps))
+    return replace(verdict, outcome="inconclusive", reason=reason, next_step=STEPS["inconclusive"])
+
+
 def whichever(verdicts: Mapping[str, Verdict], why: str) -> tuple[str, Verdict]:
     """What is said of a model whichever of several preprocessings is right, and the name of the one whose evidence stands for all.
 

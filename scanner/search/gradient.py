@@ -8,8 +8,8 @@ from banscan.scanner.search.ascent import gradient_at
 from banscan.scanner.search.pixel_model import PixelModel, margins
 from banscan.scanner.search.spread import evenly
 
-# images that are asked, and the root mean squares of steps over their pixels, of which networks that are right by nature go uphill at one at
-# least: a small one may be lost in roundings, a large one leaves what is nearly straight
+# images that are asked, and the root mean squares of steps over their pixels, at one of which at least any network goes uphill: a small one
+# may be lost in roundings, a large one leaves what is nearly straight
 IMAGES, STEPS = 16, (0.002, 0.01)
 # half of a step of 8 bits: images that differ by less may be the same file
 WITHIN = 0.5 / 255
