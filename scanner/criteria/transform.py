@@ -109,7 +109,7 @@ def _natural(found: Transformed) -> Control:
 
 TRANSFORM = Criterion(
     name="transform",
-    asks="Does one change of colours, frame or place move nearly all images to one class (lower bound)?",
+    asks="Does one change of colours, frame or place move nearly all to one class (lower bound)?",
     sees=ONE,
     power=DECIDES,
     unit=SHARE,
