@@ -140,9 +140,10 @@ def facts(report: Report, *, everything: bool = False) -> Iterator[tuple[str, st
     if report.aside is not None or report.whole:
         yield "search", _search(report)
     strength = "" if report.eps is None else f", eps {report.eps:.2g}{'' if settings.eps else ' (found by itself)'}"
+    most = f"{'up to ' if report.aside is None else ''}{counted(restarts(report), 'restart')}"
     yield (
         "noise",
-        f"{settings.noise}{strength}, {counted(settings.steps, 'step')}, {counted(restarts(report), 'restart')}, seed {settings.seed}, "
+        f"{settings.noise}{strength}, {counted(settings.steps, 'step')}, {most}, seed {settings.seed}, "
         f"on the deepest {1 - settings.layers_without:.0%} of the layers",
     )
     env = report.environment

@@ -38,6 +38,13 @@ def printed(report: Report, format_: str = "terminal") -> str:
     return stream.getvalue()
 
 
+def test_restarts_that_were_not_made_are_a_bound(report: Report) -> None:
+    """A dry run makes none, and a first look fewer than the settings have."""
+    assert report.aside is not None
+    assert f"steps, {report.aside.restarts} restart" in " ".join(printed(report).split())
+    assert f"steps, up to {report.settings.restarts} restarts" in " ".join(printed(replace(report, aside=None)).split())
+
+
 @pytest.mark.parametrize("source", sorted(FOLDER.glob("*.json")), ids=lambda path: path.stem)
 def test_text_is_the_golden_one(source: Path) -> None:
     assert rendered(source) == source.with_suffix(".txt").read_text(), "run python -m tests.golden --render"
