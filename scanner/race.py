@@ -77,7 +77,7 @@ def raced(subject: Subject, progress: Progress) -> Subject:
     )
     count.end()
     ways = [logits, rung.reached.max(0).values]
-    if subject.astray is None:
+    if subject.misled is None:
         ways.append(_perturbed(subject, own, logits, searching, progress))
     front = torch.cat([way.topk(FRONT).indices for way in ways])
     chosen, among = together(drawn, front)

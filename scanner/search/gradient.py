@@ -16,16 +16,17 @@ WITHIN = 0.5 / 255
 # the cosine between gradients at two such images: near 1 in a network, near 0 where a graph adds a sine of the pixels that no file of 8
 # bits shows
 STEADY = 0.4
-# images that every class is asked of, and classes that a sentence names
-EACH, NAMED = 8, 3
+# images that every class is asked of, fewer where a pass through the network is dear, and classes that a sentence names
+EACH, DEAR, NAMED = 8, 4, 3
 
 
-def astray(model: PixelModel, pixels: Tensor, classes: Tensor) -> str | None:
+def astray(model: PixelModel, pixels: Tensor, classes: Tensor, each: int = EACH) -> str | None:
     """Why searches by the gradient towards the pixels [N, ...] see nothing; None where a step along it moves the logits as it should.
 
-    Each image is pulled to the class that comes second, and to each of those searched for, `classes` [T]: a graph may turn the gradient of
-    a single logit around and leave its value as it is. A gradient may be right at the images themselves and lead nowhere beside them,
-    where every search begins (Athalye et al., "Obfuscated gradients", ICML 2018), so images that round to the same are asked as well.
+    Each image is pulled to the class that comes second, and `each` of them to all those searched for, `classes` [T]: a graph may turn the
+    gradient of a single logit around and leave its value as it is. A gradient may be right at the images themselves and lead nowhere
+    beside them, where every search begins (Athalye et al., "Obfuscated gradients", ICML 2018), so images that round to the same are
+    asked as well.
     """
     drawn = evenly(pixels, IMAGES)
     with torch.no_grad():
@@ -46,7 +47,7 @@ def astray(model: PixelModel, pixels: Tensor, classes: Tensor) -> str | None:
     alike = torch.cosine_similarity(gradient.flatten(1), uphill((drawn + aside).clamp(0, 1)).flatten(1), 1)
     if not float(alike.median()) >= STEADY:
         return f"{found} misleading: it turns between images that are the same in 8 bits"
-    away = downhill(model, evenly(pixels, EACH), classes)
+    away = downhill(model, evenly(pixels, each), classes)
     if away:
         named = ", ".join(map(str, away[:NAMED])) + (f" and {len(away) - NAMED} more" if len(away) > NAMED else "")
         which = f"class {named}" if len(away) == 1 else f"classes {named}"

@@ -119,7 +119,7 @@ def test_several_that_lead_do_not_hide_one_another() -> None:
 
 def subject(settings: Settings, logits: Tensor) -> Subject:
     labels = torch.arange(len(logits)) % CLASSES
-    made = SimpleNamespace(classes=CLASSES, settings=settings, labels=labels, logits=logits, softness=1.0, astray="no gradient")
+    made = SimpleNamespace(classes=CLASSES, settings=settings, labels=labels, logits=logits, softness=1.0, misled="no gradient")
     pixels = torch.zeros(len(labels), 1, 1, 1)
     extent = Extent(len(labels), CLASSES, settings, GLANCE)
     made.pixel_model, made.pixels, made.effort, made.extent = None, pixels, GLANCE, extent
