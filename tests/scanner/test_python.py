@@ -11,6 +11,7 @@ from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 
 import banscan
@@ -213,9 +214,15 @@ def test_many_and_calibrate_for_real(model_file: Path, image_dir: Path, tmp_path
     )
     assert (found.limit, seen) == (own.verdict.score, ["bad.onnx", "good.onnx"])
     assert banscan.load_calibration(tmp_path / "own.json").entries == found.entries
+    # another file of the same network: a model is not measured by its own score
+    suspects, other = tmp_path / "suspects", onnx.load(str(model_file))
+    suspects.mkdir()
+    other.doc_string = "another file"
+    onnx.save(other, str(suspects / "good.onnx"))
+    (suspects / "bad.onnx").write_bytes(b"no model")
     many = {
         (one.path if isinstance(one, banscan.Failure) else one.model.path).name: one
-        for one in banscan.scan_many(folder, image_dir, settings=quick, options=options, against=found)
+        for one in banscan.scan_many(suspects, image_dir, settings=quick, options=options, against=found)
     }
     assert isinstance(many["bad.onnx"], banscan.Failure)
     good = many["good.onnx"]

@@ -314,7 +314,7 @@ def test_too_few_open_files() -> None:
     [
         (("repiar", "m.onnx"), r"repiar: no such command or file; did you mean banscan repair\?"),
         (("--debug", "inspct", "m.onnx"), "did you mean banscan inspect"),
-        (("frobnicate",), "frobnicate: no such command or file; expected a model, or one of scan, .*, config, completion$"),
+        (("frobnicate",), "frobnicate: no such command or file; expected a model, or one of scan, .*, config, docs, completion$"),
         (("in-spect",), r"in-spect: no such command or file; did you mean banscan inspect\?$"),
         (("frobnicate.onnx",), "Missing option '--clean-dir'; for example: banscan frobnicate.onnx --clean-dir imgs/"),
         (
