@@ -16,7 +16,7 @@ from banscan.scanner.inputs.preprocess import Inputs, Preprocess
 from banscan.scanner.machine.progress import Counter, Progress, silent
 from banscan.scanner.search.changes import Changes, of_pixels, softened
 from banscan.scanner.search.doubles import double
-from banscan.scanner.search.gradient import DEAR, EACH, astray
+from banscan.scanner.search.gradient import DEAR, EACH, astray, turned
 from banscan.scanner.search.neurons import Neurons
 from banscan.scanner.search.noisy_model import attach, disagreement, layers, measure
 from banscan.scanner.search.patch import Rung
@@ -100,13 +100,13 @@ class Subject:
 
     @cached_property
     def astray(self) -> str | None:
-        """Why searches by the gradient towards the pixels see nothing; None where they do."""
-        return astray(self.pixel_model, self.pixels, self.searched, DEAR if self.costly else EACH)
+        """Why searches by the gradient towards the pixels see nothing of a class that is searched for; None where they see all."""
+        return self.misled or turned(self.pixel_model, self.pixels, self.searched, DEAR if self.costly else EACH)
 
     @cached_property
     def misled(self) -> str | None:
-        """The same, before it is known which classes are searched for."""
-        return astray(self.pixel_model, self.pixels, self.searched[:0])
+        """Why they see nothing for whatever class, which can be asked before it is known which are searched for."""
+        return astray(self.pixel_model, self.pixels)
 
     @cached_property
     def double(self) -> str | None:

@@ -18,15 +18,14 @@ WITHIN = 0.5 / 255
 STEADY = 0.4
 # images that every class is asked of, fewer where a pass through the network is dear, and classes that a sentence names
 EACH, DEAR, NAMED = 8, 4, 3
+FOUND = "the gradient of the logits towards the pixels is"
 
 
-def astray(model: PixelModel, pixels: Tensor, classes: Tensor, each: int = EACH) -> str | None:
+def astray(model: PixelModel, pixels: Tensor) -> str | None:
     """Why searches by the gradient towards the pixels [N, ...] see nothing; None where a step along it moves the logits as it should.
 
-    Each image is pulled to the class that comes second, and `each` of them to all those searched for, `classes` [T]: a graph may turn the
-    gradient of a single logit around and leave its value as it is. A gradient may be right at the images themselves and lead nowhere
-    beside them, where every search begins (Athalye et al., "Obfuscated gradients", ICML 2018), so images that round to the same are
-    asked as well.
+    Each image is pulled to the class that comes second. A gradient may be right at the images themselves and lead nowhere beside them,
+    where every search begins (Athalye et al., "Obfuscated gradients", ICML 2018), so images that round to the same are asked as well.
     """
     drawn = evenly(pixels, IMAGES)
     with torch.no_grad():
@@ -36,23 +35,28 @@ def astray(model: PixelModel, pixels: Tensor, classes: Tensor, each: int = EACH)
         return gradient_at(lambda rows: margins(model.logits(rows), second).sum(), images)
 
     gradient = uphill(drawn)
-    found = "the gradient of the logits towards the pixels is"
     if not torch.isfinite(gradient).all():
-        return f"{found} not finite"
+        return f"{FOUND} not finite"
     if not gradient.any():
-        return f"{found} zero: something in the graph lets none through"
+        return f"{FOUND} zero: something in the graph lets none through"
     if not bool((_rises(model, drawn, gradient, second)[0].mean(1) > 0).any()):
-        return f"{found} misleading: a step along it does not move them"
+        return f"{FOUND} misleading: a step along it does not move them"
     aside = (torch.rand(drawn.shape, generator=torch.Generator().manual_seed(0)) * 2 - 1).to(drawn.device) * WITHIN
     alike = torch.cosine_similarity(gradient.flatten(1), uphill((drawn + aside).clamp(0, 1)).flatten(1), 1)
-    if not float(alike.median()) >= STEADY:
-        return f"{found} misleading: it turns between images that are the same in 8 bits"
+    return None if float(alike.median()) >= STEADY else f"{FOUND} misleading: it turns between images that are the same in 8 bits"
+
+
+def turned(model: PixelModel, pixels: Tensor, classes: Tensor, each: int = EACH) -> str | None:
+    """Which of the classes [T] the gradient towards the pixels [N, ...] leads away from; None where it leads to them all.
+
+    A graph may turn the gradient of a single logit around and leave its value as it is. So many images are asked of `each` class.
+    """
     away = downhill(model, evenly(pixels, each), classes)
-    if away:
-        named = ", ".join(map(str, away[:NAMED])) + (f" and {len(away) - NAMED} more" if len(away) > NAMED else "")
-        which = f"class {named}" if len(away) == 1 else f"classes {named}"
-        return f"{found} misleading: a step along it moves them away from {which}, where it should lead"
-    return None
+    if not away:
+        return None
+    named = ", ".join(map(str, away[:NAMED])) + (f" and {len(away) - NAMED} more" if len(away) > NAMED else "")
+    which = f"class {named}" if len(away) == 1 else f"classes {named}"
+    return f"{FOUND} misleading: a step along it moves them away from {which}, where it should lead"
 
 
 def downhill(model: PixelModel, images: Tensor, classes: Tensor) -> list[int]:

@@ -14,7 +14,7 @@ from banscan.scanner.criteria import pixel_map
 from banscan.scanner.inputs.preprocess import CANDIDATES
 from banscan.scanner.search import class_map
 from banscan.scanner.search.changes import margins_under, of_pixels
-from banscan.scanner.search.gradient import astray, downhill
+from banscan.scanner.search.gradient import astray, downhill, turned
 from banscan.scanner.search.margin import largest_margins
 from banscan.scanner.search.pixel_model import PixelModel, margins, pixel_model
 from banscan.scanner.search.universal import universal
@@ -176,16 +176,18 @@ def test_a_gradient_that_leads_nowhere_is_told(spoilt: Callable[[Tensor], Tensor
     model = build(torch.zeros(CLASSES, CLASSES))
     inner = model.module
     pixels = (images[0] * 255).round() / 255
-    found = astray(replace(model, module=lambda x: inner(spoilt(x))), pixels, torch.arange(CLASSES))  # type: ignore[arg-type]
+    found = astray(replace(model, module=lambda x: inner(spoilt(x))), pixels)  # type: ignore[arg-type]
     assert found is None if told is None else found is not None and told in found
 
 
-@pytest.mark.parametrize("turned", [(3,), (0, 1, 2, 4, 5)])
-def test_a_gradient_that_is_turned_around_for_single_classes_is_told(turned: tuple[int, ...], images: tuple[Tensor, Tensor]) -> None:
+@pytest.mark.parametrize(("away", "named"), [((3,), "class 3"), ((0, 1, 2, 4, 5), "classes 0, 1, 2 and 2 more")])
+def test_a_gradient_that_is_turned_around_for_single_classes_is_told(
+    away: tuple[int, ...], named: str, images: tuple[Tensor, Tensor]
+) -> None:
     """The values are the same to the last bit; only where the class comes first is the gradient its own."""
     model = build(torch.zeros(CLASSES, CLASSES))
     inner = model.module
-    own = torch.zeros(CLASSES).index_fill(0, torch.tensor(turned), 2.0)
+    own = torch.zeros(CLASSES).index_fill(0, torch.tensor(away), 2.0)
 
     def spoilt(x: Tensor) -> Tensor:
         logits = inner(x)
@@ -196,9 +198,9 @@ def test_a_gradient_that_is_turned_around_for_single_classes_is_told(turned: tup
     asked = replace(model, module=spoilt)  # type: ignore[arg-type]
     with torch.no_grad():
         assert torch.equal(spoilt(pixels), inner(pixels))
-    assert downhill(asked, pixels[:8], torch.arange(CLASSES)) == list(turned)
-    told = str(astray(asked, pixels, torch.arange(CLASSES)))
+    assert downhill(asked, pixels[:8], torch.arange(CLASSES)) == list(away)
+    told = str(turned(asked, pixels, torch.arange(CLASSES)))
     assert "misleading" in told
-    assert turned != (3,) or told.endswith("away from class 3, where it should lead")
+    assert told.endswith(f"away from {named}, where it should lead")
     # of classes that nobody searches for nothing is asked
     assert downhill(asked, pixels[:8], torch.tensor([6, 7])) == []
