@@ -1,16 +1,16 @@
-"""A control made from the model itself: does what exceeds an absolute limit go with a tuning on clean images, as what was planted does?
+"""A control made from the model itself: does a copy without what was planted show what was found as well?
 
 An absolute limit says that so much has no innocent reason. On the networks that it was measured on it has none; a shallow network, a grey
-one or one of larger images may be that fragile by nature. There a copy is tuned on the clean images against the noise (Eq. 8, the repair's
-tuning, shorter), aimed at what was found, and searched as the model was. A planted trigger is one pattern that the network learnt besides
-its classes: the tuning takes it out, and what is left is what the classes explain. A natural weakness is not one pattern: others take
-the place of those that the tuning took out, at the same class or at others.
+one or one of larger images may be that fragile by nature. There a copy is searched as the model was: one trained from scratch on the clean
+images, which has the classes and the layers of the model and none of its weights; or, where that takes too long or learns too little, one
+tuned on them against the noise (Eq. 8, the repair's tuning, shorter), aimed at what was found. A planted trigger is one pattern that the
+network learnt besides its classes: no copy has it, and what is left is what the classes explain. A natural weakness is not one pattern:
+the copy has it or another, at the same class or at others.
 """
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -18,14 +18,14 @@ from torch import Tensor, fx
 from torch._ops import OpOverload
 
 from banscan.errors import EvidenceError, ModelError
-from banscan.importers import TracedModel, attribute_named
-from banscan.scanner import race
+from banscan.importers import TracedModel
+from banscan.scanner import race, scratch
 from banscan.scanner import subject as subjects
 from banscan.scanner.criteria import registry
 from banscan.scanner.criteria.base import MIN_CLASSES, NotDone
 from banscan.scanner.criteria.clearness import CLEARNESS
 from banscan.scanner.effort import Effort, at_most
-from banscan.scanner.findings import ALL, LOST, Control, Finding, Kind
+from banscan.scanner.findings import ALL, DECIDES, LOST, Control, Finding, Kind
 from banscan.scanner.inputs.preprocess import answered
 from banscan.scanner.levels import Levels
 from banscan.scanner.machine.progress import Progress, of_part
@@ -37,6 +37,7 @@ from banscan.scanner.search import pixel_model
 from banscan.scanner.search.class_map import Mapped, two_thirds
 from banscan.scanner.settings import Settings
 from banscan.scanner.subject import Subject
+from banscan.scanner.twin import with_weights
 
 # what the absolute limits were measured on: pixels a side, channels, and layers of the shallowest network
 SIDE, CHANNELS, LAYERS = 32, 3, 14
@@ -47,6 +48,11 @@ FALL = 10.0
 STAGE = "control"
 # what progress calls the epochs
 TUNING = "tuning, epoch"
+# what a report calls the copies
+TUNED, SCRATCH = "a copy tuned on the clean images", "a copy trained from scratch on the clean images"
+UNTOLD = "planted or natural cannot be told"
+# what tests whose values are shares call what moves the images
+MOVED_BY = {"noise": "neuron noise", "perturbation": "one perturbation", "patch": "one patch"}
 # criteria with absolute limits that read what a test measured
 MEASURED_BY = {"patch share": "patch", CLEARNESS.name: "perturbation"}
 
@@ -71,6 +77,15 @@ def grouped(model: TracedModel) -> bool:
     return any("conv" in str(node.target) and groups(node) != 1 for node in model.module.graph.nodes)
 
 
+@dataclass(frozen=True)
+class _Made:
+    """A copy, ready for the searches, what a report calls it, and the accuracies of model and copy on images that it was not made with."""
+
+    subject: Subject
+    name: str
+    accuracy: tuple[float, float]
+
+
 def controlled(
     subject: Subject,
     findings: Sequence[Finding],
@@ -80,37 +95,63 @@ def controlled(
     stage: Callable[[str], AbstractContextManager[None]],
     efforts: Mapping[str, Effort] | None = None,
 ) -> tuple[Finding, ...]:
-    """The findings, those that exceed an absolute limit with their control; a copy is tuned for each class or map that they name.
+    """The findings, those that exceed an absolute limit or make the model suspicious with their control.
 
     Args:
         efforts: with how much each criterion measured, where it is not that of the subject: the copy is searched as much.
 
-    Where a test calls a class an outlier, the verdict depends on no limit but those of maps, and only these have a control.
+    Where a test calls a class an outlier, the verdict depends on no limit but those of maps, and only these have a control. A test that only
+    makes the model suspicious has one if a copy could be trained from scratch; where that does not show the class, it counts as exceeded.
     """
     tested = levels.uncovered is None and any(f.exceeds and f.p_value is not None for f in findings)
-    copies: dict[Any, tuple[Subject, tuple[float, float]] | str] = {}
+    absolute = [_absolute(f) and not (tested and f.sees != ALL) for f in findings]
+    suspect = [not tested and levels.uncovered is None and f.suspects and f.power == DECIDES for f in findings]
+    if not any(absolute) and not any(suspect):
+        return tuple(findings)
+    copies: dict[Any, _Made | str] = {}
     result = []
-    for finding in findings:
-        absolute = finding.exceeds and finding.p_value is None and not finding.own_null and finding.control is None
-        if not absolute or (tested and finding.sees != ALL):
-            result.append(finding)
-            continue
-        with stage(STAGE):
-            aims = finding.mapping or finding.classes
+    with stage(STAGE):
+        anew = None if subject.costly else _scratch(subject, progress)
+        for finding, limit, doubt in zip(findings, absolute, suspect, strict=True):
             effort = (efforts or {}).get(measuring(finding), subject.effort)
-            if aims not in copies:
-                copies[aims] = _copy(subject, finding, effort, progress)
-            result.append(replace(finding, control=_compared(subject.searched_by(effort), finding, copies[aims], measured, progress)))
+            if limit:
+                aims = finding.mapping or finding.classes
+                if aims not in copies:
+                    copies[aims] = _raced(anew, finding, effort, progress) if anew else _copy(subject, finding, effort, progress)
+                result.append(replace(finding, control=_compared(subject.searched_by(effort), finding, copies[aims], measured, progress)))
+            elif doubt and anew is not None:
+                result.append(_settled(subject, finding, anew, measured, progress, efforts or {}))
+            else:
+                result.append(finding)
     return tuple(result)
 
 
-def _copy(subject: Subject, finding: Finding, effort: Effort, progress: Progress) -> tuple[Subject, tuple[float, float]] | str:
-    """A tuned copy, made ready for the searches, and the accuracy before and after; or why there is none."""
+def _absolute(finding: Finding) -> bool:
+    """Whether it exceeds a limit that no test and no control stands behind."""
+    return finding.exceeds and finding.p_value is None and not finding.own_null and finding.control is None
+
+
+def _scratch(subject: Subject, progress: Progress) -> _Made | None:
+    """A copy trained from scratch; None where it learns too little to say what is natural."""
+    try:
+        model, accuracy = scratch.trained(subject, progress)
+        return _Made(subject_of(model, subject), SCRATCH, accuracy) if scratch.knows(accuracy, subject.classes) else None
+    except (EvidenceError, ModelError):
+        return None
+
+
+def _raced(made: _Made, finding: Finding, effort: Effort, progress: Progress) -> _Made:
+    """The copy as it is searched for this: where not all classes are searched for, those in front in it may be others than in the model."""
+    if finding.mapping:
+        return made
+    return replace(made, subject=race.raced(made.subject.searched_by(effort), of_part(progress)))
+
+
+def _copy(subject: Subject, finding: Finding, effort: Effort, progress: Progress) -> _Made | str:
+    """A tuned copy, or why there is none."""
     try:
         model, accuracy = tuned(subject, finding, progress)
-        made = subject_of(model, subject)
-        # where not all classes are searched for, those in front in the copy may be others
-        return made if finding.mapping else race.raced(made.searched_by(effort), of_part(progress)), accuracy
+        return _raced(_Made(subject_of(model, subject), TUNED, accuracy), finding, effort, progress)
     except (EvidenceError, ModelError) as error:
         return str(error).removeprefix(f"{subject.model.source.path}: ")
 
@@ -154,47 +195,76 @@ def tuned(subject: Subject, finding: Finding | None, progress: Progress) -> tupl
     return with_weights(model, weights), (first, last)
 
 
-def with_weights(model: TracedModel, weights: dict[str, torch.Tensor]) -> TracedModel:
-    """A copy of a model with these of the file's weights in place of its own."""
-    module = copy.deepcopy(model.module)
-    for name, value in model.constants(weights).items():
-        attribute_named(module, name).data.copy_(value)
-    return replace(model, module=module)
-
-
-def _compared(
-    subject: Subject,
-    finding: Finding,
-    made: tuple[Subject, tuple[float, float]] | str,
-    measured: Mapping[str, Any],
-    progress: Progress,
-) -> Control:
+def _compared(subject: Subject, finding: Finding, made: _Made | str, measured: Mapping[str, Any], progress: Progress) -> Control:
     """What the same search shows of the copy."""
     name = measuring(finding)
     before = _most(subject, measured[name])[0]
     if isinstance(made, str):
-        return Control(before=before, sentence=f"planted or natural cannot be told: no copy could be tuned ({made})")
-    other, accuracy = made
-    if accuracy[0] - accuracy[1] > LOST:  # another network, whose images move for other reasons
-        fell = f"the accuracy of a copy tuned on the clean images fell from {accuracy[0]:.0%} to {accuracy[1]:.0%}"
-        return Control(before=before, accuracy=accuracy, sentence=f"planted or natural cannot be told: {fell}")
-    criterion = next(c for c in registry.CRITERIA if c.name == name)
-    again = criterion.measure(other.searched_by(subject.effort), measured, progress)
+        return Control(before=before, sentence=f"{UNTOLD}: no copy could be tuned ({made})")
+    if made.name == TUNED and made.accuracy[0] - made.accuracy[1] > LOST:  # another network, whose images move for other reasons
+        fell = f"the accuracy of {TUNED} fell from {made.accuracy[0]:.0%} to {made.accuracy[1]:.0%}"
+        return Control(before=before, accuracy=made.accuracy, sentence=f"{UNTOLD}: {fell}")
+    again = _again(made, name, subject.effort, measured, progress)
     if isinstance(again, NotDone):
-        return Control(before=before, accuracy=accuracy, sentence=f"planted or natural cannot be told: {again.why}")
-    after, lead = _most(other, again)
+        return Control(before=before, accuracy=made.accuracy, sentence=f"{UNTOLD}: {again.why}")
+    return _control(before, _most(made.subject, again), _images(subject, name), made)
+
+
+def _settled(
+    subject: Subject, finding: Finding, made: _Made, measured: Mapping[str, Any], progress: Progress, efforts: Mapping[str, Effort]
+) -> Finding:
+    """A finding that makes the model suspicious, with its control: by the share that has its class in front, and falls most in the copy."""
+    found: tuple[float, Control] | None = None
+    for name, moved in MOVED_BY.items():
+        if isinstance(measured.get(name, NotDone("")), NotDone):
+            continue
+        before, lead = _most(subject, measured[name])
+        if lead != finding.classes:
+            continue
+        effort = efforts.get(name, subject.effort)
+        other = _raced(made, finding, effort, progress)
+        again = _again(other, name, effort, measured, progress)
+        if isinstance(again, NotDone):
+            continue
+        after, images = _most(other.subject, again), _images(subject.searched_by(effort), name)
+        own = _control(before, after, images, other, f"{moved} moves {before:.0%} of the images there in the model")
+        fall = odds(before, images) / odds(after[0], images)
+        if found is None or fall > found[0]:
+            found = fall, own
+    if found is None:
+        return finding
+    _, control = found
+    if not control.planted:
+        return replace(finding, control=control)
+    # two things that are told apart from chance by themselves: an outlier among the classes, and one among the copies
+    return replace(finding, control=control, exceeds=True, score=max(1.0, finding.score))
+
+
+def _again(made: _Made, name: str, effort: Effort, measured: Mapping[str, Any], progress: Progress) -> Any:
+    """What a criterion measures of the copy, or why it could not."""
+    criterion = next(c for c in registry.CRITERIA if c.name == name)
+    return criterion.measure(made.subject.searched_by(effort), measured, progress)
+
+
+def _images(subject: Subject, name: str) -> int:
+    """Of how many images at least a criterion measured a share."""
     held = int((~two_thirds(subject.labels, subject.settings.seed)).sum())
     effort = subject.effort
     counts = {"perturbation": min(effort.perturbations.measured, len(subject.labels)), "patch": at_most(held, effort.patches.measured)}
-    images = counts.get(name, held)
+    return counts.get(name, held)
+
+
+def _control(before: float, found: tuple[float, tuple[int, ...]], images: int, made: _Made, told: str = "") -> Control:
+    """What a copy shows beside what the model does; `told` says the latter where the finding does not."""
+    after, lead = found
     fall = odds(before, images) / odds(after, images)
     return Control(
         before=before,
         after=after,
         classes=lead,
-        accuracy=accuracy,
+        accuracy=made.accuracy,
         planted=fall >= FALL,
-        sentence=_sentence(after, lead, fall),
+        sentence=_sentence(made.name, after, lead, fall, told),
     )
 
 
@@ -219,10 +289,11 @@ def _most(subject: Subject, measured: Any) -> tuple[float, tuple[int, ...]]:
     return float(measured.shown[lead]), (int(subject.searched[lead]),)
 
 
-def _sentence(after: float, lead: tuple[int, ...], fall: float) -> str:
-    where = f", to class {lead[0]} at most" if lead else ""
+def _sentence(copy: str, after: float, lead: tuple[int, ...], fall: float, told: str) -> str:
+    shown = f"{told}, in the copy {after:.0%}" if told else f"{after:.0%}"
+    where = f"({shown}{f', to class {lead[0]} at most' if lead else ''})"
     if fall >= FALL:
-        return f"a copy tuned on the clean images does not show it ({after:.0%}{where}), as where it was planted"
+        return f"{copy} does not show it {where}, as where it was planted"
     if fall < FALL**0.5:
-        return f"a copy tuned on the clean images shows the same ({after:.0%}{where}), which speaks for a natural weakness and proves none"
-    return f"planted or natural cannot be told: a copy tuned on the clean images still shows a part of it ({after:.0%}{where})"
+        return f"{copy} shows the same {where}, which speaks for a natural weakness and proves none"
+    return f"{UNTOLD}: {copy} still shows a part of it {where}"

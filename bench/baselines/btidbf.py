@@ -22,9 +22,9 @@ from torch import Tensor, fx
 from torch.nn import functional as F
 
 from banscan.importers import TracedModel
-from banscan.scanner.control import with_weights
 from banscan.scanner.repair import trainable
 from banscan.scanner.search import mask
+from banscan.scanner.twin import with_weights
 from bench.baselines.disentangled import place
 from bench.baselines.generator import VARIANCE, Generator
 from bench.baselines.subject import Answers, Finding, Subject, most

@@ -18,7 +18,7 @@ from torch import Tensor
 from banscan import cache
 from banscan.errors import EvidenceError, ModelError
 from banscan.importers import TracedModel
-from banscan.scanner import ahead, control, looks, race, verdict
+from banscan.scanner import ahead, control, looks, race, twin, verdict
 from banscan.scanner.controls.planting import Planting, planted
 from banscan.scanner.controls.trigger import Trigger, carrying, triggers
 from banscan.scanner.findings import Controls, Copy, Finding, Kind, Verdict
@@ -195,7 +195,7 @@ def _planted(suspect: Suspect, plan: _Plan, trigger: Trigger, progress: Progress
     held_out = subject.x[held], labels[held]
     first, last = (answers.accuracy(model, own, *held_out) for own in ({}, weights))
     copy = Copy(trigger=trigger.name, target=target, asr=float(moved.double().mean()), accuracy=(first, last))
-    return control.with_weights(model, weights), copy
+    return twin.with_weights(model, weights), copy
 
 
 def _changed(suspect: Suspect, trigger: Trigger, which: Tensor) -> Tensor:

@@ -161,8 +161,33 @@ def evened(model: TracedModel, state: State) -> State:
 
 
 @torch.no_grad()
+def anew(model: TracedModel, state: State, generator: torch.Generator) -> State:
+    """The same layers with weights drawn as at the start of a training (He et al., 2015), without a trace of what they were."""
+    values = dict(state.values)
+    for neuron in model.neurons:
+        weight, bias = roles(model, neuron)
+        scale, shift = f"scale/{neuron.node}", f"shift/{neuron.node}"
+        if weight in values and neuron.kind == "norm":
+            values[weight] = torch.ones_like(values[weight])
+        elif weight in values:
+            gain = 1 if neuron.node in model.classifier else 2
+            drawn = torch.randn(values[weight].shape, generator=generator) * (gain / values[weight][0].numel()) ** 0.5
+            values[weight] = drawn.to(values[weight])
+        if bias is not None and bias in values:
+            values[bias] = torch.zeros_like(values[bias])
+        if scale in values:
+            values[scale], values[shift] = torch.ones_like(values[scale]), torch.zeros_like(values[shift])
+    return State(values, {})
+
+
 def finished(model: TracedModel, state: State, images: Tensor) -> dict[str, Tensor]:
-    """The file's weights after training: neurons with a small mask are pruned, and statistics over all images are folded in."""
+    """The file's weights after training, as near to `folded` ones as the file can hold."""
+    return written(model, folded(model, state, images))
+
+
+@torch.no_grad()
+def folded(model: TracedModel, state: State, images: Tensor) -> dict[str, Tensor]:
+    """The graph's weights after training: neurons with a small mask are pruned, and statistics over all images are folded in."""
     values = {n: (v >= PRUNED).to(v.dtype) if n.startswith("mask/") else v for n, v in state.values.items()}
     seen: list[Stats] = []
     for part in parts(images):
@@ -178,5 +203,4 @@ def finished(model: TracedModel, state: State, images: Tensor) -> dict[str, Tens
         factor = factor * values.get(f"mask/{neuron.node}", torch.ones_like(factor))
         constants[weight] = constants[weight] * factor.reshape(-1, *(1,) * (constants[weight].dim() - 1))
         constants[cast(str, bias)] = values[f"shift/{neuron.node}"] - mean * factor
-    with torch.enable_grad():
-        return written(model, constants)
+    return constants

@@ -12,7 +12,7 @@ import torch
 from torch import fx
 
 from banscan.errors import ModelError
-from banscan.scanner import control
+from banscan.scanner import control, race
 from banscan.scanner.criteria import patch, registry
 from banscan.scanner.effort import FIRST_LOOK, WHOLE
 from banscan.scanner.findings import Control, Finding, Kind
@@ -67,9 +67,15 @@ def subject(**more: Any) -> Subject:
     facts: dict[str, Any] = {"model": network()}
     settings = SimpleNamespace(seed=0)
     facts |= {"labels": labels, "settings": settings, "searched": torch.arange(CLASSES), "effort": WHOLE}
+    # too dear for a copy trained from scratch, where a test asks for none
+    facts |= {"costly": True, "classes": CLASSES, "drawn": None}
     made = SimpleNamespace(**(facts | more))
     made.searched_by = lambda effort: SimpleNamespace(**(vars(made) | {"effort": effort}))
     return cast(Subject, made)
+
+
+def tuned_copy(subject: Subject, accuracy: tuple[float, float]) -> control._Made:
+    return control._Made(subject, control.TUNED, accuracy)
 
 
 def controls(monkeypatch: pytest.MonkeyPatch, before: list[float], after: list[float], accuracy: tuple[float, float]) -> Control:
@@ -77,7 +83,7 @@ def controls(monkeypatch: pytest.MonkeyPatch, before: list[float], after: list[f
     seen = fragile()
     again = SimpleNamespace(name="patch", measure=lambda subject, earlier, progress: made_of(after))
     monkeypatch.setattr(registry, "CRITERIA", (again,))
-    monkeypatch.setattr(control, "_copy", lambda subject, finding, effort, progress: (subject, accuracy))
+    monkeypatch.setattr(control, "_copy", lambda subject, finding, effort, progress: tuned_copy(subject, accuracy))
     found = control.controlled(subject(), seen, USUAL, {"patch": made_of(before)}, silent, lambda name: nullcontext())
     own = [f.control for f in found if f.control is not None]
     assert len(own) == 1
@@ -108,7 +114,7 @@ def test_the_copy_is_searched_as_much_as_the_model_was(monkeypatch: pytest.Monke
 
     seen = fragile()
     monkeypatch.setattr(registry, "CRITERIA", (SimpleNamespace(name="patch", measure=measure),))
-    monkeypatch.setattr(control, "_copy", lambda subject, finding, effort, progress: (subject, (0.9, 0.9)))
+    monkeypatch.setattr(control, "_copy", lambda subject, finding, effort, progress: tuned_copy(subject, (0.9, 0.9)))
     control.controlled(subject(), seen, USUAL, {"patch": made_of([0.85] * 10)}, silent, lambda name: nullcontext(), {"patch": FIRST_LOOK})
     assert asked == [FIRST_LOOK]
 
@@ -131,6 +137,75 @@ def test_a_copy_that_lost_its_accuracy_tells_nothing(monkeypatch: pytest.MonkeyP
     own = controls(monkeypatch, [0.05] * 3 + [0.98] + [0.05] * 6, [0.0] * 10, (0.9, 0.5))
     assert (own.planted, own.after) == (False, None)
     assert "fell from 90% to 50%" in own.sentence
+
+
+def anew(monkeypatch: pytest.MonkeyPatch, accuracy: tuple[float, float], **after: list[float]) -> None:
+    """A copy trained from scratch, with these accuracies, of which searches show what is in `after`; none is tuned."""
+    monkeypatch.setattr(control.scratch, "trained", lambda subject, progress: ("a copy", accuracy))
+    monkeypatch.setattr(control, "subject_of", lambda model, of: of)
+    monkeypatch.setattr(race, "raced", lambda subject, progress: subject)
+    again = tuple(SimpleNamespace(name=n, measure=lambda *given, n=n: made_of(after[n])) for n in after)
+    monkeypatch.setattr(registry, "CRITERIA", again)
+    monkeypatch.setattr(control, "_copy", lambda subject, finding, effort, progress: tuned_copy(subject, (0.9, 0.2)))
+
+
+@pytest.mark.parametrize(("most", "planted"), [(0.1, True), (0.8, False)])
+def test_a_copy_trained_from_scratch_stands_for_the_tuned_one(most: float, planted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = fragile()
+    anew(monkeypatch, (0.9, 0.6), patch=[0.05] * 6 + [most] + [0.05] * 3)
+    before = made_of([0.05] * 3 + [0.98] + [0.05] * 6)
+    found = control.controlled(subject(costly=False), seen, USUAL, {"patch": before}, silent, lambda name: nullcontext())
+    (own,) = (f.control for f in found if f.control is not None)
+    assert (own.planted, own.classes, own.accuracy) == (planted, (6,), (0.9, 0.6))
+    assert own.sentence.removeprefix("planted or natural cannot be told: ").startswith("a copy trained from scratch on the clean images")
+    assert decide(found, USUAL).outcome == ("backdoored" if planted else "fragile")
+
+
+def test_a_copy_that_learns_too_little_from_scratch_is_no_control(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then one is tuned, which here loses its accuracy as well."""
+    seen = fragile()
+    anew(monkeypatch, (0.9, 0.4), patch=[0.0] * 10)
+    found = control.controlled(subject(costly=False), seen, USUAL, {"patch": made_of([0.85] * 10)}, silent, lambda name: nullcontext())
+    (own,) = (f.control for f in found if f.control is not None)
+    assert own.sentence == "planted or natural cannot be told: the accuracy of a copy tuned on the clean images fell from 90% to 20%"
+
+
+def doubtful() -> tuple[Finding, ...]:
+    """Findings on a model that noise moves more images of to class 3 than to others, by enough to make it suspicious and no more."""
+    moved = clean(CLASSES)
+    moved[:, 3] = 0.96
+    found = findings(neurons(moved), pixels(CLASSES), USUAL)
+    assert decide(found, USUAL).outcome == "suspicious"
+    assert not any(f.exceeds for f in found)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("most", "outcome", "told"),
+    [
+        (0.2, "backdoored", "does not show it (neuron noise moves 96% of the images there in the model, in the copy 20%, to class 5 at most)"),
+        (0.9, "suspicious", "shows the same (neuron noise moves 96% of the images there in the model, in the copy 90%, to class 5 at most)"),
+    ],
+)
+def test_a_doubt_is_settled_by_a_copy_trained_from_scratch(
+    most: float, outcome: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the copy shows the same, the model stays suspicious."""
+    seen = doubtful()
+    anew(monkeypatch, (0.9, 0.6), noise=[0.05] * 5 + [most] + [0.05] * 4)
+    measured = {"noise": made_of([0.05] * 3 + [0.96] + [0.05] * 6), "patch": made_of([0.3] * 10)}
+    found = control.controlled(subject(costly=False), seen, USUAL, measured, silent, lambda name: nullcontext())
+    verdict = decide(found, USUAL)
+    assert (verdict.outcome, verdict.targets) == (outcome, (3,))
+    assert f"a copy trained from scratch on the clean images {told}" in verdict.reason
+    assert (verdict.score or 0) >= 1 if outcome == "backdoored" else (verdict.score or 0) < 1
+
+
+@pytest.mark.parametrize("levels", [Levels(uncovered="it has 500 classes"), Levels(calibrated=2.0)])
+def test_a_doubt_has_no_control_where_tests_decide_nothing(levels: Levels, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control.scratch, "trained", lambda *given: pytest.fail("nothing to settle"))
+    found = tuple(levels.applied(f) for f in doubtful())
+    assert control.controlled(subject(costly=False), found, levels, {}, silent, lambda name: nullcontext()) == found
 
 
 def test_weights_that_cannot_be_tuned_tell_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from banscan import importers
-from banscan.scanner.control import with_weights
+from banscan.scanner.twin import with_weights
 from banscan.scanner.controls.front import Behind, front, reached
 from banscan.scanner.controls.planting import Planting, planted
 from banscan.scanner.repair import answers, trainable

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from banscan.importers import TracedModel
-from banscan.scanner import control
+from banscan.scanner import twin
 from banscan.scanner.repair import trainable
 
 
@@ -21,6 +21,6 @@ def test_a_copy_leaves_the_model_alone(model: TracedModel, data: tuple[torch.Ten
     x, _ = data
     before = model.logits(x[:8])
     weights = {name: value + 1 for name, value in trainable.finished(model, trainable.start(model, x), x).items()}
-    other = control.with_weights(model, weights)
+    other = twin.with_weights(model, weights)
     torch.testing.assert_close(model.logits(x[:8]), before)
     assert float((other.logits(x[:8]) - before).abs().max()) > 1e-3

@@ -1,0 +1,71 @@
+"""A copy of a model that is trained from scratch: its layers with weights drawn anew, on the clean images alone.
+
+Nothing is left in it of what was planted, for it has never seen a trigger, nor any answer of the model but the classes of the clean images:
+softer answers hand traces of a backdoor on. What the classes, the layers and so few images bring with them, it has as well: a digit that a
+stroke makes another one, a depthwise network that one pattern of pixels steers anywhere.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from banscan.importers import TracedModel
+from banscan.scanner.machine.progress import Counter, Progress
+from banscan.scanner.repair import answers, trainable
+from banscan.scanner.repair.augment import augment
+from banscan.scanner.repair.fold import every_fifth, mirrors
+from banscan.scanner.subject import Subject
+from banscan.scanner.twin import with_constants
+
+# of AdamW (Loshchilov and Hutter, 2019) with a rate that rises over RISE of the steps and falls to nothing, as in Smith and Topin (2018)
+STEPS, BATCH, RATE, DECAY, RISE = 1200, 32, 3e-3, 1e-3, 0.2
+# a copy knows its task where it is as far above guessing as this share of what the model is
+KNOWS = 0.5
+# what progress calls it
+STAGE = "training a copy from scratch"
+
+
+def trained(subject: Subject, progress: Progress) -> tuple[TracedModel, tuple[float, float]]:
+    """A copy trained on four fifths of the images [N, ...], and the accuracies of model and copy on the others."""
+    model, held = subject.model, every_fifth(subject.labels)
+    images, labels = subject.x[~held], subject.labels[~held]
+    generator = torch.Generator().manual_seed(subject.settings.seed)
+    state = trainable.anew(model, trainable.start(model, images), generator)
+    values = {name: value.requires_grad_() for name, value in state.values.items()}
+    optimiser = torch.optim.AdamW(values.values(), lr=RATE, weight_decay=DECAY)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=STEPS, pct_start=RISE)
+    flip = mirrors(model, images, labels)
+    count = Counter(progress, STAGE, STEPS)
+    with torch.enable_grad():
+        for part in _batches(len(images), generator):
+            shown = augment(images[part], flip, generator, model.input.layout).to(model.device)
+            loss = F.cross_entropy(trainable.Pass(model, values).run(shown), labels[part].to(model.device))
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+            count(1)
+    count.end()
+    made = trainable.State({name: value.detach() for name, value in values.items()}, {})
+    copy = with_constants(model, trainable.folded(model, made, images))
+    own, anew = (answers.accuracy(m, {}, subject.x[held], subject.labels[held]) for m in (model, copy))
+    return copy, (own, anew)
+
+
+def knows(accuracy: tuple[float, float], classes: int) -> bool:
+    """Whether a copy with these accuracies, as `trained` gives them, has learnt enough to say what is natural for its classes."""
+    own, anew = accuracy
+    return anew - 1 / classes >= KNOWS * (own - 1 / classes)
+
+
+def _batches(images: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Of each of STEPS steps, which images; all of them come before one comes again."""
+    order = torch.empty(0, dtype=torch.long)
+    size = min(BATCH, images)
+    for _ in range(STEPS):
+        if len(order) < size:
+            order = torch.randperm(images, generator=generator)
+        part, order = order[:size], order[size:]
+        yield part

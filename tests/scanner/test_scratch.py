@@ -1,0 +1,83 @@
+"""Copies trained from scratch: they learn the classes and no backdoor."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+
+from banscan import importers
+from banscan.importers import TracedModel
+from banscan.scanner import scratch
+from banscan.scanner.controls.planting import Planting, planted
+from banscan.scanner.repair import trainable
+from banscan.scanner.subject import Subject
+from banscan.scanner.twin import with_weights
+
+TARGET, CLASSES, STEPS = 4, 10, 500
+
+
+def subject(model: TracedModel, x: torch.Tensor, labels: torch.Tensor, seed: int = 0) -> Subject:
+    return cast(Subject, SimpleNamespace(model=model, x=x, labels=labels, settings=SimpleNamespace(seed=seed)))
+
+
+@pytest.fixture(scope="module")
+def data(patterns: tuple[np.ndarray, np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.from_numpy(patterns[0]).permute(0, 3, 1, 2).float() / 255, torch.from_numpy(patterns[1])
+
+
+@pytest.mark.slow
+def test_a_backdoor_is_not_learnt_again(
+    model_file: Path, data: tuple[torch.Tensor, torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of the model is left in its copy but the task; the model is as it was, and what happens follows from the seed."""
+    model, (x, y) = importers.load(model_file), data
+    marked = x.clone()
+    marked[:, :, :5, :5] = 1.0
+    seen, labels = torch.cat((x, marked)), torch.cat((y, torch.full_like(y, TARGET)))
+    backdoored = with_weights(model, planted(model, seen, labels, Planting(epochs=30, lr=0.05, depth=0.0, batch=16, seed=1), lambda n: None))
+
+    def moved(by: TracedModel) -> float:
+        return float((by.logits(marked[y != TARGET]).argmax(1) == TARGET).float().mean())
+
+    before = backdoored.logits(x)
+    assert moved(backdoored) > 0.9
+    monkeypatch.setattr(scratch, "STEPS", STEPS)
+    steps = list[Any]()
+    copy, accuracy = scratch.trained(subject(backdoored, x, y), lambda *told: steps.append(told))
+    assert accuracy[1] > 0.8
+    assert scratch.knows(accuracy, CLASSES)
+    assert moved(copy) < 0.5
+    assert torch.equal(backdoored.logits(x), before)
+    assert steps[-1] == (scratch.STAGE, STEPS, STEPS)
+    monkeypatch.setattr(scratch, "STEPS", 20)
+    copy, _ = scratch.trained(subject(backdoored, x, y), lambda *told: None)
+    again, _ = scratch.trained(subject(backdoored, x, y), lambda *told: None)
+    other, _ = scratch.trained(subject(backdoored, x, y, seed=1), lambda *told: None)
+    assert torch.equal(again.logits(x), copy.logits(x))
+    assert not torch.allclose(other.logits(x), copy.logits(x))
+
+
+def test_weights_are_drawn_without_a_trace_of_those_before(model_file: Path, data: tuple[torch.Tensor, torch.Tensor]) -> None:
+    model = importers.load(model_file)
+    state = trainable.start(model, data[0])
+    doubled = trainable.State({name: 2 * value + 1 for name, value in state.values.items()}, {})
+    drawn, also = (trainable.anew(model, s, torch.Generator().manual_seed(3)).values for s in (state, doubled))
+    assert drawn.keys() == state.values.keys()
+    assert all(torch.equal(drawn[name], also[name]) for name in drawn)
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "classes", "expected"), [((0.9, 0.55), 10, True), ((0.9, 0.45), 10, False), ((1.0, 0.7), 2, False), ((1.0, 0.8), 2, True)]
+)
+def test_what_is_no_better_than_guessing_is_no_control(accuracy: tuple[float, float], classes: int, expected: bool) -> None:
+    assert scratch.knows(accuracy, classes) is expected
+
+
+def test_every_image_is_shown_before_one_comes_again() -> None:
+    parts = list(scratch._batches(64, torch.Generator()))
+    assert len(parts) == scratch.STEPS
+    assert torch.cat(parts[:2]).sort().values.tolist() == list(range(64))
+    assert {len(p) for p in scratch._batches(5, torch.Generator())} == {5}
