@@ -100,7 +100,7 @@ def controlled(
     Args:
         efforts: with how much each criterion measured, where it is not that of the subject: the copy is searched as much.
 
-    Where a test calls a class an outlier, the verdict depends on no limit but those of maps, and only these have a control. A test that only
+    Where a test calls a class an outlier, the verdict depends on no limit but those of maps, and only these have a control. A test that
     makes the model suspicious has one if a copy could be trained from scratch; where that does not show the class, it counts as exceeded.
     """
     tested = levels.uncovered is None and any(f.exceeds and f.p_value is not None for f in findings)

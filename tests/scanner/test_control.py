@@ -28,6 +28,7 @@ from tests.scanner.measured import clean, findings, neurons, pixels
 CLASSES, LIKE = 10, Kind(10, 32, attention=False)
 IMAGES = 150
 USUAL = Levels()
+MOVED = "neuron noise moves 96% of the images there in the model, in the copy"
 
 
 def fragile(levels: Levels = USUAL) -> tuple[Finding, ...]:
@@ -183,13 +184,19 @@ def doubtful() -> tuple[Finding, ...]:
 @pytest.mark.parametrize(
     ("most", "outcome", "told"),
     [
-        (0.2, "backdoored", "does not show it (neuron noise moves 96% of the images there in the model, in the copy 20%, to class 5 at most)"),
-        (0.9, "suspicious", "shows the same (neuron noise moves 96% of the images there in the model, in the copy 90%, to class 5 at most)"),
+        (
+            0.2,
+            "backdoored",
+            f"does not show it ({MOVED} 20%, to class 5 at most)",
+        ),
+        (
+            0.9,
+            "suspicious",
+            f"shows the same ({MOVED} 90%, to class 5 at most)",
+        ),
     ],
 )
-def test_a_doubt_is_settled_by_a_copy_trained_from_scratch(
-    most: float, outcome: str, told: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_doubt_is_settled_by_a_copy_trained_from_scratch(most: float, outcome: str, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the copy shows the same, the model stays suspicious."""
     seen = doubtful()
     anew(monkeypatch, (0.9, 0.6), noise=[0.05] * 5 + [most] + [0.05] * 4)

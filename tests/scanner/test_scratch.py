@@ -29,15 +29,15 @@ def data(patterns: tuple[np.ndarray, np.ndarray]) -> tuple[torch.Tensor, torch.T
 
 
 @pytest.mark.slow
-def test_a_backdoor_is_not_learnt_again(
-    model_file: Path, data: tuple[torch.Tensor, torch.Tensor], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_backdoor_is_not_learnt_again(model_file: Path, data: tuple[torch.Tensor, torch.Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing of the model is left in its copy but the task; the model is as it was, and what happens follows from the seed."""
     model, (x, y) = importers.load(model_file), data
     marked = x.clone()
     marked[:, :, :5, :5] = 1.0
     seen, labels = torch.cat((x, marked)), torch.cat((y, torch.full_like(y, TARGET)))
-    backdoored = with_weights(model, planted(model, seen, labels, Planting(epochs=30, lr=0.05, depth=0.0, batch=16, seed=1), lambda n: None))
+    backdoored = with_weights(
+        model, planted(model, seen, labels, Planting(epochs=30, lr=0.05, depth=0.0, batch=16, seed=1), lambda n: None)
+    )
 
     def moved(by: TracedModel) -> float:
         return float((by.logits(marked[y != TARGET]).argmax(1) == TARGET).float().mean())

@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from banscan import importers
-from banscan.scanner.twin import with_weights
 from banscan.scanner.controls.front import Behind, front, reached
 from banscan.scanner.controls.planting import Planting, planted
 from banscan.scanner.repair import answers, trainable
 from banscan.scanner.repair.trainable import Pass
+from banscan.scanner.twin import with_weights
 from tests.conftest import CLASSES
 from tests.golden.pages import ROOT
 
