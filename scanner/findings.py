@@ -30,13 +30,13 @@ DEVIATIONS, SHARE = "standard deviations", "share"
 
 @dataclass(frozen=True, kw_only=True)
 class Control:
-    """What the same search shows of a copy of the model that was tuned on the clean images against the noise.
+    """What the same search shows of a copy of the model, trained from scratch on the clean images or tuned on them against the noise.
 
     Attributes:
         before, after: the largest share of images that is moved, in the model and in its copy.
         classes: where most images go in the copy; empty of a map.
-        accuracy: before and after, on clean images that the tuning did not see.
-        planted: whether the weakness went with the tuning, as what was planted does.
+        accuracy: of model and copy, on clean images that it was not made with.
+        planted: whether the copy is without the weakness, as where it was planted.
         sentence: what was seen; where there is no copy, why.
     """
 
@@ -70,8 +70,8 @@ class Finding:
         not_done: why nothing of it was looked for; everything but the first five is then empty.
         own_null: whether it was compared with the model's own parts, and not with other classes or other models: then it holds for models
             of any kind with any number of classes, at a level of its own; it may call them backdoored, and clears none.
-        control: what a tuned copy of the model shows, of a criterion with an absolute limit that is exceeded in a model unlike those that
-            the limit was measured on; None where none was needed.
+        control: what a copy of the model shows, of a criterion whose absolute limit is exceeded or that makes the model suspicious, in a
+            model unlike those that limits were measured on; None where none was needed.
     """
 
     criterion: str
