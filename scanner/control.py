@@ -1,16 +1,17 @@
 """A control made from the model itself: does a copy without what was planted show what was found as well?
 
 An absolute limit says that so much has no innocent reason. On the networks that it was measured on it has none; a shallow network, a grey
-one or one of larger images may be that fragile by nature. There a copy is searched as the model was: one trained from scratch on the clean
-images, which has the classes and the layers of the model and none of its weights; or, where that takes too long or learns too little, one
-tuned on them against the noise (Eq. 8, the repair's tuning, shorter), aimed at what was found. A planted trigger is one pattern that the
-network learnt besides its classes: no copy has it, and what is left is what the classes explain. A natural weakness is not one pattern:
-the copy has it or another, at the same class or at others.
+one or one of larger images may be that fragile by nature. There copies are searched as the model was: some trained from scratch on the
+clean images, which have the classes and the layers of the model and none of its weights; or, where that takes too long or they learn too
+little, one tuned on them against the noise (Eq. 8, the repair's tuning, shorter), aimed at what was found. A planted trigger is one pattern
+that the network learnt besides its classes: no copy has it, and what is left is what the classes explain. A natural weakness is not one
+pattern: a copy has it or another, at the same class or at others.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -51,8 +52,11 @@ TUNING = "tuning, epoch"
 # what a report calls the copies
 TUNED, SCRATCH = "a copy tuned on the clean images", "a copy trained from scratch on the clean images"
 UNTOLD = "planted or natural cannot be told"
-# what tests whose values are shares call what moves the images
-MOVED_BY = {"noise": "neuron noise", "perturbation": "one perturbation", "patch": "one patch"}
+# so many copies are trained from scratch where none shows what was found: they differ by chance
+COPIES = 3
+# what tests call what moves the images, whose values are shares that networks trained otherwise have alike; noise moves as many as the
+# training made its neurons sensitive
+MOVED_BY = {"perturbation": "one perturbation", "patch": "one patch"}
 # criteria with absolute limits that read what a test measured
 MEASURED_BY = {"patch share": "patch", CLEARNESS.name: "perturbation"}
 
@@ -111,15 +115,19 @@ def controlled(
     copies: dict[Any, _Made | str] = {}
     result = []
     with stage(STAGE):
-        anew = None if subject.costly else _scratch(subject, progress)
+        anew = cache(lambda number: None if subject.costly else _scratch(subject, number, progress))
         for finding, limit, doubt in zip(findings, absolute, suspect, strict=True):
             effort = (efforts or {}).get(measuring(finding), subject.effort)
+            compared = partial(_compared, subject.searched_by(effort), finding, measuring(finding), measured=measured, progress=progress)
             if limit:
-                aims = finding.mapping or finding.classes
-                if aims not in copies:
-                    copies[aims] = _raced(anew, finding, effort, progress) if anew else _copy(subject, finding, effort, progress)
-                result.append(replace(finding, control=_compared(subject.searched_by(effort), finding, copies[aims], measured, progress)))
-            elif doubt and anew is not None:
+                control = _by_scratch(compared, anew)
+                if control is None:
+                    aims = finding.mapping or finding.classes
+                    if aims not in copies:
+                        copies[aims] = _tuned(subject, finding, progress)
+                    control = compared(copies[aims])
+                result.append(replace(finding, control=control))
+            elif doubt:
                 result.append(_settled(subject, finding, anew, measured, progress, efforts or {}))
             else:
                 result.append(finding)
@@ -131,29 +139,45 @@ def _absolute(finding: Finding) -> bool:
     return finding.exceeds and finding.p_value is None and not finding.own_null and finding.control is None
 
 
-def _scratch(subject: Subject, progress: Progress) -> _Made | None:
-    """A copy trained from scratch; None where it learns too little to say what is natural."""
+def _scratch(subject: Subject, number: int, progress: Progress) -> _Made | None:
+    """One of the copies trained from scratch; None where it learns too little to say what is natural."""
     try:
-        model, accuracy = scratch.trained(subject, progress)
+        model, accuracy = scratch.trained(subject, number, progress)
         return _Made(subject_of(model, subject), SCRATCH, accuracy) if scratch.knows(accuracy, subject.classes) else None
     except (EvidenceError, ModelError):
         return None
 
 
-def _raced(made: _Made, finding: Finding, effort: Effort, progress: Progress) -> _Made:
-    """The copy as it is searched for this: where not all classes are searched for, those in front in it may be others than in the model."""
-    if finding.mapping:
-        return made
-    return replace(made, subject=race.raced(made.subject.searched_by(effort), of_part(progress)))
+def _by_scratch(compared: Callable[[_Made], Control], anew: Callable[[int], _Made | None]) -> Control | None:
+    """What copies trained from scratch show: the first that shows it, or that which shows most where none does; None where one is missing.
+
+    Args:
+        anew: the copies, by number, each made when it is asked for.
+    """
+    shown = []
+    for number in range(COPIES):
+        made = anew(number)
+        if made is None:
+            return None
+        shown.append(compared(made))
+        if not shown[-1].planted:
+            return shown[-1]
+    return max(shown, key=lambda control: control.after or 0.0)
 
 
-def _copy(subject: Subject, finding: Finding, effort: Effort, progress: Progress) -> _Made | str:
+def _tuned(subject: Subject, finding: Finding, progress: Progress) -> _Made | str:
     """A tuned copy, or why there is none."""
     try:
         model, accuracy = tuned(subject, finding, progress)
-        return _raced(_Made(subject_of(model, subject), TUNED, accuracy), finding, effort, progress)
+        return _Made(subject_of(model, subject), TUNED, accuracy)
     except (EvidenceError, ModelError) as error:
         return str(error).removeprefix(f"{subject.model.source.path}: ")
+
+
+def _raced(made: _Made, finding: Finding, effort: Effort, progress: Progress) -> Subject:
+    """The copy as it is searched for this: where not all classes are searched for, those in front in it may be others than in the model."""
+    subject = made.subject.searched_by(effort)
+    return subject if finding.mapping else race.raced(subject, of_part(progress))
 
 
 def subject_of(model: TracedModel, of: Subject, settings: Settings | None = None) -> Subject:
@@ -195,68 +219,29 @@ def tuned(subject: Subject, finding: Finding | None, progress: Progress) -> tupl
     return with_weights(model, weights), (first, last)
 
 
-def _compared(subject: Subject, finding: Finding, made: _Made | str, measured: Mapping[str, Any], progress: Progress) -> Control:
-    """What the same search shows of the copy."""
-    name = measuring(finding)
+def _compared(
+    subject: Subject,
+    finding: Finding,
+    name: str,
+    made: _Made | str,
+    told: str = "",
+    *,
+    measured: Mapping[str, Any],
+    progress: Progress,
+) -> Control:
+    """What the search of a criterion, by its name, shows of a copy; `told` says what it does to the model where the finding does not."""
     before = _most(subject, measured[name])[0]
     if isinstance(made, str):
         return Control(before=before, sentence=f"{UNTOLD}: no copy could be tuned ({made})")
     if made.name == TUNED and made.accuracy[0] - made.accuracy[1] > LOST:  # another network, whose images move for other reasons
         fell = f"the accuracy of {TUNED} fell from {made.accuracy[0]:.0%} to {made.accuracy[1]:.0%}"
         return Control(before=before, accuracy=made.accuracy, sentence=f"{UNTOLD}: {fell}")
-    again = _again(made, name, subject.effort, measured, progress)
+    other = _raced(made, finding, subject.effort, progress)
+    again = next(c for c in registry.CRITERIA if c.name == name).measure(other, measured, progress)
     if isinstance(again, NotDone):
         return Control(before=before, accuracy=made.accuracy, sentence=f"{UNTOLD}: {again.why}")
-    return _control(before, _most(made.subject, again), _images(subject, name), made)
-
-
-def _settled(
-    subject: Subject, finding: Finding, made: _Made, measured: Mapping[str, Any], progress: Progress, efforts: Mapping[str, Effort]
-) -> Finding:
-    """A finding that makes the model suspicious, with its control: by the share that has its class in front, and falls most in the copy."""
-    found: tuple[float, Control] | None = None
-    for name, moved in MOVED_BY.items():
-        if isinstance(measured.get(name, NotDone("")), NotDone):
-            continue
-        before, lead = _most(subject, measured[name])
-        if lead != finding.classes:
-            continue
-        effort = efforts.get(name, subject.effort)
-        other = _raced(made, finding, effort, progress)
-        again = _again(other, name, effort, measured, progress)
-        if isinstance(again, NotDone):
-            continue
-        after, images = _most(other.subject, again), _images(subject.searched_by(effort), name)
-        own = _control(before, after, images, other, f"{moved} moves {before:.0%} of the images there in the model")
-        fall = odds(before, images) / odds(after[0], images)
-        if found is None or fall > found[0]:
-            found = fall, own
-    if found is None:
-        return finding
-    _, control = found
-    if not control.planted:
-        return replace(finding, control=control)
-    # two things that are told apart from chance by themselves: an outlier among the classes, and one among the copies
-    return replace(finding, control=control, exceeds=True, score=max(1.0, finding.score))
-
-
-def _again(made: _Made, name: str, effort: Effort, measured: Mapping[str, Any], progress: Progress) -> Any:
-    """What a criterion measures of the copy, or why it could not."""
-    criterion = next(c for c in registry.CRITERIA if c.name == name)
-    return criterion.measure(made.subject.searched_by(effort), measured, progress)
-
-
-def _images(subject: Subject, name: str) -> int:
-    """Of how many images at least a criterion measured a share."""
-    held = int((~two_thirds(subject.labels, subject.settings.seed)).sum())
-    effort = subject.effort
-    counts = {"perturbation": min(effort.perturbations.measured, len(subject.labels)), "patch": at_most(held, effort.patches.measured)}
-    return counts.get(name, held)
-
-
-def _control(before: float, found: tuple[float, tuple[int, ...]], images: int, made: _Made, told: str = "") -> Control:
-    """What a copy shows beside what the model does; `told` says the latter where the finding does not."""
-    after, lead = found
+    after, lead = _most(other, again)
+    images = _images(subject, name)
     fall = odds(before, images) / odds(after, images)
     return Control(
         before=before,
@@ -266,6 +251,44 @@ def _control(before: float, found: tuple[float, tuple[int, ...]], images: int, m
         planted=fall >= FALL,
         sentence=_sentence(made.name, after, lead, fall, told),
     )
+
+
+def _settled(
+    subject: Subject,
+    finding: Finding,
+    anew: Callable[[int], _Made | None],
+    measured: Mapping[str, Any],
+    progress: Progress,
+    efforts: Mapping[str, Effort],
+) -> Finding:
+    """A finding that makes the model suspicious, with its control by what has its class in front and moves least in the copies."""
+    shown = []
+    for name, moved in MOVED_BY.items():
+        if isinstance(measured.get(name, NotDone("")), NotDone):
+            continue
+        before, lead = _most(subject, measured[name])
+        if lead != finding.classes:
+            continue
+        own = subject.searched_by(efforts.get(name, subject.effort))
+        told = f"{moved} moves {before:.0%} of the images there in the model"
+        compared = partial(_compared, own, finding, name, told=told, measured=measured, progress=progress)
+        shown.append(_by_scratch(compared, anew))
+    controls = [control for control in shown if control is not None]
+    if not controls:
+        return finding
+    control = min(controls, key=lambda c: (not c.planted, c.after or 0.0))
+    if not control.planted:
+        return replace(finding, control=control)
+    # told apart from chance twice: an outlier among the classes, and among networks that have the same classes
+    return replace(finding, control=control, exceeds=True, score=max(1.0, finding.score))
+
+
+def _images(subject: Subject, name: str) -> int:
+    """Of how many images at least a criterion measured a share."""
+    held = int((~two_thirds(subject.labels, subject.settings.seed)).sum())
+    effort = subject.effort
+    counts = {"perturbation": min(effort.perturbations.measured, len(subject.labels)), "patch": at_most(held, effort.patches.measured)}
+    return counts.get(name, held)
 
 
 def measuring(finding: Finding) -> str:
@@ -290,10 +313,13 @@ def _most(subject: Subject, measured: Any) -> tuple[float, tuple[int, ...]]:
 
 
 def _sentence(copy: str, after: float, lead: tuple[int, ...], fall: float, told: str) -> str:
-    shown = f"{told}, in the copy {after:.0%}" if told else f"{after:.0%}"
+    shown = f"{told}, in {'such a' if fall >= FALL else 'the'} copy {after:.0%}" if told else f"{after:.0%}"
     where = f"({shown}{f', to class {lead[0]} at most' if lead else ''})"
     if fall >= FALL:
-        return f"{copy} does not show it {where}, as where it was planted"
+        none = (
+            f"none of {COPIES} copies trained from scratch on the clean images shows it" if copy == SCRATCH else f"{copy} does not show it"
+        )
+        return f"{none} {where}, as where it was planted"
     if fall < FALL**0.5:
         return f"{copy} shows the same {where}, which speaks for a natural weakness and proves none"
     return f"{UNTOLD}: {copy} still shows a part of it {where}"

@@ -27,11 +27,15 @@ KNOWS = 0.5
 STAGE = "training a copy from scratch"
 
 
-def trained(subject: Subject, progress: Progress) -> tuple[TracedModel, tuple[float, float]]:
-    """A copy trained on four fifths of the images [N, ...], and the accuracies of model and copy on the others."""
+def trained(subject: Subject, number: int, progress: Progress) -> tuple[TracedModel, tuple[float, float]]:
+    """A copy trained on four fifths of the images [N, ...], and the accuracies of model and copy on the others.
+
+    Args:
+        number: of the copy; others have other weights at first and see the images in another order.
+    """
     model, held = subject.model, every_fifth(subject.labels)
     images, labels = subject.x[~held], subject.labels[~held]
-    generator = torch.Generator().manual_seed(subject.settings.seed)
+    generator = torch.Generator().manual_seed(subject.settings.seed * 1_000_003 + number)
     state = trainable.anew(model, trainable.start(model, images), generator)
     values = {name: value.requires_grad_() for name, value in state.values.items()}
     optimiser = torch.optim.AdamW(values.values(), lr=RATE, weight_decay=DECAY)

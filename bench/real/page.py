@@ -4,6 +4,7 @@ from collections import Counter
 from statistics import median
 from typing import Any
 
+from banscan.scanner.control import SCRATCH
 from banscan.text import counted
 from bench.real import power
 from bench.real.rows import READ, SCAN, TOLD
@@ -34,9 +35,10 @@ fetches and scans them and writes this page."""
 READING = """What `--dry-run` says: whether the file is read, and the preprocessing. Accuracy is that of images with labels in the
 model's classes, under the preprocessing that banscan found and under the true one."""
 
-CONTROLS = """What a tuned copy of the model shows where an absolute limit is exceeded ([the control](method.md#the-control)), for clean
-files and for the backdoored ones above.
-Shares are those of images moved, before the tuning and after it; the finding counts where their odds fall at least tenfold."""
+CONTROLS = """What a copy of the model shows where an absolute limit is exceeded or a test makes the model suspicious
+([the control](method.md#the-control)), for clean files and for the backdoored ones above: one trained from scratch on the clean images
+(*scratch*) or one tuned on them (*tuned*). Shares are those of images moved, in the model and in the copy; the finding counts where their
+odds are at least ten times lower in the copy."""
 
 
 def page(models: tuple[Model, ...], images: tuple[Images, ...], rows: list[Row], planted: list[Row]) -> str:
@@ -122,7 +124,20 @@ def scans(models: list[Model], by_name: dict[tuple[str, str], Row]) -> list[str]
 def controls(rows: list[Row], planted: list[Row]) -> list[str]:
     """One line for every finding with a control."""
     lines = header(
-        ["model", "planted", "ASR", "verdict", "targets", "finding", "before", "after", "odds fall by", "accuracy", "of the copy"]
+        [
+            "model",
+            "planted",
+            "ASR",
+            "verdict",
+            "targets",
+            "finding",
+            "moved",
+            "copy",
+            "moved in it",
+            "odds lower by",
+            "accuracy",
+            "of the copy",
+        ]
     )
     for row in (*planted, *rows):
         own = [f for f in row.get("findings", ()) if f.get("control") is not None]
@@ -135,10 +150,16 @@ def controls(rows: list[Row], planted: list[Row]) -> list[str]:
         for finding in own:
             made = finding["control"]
             both = [_share(value) for value in made["accuracy"] or (None, None)]
-            lines.append(
-                f"| {' | '.join([*about, finding['criterion'], _share(made['before']), _share(made['after']), _fall(made), *both])} |"
-            )
+            shown = [_share(made["before"]), _kind(made), _share(made["after"]), _fall(made), *both]
+            lines.append(f"| {' | '.join([*about, finding['criterion'], *shown])} |")
     return lines
+
+
+def _kind(made: Row) -> str:
+    """Of a control: how its copy was made, if there is one."""
+    if made["accuracy"] is None:
+        return "–"
+    return "scratch" if SCRATCH in made["sentence"] else "tuned"
 
 
 def _fall(made: Row) -> str:

@@ -14,6 +14,7 @@ from torch import fx
 from banscan.errors import ModelError
 from banscan.scanner import control, race
 from banscan.scanner.criteria import patch, registry
+from banscan.scanner.criteria.base import NotDone
 from banscan.scanner.effort import FIRST_LOOK, WHOLE
 from banscan.scanner.findings import Control, Finding, Kind
 from banscan.scanner.levels import Levels
@@ -28,7 +29,8 @@ from tests.scanner.measured import clean, findings, neurons, pixels
 CLASSES, LIKE = 10, Kind(10, 32, attention=False)
 IMAGES = 150
 USUAL = Levels()
-MOVED = "neuron noise moves 96% of the images there in the model, in the copy"
+SCRATCH = "trained from scratch on the clean images"
+MOVED = "one perturbation moves 96% of the images there in the model, in"
 
 
 def fragile(levels: Levels = USUAL) -> tuple[Finding, ...]:
@@ -75,6 +77,12 @@ def subject(**more: Any) -> Subject:
     return cast(Subject, made)
 
 
+@pytest.fixture(autouse=True)
+def all_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In copies as in the model."""
+    monkeypatch.setattr(race, "raced", lambda subject, progress: subject)
+
+
 def tuned_copy(subject: Subject, accuracy: tuple[float, float]) -> control._Made:
     return control._Made(subject, control.TUNED, accuracy)
 
@@ -84,7 +92,7 @@ def controls(monkeypatch: pytest.MonkeyPatch, before: list[float], after: list[f
     seen = fragile()
     again = SimpleNamespace(name="patch", measure=lambda subject, earlier, progress: made_of(after))
     monkeypatch.setattr(registry, "CRITERIA", (again,))
-    monkeypatch.setattr(control, "_copy", lambda subject, finding, effort, progress: tuned_copy(subject, accuracy))
+    monkeypatch.setattr(control, "_tuned", lambda subject, finding, progress: tuned_copy(subject, accuracy))
     found = control.controlled(subject(), seen, USUAL, {"patch": made_of(before)}, silent, lambda name: nullcontext())
     own = [f.control for f in found if f.control is not None]
     assert len(own) == 1
@@ -115,7 +123,7 @@ def test_the_copy_is_searched_as_much_as_the_model_was(monkeypatch: pytest.Monke
 
     seen = fragile()
     monkeypatch.setattr(registry, "CRITERIA", (SimpleNamespace(name="patch", measure=measure),))
-    monkeypatch.setattr(control, "_copy", lambda subject, finding, effort, progress: tuned_copy(subject, (0.9, 0.9)))
+    monkeypatch.setattr(control, "_tuned", lambda subject, finding, progress: tuned_copy(subject, (0.9, 0.9)))
     control.controlled(subject(), seen, USUAL, {"patch": made_of([0.85] * 10)}, silent, lambda name: nullcontext(), {"patch": FIRST_LOOK})
     assert asked == [FIRST_LOOK]
 
@@ -142,23 +150,40 @@ def test_a_copy_that_lost_its_accuracy_tells_nothing(monkeypatch: pytest.MonkeyP
 
 def anew(monkeypatch: pytest.MonkeyPatch, accuracy: tuple[float, float], **after: list[float]) -> None:
     """A copy trained from scratch, with these accuracies, of which searches show what is in `after`; none is tuned."""
-    monkeypatch.setattr(control.scratch, "trained", lambda subject, progress: ("a copy", accuracy))
+    monkeypatch.setattr(control.scratch, "trained", lambda subject, number, progress: ("a copy", accuracy))
     monkeypatch.setattr(control, "subject_of", lambda model, of: of)
-    monkeypatch.setattr(race, "raced", lambda subject, progress: subject)
     again = tuple(SimpleNamespace(name=n, measure=lambda *given, n=n: made_of(after[n])) for n in after)
     monkeypatch.setattr(registry, "CRITERIA", again)
-    monkeypatch.setattr(control, "_copy", lambda subject, finding, effort, progress: tuned_copy(subject, (0.9, 0.2)))
+    monkeypatch.setattr(control, "_tuned", lambda subject, finding, progress: tuned_copy(subject, (0.9, 0.2)))
 
 
-@pytest.mark.parametrize(("most", "planted"), [(0.1, True), (0.8, False)])
-def test_a_copy_trained_from_scratch_stands_for_the_tuned_one(most: float, planted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = fragile()
-    anew(monkeypatch, (0.9, 0.6), patch=[0.05] * 6 + [most] + [0.05] * 3)
+@pytest.mark.parametrize(
+    ("most", "planted", "told"),
+    [
+        ([0.1, 0.15, 0.05], True, "none of 3 copies trained from scratch on the clean images shows it (15%, to class 6 at most)"),
+        ([0.8, 0.1, 0.1], False, "a copy trained from scratch on the clean images still shows a part of it (80%, to class 6 at most)"),
+        ([0.1, 0.1, 0.95], False, "a copy trained from scratch on the clean images shows the same (95%, to class 6 at most)"),
+    ],
+)
+def test_copies_trained_from_scratch_stand_for_the_tuned_one(
+    most: list[float], planted: bool, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them have to be without what was found; they are trained as long as that is so."""
+    seen, numbers = fragile(), list[int]()
+    anew(monkeypatch, (0.9, 0.6))
+
+    def measure(*given: Any) -> patch.Patched:
+        return made_of([0.05] * 6 + [most[numbers[-1]]] + [0.05] * 3)
+
+    monkeypatch.setattr(registry, "CRITERIA", (SimpleNamespace(name="patch", measure=measure),))
+    monkeypatch.setattr(control.scratch, "trained", lambda subject, number, progress: (numbers.append(number), (0.9, 0.6)))
     before = made_of([0.05] * 3 + [0.98] + [0.05] * 6)
     found = control.controlled(subject(costly=False), seen, USUAL, {"patch": before}, silent, lambda name: nullcontext())
     (own,) = (f.control for f in found if f.control is not None)
     assert (own.planted, own.classes, own.accuracy) == (planted, (6,), (0.9, 0.6))
-    assert own.sentence.removeprefix("planted or natural cannot be told: ").startswith("a copy trained from scratch on the clean images")
+    assert own.after == pytest.approx(max(most[: len(numbers)]))
+    assert told in own.sentence
+    assert numbers == list(range(1 + next((i for i, share in enumerate(most) if share > 0.5), 2)))
     assert decide(found, USUAL).outcome == ("backdoored" if planted else "fragile")
 
 
@@ -187,25 +212,30 @@ def doubtful() -> tuple[Finding, ...]:
         (
             0.2,
             "backdoored",
-            f"does not show it ({MOVED} 20%, to class 5 at most)",
+            f"none of 3 copies trained from scratch on the clean images shows it ({MOVED} such a copy 20%, to class 5 at most)",
         ),
-        (
-            0.9,
-            "suspicious",
-            f"shows the same ({MOVED} 90%, to class 5 at most)",
-        ),
+        (0.9, "suspicious", f"a copy {SCRATCH} shows the same ({MOVED} the copy 90%, to class 5 at most)"),
     ],
 )
-def test_a_doubt_is_settled_by_a_copy_trained_from_scratch(most: float, outcome: str, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the copy shows the same, the model stays suspicious."""
+def test_a_doubt_is_settled_by_copies_trained_from_scratch(most: float, outcome: str, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By what moves images in the pixels: noise moves as many as the training of a network lets it."""
     seen = doubtful()
-    anew(monkeypatch, (0.9, 0.6), noise=[0.05] * 5 + [most] + [0.05] * 4)
-    measured = {"noise": made_of([0.05] * 3 + [0.96] + [0.05] * 6), "patch": made_of([0.3] * 10)}
+    anew(monkeypatch, (0.9, 0.6), perturbation=[0.05] * 5 + [most] + [0.05] * 4, noise=[0.0] * 10)
+    leads = made_of([0.05] * 3 + [0.96] + [0.05] * 6)
+    measured = {"noise": leads, "perturbation": leads, "patch": made_of([0.3] * 10)}
     found = control.controlled(subject(costly=False), seen, USUAL, measured, silent, lambda name: nullcontext())
     verdict = decide(found, USUAL)
     assert (verdict.outcome, verdict.targets) == (outcome, (3,))
-    assert f"a copy trained from scratch on the clean images {told}" in verdict.reason
+    assert told in verdict.reason
     assert (verdict.score or 0) >= 1 if outcome == "backdoored" else (verdict.score or 0) < 1
+
+
+def test_a_doubt_stays_where_nothing_in_the_pixels_leads_to_its_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = doubtful()
+    monkeypatch.setattr(control.scratch, "trained", lambda *given: pytest.fail("nothing to settle"))
+    measured = {"noise": made_of([0.05] * 3 + [0.96] + [0.05] * 6), "patch": made_of([0.3] * 10), "perturbation": NotDone("left out")}
+    found = control.controlled(subject(costly=False), seen, USUAL, measured, silent, lambda name: nullcontext())
+    assert found == seen
 
 
 @pytest.mark.parametrize("levels", [Levels(uncovered="it has 500 classes"), Levels(calibrated=2.0)])
@@ -227,13 +257,13 @@ def test_weights_that_cannot_be_tuned_tell_nothing(monkeypatch: pytest.MonkeyPat
 
 
 def test_only_absolute_limits_that_are_exceeded_have_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(control, "_copy", lambda *arguments: pytest.fail("nothing to compare"))
+    monkeypatch.setattr(control, "_tuned", lambda *arguments: pytest.fail("nothing to compare"))
     calm = findings(neurons(clean(CLASSES)), pixels(CLASSES), Levels())
     assert control.controlled(subject(), calm, USUAL, {}, silent, lambda name: nullcontext()) == calm
 
 
 def test_where_a_test_decides_only_maps_have_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(control, "_copy", lambda *arguments: "not tried")
+    monkeypatch.setattr(control, "_tuned", lambda *arguments: "not tried")
     moved = clean(CLASSES)
     moved[:, 3] = 0.9999
     mapped = (Mapped(tuple((c + 1) % CLASSES for c in range(CLASSES)), 0.9), None)

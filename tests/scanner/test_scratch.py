@@ -16,11 +16,11 @@ from banscan.scanner.repair import trainable
 from banscan.scanner.subject import Subject
 from banscan.scanner.twin import with_weights
 
-TARGET, CLASSES, STEPS = 4, 10, 500
+TARGET, CLASSES, STEPS = 4, 10, 350
 
 
-def subject(model: TracedModel, x: torch.Tensor, labels: torch.Tensor, seed: int = 0) -> Subject:
-    return cast(Subject, SimpleNamespace(model=model, x=x, labels=labels, settings=SimpleNamespace(seed=seed)))
+def subject(model: TracedModel, x: torch.Tensor, labels: torch.Tensor) -> Subject:
+    return cast(Subject, SimpleNamespace(model=model, x=x, labels=labels, settings=SimpleNamespace(seed=0)))
 
 
 @pytest.fixture(scope="module")
@@ -46,16 +46,16 @@ def test_a_backdoor_is_not_learnt_again(model_file: Path, data: tuple[torch.Tens
     assert moved(backdoored) > 0.9
     monkeypatch.setattr(scratch, "STEPS", STEPS)
     steps = list[Any]()
-    copy, accuracy = scratch.trained(subject(backdoored, x, y), lambda *told: steps.append(told))
-    assert accuracy[1] > 0.8
+    copy, accuracy = scratch.trained(subject(backdoored, x, y), 0, lambda *told: steps.append(told))
+    assert accuracy[1] > 0.7
     assert scratch.knows(accuracy, CLASSES)
     assert moved(copy) < 0.5
     assert torch.equal(backdoored.logits(x), before)
     assert steps[-1] == (scratch.STAGE, STEPS, STEPS)
     monkeypatch.setattr(scratch, "STEPS", 20)
-    copy, _ = scratch.trained(subject(backdoored, x, y), lambda *told: None)
-    again, _ = scratch.trained(subject(backdoored, x, y), lambda *told: None)
-    other, _ = scratch.trained(subject(backdoored, x, y, seed=1), lambda *told: None)
+    copy, _ = scratch.trained(subject(backdoored, x, y), 0, lambda *told: None)
+    again, _ = scratch.trained(subject(backdoored, x, y), 0, lambda *told: None)
+    other, _ = scratch.trained(subject(backdoored, x, y), 1, lambda *told: None)
     assert torch.equal(again.logits(x), copy.logits(x))
     assert not torch.allclose(other.logits(x), copy.logits(x))
 
