@@ -54,6 +54,8 @@ TUNED, SCRATCH = "a copy tuned on the clean images", "a copy trained from scratc
 UNTOLD = "planted or natural cannot be told"
 # so many copies are trained from scratch where none shows what was found: they differ by chance
 COPIES = 3
+# a share of images moved that a copy which shows as much says something of
+MOST = 0.5
 # what tests call what moves the images, whose values are shares that networks trained otherwise have alike; noise moves as many as the
 # training made its neurons sensitive
 MOVED_BY = {"perturbation": "one perturbation", "patch": "one patch"}
@@ -277,8 +279,8 @@ def _settled(
     if not controls:
         return finding
     control = min(controls, key=lambda c: (not c.planted, c.after or 0.0))
-    if not control.planted:
-        return replace(finding, control=control)
+    if not control.planted:  # that a few images are moved in a copy as well says nothing
+        return replace(finding, control=control) if control.before >= MOST else finding
     # told apart from chance twice: an outlier among the classes, and among networks that have the same classes
     return replace(finding, control=control, exceeds=True, score=max(1.0, finding.score))
 

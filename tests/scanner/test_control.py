@@ -230,6 +230,13 @@ def test_a_doubt_is_settled_by_copies_trained_from_scratch(most: float, outcome:
     assert (verdict.score or 0) >= 1 if outcome == "backdoored" else (verdict.score or 0) < 1
 
 
+def test_a_few_images_that_a_copy_moves_as_well_say_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = doubtful()
+    anew(monkeypatch, (0.9, 0.6), perturbation=[0.02] * 10)
+    measured = {"perturbation": made_of([0.01] * 3 + [0.03] + [0.01] * 6)}
+    assert control.controlled(subject(costly=False), seen, USUAL, measured, silent, lambda name: nullcontext()) == seen
+
+
 def test_a_doubt_stays_where_nothing_in_the_pixels_leads_to_its_class(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = doubtful()
     monkeypatch.setattr(control.scratch, "trained", lambda *given: pytest.fail("nothing to settle"))
