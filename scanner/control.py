@@ -14,13 +14,12 @@ from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any
 
-import torch
-from torch import Tensor, fx
+from torch import fx
 from torch._ops import OpOverload
 
 from banscan.errors import EvidenceError, ModelError
 from banscan.importers import TracedModel
-from banscan.scanner import race, scratch
+from banscan.scanner import race, scratch, tuned
 from banscan.scanner import subject as subjects
 from banscan.scanner.criteria import registry
 from banscan.scanner.criteria.base import MIN_CLASSES, NotDone
@@ -30,25 +29,16 @@ from banscan.scanner.findings import ALL, DECIDES, LOST, Control, Finding, Kind
 from banscan.scanner.inputs.preprocess import answered
 from banscan.scanner.levels import Levels
 from banscan.scanner.machine.progress import Progress, of_part
-from banscan.scanner.repair import answers, patch_pool, trainable
-from banscan.scanner.repair.course import Course
-from banscan.scanner.repair.fold import every_fifth, mirrors
-from banscan.scanner.repair.settings import Tuning
-from banscan.scanner.search import pixel_model
 from banscan.scanner.search.class_map import Mapped, two_thirds
 from banscan.scanner.settings import Settings
 from banscan.scanner.subject import Subject
-from banscan.scanner.twin import with_weights
 
 # what the absolute limits were measured on: pixels a side, channels, and layers of the shallowest network
 SIDE, CHANNELS, LAYERS = 32, 3, 14
-EPOCHS, CLIP = 8, 0.3
 # the odds of being moved fall at least by this factor where what moved the images was planted (docs/method.md says what was measured),
 # and by less than its square root where the copy shows the same
 FALL = 10.0
 STAGE = "control"
-# what progress calls the epochs
-TUNING = "tuning, epoch"
 # what a report calls the copies
 TUNED, SCRATCH = "a copy tuned on the clean images", "a copy trained from scratch on the clean images"
 UNTOLD = "planted or natural cannot be told"
@@ -83,13 +73,18 @@ def grouped(model: TracedModel) -> bool:
     return any("conv" in str(node.target) and groups(node) != 1 for node in model.module.graph.nodes)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Made:
     """A copy, ready for the searches, what a report calls it, and the accuracies of model and copy on images that it was not made with."""
 
     subject: Subject
     name: str
     accuracy: tuple[float, float]
+
+
+# the copy with the classes that are searched for in it, and what a criterion of this name measures of it with this effort; whether along a
+# map of classes
+_Searching = Callable[[_Made, str, Effort, bool], tuple[Subject, Any]]
 
 
 def controlled(
@@ -118,9 +113,10 @@ def controlled(
     result = []
     with stage(STAGE):
         anew = cache(lambda number: None if subject.costly else _scratch(subject, number, progress))
+        search: _Searching = cache(partial(_search, measured=measured, progress=progress))
         for finding, limit, doubt in zip(findings, absolute, suspect, strict=True):
             effort = (efforts or {}).get(measuring(finding), subject.effort)
-            compared = partial(_compared, subject.searched_by(effort), finding, measuring(finding), measured=measured, progress=progress)
+            compared = partial(_compared, subject.searched_by(effort), finding, measuring(finding), measured, search)
             if limit:
                 control = _by_scratch(compared, anew)
                 if control is None:
@@ -130,7 +126,7 @@ def controlled(
                     control = compared(copies[aims])
                 result.append(replace(finding, control=control))
             elif doubt:
-                result.append(_settled(subject, finding, anew, measured, progress, efforts or {}))
+                result.append(_settled(subject, finding, anew, measured, search, efforts or {}))
             else:
                 result.append(finding)
     return tuple(result)
@@ -170,16 +166,19 @@ def _by_scratch(compared: Callable[[_Made], Control], anew: Callable[[int], _Mad
 def _tuned(subject: Subject, finding: Finding, progress: Progress) -> _Made | str:
     """A tuned copy, or why there is none."""
     try:
-        model, accuracy = tuned(subject, finding, progress)
+        model, accuracy = tuned.tuned(subject, finding, progress)
         return _Made(subject_of(model, subject), TUNED, accuracy)
     except (EvidenceError, ModelError) as error:
         return str(error).removeprefix(f"{subject.model.source.path}: ")
 
 
-def _raced(made: _Made, finding: Finding, effort: Effort, progress: Progress) -> Subject:
-    """The copy as it is searched for this: where not all classes are searched for, those in front in it may be others than in the model."""
+def _search(
+    made: _Made, name: str, effort: Effort, mapped: bool, *, measured: Mapping[str, Any], progress: Progress
+) -> tuple[Subject, Any]:
+    """See `_Searching`; where not all classes are searched for, those in front in the copy may be others than in the model."""
     subject = made.subject.searched_by(effort)
-    return subject if finding.mapping else race.raced(subject, of_part(progress))
+    other = subject if mapped else race.raced(subject, of_part(progress))
+    return other, next(c for c in registry.CRITERIA if c.name == name).measure(other, measured, progress)
 
 
 def subject_of(model: TracedModel, of: Subject, settings: Settings | None = None) -> Subject:
@@ -191,45 +190,8 @@ def subject_of(model: TracedModel, of: Subject, settings: Settings | None = None
     return subjects.prepare(model, of.preprocess, of.x, of.labels, answered(model, of.x), settings or of.settings, of.precision)
 
 
-def tuned(subject: Subject, finding: Finding | None, progress: Progress) -> tuple[TracedModel, tuple[float, float]]:
-    """A copy tuned on four fifths of the images, and the accuracies on the others.
-
-    Args:
-        finding: says where the noise is aimed that the copy is tuned against; None for noise that raises the loss, and for no teacher,
-            who would hand a backdoor on.
-    """
-    model, classes = subject.model, subject.classes
-    aims: Tensor | None = None
-    if finding is not None:
-        aims = torch.arange(classes)
-        if finding.mapping:
-            for source, attacked in finding.mapping:
-                aims[source] = attacked
-        else:
-            aims[:] = finding.classes[0]
-    held = every_fifth(subject.labels)
-    images, labels = subject.x[~held], subject.labels[~held]
-    how = replace(Tuning(), epochs=EPOCHS, clip=CLIP, seed=subject.settings.seed, flip=mirrors(model, images, labels))
-    how = how if finding is not None else replace(how, teacher=0.0)
-    limits = pixel_model.limits(model, subject.preprocess)
-    state = trainable.evened(model, trainable.start(model, images, depth=how.depth))
-    pool = patch_pool.LIGHT if subject.costly else patch_pool.WHOLE
-    Course(model, subject.preprocess, how, images, labels, limits, aims, pool).run(state, [], stage=TUNING, progress=progress)
-    weights = trainable.finished(model, state, images)
-    held_out = subject.x[held], subject.labels[held]
-    first, last = (answers.accuracy(model, own, *held_out) for own in ({}, weights))
-    return with_weights(model, weights), (first, last)
-
-
 def _compared(
-    subject: Subject,
-    finding: Finding,
-    name: str,
-    made: _Made | str,
-    told: str = "",
-    *,
-    measured: Mapping[str, Any],
-    progress: Progress,
+    subject: Subject, finding: Finding, name: str, measured: Mapping[str, Any], search: _Searching, made: _Made | str, told: str = ""
 ) -> Control:
     """What the search of a criterion, by its name, shows of a copy; `told` says what it does to the model where the finding does not."""
     before = _most(subject, measured[name])[0]
@@ -238,8 +200,7 @@ def _compared(
     if made.name == TUNED and made.accuracy[0] - made.accuracy[1] > LOST:  # another network, whose images move for other reasons
         fell = f"the accuracy of {TUNED} fell from {made.accuracy[0]:.0%} to {made.accuracy[1]:.0%}"
         return Control(before=before, accuracy=made.accuracy, sentence=f"{UNTOLD}: {fell}")
-    other = _raced(made, finding, subject.effort, progress)
-    again = next(c for c in registry.CRITERIA if c.name == name).measure(other, measured, progress)
+    other, again = search(made, name, subject.effort, bool(finding.mapping))
     if isinstance(again, NotDone):
         return Control(before=before, accuracy=made.accuracy, sentence=f"{UNTOLD}: {again.why}")
     after, lead = _most(other, again)
@@ -260,7 +221,7 @@ def _settled(
     finding: Finding,
     anew: Callable[[int], _Made | None],
     measured: Mapping[str, Any],
-    progress: Progress,
+    search: _Searching,
     efforts: Mapping[str, Effort],
 ) -> Finding:
     """A finding that makes the model suspicious, with its control by what has its class in front and moves least in the copies."""
@@ -273,7 +234,7 @@ def _settled(
             continue
         own = subject.searched_by(efforts.get(name, subject.effort))
         told = f"{moved} moves {before:.0%} of the images there in the model"
-        compared = partial(_compared, own, finding, name, told=told, measured=measured, progress=progress)
+        compared = partial(_compared, own, finding, name, measured, search, told=told)
         shown.append(_by_scratch(compared, anew))
     controls = [control for control in shown if control is not None]
     if not controls:

@@ -18,7 +18,7 @@ from torch import Tensor
 from banscan import cache
 from banscan.errors import EvidenceError, ModelError
 from banscan.importers import TracedModel
-from banscan.scanner import ahead, control, looks, race, twin, verdict
+from banscan.scanner import ahead, control, looks, race, tuned, twin, verdict
 from banscan.scanner.controls.planting import Planting, planted
 from banscan.scanner.controls.trigger import Trigger, carrying, triggers
 from banscan.scanner.findings import Controls, Copy, Finding, Kind, Verdict
@@ -40,7 +40,7 @@ STAGE, PLANTING = "controls", "planting"
 # of the cache
 ROOM = "controls"
 # many images carry the trigger and the weights move fast: as few epochs as can be are what a copy takes
-HOW = Planting(epochs=15, lr=0.02, batch=32, depth=0.5, clip=control.CLIP, enough=0.99)
+HOW = Planting(epochs=15, lr=0.02, batch=32, depth=0.5, clip=tuned.CLIP, enough=0.99)
 CARRYING = 0.5
 # the number of the first copy with a backdoor; those in front have none
 FIRST = 2
@@ -83,8 +83,8 @@ class _Plan:
     @property
     def name(self) -> str:
         """What progress and the cache call it."""
-        tuned = "a tuned copy" if self.against is None else "a copy tuned against what leads"
-        return tuned if self.trigger is None else f"a copy with a {self.trigger.name} for class {self.target}"
+        clean = "a tuned copy" if self.against is None else "a copy tuned against what leads"
+        return clean if self.trigger is None else f"a copy with a {self.trigger.name} for class {self.target}"
 
 
 def wanted(subject: Subject, levels: Levels) -> bool:
@@ -137,7 +137,7 @@ def _foretell(subject: Subject, plans: Sequence[_Plan], progress: Progress) -> N
 def _works(subject: Subject, plan: _Plan) -> tuple[Work, ...]:
     """What a copy takes: it is trained, and searched by a first look."""
     count = int((~every_fifth(subject.labels)).sum())
-    epochs = [Work(f"{control.TUNING} {n + 1} of {control.EPOCHS}", TUNED, count) for n in range(control.EPOCHS)]
+    epochs = [Work(f"{tuned.STAGE} {n + 1} of {tuned.EPOCHS}", TUNED, count) for n in range(tuned.EPOCHS)]
     training = epochs if plan.number < FIRST else [Work(PLANTING, PLANTED, round(count * (1 + CARRYING)) * HOW.epochs)]
     return *training, *ahead.asked(_first(subject))
 
@@ -172,7 +172,7 @@ def _one(suspect: Suspect, plan: _Plan, progress: Progress) -> Copy:
 
 def _tuned(suspect: Suspect, plan: _Plan, progress: Progress) -> tuple[TracedModel, Copy]:
     """A copy without a backdoor."""
-    model, accuracy = control.tuned(suspect.subject, plan.against, progress)
+    model, accuracy = tuned.tuned(suspect.subject, plan.against, progress)
     return model, Copy(target=plan.target, accuracy=accuracy)
 
 

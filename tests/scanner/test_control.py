@@ -12,7 +12,7 @@ import torch
 from torch import fx
 
 from banscan.errors import ModelError
-from banscan.scanner import control, race
+from banscan.scanner import control, race, tuned
 from banscan.scanner.criteria import patch, registry
 from banscan.scanner.criteria.base import NotDone
 from banscan.scanner.effort import FIRST_LOOK, WHOLE
@@ -256,7 +256,7 @@ def test_weights_that_cannot_be_tuned_tell_nothing(monkeypatch: pytest.MonkeyPat
     def refuses(subject: Subject, finding: Finding, progress: Any) -> None:
         raise ModelError("m.onnx: none of its weights can be written back")
 
-    monkeypatch.setattr(control, "tuned", refuses)
+    monkeypatch.setattr(tuned, "tuned", refuses)
     found = control.controlled(subject(), fragile(), USUAL, {"patch": made_of([0.85] * 10)}, silent, lambda name: nullcontext())
     (own,) = (f.control for f in found if f.control is not None)
     assert not own.planted
@@ -306,15 +306,15 @@ def test_fewer_patches_are_tried_where_a_pass_is_dear(costly: bool, monkeypatch:
         made.append(given[-1])
         return SimpleNamespace(run=lambda *given, **more: None)
 
-    monkeypatch.setattr(control, "Course", course)
-    monkeypatch.setattr(control, "mirrors", lambda *given: False)
-    monkeypatch.setattr(control.pixel_model, "limits", lambda *given: None)
-    monkeypatch.setattr(control.answers, "accuracy", lambda *given: 0.9)
-    monkeypatch.setattr(control, "with_weights", lambda model, weights: model)
+    monkeypatch.setattr(tuned, "Course", course)
+    monkeypatch.setattr(tuned, "mirrors", lambda *given: False)
+    monkeypatch.setattr(tuned.pixel_model, "limits", lambda *given: None)
+    monkeypatch.setattr(tuned.answers, "accuracy", lambda *given: 0.9)
+    monkeypatch.setattr(tuned, "with_weights", lambda model, weights: model)
     for name in ("start", "evened", "finished"):
-        monkeypatch.setattr(control.trainable, name, lambda *given, **more: {})
+        monkeypatch.setattr(tuned.trainable, name, lambda *given, **more: {})
     about = subject(costly=costly, classes=CLASSES, x=torch.zeros(IMAGES, 1), preprocess=None)
-    control.tuned(about, fragile()[0], silent)
+    tuned.tuned(about, fragile()[0], silent)
     assert made == [patch_pool.LIGHT if costly else patch_pool.WHOLE]
 
 
