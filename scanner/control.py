@@ -40,7 +40,8 @@ SIDE, CHANNELS, LAYERS = 32, 3, 14
 FALL = 10.0
 STAGE = "control"
 # what a report calls the copies
-TUNED, SCRATCH = "a copy tuned on the clean images", "a copy trained from scratch on the clean images"
+ANEW = "trained from scratch on the clean images"
+TUNED, SCRATCH = "a copy tuned on the clean images", f"a copy {ANEW}"
 UNTOLD = "planted or natural cannot be told"
 # so many copies are trained from scratch where none shows what was found: they differ by chance
 COPIES = 3
@@ -279,9 +280,7 @@ def _sentence(copy: str, after: float, lead: tuple[int, ...], fall: float, told:
     shown = f"{told}, in {'such a' if fall >= FALL else 'the'} copy {after:.0%}" if told else f"{after:.0%}"
     where = f"({shown}{f', to class {lead[0]} at most' if lead else ''})"
     if fall >= FALL:
-        none = (
-            f"none of {COPIES} copies trained from scratch on the clean images shows it" if copy == SCRATCH else f"{copy} does not show it"
-        )
+        none = f"none of {COPIES} copies {ANEW} shows it" if copy == SCRATCH else f"{copy} does not show it"
         return f"{none} {where}, as where it was planted"
     if fall < FALL**0.5:
         return f"{copy} shows the same {where}, which speaks for a natural weakness and proves none"

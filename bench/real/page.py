@@ -4,7 +4,7 @@ from collections import Counter
 from statistics import median
 from typing import Any
 
-from banscan.scanner.control import SCRATCH
+from banscan.scanner.control import ANEW
 from banscan.text import counted
 from bench.real import power
 from bench.real.rows import READ, SCAN, TOLD
@@ -159,7 +159,7 @@ def _kind(made: Row) -> str:
     """Of a control: how its copy was made, if there is one."""
     if made["accuracy"] is None:
         return "–"
-    return "scratch" if SCRATCH in made["sentence"] else "tuned"
+    return "scratch" if ANEW in made["sentence"] else "tuned"
 
 
 def _fall(made: Row) -> str:

@@ -244,12 +244,18 @@ def test_the_page_says_how_long_a_preprocessing_takes_to_find() -> None:
 
 
 def test_the_page_shows_what_controls_showed() -> None:
-    made = {"before": 0.9, "after": 0.5, "accuracy": [0.8, 0.7]}
+    made = {"before": 0.9, "after": 0.5, "accuracy": [0.8, 0.7], "sentence": "a copy tuned on the clean images shows a part of it"}
+    anew = made | {"sentence": "a copy trained from scratch on the clean images shows a part of it"}
+    none = {"before": 0.9, "after": None, "accuracy": None, "sentence": "no copy could be tuned"}
     findings = [{"criterion": "patch share", "control": made}, {"criterion": "noise", "control": None}]
     planted = [_row("digits-flat", "told", "fragile", attack="blend", target=None, asr=0.97, targets=[], findings=findings)]
     lines = page.controls([_row("gtsrb-cnn", "told", "fragile", findings=findings, targets=[12])], planted)
-    assert lines[-2] == "| digits-flat | blend, all | 97% | fragile | – | patch share | 90% | 50% | 9.0 | 80% | 70% |"
-    assert lines[-1] == "| gtsrb-cnn | – | – | fragile | 12 | patch share | 90% | 50% | 9.0 | 80% | 70% |"
+    assert lines[-2] == "| digits-flat | blend, all | 97% | fragile | – | patch share | 90% | tuned | 50% | 9.0 | 80% | 70% |"
+    assert lines[-1] == "| gtsrb-cnn | – | – | fragile | 12 | patch share | 90% | tuned | 50% | 9.0 | 80% | 70% |"
+    findings = [{"criterion": "transform", "control": own} for own in (anew, none)]
+    lines = page.controls([_row("gtsrb-cnn", "told", "fragile", findings=findings, targets=[12])], [])
+    assert lines[-2].endswith("| transform | 90% | scratch | 50% | 9.0 | 80% | 70% |")
+    assert lines[-1].endswith("| transform | 90% | – | – | – | – | – |")
 
 
 def test_what_is_planted_is_drawn_by_the_name_alone() -> None:
