@@ -143,7 +143,7 @@ def _scratch(subject: Subject, number: int, progress: Progress) -> _Made | None:
     try:
         model, accuracy = scratch.trained(subject, number, progress)
         return _Made(subject_of(model, subject), SCRATCH, accuracy) if scratch.knows(accuracy, subject.classes) else None
-    except (EvidenceError, ModelError):
+    except (EvidenceError, ModelError, RuntimeError, ValueError):  # the last two: what PyTorch cannot train; the scan is not lost for it
         return None
 
 

@@ -196,6 +196,21 @@ def test_a_copy_that_learns_too_little_from_scratch_is_no_control(monkeypatch: p
     assert own.sentence == "planted or natural cannot be told: the accuracy of a copy tuned on the clean images fell from 90% to 20%"
 
 
+@pytest.mark.parametrize("error", [ValueError("optimizer got an empty parameter list"), RuntimeError("it has no gradient")])
+def test_what_cannot_be_trained_from_scratch_does_not_lose_the_scan(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy is tuned in its place."""
+
+    def refuses(subject: Subject, number: int, progress: Any) -> None:
+        raise error
+
+    seen = fragile()
+    anew(monkeypatch, (0.9, 0.6), patch=[0.0] * 10)
+    monkeypatch.setattr(control.scratch, "trained", refuses)
+    found = control.controlled(subject(costly=False), seen, USUAL, {"patch": made_of([0.85] * 10)}, silent, lambda name: nullcontext())
+    (own,) = (f.control for f in found if f.control is not None)
+    assert control.TUNED in own.sentence
+
+
 def doubtful() -> tuple[Finding, ...]:
     """Findings on a model that noise moves more images of to class 3 than to others, by enough to make it suspicious and no more."""
     moved = clean(CLASSES)
