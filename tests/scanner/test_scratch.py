@@ -16,7 +16,7 @@ from banscan.scanner.repair import trainable
 from banscan.scanner.subject import Subject
 from banscan.scanner.twin import with_weights
 
-TARGET, CLASSES, STEPS = 4, 10, 200
+TARGET, CLASSES, STEPS = 4, 10, 500
 
 
 def subject(model: TracedModel, x: torch.Tensor, labels: torch.Tensor) -> Subject:
@@ -47,7 +47,7 @@ def test_a_backdoor_is_not_learnt_again(model_file: Path, data: tuple[torch.Tens
     monkeypatch.setattr(scratch, "STEPS", STEPS)
     steps = list[Any]()
     copy, accuracy = scratch.trained(subject(backdoored, x, y), 0, lambda *told: steps.append(told))
-    assert accuracy[1] > 0.5
+    assert accuracy[1] > 0.8
     assert scratch.knows(accuracy, CLASSES)
     assert moved(copy) < 0.5
     assert torch.equal(backdoored.logits(x), before)
