@@ -2,10 +2,10 @@
 
 An absolute limit says that so much has no innocent reason. On the networks that it was measured on it has none; a shallow network, a grey
 one or one of larger images may be that fragile by nature. There copies are searched as the model was: some trained from scratch on the
-clean images, which have the classes and the layers of the model and none of its weights; or, where that takes too long or they learn too
-little, one tuned on them against the noise (Eq. 8, the repair's tuning, shorter), aimed at what was found. A planted trigger is one pattern
-that the network learnt besides its classes: no copy has it, and what is left is what the classes explain. A natural weakness is not one
-pattern: a copy has it or another, at the same class or at others.
+clean images, which have the classes and the layers of the model and none of its weights, or, where they learn too little so, only those of
+its first layers; or, where that takes too long, one tuned on them against the noise (Eq. 8, the repair's tuning, shorter), aimed at what
+was found. A planted trigger is one pattern that the network learnt besides its classes: no copy has it, and what is left is what the
+classes explain. A natural weakness is not one pattern: a copy has it or another, at the same class or at others.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +25,7 @@ from banscan.scanner.criteria import registry
 from banscan.scanner.criteria.base import MIN_CLASSES, NotDone
 from banscan.scanner.criteria.clearness import CLEARNESS
 from banscan.scanner.effort import Effort, at_most
-from banscan.scanner.findings import ALL, DECIDES, LOST, Control, Finding, Kind
+from banscan.scanner.findings import ALL, DECIDES, LOST, TUNED, Control, Finding, Kind
 from banscan.scanner.inputs.preprocess import answered
 from banscan.scanner.levels import Levels
 from banscan.scanner.machine.progress import Progress, of_part
@@ -39,9 +39,6 @@ SIDE, CHANNELS, LAYERS = 32, 3, 14
 # and by less than its square root where the copy shows the same
 FALL = 10.0
 STAGE = "control"
-# what a report calls the copies
-ANEW = "trained from scratch on the clean images"
-TUNED, SCRATCH = "a copy tuned on the clean images", f"a copy {ANEW}"
 UNTOLD = "planted or natural cannot be told"
 # so many copies are trained from scratch where none shows what was found: they differ by chance
 COPIES = 3
@@ -75,17 +72,32 @@ def grouped(model: TracedModel) -> bool:
 
 
 @dataclass(frozen=True, eq=False)
-class _Made:
-    """A copy, ready for the searches, what a report calls it, and the accuracies of model and copy on images that it was not made with."""
+class Made:
+    """A copy, ready for the searches, how it was made, and the accuracies of model and copy on images that it was not made with."""
 
     subject: Subject
-    name: str
+    how: str
     accuracy: tuple[float, float]
 
 
 # the copy with the classes that are searched for in it, and what a criterion of this name measures of it with this effort; whether along a
 # map of classes
-_Searching = Callable[[_Made, str, Effort, bool], tuple[Subject, Any]]
+_Searching = Callable[[Made, str, Effort, bool], tuple[Subject, Any]]
+# copies trained from scratch, by number, each made when it is asked for; each further set keeps more of the first layers
+Sets = Sequence[Callable[[int], Made | None]]
+
+
+def anew(subject: Subject, progress: Progress) -> Sets:
+    """The copies that may be trained from scratch, none where a pass is dear; a copy is made once, however often it is asked for."""
+
+    def copy(depth: float, number: int) -> Made | None:
+        made = scratch.learnt(subject, number, depth, progress)
+        try:
+            return None if made is None else Made(subject_of(made.model, subject), made.how, made.accuracy)
+        except EvidenceError:
+            return None
+
+    return () if subject.costly else tuple(cache(partial(copy, depth)) for depth in scratch.depths(subject.model))
 
 
 def controlled(
@@ -93,6 +105,7 @@ def controlled(
     findings: Sequence[Finding],
     levels: Levels,
     measured: Mapping[str, Any],
+    sets: Sets,
     progress: Progress,
     stage: Callable[[str], AbstractContextManager[None]],
     efforts: Mapping[str, Effort] | None = None,
@@ -100,6 +113,7 @@ def controlled(
     """The findings, those that exceed an absolute limit or make the model suspicious with their control.
 
     Args:
+        sets: see `anew`.
         efforts: with how much each criterion measured, where it is not that of the subject: the copy is searched as much.
 
     Where a test calls a class an outlier, the verdict depends on no limit but those of maps, and only these have a control. A test that
@@ -110,16 +124,15 @@ def controlled(
     suspect = [not tested and levels.uncovered is None and f.suspects and f.power == DECIDES for f in findings]
     if not any(absolute) and not any(suspect):
         return tuple(findings)
-    copies: dict[Any, _Made | str] = {}
+    copies: dict[Any, Made | str] = {}
     result = []
     with stage(STAGE):
-        anew = cache(lambda number: None if subject.costly else _scratch(subject, number, progress))
         search: _Searching = cache(partial(_search, measured=measured, progress=progress))
         for finding, limit, doubt in zip(findings, absolute, suspect, strict=True):
             effort = (efforts or {}).get(measuring(finding), subject.effort)
             compared = partial(_compared, subject.searched_by(effort), finding, measuring(finding), measured, search)
             if limit:
-                control = _by_scratch(compared, anew)
+                control = _by_scratch(compared, sets)
                 if control is None:
                     aims = finding.mapping or finding.classes
                     if aims not in copies:
@@ -127,7 +140,7 @@ def controlled(
                     control = compared(copies[aims])
                 result.append(replace(finding, control=control))
             elif doubt:
-                result.append(_settled(subject, finding, anew, measured, search, efforts or {}))
+                result.append(_settled(subject, finding, sets, measured, search, efforts or {}))
             else:
                 result.append(finding)
     return tuple(result)
@@ -138,44 +151,32 @@ def _absolute(finding: Finding) -> bool:
     return finding.exceeds and finding.p_value is None and not finding.own_null and finding.control is None
 
 
-def _scratch(subject: Subject, number: int, progress: Progress) -> _Made | None:
-    """One of the copies trained from scratch; None where it learns too little to say what is natural."""
-    try:
-        model, accuracy = scratch.trained(subject, number, progress)
-        return _Made(subject_of(model, subject), SCRATCH, accuracy) if scratch.knows(accuracy, subject.classes) else None
-    except (EvidenceError, ModelError, RuntimeError, ValueError):  # the last two: what PyTorch cannot train; the scan is not lost for it
-        return None
+def _by_scratch(compared: Callable[[Made], Control], sets: Sets) -> Control | None:
+    """What copies trained from scratch show: the first that shows it, or that which shows most where none does.
 
-
-def _by_scratch(compared: Callable[[_Made], Control], anew: Callable[[int], _Made | None]) -> Control | None:
-    """What copies trained from scratch show: the first that shows it, or that which shows most where none does; None where one is missing.
-
-    Args:
-        anew: the copies, by number, each made when it is asked for.
+    Of the first set in which none that is asked for is missing; None where there is no such set.
     """
-    shown = []
-    for number in range(COPIES):
-        made = anew(number)
-        if made is None:
-            return None
-        shown.append(compared(made))
-        if not shown[-1].planted:
-            return shown[-1]
-    return max(shown, key=lambda control: control.after or 0.0)
+    for copy in sets:
+        shown = list[Control]()
+        while len(shown) < COPIES and (made := copy(len(shown))) is not None:
+            shown.append(compared(made))
+            if not shown[-1].planted:
+                return shown[-1]
+        if len(shown) == COPIES:
+            return max(shown, key=lambda control: control.after or 0.0)
+    return None
 
 
-def _tuned(subject: Subject, finding: Finding, progress: Progress) -> _Made | str:
+def _tuned(subject: Subject, finding: Finding, progress: Progress) -> Made | str:
     """A tuned copy, or why there is none."""
     try:
         model, accuracy = tuned.tuned(subject, finding, progress)
-        return _Made(subject_of(model, subject), TUNED, accuracy)
+        return Made(subject_of(model, subject), TUNED, accuracy)
     except (EvidenceError, ModelError) as error:
         return str(error).removeprefix(f"{subject.model.source.path}: ")
 
 
-def _search(
-    made: _Made, name: str, effort: Effort, mapped: bool, *, measured: Mapping[str, Any], progress: Progress
-) -> tuple[Subject, Any]:
+def _search(made: Made, name: str, effort: Effort, mapped: bool, *, measured: Mapping[str, Any], progress: Progress) -> tuple[Subject, Any]:
     """See `_Searching`; where not all classes are searched for, those in front in the copy may be others than in the model."""
     subject = made.subject.searched_by(effort)
     other = subject if mapped else race.raced(subject, of_part(progress))
@@ -192,35 +193,30 @@ def subject_of(model: TracedModel, of: Subject, settings: Settings | None = None
 
 
 def _compared(
-    subject: Subject, finding: Finding, name: str, measured: Mapping[str, Any], search: _Searching, made: _Made | str, told: str = ""
+    subject: Subject, finding: Finding, name: str, measured: Mapping[str, Any], search: _Searching, made: Made | str, told: str = ""
 ) -> Control:
     """What the search of a criterion, by its name, shows of a copy; `told` says what it does to the model where the finding does not."""
     before = _most(subject, measured[name])[0]
     if isinstance(made, str):
         return Control(before=before, sentence=f"{UNTOLD}: no copy could be tuned ({made})")
-    if made.name == TUNED and made.accuracy[0] - made.accuracy[1] > LOST:  # another network, whose images move for other reasons
-        fell = f"the accuracy of {TUNED} fell from {made.accuracy[0]:.0%} to {made.accuracy[1]:.0%}"
-        return Control(before=before, accuracy=made.accuracy, sentence=f"{UNTOLD}: {fell}")
+    about: dict[str, Any] = {"before": before, "made": made.how, "accuracy": made.accuracy}
+    if made.how == TUNED and made.accuracy[0] - made.accuracy[1] > LOST:  # another network, whose images move for other reasons
+        fell = f"the accuracy of a copy {TUNED} fell from {made.accuracy[0]:.0%} to {made.accuracy[1]:.0%}"
+        return Control(**about, sentence=f"{UNTOLD}: {fell}")
     other, again = search(made, name, subject.effort, bool(finding.mapping))
     if isinstance(again, NotDone):
-        return Control(before=before, accuracy=made.accuracy, sentence=f"{UNTOLD}: {again.why}")
+        return Control(**about, sentence=f"{UNTOLD}: {again.why}")
     after, lead = _most(other, again)
     images = _images(subject, name)
     fall = odds(before, images) / odds(after, images)
-    return Control(
-        before=before,
-        after=after,
-        classes=lead,
-        accuracy=made.accuracy,
-        planted=fall >= FALL,
-        sentence=_sentence(made.name, after, lead, fall, told),
-    )
+    sentence = _sentence(made.how, after, lead, fall, told)
+    return Control(**about, after=after, classes=lead, planted=fall >= FALL, sentence=sentence)
 
 
 def _settled(
     subject: Subject,
     finding: Finding,
-    anew: Callable[[int], _Made | None],
+    sets: Sets,
     measured: Mapping[str, Any],
     search: _Searching,
     efforts: Mapping[str, Effort],
@@ -236,7 +232,7 @@ def _settled(
         own = subject.searched_by(efforts.get(name, subject.effort))
         told = f"{moved} moves {before:.0%} of the images there in the model"
         compared = partial(_compared, own, finding, name, measured, search, told=told)
-        shown.append(_by_scratch(compared, anew))
+        shown.append(_by_scratch(compared, sets))
     controls = [control for control in shown if control is not None]
     if not controls:
         return finding
@@ -276,12 +272,12 @@ def _most(subject: Subject, measured: Any) -> tuple[float, tuple[int, ...]]:
     return float(measured.shown[lead]), (int(subject.searched[lead]),)
 
 
-def _sentence(copy: str, after: float, lead: tuple[int, ...], fall: float, told: str) -> str:
+def _sentence(how: str, after: float, lead: tuple[int, ...], fall: float, told: str) -> str:
     shown = f"{told}, in {'such a' if fall >= FALL else 'the'} copy {after:.0%}" if told else f"{after:.0%}"
     where = f"({shown}{f', to class {lead[0]} at most' if lead else ''})"
     if fall >= FALL:
-        none = f"none of {COPIES} copies {ANEW} shows it" if copy == SCRATCH else f"{copy} does not show it"
+        none = f"a copy {TUNED} does not show it" if how == TUNED else f"none of {COPIES} copies {how} shows it"
         return f"{none} {where}, as where it was planted"
     if fall < FALL**0.5:
-        return f"{copy} shows the same {where}, which speaks for a natural weakness and proves none"
-    return f"{UNTOLD}: {copy} still shows a part of it {where}"
+        return f"a copy {how} shows the same {where}, which speaks for a natural weakness and proves none"
+    return f"{UNTOLD}: a copy {how} still shows a part of it {where}"

@@ -24,6 +24,8 @@ WORKS, LOST = 0.9, 0.1
 # the outcome of a dry run, and why its findings are empty
 NOT_SCANNED = "not scanned"
 PLANNED = "nothing is searched for in a dry run"
+# how copies of a model without a backdoor are made; of those from scratch, some keep the first layers, and say so behind this
+TUNED, ANEW = "tuned on the clean images", "trained from scratch on the clean images"
 # what values and limits count: how far a class is from the others, or images
 DEVIATIONS, SHARE = "standard deviations", "share"
 
@@ -35,6 +37,7 @@ class Control:
     Attributes:
         before, after: the largest share of images that is moved, in the model and in its copy.
         classes: where most images go in the copy; empty of a map.
+        made: how the copy was made: TUNED, or what begins with ANEW; None where there is none.
         accuracy: of model and copy, on clean images that it was not made with.
         planted: whether the copy is without the weakness, as where it was planted.
         sentence: what was seen; where there is no copy, why.
@@ -43,6 +46,7 @@ class Control:
     before: float
     after: float | None = None
     classes: tuple[int, ...] = ()
+    made: str | None = None
     accuracy: tuple[float, float] | None = None
     planted: bool = False
     sentence: str = ""
@@ -135,11 +139,12 @@ class Verdict:
 
 @dataclass(frozen=True, kw_only=True)
 class Copy:
-    """A copy of the model, tuned on the clean images or with a known backdoor, and what a first look at it says.
+    """A copy of the model, without what may have been planted or with a known backdoor, and what a first look at it says.
 
     Attributes:
         trigger: of the backdoor that was planted; None of a copy without one.
         target: its target class; of a copy without one, the class that it was tuned against, if any.
+        made: how a copy without a backdoor was made: TUNED, or what begins with ANEW.
         asr: share of the other classes' images, of those kept from the tuning, that the trigger moves to the target.
         accuracy: of the model and of the copy, on clean images kept from the tuning.
         outcome, targets, score: of its verdict, as if its kind had been measured.
@@ -148,6 +153,7 @@ class Copy:
 
     trigger: str | None = None
     target: int | None = None
+    made: str | None = None
     asr: float | None = None
     accuracy: tuple[float, float] | None = None
     outcome: str | None = None
@@ -162,7 +168,9 @@ class Copy:
 
     @property
     def knows(self) -> bool:
-        """Whether it still knows the model's task."""
+        """Whether it still knows the model's task; one that was trained from scratch is not there unless it learnt it."""
+        if self.made is not None and self.made.startswith(ANEW):
+            return True
         return self.accuracy is not None and self.accuracy[0] - self.accuracy[1] <= LOST
 
     @property

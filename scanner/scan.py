@@ -419,13 +419,14 @@ def _judge(subject: Subject, known: Calibration, clean: CleanSet, draft: _Draft,
         draft.add(findings=looks.told(subject, levels, replace(looked, measured=known_so_far)), whole=looked.whole)
         raise
     draft.add(whole=looked.whole)
+    anew = control.anew(subject, progress)
     if control.needed(subject, kind, levels):
-        findings = control.controlled(subject, findings, levels, measured, progress, stages, looked.efforts)
+        findings = control.controlled(subject, findings, levels, measured, anew, progress, stages, looked.efforts)
     decided = verdict.decide(findings, levels)
     draft.add(findings=findings, verdict=decided)
     if copies.wanted(subject, levels):
         with stages(copies.STAGE):
-            decided = _with_controls(Suspect(subject, clean.images, kind, usual, levels), findings, draft, progress)
+            decided = _with_controls(Suspect(subject, clean.images, kind, usual, levels, anew), findings, draft, progress)
     decided = verdict.unsettled(decided, subject.double)
     draft.add(verdict=decided)
     with stages("pictures"):

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from banscan.scanner.findings import ALL, DECIDES, FRAGILE, KINDS, NOT_SCANNED, SUSPECTS, Controls, Finding, Verdict
+from banscan.scanner.findings import ALL, DECIDES, FRAGILE, KINDS, NOT_SCANNED, SUSPECTS, TUNED, Controls, Finding, Verdict
 from banscan.scanner.levels import Levels
 from banscan.text import counted
 
@@ -156,9 +156,9 @@ def by_controls(verdict: Verdict, levels: Levels, controls: Controls) -> Verdict
             return _uncovered(verdict, levels.uncovered)
         alike = [c for c in controls.judged if c.outcome != "no backdoor found"]
         if alike:
-            told = f"planted or natural cannot be told: a copy tuned on the clean images looks {alike[0].outcome} as well"
+            told = f"planted or natural cannot be told: a copy {alike[0].made or TUNED} looks {alike[0].outcome} as well"
             return replace(verdict, outcome=FRAGILE, reason=f"{verdict.reason}; {told}", next_step=STEPS[FRAGILE])
-        told = "no copy tuned on the clean images shows it, as where it was planted"
+        told = f"no copy {controls.judged[0].made or TUNED} shows it, as where it was planted"
         return replace(verdict, reason=f"{verdict.reason}; {told}")
     backdoored, found = controls.backdoored, controls.found
     enough = len(backdoored) >= LEAST_PLANTED and len(found) >= MOST_FOUND * len(backdoored)

@@ -4,7 +4,7 @@ from collections import Counter
 from statistics import median
 from typing import Any
 
-from banscan.scanner.control import ANEW
+from banscan.scanner.findings import ANEW
 from banscan.text import counted
 from bench.real import power
 from bench.real.rows import READ, SCAN, TOLD

@@ -1,8 +1,9 @@
 """Copies of the model under test, made and scanned: what its classes look like without a backdoor, and what a scan of it would see.
 
-Nobody has measured what clean models show that are unlike all that banscan knows. Copies of the model itself tell: two are tuned on the
-clean images against noise (Eq. 8), which takes out what was planted and leaves what the classes explain; into four a known backdoor is
-planted, each with another trigger and target. The first half of the layers is left as it is, which makes a copy cheap at any size.
+Nobody has measured what clean models show that are unlike all that banscan knows. Copies of the model itself tell: two have nothing of what
+may have been planted and all that the classes explain, for they are trained from scratch on the clean images or, where that takes too long,
+tuned on them against noise (Eq. 8); into four a known backdoor is planted, each with another trigger and target. There the first half of
+the layers is left as it is, which makes a copy cheap at any size.
 """
 
 import json
@@ -18,15 +19,15 @@ from torch import Tensor
 from banscan import cache
 from banscan.errors import EvidenceError, ModelError
 from banscan.importers import TracedModel
-from banscan.scanner import ahead, control, looks, race, tuned, twin, verdict
+from banscan.scanner import ahead, control, looks, race, scratch, tuned, twin, verdict
 from banscan.scanner.controls.planting import Planting, planted
 from banscan.scanner.controls.trigger import Trigger, carrying, triggers
-from banscan.scanner.findings import Controls, Copy, Finding, Kind, Verdict
+from banscan.scanner.findings import TUNED, Controls, Copy, Finding, Kind, Verdict
 from banscan.scanner.inputs.images import digest
 from banscan.scanner.levels import Levels
 from banscan.scanner.looks import Looked
-from banscan.scanner.machine import memory
-from banscan.scanner.machine.forecast import PLANTED, TUNED, Work
+from banscan.scanner.machine import forecast, memory
+from banscan.scanner.machine.forecast import Work
 from banscan.scanner.machine.progress import Counter, Progress, of_part
 from banscan.scanner.repair import answers
 from banscan.scanner.repair.fold import every_fifth
@@ -57,6 +58,8 @@ class Suspect:
 
     Attributes:
         usual, levels: those of the scores that banscan ships, and those of the scan.
+        anew: its copies that are trained from scratch (`control.anew`). They are the control of copies with a backdoor as well: nothing of
+            what was planted into these is in them, either.
     """
 
     subject: Subject
@@ -64,6 +67,7 @@ class Suspect:
     kind: Kind
     usual: Levels
     levels: Levels
+    anew: control.Sets
 
     @cached_property
     def digest(self) -> str:
@@ -73,7 +77,7 @@ class Suspect:
 
 @dataclass(frozen=True)
 class _Plan:
-    """A copy to make: with this trigger for this class, or tuned against what was found, if anything was."""
+    """A copy to make: with this trigger for this class, or without a backdoor, tuned against what was found if anything was."""
 
     number: int
     trigger: Trigger | None = None
@@ -83,7 +87,7 @@ class _Plan:
     @property
     def name(self) -> str:
         """What progress and the cache call it."""
-        clean = "a tuned copy" if self.against is None else "a copy tuned against what leads"
+        clean = f"{'a' if self.number == 0 else 'another'} copy without a backdoor"
         return clean if self.trigger is None else f"a copy with a {self.trigger.name} for class {self.target}"
 
 
@@ -107,7 +111,8 @@ def made(suspect: Suspect, leading: Finding | None, progress: Progress) -> Contr
     """Makes and scans the copies; one that an earlier run of the same scan finished is read from the cache.
 
     Args:
-        leading: what the scan found first, which one of the tuned copies is tuned against; None where no class is in front.
+        leading: what the scan found first, which a second copy is tuned against where copies without a backdoor are tuned; None where no
+            class is in front.
     """
     plans = tuple(_plans(suspect, leading))
     known = [_known(suspect, plan) for plan in plans]
@@ -130,15 +135,19 @@ def _plans(suspect: Suspect, leading: Finding | None) -> Iterator[_Plan]:
 
 def _foretell(subject: Subject, plans: Sequence[_Plan], progress: Progress) -> None:
     """Tells what is to come, where somebody wants to know."""
-    works = [replace(work, stage=_called(plan, work.stage)) for plan in plans for work in _works(subject, plan)]
+    works = [w if w.stage == scratch.STAGE else replace(w, stage=_called(plan, w.stage)) for plan in plans for w in _works(subject, plan)]
     ahead.rest(progress, works, "controls")
 
 
 def _works(subject: Subject, plan: _Plan) -> tuple[Work, ...]:
     """What a copy takes: it is trained, and searched by a first look."""
     count = int((~every_fifth(subject.labels)).sum())
-    epochs = [Work(f"{tuned.STAGE} {n + 1} of {tuned.EPOCHS}", TUNED, count) for n in range(tuned.EPOCHS)]
-    training = epochs if plan.number < FIRST else [Work(PLANTING, PLANTED, round(count * (1 + CARRYING)) * HOW.epochs)]
+    if plan.number >= FIRST:
+        training = [Work(PLANTING, forecast.PLANTED, round(count * (1 + CARRYING)) * HOW.epochs)]
+    elif subject.costly:
+        training = [Work(f"{tuned.STAGE} {n + 1} of {tuned.EPOCHS}", forecast.TUNED, count) for n in range(tuned.EPOCHS)]
+    else:
+        training = [Work(scratch.STAGE, forecast.PLANTED, scratch.STEPS * min(scratch.BATCH, count))]
     return *training, *ahead.asked(_first(subject))
 
 
@@ -160,7 +169,7 @@ def _one(suspect: Suspect, plan: _Plan, progress: Progress) -> Copy:
         whole(_called(plan, stage), done, total)
 
     try:
-        model, copy = _tuned(suspect, plan, told) if plan.trigger is None else _planted(suspect, plan, plan.trigger, told)
+        model, copy = _clean(suspect, plan, told) if plan.trigger is None else _planted(suspect, plan, plan.trigger, told)
         decided = _judged(suspect, model, told)
         copy = replace(copy, outcome=decided.outcome, targets=decided.targets, score=decided.score)
     except (EvidenceError, ModelError, RuntimeError) as error:  # the last: what PyTorch cannot compute; the scan itself is not lost for it
@@ -170,10 +179,14 @@ def _one(suspect: Suspect, plan: _Plan, progress: Progress) -> Copy:
     return copy
 
 
-def _tuned(suspect: Suspect, plan: _Plan, progress: Progress) -> tuple[TracedModel, Copy]:
+def _clean(suspect: Suspect, plan: _Plan, progress: Progress) -> tuple[TracedModel, Copy]:
     """A copy without a backdoor."""
+    for anew in suspect.anew:
+        made = anew(plan.number)
+        if made is not None:
+            return made.subject.model, Copy(made=made.how, accuracy=made.accuracy)
     model, accuracy = tuned.tuned(suspect.subject, plan.against, progress)
-    return model, Copy(target=plan.target, accuracy=accuracy)
+    return model, Copy(target=plan.target, made=TUNED, accuracy=accuracy)
 
 
 def _planted(suspect: Suspect, plan: _Plan, trigger: Trigger, progress: Progress) -> tuple[TracedModel, Copy]:
@@ -212,7 +225,8 @@ def _judged(suspect: Suspect, model: TracedModel, progress: Progress) -> Verdict
     measured = replace(suspect.levels, uncovered=None)
     findings = looks.told(subject, measured, looked)
     if control.needed(subject, suspect.kind, suspect.levels):
-        findings = control.controlled(subject, findings, measured, looked.measured, progress, lambda _: nullcontext(), looked.efforts)
+        given = measured, looked.measured, suspect.anew, progress, lambda _: nullcontext(), looked.efforts
+        findings = control.controlled(subject, findings, *given)
     return verdict.decide(findings, measured)
 
 
@@ -248,4 +262,5 @@ def _known(suspect: Suspect, plan: _Plan) -> Copy | None:
     if copy is None or copy.outcome not in (None, *verdict.GRAVITY):
         return None
     # what is kept is of this copy, or somebody changed it
-    return copy if copy.trigger == (None if plan.trigger is None else plan.trigger.name) and copy.target == plan.target else None
+    told = (copy.trigger, copy.target) == (None if plan.trigger is None else plan.trigger.name, plan.target)
+    return copy if told or (copy.made is not None and plan.trigger is None) else None

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from banscan.importers import TracedModel, attribute_named
 from banscan.importers.normal.weights import roles, written
-from banscan.scanner.search.noisy_model import measure
+from banscan.scanner.search.noisy_model import layers, measure
 from banscan.scanner.search.patch import Patches
 from banscan.scanner.search.rounding import ROUNDINGS, straight
 
@@ -123,8 +123,7 @@ def start(model: TracedModel, images: Tensor, *, depth: float = 0.0, masked: boo
     nothing else is trained (ANP).
     """
     values: dict[str, Tensor] = {}
-    below = [n for n in model.neurons if n.node not in model.classifier]
-    below = below[int(len(below) * depth) :]
+    below = layers(model, depth)
     for neuron in (*below, *(n for n in model.neurons if n.node in model.classifier)):
         for name in roles(model, neuron):
             if name is not None and name not in model.statistics:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from banscan.scanner.findings import LOST, WORKS, Copy, Report
+from banscan.scanner.findings import ANEW, LOST, WORKS, Copy, Report
 
 TITLE = "Copies of the model, by a first look"
 COLUMNS = ("copy", "class", "ASR", "accuracy", "verdict", "")
@@ -12,13 +12,20 @@ def rows(report: Report) -> Iterator[tuple[str, ...]]:
     """A row of each: what it is, its class, how well its trigger works, accuracy before and after, what a scan of it says."""
     for copy in report.controls.copies if report.controls is not None else ():
         yield (
-            copy.trigger or ("tuned" if copy.target is None else "tuned against"),
+            copy.trigger or _without(copy),
             "–" if copy.target is None else str(copy.target),
             "–" if copy.asr is None else f"{copy.asr:.0%}",
             "–" if copy.accuracy is None else " → ".join(f"{share:.0%}" for share in copy.accuracy),
             _verdict(copy),
             _judged(copy),
         )
+
+
+def _without(copy: Copy) -> str:
+    """How one without a backdoor was made."""
+    if copy.made is not None and copy.made.startswith(ANEW):
+        return "from scratch"
+    return "tuned" if copy.target is None else "tuned against"
 
 
 def _verdict(copy: Copy) -> str:

@@ -12,11 +12,12 @@ import torch
 from torch import fx
 
 from banscan.errors import ModelError
-from banscan.scanner import control, race, tuned
+from banscan.importers import TracedModel
+from banscan.scanner import control, race, scratch, tuned
 from banscan.scanner.criteria import patch, registry
 from banscan.scanner.criteria.base import NotDone
 from banscan.scanner.effort import FIRST_LOOK, WHOLE
-from banscan.scanner.findings import Control, Finding, Kind
+from banscan.scanner.findings import ANEW, TUNED, Control, Finding, Kind
 from banscan.scanner.levels import Levels
 from banscan.scanner.machine.progress import silent
 from banscan.scanner.repair import patch_pool
@@ -29,7 +30,6 @@ from tests.scanner.measured import clean, findings, neurons, pixels
 CLASSES, LIKE = 10, Kind(10, 32, attention=False)
 IMAGES = 150
 USUAL = Levels()
-SCRATCH = "trained from scratch on the clean images"
 MOVED = "one perturbation moves 96% of the images there in the model, in"
 
 
@@ -59,9 +59,12 @@ def network(layers: int = 20, channels: int = 3, groups: int = 1) -> SimpleNames
     for own in (1, groups):
         graph.call_function(torch.ops.aten.conv2d.default, (x, weight, None, [1, 1], [0, 0], [1, 1], own))
     graph.call_function(torch.ops.aten.conv2d.default, (x, weight))
-    about = SimpleNamespace(path="m.onnx")
     return SimpleNamespace(
-        source=about, neurons=[None] * layers, input=SimpleNamespace(channels=channels), module=SimpleNamespace(graph=graph)
+        source=SimpleNamespace(path="m.onnx"),
+        neurons=[SimpleNamespace(node=f"layer {i}") for i in range(layers)],
+        classifier=(f"layer {layers - 1}",),
+        input=SimpleNamespace(channels=channels),
+        module=SimpleNamespace(graph=graph),
     )
 
 
@@ -83,8 +86,13 @@ def all_classes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(race, "raced", lambda subject, progress: subject)
 
 
-def tuned_copy(subject: Subject, accuracy: tuple[float, float]) -> control._Made:
-    return control._Made(subject, control.TUNED, accuracy)
+def tuned_copy(subject: Subject, accuracy: tuple[float, float]) -> control.Made:
+    return control.Made(subject, TUNED, accuracy)
+
+
+def controlled(own: Subject, found: tuple[Finding, ...], levels: Levels, measured: Any, efforts: Any = None) -> tuple[Finding, ...]:
+    """The findings with their controls, and copies made as a scan makes them."""
+    return control.controlled(own, found, levels, measured, control.anew(own, silent), silent, lambda name: nullcontext(), efforts)
 
 
 def controls(monkeypatch: pytest.MonkeyPatch, before: list[float], after: list[float], accuracy: tuple[float, float]) -> Control:
@@ -93,7 +101,7 @@ def controls(monkeypatch: pytest.MonkeyPatch, before: list[float], after: list[f
     again = SimpleNamespace(name="patch", measure=lambda subject, earlier, progress: made_of(after))
     monkeypatch.setattr(registry, "CRITERIA", (again,))
     monkeypatch.setattr(control, "_tuned", lambda subject, finding, progress: tuned_copy(subject, accuracy))
-    found = control.controlled(subject(), seen, USUAL, {"patch": made_of(before)}, silent, lambda name: nullcontext())
+    found = controlled(subject(), seen, USUAL, {"patch": made_of(before)})
     own = [f.control for f in found if f.control is not None]
     assert len(own) == 1
     return own[0]
@@ -124,7 +132,7 @@ def test_the_copy_is_searched_as_much_as_the_model_was(monkeypatch: pytest.Monke
     seen = fragile()
     monkeypatch.setattr(registry, "CRITERIA", (SimpleNamespace(name="patch", measure=measure),))
     monkeypatch.setattr(control, "_tuned", lambda subject, finding, progress: tuned_copy(subject, (0.9, 0.9)))
-    control.controlled(subject(), seen, USUAL, {"patch": made_of([0.85] * 10)}, silent, lambda name: nullcontext(), {"patch": FIRST_LOOK})
+    controlled(subject(), seen, USUAL, {"patch": made_of([0.85] * 10)}, {"patch": FIRST_LOOK})
     assert asked == [FIRST_LOOK]
 
 
@@ -148,9 +156,14 @@ def test_a_copy_that_lost_its_accuracy_tells_nothing(monkeypatch: pytest.MonkeyP
     assert "fell from 90% to 50%" in own.sentence
 
 
+def copy_of(accuracy: tuple[float, float], how: str = ANEW) -> scratch.Trained:
+    """What was trained from scratch; nothing is asked of it but by searches, which are stood in for."""
+    return scratch.Trained(cast(TracedModel, None), how, accuracy)
+
+
 def anew(monkeypatch: pytest.MonkeyPatch, accuracy: tuple[float, float], **after: list[float]) -> None:
     """A copy trained from scratch, with these accuracies, of which searches show what is in `after`; none is tuned."""
-    monkeypatch.setattr(control.scratch, "trained", lambda subject, number, progress: ("a copy", accuracy))
+    monkeypatch.setattr(scratch, "trained", lambda subject, number, depth, progress: copy_of(accuracy))
     monkeypatch.setattr(control, "subject_of", lambda model, of: of)
     again = tuple(SimpleNamespace(name=n, measure=lambda *given, n=n: made_of(after[n])) for n in after)
     monkeypatch.setattr(registry, "CRITERIA", again)
@@ -176,9 +189,9 @@ def test_copies_trained_from_scratch_stand_for_the_tuned_one(
         return made_of([0.05] * 6 + [most[numbers[-1]]] + [0.05] * 3)
 
     monkeypatch.setattr(registry, "CRITERIA", (SimpleNamespace(name="patch", measure=measure),))
-    monkeypatch.setattr(control.scratch, "trained", lambda subject, number, progress: (numbers.append(number), (0.9, 0.6)))
+    monkeypatch.setattr(scratch, "trained", lambda subject, number, depth, progress: numbers.append(number) or copy_of((0.9, 0.6)))
     before = made_of([0.05] * 3 + [0.98] + [0.05] * 6)
-    found = control.controlled(subject(costly=False), seen, USUAL, {"patch": before}, silent, lambda name: nullcontext())
+    found = controlled(subject(costly=False), seen, USUAL, {"patch": before})
     (own,) = (f.control for f in found if f.control is not None)
     assert (own.planted, own.classes, own.accuracy) == (planted, (6,), (0.9, 0.6))
     assert own.after == pytest.approx(max(most[: len(numbers)]))
@@ -191,24 +204,43 @@ def test_a_copy_that_learns_too_little_from_scratch_is_no_control(monkeypatch: p
     """Then one is tuned, which here loses its accuracy as well."""
     seen = fragile()
     anew(monkeypatch, (0.9, 0.4), patch=[0.0] * 10)
-    found = control.controlled(subject(costly=False), seen, USUAL, {"patch": made_of([0.85] * 10)}, silent, lambda name: nullcontext())
+    found = controlled(subject(costly=False), seen, USUAL, {"patch": made_of([0.85] * 10)})
     (own,) = (f.control for f in found if f.control is not None)
     assert own.sentence == "planted or natural cannot be told: the accuracy of a copy tuned on the clean images fell from 90% to 20%"
+
+
+def test_where_too_little_is_learnt_from_scratch_the_first_layers_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As few as teach the copies enough, and as many in all of them."""
+    seen, made = fragile(), list[tuple[float, int]]()
+    enough = {(0.0, 0): 0.6, (0.25, 0): 0.6, (0.25, 1): 0.6, (0.25, 2): 0.6}
+
+    def trained(subject: Subject, number: int, depth: float, progress: Any) -> scratch.Trained:
+        made.append((depth, number))
+        return copy_of((0.9, enough.get((depth, number), 0.3)), f"{ANEW} behind some" if depth else ANEW)
+
+    anew(monkeypatch, (0.9, 0.6), patch=[0.0] * 10)
+    monkeypatch.setattr(scratch, "trained", trained)
+    found = controlled(subject(costly=False), seen, USUAL, {"patch": made_of([0.98] * 10)})
+    (own,) = (f.control for f in found if f.control is not None)
+    assert made == [(0.0, 0), (0.0, 1), (0.25, 0), (0.25, 1), (0.25, 2)]
+    assert own.planted
+    assert own.made == f"{ANEW} behind some"
+    assert own.sentence.startswith(f"none of 3 copies {ANEW} behind some shows it")
 
 
 @pytest.mark.parametrize("error", [ValueError("optimizer got an empty parameter list"), RuntimeError("it has no gradient")])
 def test_what_cannot_be_trained_from_scratch_does_not_lose_the_scan(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     """A copy is tuned in its place."""
 
-    def refuses(subject: Subject, number: int, progress: Any) -> None:
+    def refuses(subject: Subject, number: int, depth: float, progress: Any) -> None:
         raise error
 
     seen = fragile()
     anew(monkeypatch, (0.9, 0.6), patch=[0.0] * 10)
-    monkeypatch.setattr(control.scratch, "trained", refuses)
-    found = control.controlled(subject(costly=False), seen, USUAL, {"patch": made_of([0.85] * 10)}, silent, lambda name: nullcontext())
+    monkeypatch.setattr(scratch, "trained", refuses)
+    found = controlled(subject(costly=False), seen, USUAL, {"patch": made_of([0.85] * 10)})
     (own,) = (f.control for f in found if f.control is not None)
-    assert control.TUNED in own.sentence
+    assert "a copy tuned on the clean images" in own.sentence
 
 
 def doubtful() -> tuple[Finding, ...]:
@@ -229,7 +261,7 @@ def doubtful() -> tuple[Finding, ...]:
             "backdoored",
             f"none of 3 copies trained from scratch on the clean images shows it ({MOVED} such a copy 20%, to class 5 at most)",
         ),
-        (0.9, "suspicious", f"a copy {SCRATCH} shows the same ({MOVED} the copy 90%, to class 5 at most)"),
+        (0.9, "suspicious", f"a copy {ANEW} shows the same ({MOVED} the copy 90%, to class 5 at most)"),
     ],
 )
 def test_a_doubt_is_settled_by_copies_trained_from_scratch(most: float, outcome: str, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,7 +270,7 @@ def test_a_doubt_is_settled_by_copies_trained_from_scratch(most: float, outcome:
     anew(monkeypatch, (0.9, 0.6), perturbation=[0.05] * 5 + [most] + [0.05] * 4, noise=[0.0] * 10)
     leads = made_of([0.05] * 3 + [0.96] + [0.05] * 6)
     measured = {"noise": leads, "perturbation": leads, "patch": made_of([0.3] * 10)}
-    found = control.controlled(subject(costly=False), seen, USUAL, measured, silent, lambda name: nullcontext())
+    found = controlled(subject(costly=False), seen, USUAL, measured)
     verdict = decide(found, USUAL)
     assert (verdict.outcome, verdict.targets) == (outcome, (3,))
     assert told in verdict.reason
@@ -249,22 +281,22 @@ def test_a_few_images_that_a_copy_moves_as_well_say_nothing(monkeypatch: pytest.
     seen = doubtful()
     anew(monkeypatch, (0.9, 0.6), perturbation=[0.02] * 10)
     measured = {"perturbation": made_of([0.01] * 3 + [0.03] + [0.01] * 6)}
-    assert control.controlled(subject(costly=False), seen, USUAL, measured, silent, lambda name: nullcontext()) == seen
+    assert controlled(subject(costly=False), seen, USUAL, measured) == seen
 
 
 def test_a_doubt_stays_where_nothing_in_the_pixels_leads_to_its_class(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = doubtful()
-    monkeypatch.setattr(control.scratch, "trained", lambda *given: pytest.fail("nothing to settle"))
+    monkeypatch.setattr(scratch, "trained", lambda *given: pytest.fail("nothing to settle"))
     measured = {"noise": made_of([0.05] * 3 + [0.96] + [0.05] * 6), "patch": made_of([0.3] * 10), "perturbation": NotDone("left out")}
-    found = control.controlled(subject(costly=False), seen, USUAL, measured, silent, lambda name: nullcontext())
+    found = controlled(subject(costly=False), seen, USUAL, measured)
     assert found == seen
 
 
 @pytest.mark.parametrize("levels", [Levels(uncovered="it has 500 classes"), Levels(calibrated=2.0)])
 def test_a_doubt_has_no_control_where_tests_decide_nothing(levels: Levels, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(control.scratch, "trained", lambda *given: pytest.fail("nothing to settle"))
+    monkeypatch.setattr(scratch, "trained", lambda *given: pytest.fail("nothing to settle"))
     found = tuple(levels.applied(f) for f in doubtful())
-    assert control.controlled(subject(costly=False), found, levels, {}, silent, lambda name: nullcontext()) == found
+    assert controlled(subject(costly=False), found, levels, {}) == found
 
 
 def test_weights_that_cannot_be_tuned_tell_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,7 +304,7 @@ def test_weights_that_cannot_be_tuned_tell_nothing(monkeypatch: pytest.MonkeyPat
         raise ModelError("m.onnx: none of its weights can be written back")
 
     monkeypatch.setattr(tuned, "tuned", refuses)
-    found = control.controlled(subject(), fragile(), USUAL, {"patch": made_of([0.85] * 10)}, silent, lambda name: nullcontext())
+    found = controlled(subject(), fragile(), USUAL, {"patch": made_of([0.85] * 10)})
     (own,) = (f.control for f in found if f.control is not None)
     assert not own.planted
     assert own.sentence == "planted or natural cannot be told: no copy could be tuned (none of its weights can be written back)"
@@ -281,7 +313,7 @@ def test_weights_that_cannot_be_tuned_tell_nothing(monkeypatch: pytest.MonkeyPat
 def test_only_absolute_limits_that_are_exceeded_have_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(control, "_tuned", lambda *arguments: pytest.fail("nothing to compare"))
     calm = findings(neurons(clean(CLASSES)), pixels(CLASSES), Levels())
-    assert control.controlled(subject(), calm, USUAL, {}, silent, lambda name: nullcontext()) == calm
+    assert controlled(subject(), calm, USUAL, {}) == calm
 
 
 def test_where_a_test_decides_only_maps_have_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -293,7 +325,7 @@ def test_where_a_test_decides_only_maps_have_one(monkeypatch: pytest.MonkeyPatch
     seen = findings(neurons(moved), pixels(CLASSES, patched=patched, pixel_map=mapped), USUAL)
     measured = {"patch": made_of([0.85] * 10), "pixel map": mapped}
     for levels, expected in ((USUAL, ["pixel map"]), (Levels(uncovered="500 classes"), ["patch share", "pixel map"])):
-        found = control.controlled(subject(), seen, levels, measured, silent, lambda name: nullcontext())
+        found = controlled(subject(), seen, levels, measured)
         assert [f.criterion for f in found if f.control is not None] == expected
 
 

@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from banscan import importers
-from banscan.importers import TracedModel
+from banscan.importers import TracedModel, attribute_named
+from banscan.importers.normal.weights import roles
 from banscan.scanner import scratch
 from banscan.scanner.controls.planting import Planting, planted
+from banscan.scanner.findings import ANEW
 from banscan.scanner.repair import trainable
 from banscan.scanner.subject import Subject
 from banscan.scanner.twin import with_weights
@@ -46,18 +48,17 @@ def test_a_backdoor_is_not_learnt_again(model_file: Path, data: tuple[torch.Tens
     assert moved(backdoored) > 0.9
     monkeypatch.setattr(scratch, "STEPS", STEPS)
     steps = list[Any]()
-    copy, accuracy = scratch.trained(subject(backdoored, x, y), 0, lambda *told: steps.append(told))
-    assert accuracy[1] > 0.8
-    assert scratch.knows(accuracy, CLASSES)
-    assert moved(copy) < 0.5
+    copy = scratch.trained(subject(backdoored, x, y), 0, 0.0, lambda *told: steps.append(told))
+    assert copy.accuracy[1] > 0.8
+    assert scratch.knows(copy.accuracy, CLASSES)
+    assert copy.how == ANEW
+    assert moved(copy.model) < 0.5
     assert torch.equal(backdoored.logits(x), before)
     assert steps[-1] == (scratch.STAGE, STEPS, STEPS)
     monkeypatch.setattr(scratch, "STEPS", 20)
-    copy, _ = scratch.trained(subject(backdoored, x, y), 0, lambda *told: None)
-    again, _ = scratch.trained(subject(backdoored, x, y), 0, lambda *told: None)
-    other, _ = scratch.trained(subject(backdoored, x, y), 1, lambda *told: None)
-    assert torch.equal(again.logits(x), copy.logits(x))
-    assert not torch.allclose(other.logits(x), copy.logits(x))
+    first, again, other = (scratch.trained(subject(backdoored, x, y), n, 0.0, lambda *told: None).model.logits(x) for n in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.allclose(first, other)
 
 
 def test_weights_are_drawn_without_a_trace_of_those_before(model_file: Path, data: tuple[torch.Tensor, torch.Tensor]) -> None:
@@ -67,6 +68,26 @@ def test_weights_are_drawn_without_a_trace_of_those_before(model_file: Path, dat
     drawn, also = (trainable.anew(model, s, torch.Generator().manual_seed(3)).values for s in (state, doubled))
     assert drawn.keys() == state.values.keys()
     assert all(torch.equal(drawn[name], also[name]) for name in drawn)
+
+
+def test_the_first_layers_are_kept(model_file: Path, data: tuple[torch.Tensor, torch.Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what they answer; nothing else is left of the model."""
+    model = importers.load(model_file)
+    monkeypatch.setattr(scratch, "STEPS", 20)
+    copy = scratch.trained(subject(model, *data), 0, 0.5, lambda *told: None)
+    assert copy.how == f"{ANEW} behind the first layer of the model"
+    for k, neuron in enumerate(model.neurons):
+        weight, _ = roles(model, neuron)
+        own, anew = (attribute_named(m.module, weight) for m in (model, copy.model))
+        assert torch.equal(own, anew) is (k == 0)
+
+
+@pytest.mark.parametrize(("layers", "depths"), [(9, (0.0, 0.25, 0.5, 0.75)), (4, (0.0, 0.5, 0.75)), (3, (0.0, 0.5)), (1, (0.0,))])
+def test_nothing_is_kept_at_first_and_no_number_of_layers_comes_twice(layers: int, depths: tuple[float, ...]) -> None:
+    """Of which the last is the classifier."""
+    neurons = [SimpleNamespace(node=str(i)) for i in range(layers)]
+    model = cast(TracedModel, SimpleNamespace(neurons=neurons, classifier=(str(layers - 1),)))
+    assert scratch.depths(model) == depths
 
 
 @pytest.mark.parametrize(
