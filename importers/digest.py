@@ -1,6 +1,8 @@
 """What a model file is known by."""
 
+import errno
 import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,6 +45,8 @@ def _beside(path: Path) -> list[Path]:
 
 def _hashed(path: Path) -> tuple[str, bool]:
     """The SHA-256, and whether there may be files beside this one that belong to it."""
+    if not path.is_file():  # a pipe would be waited for, and a device read without end
+        raise OSError(errno.EINVAL, "it is no file" if os.path.lexists(path) else "no such file")
     digest, outside, end = hashlib.sha256(), False, b""
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):

@@ -33,6 +33,10 @@ SHIPPED = "clean_models.json"
 ALPHA = 0.05
 # bytes; thousands of models take less
 LARGEST = 16 << 20
+# classes, or pixels a side, that no model has
+MOST = 1 << 30
+# a smaller false-positive rate would take more clean models than there are
+LEAST_ALPHA = 1e-9
 # a model is of a kind with those measured when its classes and its image size are within this factor of theirs
 NEAR = 2
 
@@ -140,8 +144,8 @@ def threshold(scores: list[float], alpha: float) -> float:
     Raises:
         UsageError: fewer than 1 / alpha - 1 scores, or an alpha that is no share.
     """
-    if not 0 < alpha < 1:
-        raise UsageError(f"--alpha {alpha:g}: expected a share above 0 and below 1")
+    if not LEAST_ALPHA <= alpha < 1:
+        raise UsageError(f"--alpha {alpha:g}: expected a share from {LEAST_ALPHA:g} on and below 1")
     allowed = math.floor(alpha * (len(scores) + 1) + 1e-9)
     if allowed < 1:
         raise UsageError(
@@ -234,6 +238,8 @@ def read_entry(document: dict[str, Any]) -> Entry:
     """
     kind = document["kind"]
     classes, size, attention = (_typed(kind[key], of) for key, of in (("classes", int), ("size", int), ("attention", bool)))
+    if not (0 < classes <= MOST and 0 < size <= MOST):
+        raise ValueError("no number of classes or pixels")
     name, digest = (_typed(document[key], str) for key in ("name", "sha256"))
     return Entry(name, digest, Kind(classes, size, attention), _number(document["score"]))
 

@@ -10,7 +10,7 @@ classes explain. A natural weakness is not one pattern: a copy has it or another
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from typing import Any
 
@@ -73,11 +73,18 @@ def grouped(model: TracedModel) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Made:
-    """A copy, ready for the searches, how it was made, and the accuracies of model and copy on images that it was not made with."""
+    """A copy, ready for the searches.
+
+    Attributes:
+        how: it was made.
+        accuracy: of model and copy, on images that it was not made with.
+        searched: what was found in it, by what was asked, so that it is found once.
+    """
 
     subject: Subject
     how: str
     accuracy: tuple[float, float]
+    searched: dict[Any, tuple[Subject, Any]] = field(default_factory=dict)
 
 
 # the copy with the classes that are searched for in it, and what a criterion of this name measures of it with this effort; whether along a
@@ -127,7 +134,7 @@ def controlled(
     copies: dict[Any, Made | str] = {}
     result = []
     with stage(STAGE):
-        search: _Searching = cache(partial(_search, measured=measured, progress=progress))
+        search: _Searching = partial(_search, measured=measured, progress=progress)
         for finding, limit, doubt in zip(findings, absolute, suspect, strict=True):
             effort = (efforts or {}).get(measuring(finding), subject.effort)
             compared = partial(_compared, subject.searched_by(effort), finding, measuring(finding), measured, search)
@@ -178,9 +185,13 @@ def _tuned(subject: Subject, finding: Finding, progress: Progress) -> Made | str
 
 def _search(made: Made, name: str, effort: Effort, mapped: bool, *, measured: Mapping[str, Any], progress: Progress) -> tuple[Subject, Any]:
     """See `_Searching`; where not all classes are searched for, those in front in the copy may be others than in the model."""
-    subject = made.subject.searched_by(effort)
-    other = subject if mapped else race.raced(subject, of_part(progress))
-    return other, next(c for c in registry.CRITERIA if c.name == name).measure(other, measured, progress)
+    # noise along a map is as strong as that towards single classes was
+    asked = name, effort, mapped, measured["noise"].eps if name == "noise map" else None
+    if asked not in made.searched:
+        subject = made.subject.searched_by(effort)
+        other = subject if mapped else race.raced(subject, of_part(progress))
+        made.searched[asked] = other, next(c for c in registry.CRITERIA if c.name == name).measure(other, measured, progress)
+    return made.searched[asked]
 
 
 def subject_of(model: TracedModel, of: Subject, settings: Settings | None = None) -> Subject:

@@ -1,5 +1,6 @@
 """One scan from model file and images to a report, in named stages."""
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,6 +42,8 @@ from banscan.scanner.subject import Subject, prepare
 
 # images that the file's own runtime answers; fewer of large ones, which it takes all at once
 PARITY_IMAGES, PARITY_LEAST = 64, 8
+# what PyTorch says of a place outside a table, which a graph may look up by the pixels
+OUTSIDE = re.compile(r"index out of range in self|out of bounds for dimension")
 
 
 @dataclass(frozen=True)
@@ -221,6 +224,11 @@ def examine(
         draft.add(verdict=verdict.inconclusive(str(error)), preprocess=error.tried)
     except EvidenceError as error:
         draft.add(verdict=verdict.inconclusive(str(error)))
+    except (IndexError, RuntimeError) as error:
+        if not OUTSIDE.search(str(error)):
+            raise
+        why = f"the graph fails on images that differ from the clean ones ({error}), so what they would show cannot be searched for"
+        draft.add(verdict=verdict.inconclusive(f"{why}; ask whoever made the file what looks values up by the pixels"))
     by_score = draft.report.verdict.outcome
     draft.add(seconds=stages.seconds, memory=memory.most(where), verdict=logic.weighed(draft.report.verdict, draft.report.structure))
     return Examined(probability.of_its_verdict(draft.report, by_score), model, clean, chosen)

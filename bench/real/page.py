@@ -36,8 +36,8 @@ READING = """What `--dry-run` says: whether the file is read, and the preprocess
 model's classes, under the preprocessing that banscan found and under the true one."""
 
 CONTROLS = """What a copy of the model shows where an absolute limit is exceeded or a test makes the model suspicious
-([the control](method.md#the-control)), for clean files and for the backdoored ones above: one trained from scratch on the clean images
-(*scratch*) or one tuned on them (*tuned*). Shares are those of images moved, in the model and in the copy; the finding counts where their
+([the control](method.md#the-control)), for clean files and for the backdoored ones above: one trained from scratch on the clean images,
+all of it (*scratch*) or but for the first layers (*partly*), or one tuned on them (*tuned*). Shares are those of images moved, in the model and in the copy; the finding counts where their
 odds are at least ten times lower in the copy. A first form, in which noise settled what a test made
 suspicious, called the clean held lenet-openvino backdoored, which was known before noise was left out; how many images it moves is not
 alike in clean *tune* files and their copies either."""
@@ -161,7 +161,11 @@ def _kind(made: Row) -> str:
     """Of a control: how its copy was made, if there is one."""
     if made["accuracy"] is None:
         return "–"
-    return "scratch" if ANEW in made["sentence"] else "tuned"
+    # rows of earlier versions tell it in their sentence alone
+    how = made.get("made") or made["sentence"]
+    if ANEW not in how:
+        return "tuned"
+    return "partly" if f"{ANEW} behind" in how else "scratch"
 
 
 def _fall(made: Row) -> str:

@@ -31,6 +31,8 @@ aten = torch.ops.aten
 
 # values per image: a ResNet50 at 224x224 has fewer than a million in its widest layer
 LARGEST_ACTIVATION = 1 << 28
+# ImageNet's largest version has 21,841
+MOST_CLASSES = 1 << 15
 IDENTITIES = frozenset(
     {aten.clone.default, aten.detach.default, aten.detach_.default, aten.alias.default, aten.contiguous.default, aten.dropout.default}
 )
@@ -77,6 +79,8 @@ def _normalised(module: fx.GraphModule, spec: Input, source: Source) -> TracedMo
     shape = penultimate.shape(output_node(module.graph).args[0])
     if len(shape) != 2 or not isinstance(shape[1], int) or shape[1] < 2:
         raise ModelError(f"the output has shape {penultimate.pretty(shape)}; expected logits [batch, classes] of an image classifier")
+    if shape[1] > MOST_CLASSES:
+        raise ModelError(f"the output has {shape[1]:,} classes; expected an image classifier with at most {MOST_CLASSES:,}")
     check_sizes(module)
     views.average_features(module, foldings)
     cleaned(module)

@@ -64,6 +64,8 @@ def strip(module: fx.GraphModule) -> tuple[tuple[str, ...], fx.GraphModule | Non
         return (), None
     start, found, inside = _deepest(module, end)
     sign = found.direction
+    if _count(start) == 0:
+        raise ModelError("its output has no classes; expected logits [batch, classes] of an image classifier")
     while (name_of(start) in SAME and _holds_floats(start.args[0])) or (sign < 0 and name_of(start) == "neg"):
         sign = 1 if name_of(start) == "neg" else sign
         start, inside = cast(fx.Node, start.args[0]), [start, *inside]

@@ -161,7 +161,7 @@ def mended(path: Path, model: onnx.ModelProto) -> set[str]:
         if node.op_type == "Constant" and len(node.attribute) == 1 and node.attribute[0].HasField("sparse_tensor"):
             sparse[node.output[0]] = node.attribute[0].sparse_tensor
     sparse |= {s.values.name: s for s in model.graph.sparse_initializer}
-    model.graph.initializer.extend(onnx.numpy_helper.from_array(_dense(path, name, s), name) for name, s in sparse.items())
+    model.graph.initializer.extend(_dense(path, name, s) for name, s in sparse.items())
     kept = [n for n in nodes if not (n.op_type == "Constant" and n.output[0] in sparse)]
     copies = [onnx.NodeProto.FromString(n.SerializeToString()) for n in kept] if kept != list(model.graph.node) else []
     if copies:
@@ -170,7 +170,7 @@ def mended(path: Path, model: onnx.ModelProto) -> set[str]:
     return set(sparse)
 
 
-def _dense(path: Path, name: str, sparse: onnx.SparseTensorProto) -> np.ndarray:
+def _dense(path: Path, name: str, sparse: onnx.SparseTensorProto) -> onnx.TensorProto:
     try:
         values, places = (onnx.numpy_helper.to_array(t) for t in (sparse.values, sparse.indices))
         result = np.zeros(tuple(sparse.dims), values.dtype)
@@ -178,9 +178,9 @@ def _dense(path: Path, name: str, sparse: onnx.SparseTensorProto) -> np.ndarray:
             result.reshape(-1)[places] = values
         else:
             result[tuple(places.T)] = values
-    except (ValueError, IndexError, TypeError, KeyError) as error:
-        raise ModelError(f"{path}: the sparse weight {name!r} has values outside its shape; the file is damaged") from error
-    return result
+        return onnx.numpy_helper.from_array(result, name)
+    except (ValueError, IndexError, TypeError, KeyError, NotImplementedError) as error:
+        raise ModelError(f"{path}: the sparse weight {name!r} has values outside its shape, or no numbers; the file is damaged") from error
 
 
 def _parse(path: Path) -> onnx.ModelProto:
@@ -232,7 +232,7 @@ def _check_external(path: Path, tensor: onnx.TensorProto) -> Path:
     folder = path.parent.resolve()
     try:
         resolved = (folder / location).resolve()
-    except (ValueError, OSError, RuntimeError):  # a null byte, a name that no system takes, links in a circle
+    except (TypeError, ValueError, OSError, RuntimeError):  # no text, a null byte, a name that no system takes, links in a circle
         resolved = Path(folder.anchor)
     if not location or not resolved.is_relative_to(folder):
         raise ModelError(f"{path}: the weight {tensor.name!r} points outside the model's folder ({location!r}); refused")

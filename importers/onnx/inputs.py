@@ -40,6 +40,8 @@ KEEPING = frozenset(
 )
 # the first layer tells how many channels there are
 LAYERS = frozenset({"Conv", "FusedConv", "QLinearConv", "ConvInteger"})
+# axes of a flag, and types that have a zero
+MOST_AXES, NUMBERS = 8, frozenset(onnx.helper.get_all_tensor_dtypes()) - {TensorProto.UNDEFINED, TensorProto.STRING}
 MATRICES = frozenset({"Gemm", "MatMul", "FusedGemm", "FusedMatMul"})
 
 
@@ -155,7 +157,7 @@ def _kind(kind: int) -> str:
 def _aside(model: onnx.ModelProto, entry: onnx.ValueInfoProto) -> bool:
     """Whether an input says how the network is to be run: a flag, or a rate that only dropout reads."""
     kind = entry.type.tensor_type
-    if any(d.dim_value != 1 for d in kind.shape.dim):
+    if any(d.dim_value != 1 for d in kind.shape.dim) or len(kind.shape.dim) > MOST_AXES or kind.elem_type not in NUMBERS:
         return False
     if kind.elem_type == TensorProto.BOOL:
         return True
@@ -182,12 +184,13 @@ def _first_layer(model: onnx.ModelProto, name: str) -> _First | None:
             readers.setdefault(given, []).append(node)
     for _ in range(len(model.graph.node)):
         following = [n for n in readers.get(name, []) if n.op_type in KEEPING | LAYERS | MATRICES | {"Transpose"}]
-        if not following:
+        if not following or not following[0].output:
             return None
         node = following[0]
         attributes: dict[str, Any] = {a.name: a for a in node.attribute}
         if node.op_type in LAYERS:
-            weight = shapes.get(node.input[3 if node.op_type == "QLinearConv" else 1], [])
+            place = 3 if node.op_type == "QLinearConv" else 1
+            weight = shapes.get(node.input[place], []) if len(node.input) > place else []
             group = attributes["group"].i if "group" in attributes else 1
             axis = order[1] if len(order) == 4 else 1
             return _First(weight[1] * group, axis, len(weight)) if len(weight) == 4 else None
@@ -195,6 +198,8 @@ def _first_layer(model: onnx.ModelProto, name: str) -> _First | None:
             return _row(node, attributes, shapes)
         if node.op_type == "Transpose":
             turned: Sequence[int] = attributes["perm"].ints if "perm" in attributes else []
+            if sorted(turned) != list(range(len(turned))):  # which no runtime takes
+                return None
             order = [order[p] for p in turned] if order and len(order) == len(turned) else list(turned)
         name = node.output[0]
     return None

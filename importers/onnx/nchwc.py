@@ -15,6 +15,8 @@ from onnx import helper, numpy_helper
 from banscan.errors import ModelError
 
 DOMAIN = "com.microsoft.nchwc"
+# inputs at least, and an attribute, of those that need more than one input
+NEEDED = {"Conv": (2, None), "ReorderOutput": (1, "channels"), "Upsample": (1, "scales")}
 SAME = frozenset({"MaxPool", "AveragePool", "GlobalMaxPool", "GlobalAveragePool", "Upsample"})
 
 
@@ -27,6 +29,8 @@ def plain(path: Path, model: onnx.ModelProto) -> set[str]:
     nodes = [n for n in model.graph.node if n.domain == DOMAIN]
     if not nodes:
         return set()
+    for node in nodes:
+        _check(path, node)
     weights = {t.name: t for t in model.graph.initializer}
     block = _block(nodes, weights)
     made: dict[str, np.ndarray] = {}
@@ -38,6 +42,13 @@ def plain(path: Path, model: onnx.ModelProto) -> set[str]:
     model.graph.node.extend(copies)
     model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in made.items())
     return set(made)
+
+
+def _check(path: Path, node: onnx.NodeProto) -> None:
+    """Raises ModelError for a node without what every one of its kind has."""
+    inputs, attribute = NEEDED.get(node.op_type, (1, None))
+    if len(node.input) < inputs or not node.output or (attribute is not None and attribute not in {a.name for a in node.attribute}):
+        raise ModelError(f"{path}: {node.op_type} of {DOMAIN} without all of its parts; the file is damaged")
 
 
 def _block(nodes: list[onnx.NodeProto], weights: dict[str, onnx.TensorProto]) -> int:

@@ -44,7 +44,10 @@ def memory_for(size: int) -> int:
 def reading(path: Path) -> Budget:
     """For reading a file: by its size, so that a small one can claim little."""
     size = path.stat().st_size if path.is_file() else 0
-    beside = sum(p.stat().st_size for p in path.resolve().parent.iterdir() if p.is_file())
+    try:
+        beside = sum(p.stat().st_size for p in path.resolve().parent.iterdir() if p.is_file())
+    except PermissionError:  # a folder that may be entered and not listed
+        beside = 0
     return Budget(seconds=12 + seconds_for(size), memory=GB + memory_for(size), more=beside)
 
 

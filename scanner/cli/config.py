@@ -44,9 +44,8 @@ def place(environment: Mapping[str, str]) -> Path | None:
     named = environment.get(VARIABLE)
     if named is not None:
         return Path(named) if named else None
-    if OWN.exists():
-        return OWN
-    return PROJECT if PROJECT.is_file() else None
+    # what is there and cannot be read is told, since it may hold a policy
+    return next((path for path in (OWN, PROJECT) if os.path.lexists(path)), None)
 
 
 def find(environment: Mapping[str, str]) -> Found:

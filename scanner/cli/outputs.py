@@ -1,5 +1,6 @@
 """Where reports go: stdout in one format, and files in the formats that their names ask for."""
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -19,7 +20,7 @@ def check(format_: str, outputs: Sequence[Path], files: Iterable[Path | None], f
     for i, output in enumerate(outputs):
         check_output(output, read, inside)
         formats.check(formats.of(output), str(output))
-        if output.resolve() in {other.resolve() for other in outputs[:i]}:
+        if os.path.realpath(output) in {os.path.realpath(other) for other in outputs[:i]}:
             raise UsageError(f"{output}: given twice as an output; name it once")
 
 

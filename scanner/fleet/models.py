@@ -37,7 +37,8 @@ def listed(given: Sequence[Path]) -> Listed:
     found: dict[str, Path] = {}
     notes = []
     for word in given:
-        models, others = _named(word)
+        models, others, closed = _named(word)
+        notes += [f"{folder}: left out, it may not be read; give banscan the right to it" for folder in closed]
         if others:
             kinds = ", ".join(sorted({other.suffix.lower() for other in others}))
             notes.append(f"{word}: left out {counted(len(others), 'file')} of kinds that banscan does not read ({kinds})")
@@ -63,41 +64,57 @@ def several(given: Sequence[Path]) -> bool:
     return len(given) != 1 or given[0].is_dir() or _pattern(given[0])
 
 
-def _named(word: Path) -> tuple[list[Path], list[Path]]:
-    """The models of one word, and files beside them that are of other kinds."""
+# models, files beside them that are of other kinds, and folders that may not be read
+_Inside = tuple[list[Path], list[Path], list[Path]]
+
+
+def _named(word: Path) -> _Inside:
+    """What one word names."""
     if word.is_dir():
         return _folder(word)
     if elsewhere(word) or not _pattern(word):
         check((word,))
-        return [word], []
+        return [word], [], []
     matching = sorted(Path(name) for name in glob.glob(str(word), recursive=True))
     files = [path for path in matching if path.is_file()]
     if not files:
         raise UsageError(f"{word}: matches no file; {EXPECTED}")
-    return files, []
+    return files, [], []
 
 
 def _pattern(word: Path) -> bool:
     return glob.has_magic(str(word)) and not os.path.lexists(word)
 
 
-def _folder(folder: Path) -> tuple[list[Path], list[Path]]:
+def _folder(folder: Path) -> _Inside:
     from banscan.importers.formats import FORMATS
     from banscan.importers.unsupported import told
 
     check_folder(folder, EXPECTED)
     suffixes = frozenset(suffix for format_ in FORMATS for suffix in format_.suffixes)
-    files = sorted(_below(folder))
+    closed: list[Path] = []
+    files = sorted(_below(folder, closed))
     models = [path for path in files if path.suffix.lower() in suffixes]
     if models:
-        return models, [path for path in files if path.suffix.lower() in OTHERS]
+        return models, [path for path in files if path.suffix.lower() in OTHERS], sorted(closed)
     why = told(folder)
     if why is not None:
         raise ModelError(f"{folder}: {why}")
     raise UsageError(f"{folder}: no model files in it; expected some that end in {', '.join(sorted(suffixes))}")
 
 
-def _below(folder: Path) -> Iterator[Path]:
-    for place, inner, names in os.walk(folder):
+def _below(folder: Path, closed: list[Path]) -> Iterator[Path]:
+    """The files below a folder and what links in it lead to, each folder once; those that may not be read are put into `closed`."""
+    seen: set[str] = set()
+
+    def lost(error: OSError) -> None:
+        closed.append(Path(error.filename))
+
+    for place, inner, names in os.walk(folder, onerror=lost, followlinks=True):
+        own = os.path.realpath(place)
+        if own in seen:
+            inner.clear()
+            continue
+        seen.add(own)
         inner[:] = [name for name in inner if not name.startswith(".")]
         yield from (Path(place) / name for name in names if not name.startswith("."))

@@ -126,6 +126,8 @@ def _model(stored: Stored) -> Path:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
+        if not path.is_file():  # a pipe would be waited for
+            raise ValueError("no file")
         document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         numbers = document["shard"], document["of"]
         good = document["schema"] == SCHEMA and all(type(n) is int for n in numbers) and 1 <= numbers[0] <= numbers[1] <= MOST

@@ -71,6 +71,8 @@ def found(file: Path, model: Path, digest: str, asked: dict[str, Any] | None = N
 
     A file that is damaged or of another version counts as none.
     """
+    if not file.is_file():  # a pipe would be waited for
+        return None
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
         if document["schema"] != SCHEMA or document["sha256"] != digest:

@@ -29,7 +29,8 @@ class Found:
         beside: how many images there are in places that programs keep for themselves, by the name of the place.
         unread: how many files of a format that cannot be decoded, by suffix; `holders`, of files that may hold many images.
         linked: whether links lead to any of them.
-        lost: links that lead nowhere; `loops`, those that lead to what was read already; `closed`, folders that may not be read.
+        lost: links that lead nowhere; `loops`, those that lead to what was read already; `closed`, folders that may not be read;
+            `special`, pipes and the like.
     """
 
     files: list[Path] = field(default_factory=list)
@@ -41,6 +42,7 @@ class Found:
     lost: list[str] = field(default_factory=list)
     loops: list[str] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
+    special: list[str] = field(default_factory=list)
 
 
 def find(folder: Path, named: Collection[str] = ()) -> Found:
@@ -97,8 +99,7 @@ def _take(entry: os.DirEntry[str], place: Path, found: Found, todo: list[Path], 
         else:
             (links if entry.is_symlink() else todo).append(path)
     elif not entry.is_file():
-        if entry.is_symlink():
-            found.lost.append(str(path))
+        (found.lost if entry.is_symlink() else found.special).append(str(path))
     elif entry.name.startswith("."):
         found.beside[HIDDEN] += path.suffix.lower() in words.IMAGES
     elif entry.name.lower() not in words.FILES_LEFT_BEHIND:
@@ -163,6 +164,8 @@ def left_out(found: Found) -> tuple[str, ...]:
         told.append(f"{counted(len(found.lost), 'link')} to nowhere{some(found.lost)}")
     if found.loops:
         told.append(f"{counted(len(found.loops), 'link')} to what was read already{some(found.loops)}")
+    if found.special:
+        told.append(f"{counted(len(found.special), 'pipe or socket', 'pipes or sockets')} left out{some(found.special)}")
     if found.closed:
         told.append(f"{counted(len(found.closed), 'folder')} may not be read{some(found.closed)}")
     return tuple(told)

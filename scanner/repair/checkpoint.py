@@ -44,6 +44,8 @@ def resume(path: Path, key: str, device: torch.device) -> tuple[State, Losses] |
     """
     if not path.exists():
         return None
+    if not path.is_file():
+        raise UsageError(f"{path}: not the checkpoint of a repair (it is no file); remove it")
     own, losses, arrays = _read(path)
     if own != key:
         raise UsageError(

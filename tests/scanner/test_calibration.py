@@ -211,7 +211,10 @@ DAMAGED = {
     "settings as a list": document(settings=[1]),
     "images as text": document(images="many"),
     "classes as text": document(classes="ten"),
+    "classes beyond any": document(classes=10**400),
+    "no classes": document(classes=0),
     "size": document(size=None),
+    "size beyond any": document(size=10**400),
     "attention": document(attention=1),
     "name": document(name=3),
 }

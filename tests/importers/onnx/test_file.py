@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -246,3 +247,49 @@ def test_damage_anywhere_is_one_sentence(tmp_path: Path, model_file: Path, seed:
         told = str(error)
     assert "\n" not in told
     assert path.name in told
+
+
+@pytest.mark.parametrize(("classes", "match"), [(40_000, "40,000 classes; expected .* at most 32,768"), (0, "no classes")])
+def test_absurd_classes(classes: int, match: str, tmp_path: Path) -> None:
+    """Answers to all images are held at once."""
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["x"], ["p"]),
+        helper.make_node("Flatten", ["p"], ["f"]),
+        helper.make_node("Gemm", ["f", "w"], ["y"]),
+    ]
+    refused(write(tmp_path / "many.onnx", nodes, {"w": np.ones((3, classes))}, ["n", 3, 8, 8], ["n", classes]), match)
+
+
+BROKEN = {
+    "an operator without outputs": [helper.make_node("Add", ["x", "w"], [], domain="com.evil")],
+    "a transpose of axes that are not there": [helper.make_node("Transpose", ["x"], ["t"], perm=[0, 9, 9, 9])],
+    "a convolution without weights": [helper.make_node("FusedConv", ["x"], ["t"], domain="com.microsoft")],
+    "one in blocks without weights": [helper.make_node("Conv", ["x"], ["t"], domain="com.microsoft.nchwc")],
+    "one in blocks without its channels": [helper.make_node("ReorderOutput", ["x"], ["t"], domain="com.microsoft.nchwc")],
+    "one in blocks without its scales": [helper.make_node("Upsample", ["x"], ["t"], domain="com.microsoft.nchwc")],
+}
+
+
+@pytest.mark.parametrize("nodes", BROKEN.values(), ids=BROKEN.keys())
+def test_operators_that_lack_a_part(tmp_path: Path, nodes: list[onnx.NodeProto]) -> None:
+    last = [helper.make_node("Flatten", ["x"], ["f"]), helper.make_node("Gemm", ["f", "w"], ["y"])]
+    ports = [helper.make_tensor_value_info(name, 1, shape) for name, shape in (("x", ["n", 3, 8, 8]), ("y", ["n", 4]))]
+    weights = [onnx.numpy_helper.from_array(np.ones((192, 4), np.float32), "w")]
+    made = helper.make_graph([*nodes, *last], "g", ports[:1], ports[1:], weights)
+    opsets = [helper.make_opsetid(d, v) for d, v in (("", 13), ("com.evil", 1), ("com.microsoft", 1), ("com.microsoft.nchwc", 1))]
+    path = tmp_path / "broken.onnx"
+    onnx.save(helper.make_model(made, opset_imports=opsets, ir_version=8), path)
+    with suppress(ModelError):  # what no runtime reaches may be left out
+        importers.load(path)
+
+
+@pytest.mark.parametrize(("kind", "axes"), [(onnx.TensorProto.BOOL, 70), (99, 0)])
+def test_further_inputs_that_cannot_be_filled(kind: int, axes: int, tmp_path: Path) -> None:
+    nodes = [helper.make_node("Flatten", ["x"], ["f"]), helper.make_node("Dropout", ["f", "rate"], ["d"])]
+    nodes.append(helper.make_node("Gemm", ["d", "w"], ["y"]))
+    path = write(tmp_path / "rate.onnx", nodes, {"w": np.ones((192, 4))}, ["n", 3, 8, 8], ["n", 4])
+    model = onnx.load(path)
+    model.graph.input.append(helper.make_tensor_value_info("rate", 1, [1] * axes))
+    model.graph.input[-1].type.tensor_type.elem_type = kind
+    path.write_bytes(model.SerializeToString())
+    refused(path, "expected|valid")

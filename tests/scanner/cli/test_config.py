@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 
+from banscan.errors import UsageError
+from banscan.scanner.cli import config
+
 ROOT = Path(__file__).parents[3]
 MAIN = "from banscan.scanner.cli.main import main\nmain()\n"
 
@@ -153,6 +156,15 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     assert banscan(tmp_path, "--help").returncode == 0
     done = banscan(tmp_path, "config", "inspct", BANSCAN_CONFIG="")
     assert (done.returncode, "inspct: no command with settings; expected one of " in done.stderr) == (4, True)
+
+
+@pytest.mark.parametrize("name", ["banscan.toml", "pyproject.toml"])
+def test_links_to_nowhere_are_told(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There may have been a policy behind them."""
+    monkeypatch.chdir(tmp_path)
+    Path(name).symlink_to("nowhere")
+    with pytest.raises(UsageError, match=f"{name}: no such file; expected a settings file"):
+        config.find({})
 
 
 @pytest.mark.parametrize("command", [("m.onnx", "--clean-dir", "imgs"), ("calibrate", "--clean-models", "imgs", "--clean-dir", "imgs")])

@@ -1,6 +1,7 @@
 """Shards that somebody else wrote: nothing in them leads outside their folder, and what is no shard is told."""
 
 import json
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,10 @@ from typing import Any
 import pytest
 
 from banscan.errors import BanscanError, UsageError
+from banscan.importers.digest import identity
 from banscan.scanner.cli import outputs
 from banscan.scanner.findings import Failure
-from banscan.scanner.fleet import shard, stored, worker
+from banscan.scanner.fleet import models, shard, stored, worker
 from banscan.scanner.fleet.job import Job
 from banscan.scanner.request import Request
 
@@ -90,3 +92,49 @@ def test_one_file_under_two_names_is_one_output(tmp_path: Path) -> None:
     (tmp_path / "q.html").symlink_to("q.json")
     with pytest.raises(UsageError, match="given twice as an output"):
         outputs.check("terminal", (tmp_path / "q.json", tmp_path / "q.html"), (), ())
+
+
+def test_pipes_in_place_of_results_are_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "shard-1-of-1.json")
+    with pytest.raises(UsageError, match="damaged, or no shard"):
+        shard.merge(tmp_path)
+    file = stored.place(tmp_path, "0" * 64)
+    os.mkfifo(file)
+    assert stored.found(file, Path("a.onnx"), "0" * 64) is None
+
+
+def test_a_model_that_is_no_file_fails_by_itself(tmp_path: Path) -> None:
+    """Nothing waits for a pipe or reads a device without end; the models behind it are scanned."""
+    os.mkfifo(tmp_path / "a.onnx")
+    (tmp_path / "b.onnx").symlink_to("/dev/zero")
+    for model in models.listed([tmp_path]).models:
+        with pytest.raises(OSError, match="it is no file"):
+            identity(model)
+
+
+def test_folders_that_links_lead_to_are_models_folders_too(tmp_path: Path) -> None:
+    """Each once, links in circles and back to what was read already included."""
+    inside, outside = tmp_path / "models", tmp_path / "outside"
+    for folder in (inside / "own", outside):
+        folder.mkdir(parents=True)
+        (folder / "m.onnx").write_bytes(b"")
+    (inside / "linked").symlink_to(outside)
+    (inside / "again").symlink_to(inside / "own")
+    (outside / "circle").symlink_to(inside)
+    assert {path.resolve() for path in models.listed([inside]).models} == {outside / "m.onnx", inside / "own" / "m.onnx"}
+
+
+def test_folders_that_may_not_be_read_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "m.onnx").write_bytes(b"")
+    (tmp_path / "closed").mkdir()
+    scandir = os.scandir
+
+    def closed(place: str) -> Any:
+        if str(place).endswith("closed"):
+            raise PermissionError(13, "Permission denied", place)
+        return scandir(place)
+
+    monkeypatch.setattr(models.os, "scandir", closed)
+    listed = models.listed([tmp_path])
+    assert listed.models == (tmp_path / "m.onnx",)
+    assert listed.notes == (f"{tmp_path / 'closed'}: left out, it may not be read; give banscan the right to it",)

@@ -108,6 +108,11 @@ def test_what_is_no_image_is_told(classes: Path) -> None:
         load(classes, 10)
 
 
+def test_pipes_and_sockets_are_told(classes: Path) -> None:
+    os.mkfifo(classes / "fifo.png")
+    assert load(classes, 10).left_out == ("1 pipe or socket left out (fifo.png)",)
+
+
 def test_images_told_by_their_content(tmp_path: Path) -> None:
     for i, name in enumerate(("a", "b.img", "c.0001", "d.PNG", "e.jpg")):
         picture(tmp_path / f"{i}.png", 40 * i).rename(tmp_path / name)
