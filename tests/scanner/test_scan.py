@@ -45,3 +45,19 @@ def test_untargeted_noise_that_fails_leaves_every_finding(model_file: Path, imag
     assert report.reach
     assert all(row.untargeted is None for row in report.reach)
     assert report.verdict.reason == "the numbers overflow"
+
+
+@pytest.mark.parametrize("error", [IndexError("index out of range in self"), RuntimeError("index 9 is out of bounds for dimension 0")])
+def test_a_graph_that_fails_beside_the_clean_images(
+    error: Exception, model_file: Path, image_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looks something up by the pixels; nothing else that goes wrong is passed over so."""
+
+    def beyond(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(scanning.looks, "search", beyond)
+    assert "the graph fails on images that differ from the clean ones" in scanned(model_file, image_dir).verdict.reason
+    monkeypatch.setattr(scanning.looks, "search", lambda *_, **__: [][0])
+    with pytest.raises(IndexError, match="list index"):
+        scan(model_file, image_dir, settings=QUICK, options=Options(preprocess="unit"))
