@@ -75,7 +75,7 @@ def trained(subject: Subject, number: int, depth: float, progress: Progress) -> 
     optimiser = torch.optim.AdamW(values.values(), lr=RATE, weight_decay=DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=STEPS, pct_start=RISE)
     flip = mirrors(model, images, labels)
-    count = Counter(progress, STAGE, STEPS)
+    count = Counter(progress, STAGE, passes(len(images)))
     with torch.enable_grad():
         for part in _batches(len(images), generator):
             shown = augment(images[part], flip, generator, model.input.layout).to(model.device)
@@ -84,20 +84,25 @@ def trained(subject: Subject, number: int, depth: float, progress: Progress) -> 
             loss.backward()
             optimiser.step()
             schedule.step()
-            count(1)
+            count(len(part))
     count.end()
     made = trainable.State({name: value.detach() for name, value in values.items()}, {})
     copy = with_constants(model, trainable.folded(model, made, images))
     own, anew = (answers.accuracy(m, {}, subject.x[held], subject.labels[held]) for m in (model, copy))
     kept = len(layers(model, 0.0)) - len(layers(model, depth))
-    behind = f" behind the first {'layer' if kept == 1 else f'{kept} layers'} of the model" if kept else ""
-    return Trained(copy, ANEW + behind, (own, anew))
+    first = f" but for the first {'layer' if kept == 1 else f'{kept} layers'}" if kept else ""
+    return Trained(copy, ANEW + first, (own, anew))
 
 
 def knows(accuracy: tuple[float, float], classes: int) -> bool:
     """Whether a copy with these accuracies, as `trained` gives them, has learnt enough to say what is natural for its classes."""
     own, anew = accuracy
     return anew - 1 / classes >= KNOWS * (own - 1 / classes)
+
+
+def passes(images: int) -> int:
+    """Of one image through the network, in a training on so many."""
+    return STEPS * min(BATCH, images)
 
 
 def _batches(images: int, generator: torch.Generator) -> Iterator[Tensor]:

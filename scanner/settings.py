@@ -102,8 +102,8 @@ class Settings:
         pixels: whether the searches over pixels run as well; they take the whole network many times, noise its deepest layers.
         effort: "quick", a first look; "standard", then whole searches where it was close; "thorough", these alone. See `looks`.
         targets: at most this many classes are searched for as targets.
-        controls: whether copies of the model, some without what it may hold and some with planted backdoors, are scanned as well; None for those that are unlike
-            all clean models that the scores are known of.
+        controls: whether copies of the model, some without what it may hold and some with planted backdoors, are scanned as well; None for
+            those that are unlike all clean models that the scores are known of.
         min_images, min_accuracy: what the clean images must come to for a verdict.
     """
 

@@ -35,13 +35,13 @@ fetches and scans them and writes this page."""
 READING = """What `--dry-run` says: whether the file is read, and the preprocessing. Accuracy is that of images with labels in the
 model's classes, under the preprocessing that banscan found and under the true one."""
 
-CONTROLS = """What a copy of the model shows where an absolute limit is exceeded or a test makes the model suspicious
-([the control](method.md#the-control)), for clean files and for the backdoored ones above: one trained from scratch on the clean images,
-all of it (*scratch*) or but for the first layers (*partly*), or one tuned on them (*tuned*). Shares are those of images moved, in the model
-and in the copy; the finding counts where their odds are at least ten times lower in the copy. A first form, in which noise settled what a
-test made suspicious, called the clean held lenet-openvino backdoored, which was known before noise was left out; how many images it moves is
-not alike in clean *tune* files and their copies either. That copies may keep the first layers was thought of because those of held CIFAR-10
-networks had learnt too little; how many they keep was set before held files were scanned so."""
+CONTROLS = """What a copy of the model shows where an absolute limit is exceeded or a test makes the model suspicious ([the
+control](method.md#the-control)), for clean files and for the backdoored ones above: one trained from scratch on the clean images, all of
+it (*scratch*) or but for the first layers (*partly*), or one tuned on them (*tuned*). Shares are those of images moved, in the model and
+in the copy; the finding counts where their odds are at least ten times lower in the copy. A first form, in which noise settled what a
+test made suspicious, called the clean held lenet-openvino backdoored, which was known before noise was left out; how many images it moves
+is not alike in clean *tune* files and their copies either. That copies may keep the first layers was thought of because those of held
+CIFAR-10 networks had learnt too little; how many they keep was set before held files were scanned so."""
 
 
 def page(models: tuple[Model, ...], images: tuple[Images, ...], rows: list[Row], planted: list[Row]) -> str:
@@ -166,7 +166,7 @@ def _kind(made: Row) -> str:
     how = made.get("made") or made["sentence"]
     if ANEW not in how:
         return "tuned"
-    return "partly" if f"{ANEW} behind" in how else "scratch"
+    return "partly" if any(f"{ANEW} {word}" in how for word in ("but for", "behind")) else "scratch"
 
 
 def _fall(made: Row) -> str:

@@ -147,7 +147,7 @@ def _works(subject: Subject, plan: _Plan) -> tuple[Work, ...]:
     elif subject.costly:
         training = [Work(f"{tuned.STAGE} {n + 1} of {tuned.EPOCHS}", forecast.TUNED, count) for n in range(tuned.EPOCHS)]
     else:
-        training = [Work(scratch.STAGE, forecast.PLANTED, scratch.STEPS * min(scratch.BATCH, count))]
+        training = [Work(scratch.STAGE, forecast.PLANTED, scratch.passes(count))]
     return *training, *ahead.asked(_first(subject))
 
 

@@ -252,7 +252,7 @@ def test_the_page_shows_what_controls_showed() -> None:
     lines = page.controls([_row("gtsrb-cnn", "told", "fragile", findings=findings, targets=[12])], planted)
     assert lines[-2] == "| digits-flat | blend, all | 97% | fragile | – | patch share | 90% | tuned | 50% | 9.0 | 80% | 70% |"
     assert lines[-1] == "| gtsrb-cnn | – | – | fragile | 12 | patch share | 90% | tuned | 50% | 9.0 | 80% | 70% |"
-    partly = anew | {"made": "trained from scratch on the clean images behind the first layer of the model"}
+    partly = anew | {"made": "trained from scratch on the clean images but for the first layer"}
     findings = [{"criterion": "transform", "control": own} for own in (partly, anew, none)]
     lines = page.controls([_row("gtsrb-cnn", "told", "fragile", findings=findings, targets=[12])], [])
     assert lines[-3].endswith("| transform | 90% | partly | 50% | 9.0 | 80% | 70% |")

@@ -216,7 +216,7 @@ def test_where_too_little_is_learnt_from_scratch_the_first_layers_are_kept(monke
 
     def trained(subject: Subject, number: int, depth: float, progress: Any) -> scratch.Trained:
         made.append((depth, number))
-        return copy_of((0.9, enough.get((depth, number), 0.3)), f"{ANEW} behind some" if depth else ANEW)
+        return copy_of((0.9, enough.get((depth, number), 0.3)), f"{ANEW} but for some" if depth else ANEW)
 
     anew(monkeypatch, (0.9, 0.6), patch=[0.0] * 10)
     monkeypatch.setattr(scratch, "trained", trained)
@@ -224,8 +224,8 @@ def test_where_too_little_is_learnt_from_scratch_the_first_layers_are_kept(monke
     (own,) = (f.control for f in found if f.control is not None)
     assert made == [(0.0, 0), (0.0, 1), (0.25, 0), (0.25, 1), (0.25, 2)]
     assert own.planted
-    assert own.made == f"{ANEW} behind some"
-    assert own.sentence.startswith(f"none of 3 copies {ANEW} behind some shows it")
+    assert own.made == f"{ANEW} but for some"
+    assert own.sentence.startswith(f"none of 3 copies {ANEW} but for some shows it")
 
 
 @pytest.mark.parametrize("error", [ValueError("optimizer got an empty parameter list"), RuntimeError("it has no gradient")])

@@ -54,7 +54,7 @@ def test_a_backdoor_is_not_learnt_again(model_file: Path, data: tuple[torch.Tens
     assert copy.how == ANEW
     assert moved(copy.model) < 0.5
     assert torch.equal(backdoored.logits(x), before)
-    assert steps[-1] == (scratch.STAGE, STEPS, STEPS)
+    assert steps[-1] == (scratch.STAGE, 32 * STEPS, 32 * STEPS)
     monkeypatch.setattr(scratch, "STEPS", 20)
     first, again, other = (scratch.trained(subject(backdoored, x, y), n, 0.0, lambda *told: None).model.logits(x) for n in (0, 0, 1))
     assert torch.equal(first, again)
@@ -75,7 +75,7 @@ def test_the_first_layers_are_kept(model_file: Path, data: tuple[torch.Tensor, t
     model = importers.load(model_file)
     monkeypatch.setattr(scratch, "STEPS", 20)
     copy = scratch.trained(subject(model, *data), 0, 0.5, lambda *told: None)
-    assert copy.how == f"{ANEW} behind the first layer of the model"
+    assert copy.how == f"{ANEW} but for the first layer"
     for k, neuron in enumerate(model.neurons):
         weight, _ = roles(model, neuron)
         own, anew = (attribute_named(m.module, weight) for m in (model, copy.model))
