@@ -76,7 +76,7 @@ class Made:
     """A copy, ready for the searches.
 
     Attributes:
-        how: it was made.
+        how: it was made, TUNED or what begins with ANEW.
         accuracy: of model and copy, on images that it was not made with.
         searched: what was found in it, by what was asked, so that it is found once.
     """

@@ -40,9 +40,9 @@ KEEPING = frozenset(
 )
 # the first layer tells how many channels there are
 LAYERS = frozenset({"Conv", "FusedConv", "QLinearConv", "ConvInteger"})
-# axes of a flag, and types that have a zero
-MOST_AXES, NUMBERS = 8, frozenset(onnx.helper.get_all_tensor_dtypes()) - {TensorProto.UNDEFINED, TensorProto.STRING}
 MATRICES = frozenset({"Gemm", "MatMul", "FusedGemm", "FusedMatMul"})
+# axes that a flag has at most, and types that have a zero
+MOST_AXES, NUMBERS = 8, frozenset(onnx.helper.get_all_tensor_dtypes()) - {TensorProto.UNDEFINED, TensorProto.STRING}
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from onnx import helper, numpy_helper
 from banscan.errors import ModelError
 
 DOMAIN = "com.microsoft.nchwc"
-# inputs at least, and an attribute, of those that need more than one input
+# how many inputs an operator has at least, and an attribute that it has; others have one input and need no attribute
 NEEDED = {"Conv": (2, None), "ReorderOutput": (1, "channels"), "Upsample": (1, "scales")}
 SAME = frozenset({"MaxPool", "AveragePool", "GlobalMaxPool", "GlobalAveragePool", "Upsample"})
 

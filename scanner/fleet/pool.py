@@ -73,9 +73,9 @@ def _serve(shared: _Shared, hand: Hand) -> None:
                 stored.tidy(file)
                 why = hand.scan(job.in_threads(shared.threads).order(file, digest, asked))
                 result = stored.found(file, job.model, digest, asked) if why is None else None
-                if result is None and shared.ended:  # it was stopped, which says nothing of the model
-                    return
                 if result is None:
+                    if shared.ended:  # it was stopped, which says nothing of the model
+                        return
                     result = _failed(file, job, digest, asked, why)
             shared.results.put((job, result))
         shared.results.put(None)
