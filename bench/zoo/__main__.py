@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from bench.zoo import queue
-from bench.zoo.lists import FEW, HELD, KIND_HELD, KIND_TUNE, LARGE_HELD, LARGE_TUNE, PLANT, SMALL_HELD, SMALL_TUNE, TUNE
+from bench.zoo.lists import FEW, FEW_TUNE, HELD, KIND_HELD, KIND_TUNE, LARGE_HELD, LARGE_TUNE, PLANT, SMALL_HELD, SMALL_TUNE, TUNE
 
 PARTS = {
     "tune": TUNE,
@@ -17,6 +17,7 @@ PARTS = {
     "kinds-held": KIND_HELD,
     "plant": PLANT,
     "few": FEW,
+    "few-tune": FEW_TUNE,
     "small-tune": SMALL_TUNE,
     "small-held": SMALL_HELD,
     "large-tune": LARGE_TUNE,

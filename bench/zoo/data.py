@@ -38,6 +38,8 @@ class Split:
     test: Part
 
 
+# how many classes, and which draw of them
+SUBSET = r"\d+(?:-\d+)?"
 # of the training images of unpacked archives, the defender's, as in the paper (Appendix B.2)
 DEFENDER = 0.1
 
@@ -45,7 +47,7 @@ DEFENDER = 0.1
 def load(folder: Path, name: str, size: int = 32) -> Split:
     """Reads `gtsrb`, `cifar10`, N of their classes (`gtsrbN`, `cifarN`), `tinyimagenet`, `imagenetN`, or class folders.
 
-    Classes are drawn once for each N. The first two are npz files in the folder (arrays: jpeg, offset, label, classes and, for GTSRB,
+    Classes are drawn once for each N; `gtsrbN-K` and `cifarN-K` are other draws. The first two are npz files in the folder (arrays: jpeg, offset, label, classes and, for GTSRB,
     track): GTSRB is split by track, since the 30 frames of a track show one physical sign: 70 % of the tracks of every class train,
     15 % are the defender's and 15 % test. CIFAR-10 trains on its training file; its test file is halved.
 
@@ -59,10 +61,10 @@ def load(folder: Path, name: str, size: int = 32) -> Split:
     Raises:
         ValueError: no such data set, or one that is not whole.
     """
-    if some := re.fullmatch(r"gtsrb(\d*)", name):
-        return _gtsrb(folder, name, size, int(some[1]) if some[1] else None)
-    if some := re.fullmatch(r"cifar(\d+)", name):
-        return _cifar(folder, name, int(some[1]))
+    if some := re.fullmatch(rf"gtsrb({SUBSET})?", name):
+        return _gtsrb(folder, name, size, some[1] and _numbers(some[1]))
+    if some := re.fullmatch(rf"cifar({SUBSET})", name):
+        return _cifar(folder, name, _numbers(some[1]))
     if name == "tinyimagenet":
         (images, labels), test, classes = tiny.read(folder, size)
         return Split(name, classes, *_held(images, labels, np.arange(len(labels))), Part(*test))
@@ -81,13 +83,19 @@ def missing(folder: Path, name: str) -> str | None:
     """What a named data set would be read from, where the folder holds nothing of it; nothing is read."""
     makers = {"gtsrb": (gtsrb.there, gtsrb.WANTED), "cifar": (cifar.there, cifar.WANTED)}
     makers |= {"tinyimagenet": (tiny.there, tiny.WANTED), "imagenet": (imagenet.there, imagenet.WANTED)}
-    there, wanted = makers[name.rstrip("0123456789")]
-    packed = {"gtsrb": "gtsrb.npz", "cifar": "cifar10-train.npz"}.get(name.rstrip("0123456789"))
+    of = re.sub(rf"{SUBSET}$", "", name)
+    there, wanted = makers[of]
+    packed = {"gtsrb": "gtsrb.npz", "cifar": "cifar10-train.npz"}.get(of)
     return None if there(folder) or (packed is not None and (folder / packed).exists()) else f"expected {wanted}"
 
 
-def _gtsrb(folder: Path, name: str, size: int, count: int | None) -> Split:
-    """All classes, or `count` of them."""
+def _numbers(subset: str) -> tuple[int, ...]:
+    """How many classes, and which draw of them where it is not the first."""
+    return tuple(map(int, subset.split("-")))
+
+
+def _gtsrb(folder: Path, name: str, size: int, count: tuple[int, ...] | None) -> Split:
+    """All classes, or so many of them; see `_numbers`."""
     packed = folder / "gtsrb.npz"
     if not packed.exists() and gtsrb.there(folder):
         (images, labels, track), test, classes = gtsrb.read(folder, size)
@@ -103,19 +111,19 @@ def _gtsrb(folder: Path, name: str, size: int, count: int | None) -> Split:
     return Split(name, classes, *(Part(images[side == k], labels[side == k]) for k in range(3)))
 
 
-def _cifar(folder: Path, name: str, count: int) -> Split:
-    """`count` of the ten classes."""
+def _cifar(folder: Path, name: str, count: tuple[int, ...]) -> Split:
+    """So many of the ten classes; see `_numbers`."""
     packed = folder / "cifar10-train.npz"
     if not packed.exists() and cifar.there(folder):
         (images, labels), test, classes = cifar.read(folder)
-        if count != len(classes):
+        if count[0] != len(classes):
             every = classes
             test = _subset(*test, every, test[1], count)[:2]
             images, labels, classes, _ = _subset(images, labels, every, labels, count)
         return Split(name, classes, *_held(images, labels, np.arange(len(labels))), Part(*test))
     images, labels, classes, track = _unpack(packed)
     held, held_labels, held_classes, held_track = _unpack(folder / "cifar10-test.npz")
-    if count != len(classes):
+    if count[0] != len(classes):
         held, held_labels, _, _ = _subset(held, held_labels, held_classes, held_track, count)
         images, labels, classes, _ = _subset(images, labels, classes, track, count)
     order = np.random.default_rng(0).permutation(len(held))
@@ -134,11 +142,11 @@ def _held(images: Array, labels: Array, track: Array) -> tuple[Part, Part]:
     return Part(images[~held], labels[~held]), Part(images[held], labels[held])
 
 
-def _subset(images: Array, labels: Array, classes: tuple[str, ...], track: Array, count: int) -> Packed:
-    """`count` of the classes, drawn by that number and numbered anew in their order."""
-    if not 2 <= count <= len(classes):
-        raise ValueError(f"{count} classes of a data set with {len(classes)}; expected 2 to {len(classes)}")
-    drawn = np.sort(np.random.default_rng(count).permutation(len(classes))[:count])
+def _subset(images: Array, labels: Array, classes: tuple[str, ...], track: Array, count: tuple[int, ...]) -> Packed:
+    """So many of the classes, drawn by these numbers and numbered anew in their order."""
+    if not 2 <= count[0] <= len(classes):
+        raise ValueError(f"{count[0]} classes of a data set with {len(classes)}; expected 2 to {len(classes)}")
+    drawn = np.sort(np.random.default_rng(count).permutation(len(classes))[: count[0]])
     kept = np.isin(labels, drawn)
     return images[kept], np.searchsorted(drawn, labels[kept]), tuple(classes[c] for c in drawn), track[kept]
 
