@@ -10,7 +10,7 @@ from banscan.scanner.criteria import registry
 from banscan.scanner.criteria.base import Criterion
 from banscan.scanner.extent import Extent
 from banscan.scanner.inputs import preprocess, trial
-from banscan.scanner.machine.forecast import ANSWER, GRADIENT, HALF, LOOK, NEURONS, NOISE, PLANTED, TUNED, Forecast, Work
+from banscan.scanner.machine.forecast import ANSWER, GRADIENT, HALF, LEARNT, LOOK, NEURONS, NOISE, PLANTED, TUNED, Forecast, Work
 from banscan.scanner.machine.progress import Progress
 from banscan.scanner.search import noisy_model, taps
 from banscan.scanner.settings import Settings
@@ -19,8 +19,9 @@ from banscan.scanner.subject import MEASURING, Subject, passes
 ANSWERING = "answering the clean images"
 # of a pass in bfloat16, in those in float32, where nothing was measured yet; of a step of noise, whatever it passes through
 FASTER, STEP = 0.25, 0.02
-# of a tuning, with its noise on neurons, pixels and patches, and of a planting behind the layers that stay as they are
-TUNING, PLANTING = 18.0, 2.0
+# of a tuning, with its noise on neurons, pixels and patches, of a training from scratch, and of a planting behind the layers that stay as
+# they are
+TUNING, LEARNING, PLANTING = 18.0, 4.0, 2.0
 
 
 def everything(progress: Progress, model: TracedModel, extent: Extent, precision: torch.dtype, *, given: bool) -> None:
@@ -68,5 +69,5 @@ def costs(model: TracedModel, settings: Settings, precision: torch.dtype) -> dic
     share = taps.behind(model.module.graph, noisy[0].node) if noisy else 1.0
     look = FASTER if precision != torch.float32 else 1.0
     neurons = (1 + (1 + look) * (1 - share)) / 3
-    training = {TUNED: TUNING, PLANTED: PLANTING}
+    training = {TUNED: TUNING, LEARNT: LEARNING, PLANTED: PLANTING}
     return {ANSWER: 1.0, LOOK: look, GRADIENT: HALF * look, NOISE: HALF * look * share + STEP, NEURONS: neurons, **training}

@@ -8,7 +8,7 @@ was found. A planted trigger is one pattern that the network learnt besides its 
 classes explain. A natural weakness is not one pattern: a copy has it or another, at the same class or at others.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
@@ -19,7 +19,7 @@ from torch._ops import OpOverload
 
 from banscan.errors import EvidenceError, ModelError
 from banscan.importers import TracedModel
-from banscan.scanner import race, scratch, tuned
+from banscan.scanner import ahead, race, scratch, tuned
 from banscan.scanner import subject as subjects
 from banscan.scanner.criteria import registry
 from banscan.scanner.criteria.base import MIN_CLASSES, NotDone
@@ -28,7 +28,9 @@ from banscan.scanner.effort import Effort, at_most
 from banscan.scanner.findings import ALL, DECIDES, LOST, TUNED, Control, Finding, Kind
 from banscan.scanner.inputs.preprocess import answered
 from banscan.scanner.levels import Levels
+from banscan.scanner.machine.forecast import Forecast
 from banscan.scanner.machine.progress import Progress, of_part
+from banscan.scanner.repair.fold import every_fifth
 from banscan.scanner.search.class_map import Mapped, two_thirds
 from banscan.scanner.settings import Settings
 from banscan.scanner.subject import Subject
@@ -133,6 +135,9 @@ def controlled(
         return tuple(findings)
     copies: dict[Any, Made | str] = {}
     result = []
+    asked = {measuring(f) for f, limit in zip(findings, absolute, strict=True) if limit} | (set(MOVED_BY) if any(suspect) else set())
+    if sets and isinstance(progress, Forecast):
+        _foretell(subject, asked, efforts or {}, progress)
     with stage(STAGE):
         search: _Searching = partial(_search, measured=measured, progress=progress)
         for finding, limit, doubt in zip(findings, absolute, suspect, strict=True):
@@ -151,6 +156,18 @@ def controlled(
             else:
                 result.append(finding)
     return tuple(result)
+
+
+def _foretell(subject: Subject, asked: Collection[str], efforts: Mapping[str, Effort], progress: Progress) -> None:
+    """Tells what training copies from scratch and searching them by these criteria takes at most."""
+    searching = [
+        work
+        for criterion in registry.CRITERIA
+        if criterion.name in asked
+        for work in criterion.work(subject.searched_by(efforts.get(criterion.name, subject.effort)).extent)
+    ]
+    images = int((~every_fifth(subject.labels)).sum())
+    ahead.rest(progress, [work for n in range(COPIES) for work in (scratch.work(images, n), *searching)], STAGE)
 
 
 def _absolute(finding: Finding) -> bool:
@@ -220,7 +237,7 @@ def _compared(
     after, lead = _most(other, again)
     images = _images(subject, name)
     fall = odds(before, images) / odds(after, images)
-    sentence = _sentence(made.how, after, lead, fall, told)
+    sentence = _sentence(made, after, lead, fall, told)
     return Control(**about, after=after, classes=lead, planted=fall >= FALL, sentence=sentence)
 
 
@@ -283,11 +300,14 @@ def _most(subject: Subject, measured: Any) -> tuple[float, tuple[int, ...]]:
     return float(measured.shown[lead]), (int(subject.searched[lead]),)
 
 
-def _sentence(how: str, after: float, lead: tuple[int, ...], fall: float, told: str) -> str:
-    shown = f"{told}, in {'such a' if fall >= FALL else 'the'} copy {after:.0%}" if told else f"{after:.0%}"
-    where = f"({shown}{f', to class {lead[0]} at most' if lead else ''})"
+def _sentence(made: Made, after: float, lead: tuple[int, ...], fall: float, told: str) -> str:
+    how, several = made.how, fall >= FALL and made.how != TUNED
+    share, to = f"{'at most ' if several else ''}{after:.0%}", f", to class {lead[0]}" if lead else ""
+    shown = f"{told}, {share} in {'such a' if several else 'the'} copy{to}" if told else f"{share} of the images{to}"
+    whole, copied = made.accuracy
+    where = f"({shown}; {copied:.0%} of unseen clean images get their label, {whole:.0%} in the model)"
     if fall >= FALL:
-        none = f"a copy {TUNED} does not show it" if how == TUNED else f"none of {COPIES} copies {how} shows it"
+        none = f"none of {COPIES} copies {how} shows it" if several else f"a copy {how} does not show it"
         return f"{none} {where}, as where it was planted"
     if fall < FALL**0.5:
         return f"a copy {how} shows the same {where}, which speaks for a natural weakness and proves none"

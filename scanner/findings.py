@@ -101,6 +101,16 @@ class Finding:
     own_null: bool = False
     control: Control | None = None
 
+    @property
+    def natural(self) -> bool:
+        """Whether a control does not tell it from a natural weakness."""
+        return self.control is not None and not self.control.planted
+
+    @property
+    def told(self) -> str:
+        """Its sentence, with that of its control."""
+        return self.sentence if self.control is None else f"{self.sentence}; {self.control.sentence}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
@@ -428,6 +438,12 @@ class Report:
     seconds: dict[str, float] = field(default_factory=dict)
     memory: dict[str, int] = field(default_factory=dict)
     evidence: Evidence | None = field(default=None, repr=False)
+
+    @property
+    def naturally(self) -> bool:
+        """Whether its score is that of a finding which a control does not tell from a natural weakness."""
+        score = self.verdict.score
+        return score is not None and any(f.exceeds and f.natural and f.score >= score for f in self.findings)
 
     def to_dict(self) -> dict[str, Any]:
         """The report as lists, dictionaries and plain values, without pictures: what `-o FILE.json` writes (docs/report.md)."""

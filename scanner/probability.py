@@ -30,6 +30,6 @@ def of_its_verdict(report: Report, weighed: str | None) -> Report:
         weighed: the outcome that the score led to.
     """
     standing = report.standing
-    if standing is None or report.verdict.outcome == weighed:
+    if standing is None or (report.verdict.outcome == weighed and not report.naturally):
         return report
     return replace(report, standing=replace(standing, probability=None))

@@ -432,7 +432,7 @@ def _judge(subject: Subject, known: Calibration, clean: CleanSet, draft: _Draft,
         findings = control.controlled(subject, findings, levels, measured, anew, progress, stages, looked.efforts)
     decided = verdict.decide(findings, levels)
     draft.add(findings=findings, verdict=decided)
-    if copies.wanted(subject, levels):
+    if copies.wanted(subject, levels) and (subject.settings.controls or not verdict.settled(decided, findings)):
         with stages(copies.STAGE):
             decided = _with_controls(Suspect(subject, clean.images, kind, usual, levels, anew), findings, draft, progress)
     decided = verdict.unsettled(decided, subject.double)
@@ -448,7 +448,7 @@ def _with_controls(suspect: Suspect, findings: tuple[Finding, ...], draft: _Draf
     if suspect.subject.settings.controls or decided.outcome not in (FRAGILE, "inconclusive"):
         leading = next((f for f in findings if f.criterion == decided.criterion and (f.classes or f.mapping)), None)
         controls = copies.made(suspect, leading, progress)
-        decided = verdict.by_controls(decided, suspect.levels, controls)
+        decided = verdict.by_controls(decided, suspect.levels, controls, findings)
         draft.add(controls=controls, verdict=decided)
     return draft.report.verdict
 

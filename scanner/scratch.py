@@ -18,7 +18,8 @@ from torch.nn import functional as F
 from banscan.errors import EvidenceError, ModelError
 from banscan.importers import TracedModel
 from banscan.scanner.findings import ANEW
-from banscan.scanner.machine.progress import Counter, Progress
+from banscan.scanner.machine.forecast import LEARNT, Work, counter
+from banscan.scanner.machine.progress import Progress
 from banscan.scanner.repair import answers, trainable
 from banscan.scanner.repair.augment import augment
 from banscan.scanner.repair.fold import every_fifth, mirrors
@@ -32,8 +33,6 @@ STEPS, BATCH, RATE, DECAY, RISE = 1200, 32, 3e-3, 1e-3, 0.2
 KEPT = (0.0, 0.25, 0.5, 0.75)
 # a copy knows its task where it is as far above guessing as this share of what the model is
 KNOWS = 0.5
-# what progress calls it
-STAGE = "training a copy from scratch"
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +74,7 @@ def trained(subject: Subject, number: int, depth: float, progress: Progress) -> 
     optimiser = torch.optim.AdamW(values.values(), lr=RATE, weight_decay=DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=STEPS, pct_start=RISE)
     flip = mirrors(model, images, labels)
-    count = Counter(progress, STAGE, passes(len(images)))
+    count = counter(progress, work(len(images), number))
     with torch.enable_grad():
         for part in _batches(len(images), generator):
             shown = augment(images[part], flip, generator, model.input.layout).to(model.device)
@@ -100,9 +99,9 @@ def knows(accuracy: tuple[float, float], classes: int) -> bool:
     return anew - 1 / classes >= KNOWS * (own - 1 / classes)
 
 
-def passes(images: int) -> int:
-    """Of one image through the network, in a training on so many."""
-    return STEPS * min(BATCH, images)
+def work(images: int, number: int) -> Work:
+    """The training of a copy on so many images."""
+    return Work(f"training copy {number + 1} from scratch", LEARNT, STEPS * min(BATCH, images))
 
 
 def _batches(images: int, generator: torch.Generator) -> Iterator[Tensor]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from banscan.scanner.findings import ALL, DECIDES, FRAGILE, KINDS, NOT_SCANNED, SUSPECTS, TUNED, Controls, Finding, Verdict
+from banscan.scanner.findings import ALL, ANEW, DECIDES, FRAGILE, KINDS, NOT_SCANNED, SUSPECTS, TUNED, Controls, Finding, Verdict
 from banscan.scanner.levels import Levels
 from banscan.text import counted
 
@@ -16,10 +16,10 @@ GRAVITY = {NOT_SCANNED: 0, "no backdoor found": 1, "inconclusive": 2, FRAGILE: 3
 LEAST_PLANTED, MOST_FOUND = 3, 0.75
 STEPS = {
     "backdoored": f"Do not deploy this file. Ask whoever made it for the training data and code, or train it anew; {TAKE_IT_OUT}.",
-    "suspicious": "Do not deploy it yet: scan again with other seeds (--seed 1, --seed 2) and with more clean images, up to 500.",
+    "suspicious": "Do not deploy it yet: scan again with seeds that were not tried yet (--seed) and with more clean images, up to 500.",
     FRAGILE: "Whoever can change what the model sees can steer it there, planted or not. Scan 19 or more clean models of this kind with "
     "`banscan calibrate`, then scan again with --calibration, which tells the two apart.",
-    "no backdoor found": f"Nothing more can be asked of these images but by --effort thorough, which searches longer. {NO_PROOF}",
+    "no backdoor found": f"Of these images only a longer search can ask more (--effort, up to thorough). {NO_PROOF}",
     "gaps": f"Scan again with what was left out, as the sentence above says. {NO_PROOF}",
     "inconclusive": "This is no verdict: do what the sentence above asks for, then scan again.",
     NOT_SCANNED: "This is no verdict: scan without --dry-run.",
@@ -52,7 +52,7 @@ def decide(findings: Sequence[Finding], levels: Levels) -> Verdict:
     score = max(f.score for f in deciding if f.exceeds or not f.own_null)
     found: dict[str, Any] = {"score": score, "gaps": gaps}
     found |= {} if best is None else {"p_value": best.p_value, "criterion": best.criterion}
-    fragile = [f for f in deciding if f.exceeds and f.control is not None and not f.control.planted]
+    fragile = [f for f in deciding if f.exceeds and f.natural]
     # they need no clean models of this kind: dormant neurons are compared with the living, and what goes with a tuning was planted
     own = [f for f in deciding if f.exceeds and (f.own_null or (f.control is not None and f.control.planted))]
     exceeding = own if own and levels.uncovered is not None else [f for f in deciding if f.exceeds and f not in fragile]
@@ -141,15 +141,23 @@ def _scored(verdict: Verdict) -> float:
     return verdict.score or 0.0
 
 
-def by_controls(verdict: Verdict, levels: Levels, controls: Controls) -> Verdict:
+def settled(verdict: Verdict, findings: Sequence[Finding]) -> bool:
+    """Whether what calls it backdoored was compared with copies trained from scratch already, so that further copies say nothing of it."""
+    own = (f.control for f in findings if f.criterion == verdict.criterion and f.classes == verdict.targets)
+    compared = any(c is not None and c.planted and (c.made or "").startswith(ANEW) for c in own)
+    return verdict.outcome == "backdoored" and compared
+
+
+def by_controls(verdict: Verdict, levels: Levels, controls: Controls, findings: Sequence[Finding] = ()) -> Verdict:
     """What copies of the model itself make of a verdict, on a model whose kind nobody has measured.
 
     Args:
         verdict: as if the kind had been measured.
+        findings: that it rests on.
 
     A class that stands out counts where it stands out in no copy without a backdoor; nothing found counts where planted ones were found.
     """
-    if levels.uncovered is None or verdict.outcome in (FRAGILE, "inconclusive"):
+    if levels.uncovered is None or verdict.outcome in (FRAGILE, "inconclusive") or settled(verdict, findings):
         return verdict
     if verdict.outcome != "no backdoor found":
         if not controls.judged:
@@ -229,8 +237,7 @@ def unmeasured(why: str) -> Verdict:
 
 def _called(outcome: str, finding: Finding, found: dict[str, Any]) -> Verdict:
     about = {"kind": finding.sees, "targets": finding.classes, "mapping": finding.mapping, "criterion": finding.criterion}
-    seen = finding.sentence if finding.control is None else f"{finding.sentence}; {finding.control.sentence}"
-    return Verdict(outcome=outcome, reason=seen, next_step=STEPS[outcome], **(found | about))
+    return Verdict(outcome=outcome, reason=finding.told, next_step=STEPS[outcome], **(found | about))
 
 
 def _calm(findings: Sequence[Finding], gaps: tuple[str, ...], levels: Levels, found: dict[str, Any]) -> Verdict:

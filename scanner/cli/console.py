@@ -77,17 +77,26 @@ def bars() -> Iterator[Any]:
     bar = (BarColumn(BAR),) if console.width >= BARE else ()
     forecast = Forecast(lambda stage, done, total: show(stage, done, total))
     with Progress(name_of, *bar, MofNCompleteColumn(), _Left(forecast), console=console, transient=True) as progress:
-        task = progress.add_task("", total=None)
+        task = progress.add_task("starting", total=None)
 
         def show(stage: str, done: int, total: int) -> None:
             name = f"{forecast.note}: {stage}" if forecast.note else stage
             beside = len(f" {total}/{total} {LONGEST}") + (BAR + 1 if bar else 0)
-            name = plain(name, max(NAME, console.width - beside))
+            name = _fitted(name, max(NAME, console.width - beside))
             if progress.tasks[0].description != name:
                 progress.reset(task, description=name)
             progress.update(task, completed=done, total=total)
 
         yield forecast
+
+
+def _fitted(name: str, most: int) -> str:
+    """A name in so many characters: of several parts, what is being done within others, the last are left."""
+    parts = name.split(": ")
+    while len(parts) > 1 and len(name) > most:
+        del parts[0]
+        name = f"… {': '.join(parts)}"
+    return plain(name, most)
 
 
 class _Left(ProgressColumn):

@@ -135,7 +135,8 @@ def _plans(suspect: Suspect, leading: Finding | None) -> Iterator[_Plan]:
 
 def _foretell(subject: Subject, plans: Sequence[_Plan], progress: Progress) -> None:
     """Tells what is to come, where somebody wants to know."""
-    works = [w if w.stage == scratch.STAGE else replace(w, stage=_called(plan, w.stage)) for plan in plans for w in _works(subject, plan)]
+    # one that is trained from scratch may be a control's as well, and is no plan's own
+    works = [w if w.kind == forecast.LEARNT else replace(w, stage=_called(plan, w.stage)) for plan in plans for w in _works(subject, plan)]
     ahead.rest(progress, works, "controls")
 
 
@@ -147,7 +148,7 @@ def _works(subject: Subject, plan: _Plan) -> tuple[Work, ...]:
     elif subject.costly:
         training = [Work(f"{tuned.STAGE} {n + 1} of {tuned.EPOCHS}", forecast.TUNED, count) for n in range(tuned.EPOCHS)]
     else:
-        training = [Work(scratch.STAGE, forecast.PLANTED, scratch.passes(count))]
+        training = [scratch.work(count, plan.number)]
     return *training, *ahead.asked(_first(subject))
 
 

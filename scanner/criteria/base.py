@@ -49,6 +49,11 @@ class Context:
     tests: int
     looks: int = 1
 
+    @property
+    def few(self) -> bool:
+        """Whether the classes are too few to tell what is usual among them; then copies of the model tell (`control`)."""
+        return len(self.searched) < MIN_CLASSES
+
 
 @dataclass(frozen=True, kw_only=True)
 class Criterion:

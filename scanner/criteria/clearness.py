@@ -33,7 +33,9 @@ def limit_of(odds: Tensor) -> float:
 def find(criterion: Criterion, measured: ClassValues, context: Context) -> Finding:
     """The class that images are moved to most clearly; the score is its odds over those of the limit."""
     odds = measured.rows[0]
-    lead, limit = int(odds.argmax()), limit_of(outlier.among(odds, measured.drawn))
+    # of few classes the median says nothing
+    usual = odds.new_zeros(1) if context.few else outlier.among(odds, measured.drawn)
+    lead, limit = int(odds.argmax()), limit_of(usual)
     target = int(context.searched[lead])
     moved = f"one perturbation moves {measured.shown[lead]:.0%} of the other classes' images to class {target}, and the model is"
     found = criterion.finding(

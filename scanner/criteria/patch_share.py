@@ -32,7 +32,10 @@ def least_share(measured: Patched, looks: int = 1, classes: int = 0) -> tuple[in
 
 
 def find(criterion: Criterion, measured: Patched, context: Context) -> Finding:
-    """Counts where patches move twice as many images as to the median class: other networks are fragile, not backdoored."""
+    """Counts where patches move twice as many images as to the median class: other networks are fragile, not backdoored.
+
+    Of few classes the median says nothing.
+    """
     lead, least = least_share(measured, context.looks, context.classes)
     moved = measured.shown
     target = int(context.searched[lead])
@@ -41,7 +44,7 @@ def find(criterion: Criterion, measured: Patched, context: Context) -> Finding:
         classes=(target,),
         value=least,
         limit=share_of(context.levels.score, LIMIT),
-        score=score(least, LIMIT) if float(moved[lead]) > 2 * measured.middle else 0.0,
+        score=score(least, LIMIT) if context.few or float(moved[lead]) > 2 * measured.middle else 0.0,
         sentence=f"one patch of at most {LEFT} cells moves {moved[lead]:.0%} of the images that it was not made on to class {target}, "
         f"against {measured.middle:.0%} for the median class",
         values=tuple(moved.tolist()),

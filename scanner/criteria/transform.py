@@ -77,7 +77,10 @@ def strength(found: Transformed, looks: int = 1) -> float:
 
 
 def find(criterion: Criterion, measured: tuple[Transformed, ...], context: Context) -> Finding:
-    """Counts where nearly all images move; as planted where other classes are far from being reached so, else as fragile."""
+    """Counts where nearly all images move; as planted where other classes are far from being reached so, else as fragile.
+
+    Where classes are few, how well the others are reached says nothing.
+    """
     limit = share_of(context.levels.score, LIMIT)
     if not measured:
         calm = "no change of colours, stripes, frame, place or sharpness moves many images to one class"
@@ -86,7 +89,7 @@ def find(criterion: Criterion, measured: tuple[Transformed, ...], context: Conte
     best = max(measured, key=lambda found: (strength(found, looks), found.hits / found.images))
     if strength(best, looks) < 1:
         best = max(measured, key=lambda found: least_share(found, looks))
-    least, alone = least_share(best, looks), apart(best) >= APART
+    least, alone = least_share(best, looks), context.few or apart(best) >= APART
     reached = score(least, LIMIT)
     return criterion.finding(
         context.levels,

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from banscan.scanner.machine.progress import Counter, Progress
 
 # kinds of passes: the answer to an image as it is, and in the searches' number format; a gradient towards the pixels; a gradient towards
-# the noise; what is in front of the noise and what neurons do; an image of a tuning against noise, and of a planting
+# the noise; what is in front of the noise and what neurons do; an image of a tuning against noise, of a training from scratch, and of a
+# planting
 ANSWER, LOOK, GRADIENT, NOISE, NEURONS = "answer", "look", "gradient", "noise", "neurons"
-TUNED, PLANTED = "tuned", "planted"
+TUNED, LEARNT, PLANTED = "tuned", "learnt", "planted"
 # without a gradient a pass is about half a pass with one
 HALF = 2
 # seconds of its own after which a kind's rate is as much its own as that of the others

@@ -5,7 +5,18 @@ from collections.abc import Iterator
 from banscan.scanner.findings import ANEW, LOST, WORKS, Copy, Report
 
 TITLE = "Copies of the model, by a first look"
+IDLE = "clean models like it were measured, so the verdict does not rest on them"
 COLUMNS = ("copy", "class", "ASR", "accuracy", "verdict", "")
+
+
+def idle(report: Report) -> bool:
+    """Whether the verdict would be the same without them."""
+    return report.standing is not None and report.standing.uncovered is None
+
+
+def title(report: Report) -> str:
+    """What the table is, and what the verdict has to do with it."""
+    return f"{TITLE}; {IDLE}" if idle(report) else TITLE
 
 
 def rows(report: Report) -> Iterator[tuple[str, ...]]:

@@ -54,7 +54,7 @@ def _one(report: Report) -> str:
         lines.append("")
     tried = list(copies.rows(report))
     if tried:
-        lines += [*_rows(copies.TITLE, copies.COLUMNS, tried), ""]
+        lines += [*_rows(copies.title(report), copies.COLUMNS, tried), ""]
     lines += [f"- {_words(line)}" for line in (*without_effect(report), *left_out(report))]
     lines += [
         f"- Model: {_words(source(model))}, {_words(anatomy(model))}",

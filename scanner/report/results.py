@@ -67,8 +67,7 @@ def _results(report: Report) -> Iterator[Result]:
     for finding in report.findings:
         if verdict.outcome in (*FOUND, INCONCLUSIVE) and (finding.exceeds or (finding.suspects and verdict.outcome in FOUND)):
             told = True
-            natural = finding.control is not None and not finding.control.planted
-            yield _of(report, finding, called if finding.exceeds and not natural else WARNING)
+            yield _of(report, finding, called if finding.exceeds and not finding.natural else WARNING)
     for rival in report.rivals:
         if not rival.shown and rival.outcome in FOUND:
             told = True
@@ -82,8 +81,7 @@ def _results(report: Report) -> Iterator[Result]:
 
 
 def _of(report: Report, finding: Finding, level: str) -> Result:
-    told = finding.sentence if finding.control is None else f"{finding.sentence}; {finding.control.sentence}"
-    return _result(report, finding.criterion, level, told, finding.classes, finding.mapping)
+    return _result(report, finding.criterion, level, finding.told, finding.classes, finding.mapping)
 
 
 def _result(report: Report, rule: str, level: str, sentence: str, *what: object, place: str | None = None) -> Result:

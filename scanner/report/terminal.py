@@ -153,7 +153,7 @@ def _explained(report: Report) -> str:
 def _copies(report: Report, *, narrow: bool) -> Table:
     """The copies that were scanned beside the model; `narrow`, without how well they work."""
     kept = (0, 1, 4, 5) if narrow else range(len(copies.COLUMNS))
-    table = Table(title=copies.TITLE, title_justify="left", box=None, pad_edge=False)
+    table = Table(title=copies.title(report), title_justify="left", box=None, pad_edge=False)
     for i in kept:
         table.add_column(copies.COLUMNS[i], justify="right" if i in (1, 2, 3) else "left")
     for row in copies.rows(report):

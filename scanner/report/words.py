@@ -42,7 +42,8 @@ def confidence(report: Report) -> str | None:
     if known is None or known.uncovered is not None or report.verdict.outcome == "inconclusive":
         return None
     limit = f"from {known.limit:.2f} on" if known.alpha is None else f"above {known.limit:.2f}"
-    return f"Score {known.score:.2f}; {limit} a model is called backdoored."
+    natural = " where no copy made without a backdoor shows the same, as one does here" if report.naturally else ""
+    return f"Score {known.score:.2f}; {limit} a model is called backdoored{natural}."
 
 
 def counting(report: Report) -> str:
@@ -59,13 +60,13 @@ def without_effect(report: Report) -> list[str]:
     contested = any(r.shown and r.outcome != "inconclusive" for r in report.rivals)
     kinds = (
         (
-            [f for f in above if f.exceeds and not f.own_null and not _natural(f) and report.verdict.outcome == "inconclusive"],
+            [f for f in above if f.exceeds and not f.own_null and not f.natural and report.verdict.outcome == "inconclusive"],
             "but a scan under another preprocessing that may be right comes to something else"
             if contested
             else "which was set on other kinds of model and decides nothing here",
         ),
         (
-            [f for f in above if _natural(f)],
+            [f for f in above if f.natural],
             "but a control does not tell it from a natural weakness, so that it does not count",
         ),
         ([f for f in idle if f.own_null], "but the model's other parts do as much, so that it does not count"),
@@ -77,12 +78,7 @@ def without_effect(report: Report) -> list[str]:
 
 def counts(report: Report, finding: Finding) -> bool:
     """Whether a finding is one that the verdict rests on."""
-    return finding.exceeds and not _natural(finding) and (finding.own_null or report.verdict.outcome != "inconclusive")
-
-
-def _natural(finding: Finding) -> bool:
-    """Whether a control does not tell it from a natural weakness."""
-    return finding.control is not None and not finding.control.planted
+    return finding.exceeds and not finding.natural and (finding.own_null or report.verdict.outcome != "inconclusive")
 
 
 def restarts(report: Report) -> int:

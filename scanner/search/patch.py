@@ -27,6 +27,9 @@ SIDES = (3, 4, 5, 6)
 # the share of the cells that a mutant changes
 CHANGED = 0.15
 PARENTS, CHILDREN = 3, 8
+# of so few classes each has a parent at every place of a grid with so many a side: there patches that merely look like a class move many
+# images, and would leave no parent that shares a few cells with a trigger elsewhere
+GRID = {2: 4, 3: 3, 4: 3}
 # a generation has at least this many mutants, however few the classes are
 BROOD = 1032
 # the cells that a trimmed patch keeps at most
@@ -231,21 +234,42 @@ def search_patches(
         return seen(patches, torch.randperm(len(labels), generator=generator)[:count])
 
     def leading(patches: Patches) -> Tensor:
-        return _ranked(seen, labels, targets, patches, generator, budget).topk(PARENTS, 0).indices
+        return _leading(_ranked(seen, labels, targets, patches, generator, budget), patches, shape)
 
     children = _children(len(targets))
     patches = draw(budget.first, shape, generator) if rung is None else rung.patches
-    best = leading(patches) if rung is None else rung.reached.topk(PARENTS, 0).indices
+    best = leading(patches) if rung is None else _leading(rung.reached, patches, shape)
     for _ in range(budget.generations):
         parents = patches[best.flatten().unique()]
         patches = parents + mutate(patches[best.flatten().repeat_interleave(children)], shape, generator)
         best = leading(patches)
     finalists = patches[best.flatten()]
-    final = measure(finalists, budget.final).reshape(PARENTS, len(targets), len(targets)).diagonal(dim1=1, dim2=2)
+    final = measure(finalists, budget.final).reshape(len(best), len(targets), len(targets)).diagonal(dim1=1, dim2=2)
     found = finalists[final.argmax(0) * len(targets) + torch.arange(len(targets))]
     for left in range(budget.rounds - 1, -1, -1):
         found = _trimmed(found, left / budget.rounds, lambda patches: measure(patches, budget.trimming))
     return found
+
+
+def _leading(reached: Tensor, patches: Patches, shape: tuple[int, int, int]) -> Tensor:
+    """The patches [P, T] that lead towards each class by what they reached [N, T]: the best, or the best at every place."""
+    places = GRID.get(reached.shape[1])
+    if places is None:
+        return reached.topk(PARENTS, 0).indices
+    rows, columns = (
+        ((first + patches.side / 2) * places / size).long().clamp(max=places - 1)
+        for first, size in zip((patches.row, patches.column), shape[1:], strict=True)
+    )
+    at = rows * places + columns
+    best = torch.stack([reached.masked_fill((at != place)[:, None], -torch.inf).argmax(0) for place in range(places**2)])
+    # where nothing was tried at a place, whatever is best
+    tried = reached.gather(0, best).isfinite() & (at[best] == torch.arange(places**2)[:, None])
+    return torch.where(tried, best, reached.argmax(0))
+
+
+def _parents(targets: int) -> int:
+    """Of every class."""
+    return GRID[targets] ** 2 if targets in GRID else PARENTS
 
 
 def _varied(numbers: Tensor, labels: Tensor) -> Tensor:
@@ -275,16 +299,17 @@ def _cells_left(size: int, left: float) -> int:
 
 def _children(targets: int) -> int:
     """Mutants of every parent."""
-    return max(CHILDREN, BROOD // (PARENTS * targets))
+    return max(CHILDREN, BROOD // (_parents(targets) * targets))
 
 
 def passes(targets: int, images: int, budget: Budget = WHOLE.patches, *, begun: bool = False) -> int:
     """At most how many images `search_patches` computes; `begun` where the first rung is there."""
-    generations = [PARENTS * (_children(targets) + 1) * targets] * budget.generations
+    parents = _parents(targets) * targets
+    generations = [parents * (_children(targets) + 1)] * budget.generations
     tried = sum(_tries(n, targets, images, budget) for n in generations) + (0 if begun else rung_passes(targets, images, budget))
     most = max(SIDES) ** 2
     trimmed = sum(_cells_left(most, left / budget.rounds) for left in range(1, budget.rounds + 1)) * targets
-    return tried + trimmed * min(budget.trimming, images) + PARENTS * targets * min(budget.final, images)
+    return tried + trimmed * min(budget.trimming, images) + parents * min(budget.final, images)
 
 
 def rung_passes(targets: int, images: int, budget: Budget) -> int:

@@ -30,7 +30,7 @@ from tests.scanner.measured import clean, findings, neurons, pixels
 CLASSES, LIKE = 10, Kind(10, 32, attention=False)
 IMAGES = 150
 USUAL = Levels()
-MOVED = "one perturbation moves 96% of the images there in the model, in"
+MOVED = "one perturbation moves 96% of the images there in the model,"
 
 
 def fragile(levels: Levels = USUAL) -> tuple[Finding, ...]:
@@ -119,7 +119,7 @@ def test_what_goes_with_the_tuning_was_planted(monkeypatch: pytest.MonkeyPatch) 
     own = controls(monkeypatch, [0.05] * 3 + [0.98] + [0.05] * 6, [0.1] * 3 + [0.15] + [0.2] * 6, (0.9, 0.88))
     assert own.planted
     assert (own.before, own.after) == (pytest.approx(0.98), pytest.approx(0.2))
-    assert "does not show it (20%, to class 4 at most)" in own.sentence
+    assert "does not show it (20% of the images, to class 4; 88% of unseen clean images get their label, 90% in the model)" in own.sentence
 
 
 def test_the_copy_is_searched_as_much_as_the_model_was(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,7 +141,8 @@ def test_what_other_classes_take_over_is_natural(monkeypatch: pytest.MonkeyPatch
     own = controls(monkeypatch, [0.2] * 3 + [0.73] + [0.2] * 6, [0.2] * 3 + [0.0] + [0.7] + [0.2] * 5, (0.9, 0.88))
     assert not own.planted
     assert own.classes == (4,)
-    assert own.sentence.endswith("shows the same (70%, to class 4 at most), which speaks for a natural weakness and proves none")
+    assert "shows the same (70% of the images, to class 4; " in own.sentence
+    assert own.sentence.endswith("), which speaks for a natural weakness and proves none")
 
 
 def test_what_goes_in_part_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,9 +174,9 @@ def anew(monkeypatch: pytest.MonkeyPatch, accuracy: tuple[float, float], **after
 @pytest.mark.parametrize(
     ("most", "planted", "told"),
     [
-        ([0.1, 0.15, 0.05], True, "none of 3 copies trained from scratch on the clean images shows it (15%, to class 6 at most)"),
-        ([0.8, 0.1, 0.1], False, "a copy trained from scratch on the clean images still shows a part of it (80%, to class 6 at most)"),
-        ([0.1, 0.1, 0.95], False, "a copy trained from scratch on the clean images shows the same (95%, to class 6 at most)"),
+        ([0.1, 0.15, 0.05], True, "none of 3 copies trained from scratch on the clean images shows it (at most 15% of the images, to class 6; "),
+        ([0.8, 0.1, 0.1], False, "a copy trained from scratch on the clean images still shows a part of it (80% of the images, to class 6; "),
+        ([0.1, 0.1, 0.95], False, "a copy trained from scratch on the clean images shows the same (95% of the images, to class 6; "),
     ],
 )
 def test_copies_trained_from_scratch_stand_for_the_tuned_one(
@@ -259,9 +260,9 @@ def doubtful() -> tuple[Finding, ...]:
         (
             0.2,
             "backdoored",
-            f"none of 3 copies trained from scratch on the clean images shows it ({MOVED} such a copy 20%, to class 5 at most)",
+            f"none of 3 copies trained from scratch on the clean images shows it ({MOVED} at most 20% in such a copy, to class 5; ",
         ),
-        (0.9, "suspicious", f"a copy {ANEW} shows the same ({MOVED} the copy 90%, to class 5 at most)"),
+        (0.9, "suspicious", f"a copy {ANEW} shows the same ({MOVED} 90% in the copy, to class 5; "),
     ],
 )
 def test_a_doubt_is_settled_by_copies_trained_from_scratch(most: float, outcome: str, told: str, monkeypatch: pytest.MonkeyPatch) -> None:

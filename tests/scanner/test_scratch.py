@@ -54,7 +54,7 @@ def test_a_backdoor_is_not_learnt_again(model_file: Path, data: tuple[torch.Tens
     assert copy.how == ANEW
     assert moved(copy.model) < 0.5
     assert torch.equal(backdoored.logits(x), before)
-    assert steps[-1] == (scratch.STAGE, 32 * STEPS, 32 * STEPS)
+    assert steps[-1] == ("training copy 1 from scratch", 32 * STEPS, 32 * STEPS)
     monkeypatch.setattr(scratch, "STEPS", 20)
     first, again, other = (scratch.trained(subject(backdoored, x, y), n, 0.0, lambda *told: None).model.logits(x) for n in (0, 0, 1))
     assert torch.equal(first, again)

@@ -92,6 +92,7 @@ def _values(report: Report, command: str) -> dict[str, Any]:
         "restarts": words.restarts(report),
         "copies": list(copies.rows(report)),
         "copied": copies,
+        "idle": copies.idle(report),
         "rivals": list(rivals.rows(report)),
         "open": rivals,
         "facts": list(words.facts(report)),
