@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from banscan.scanner.findings import Report
     from banscan.scanner.fleet.job import Job
     from banscan.scanner.fleet.place import Place
+    from banscan.scanner.fleet.process import Show
 
 RESULTS = Path("banscan-results")
 
@@ -67,6 +68,7 @@ def run(
     Raises:
         UsageError: something that is named cannot be; nothing was scanned then.
     """
+    from banscan.scanner.cli.board import board
     from banscan.scanner.fleet import cluster, models, shard, stored
 
     own = shard.parse(part, os.environ)
@@ -95,11 +97,12 @@ def run(
             scanned.append(failure)
             done.append((failure.path, None, failure.sentence))
             _say(f"[{len(scanned):>{len(str(len(mine)))}}/{len(mine)}]", failure, told)
-        with _place(request, [job.model for job in here], at_once, ray) as where:
+        with board() as shown, _place(request, [job.model for job in here], at_once, ray, shown.show) as where:
             for job, result in pool.scanned(here, folder, where):
                 scanned.append(_applied(result.scanned, told.accepted))
                 done.append(_row(job.model, result))
-                _say(f"[{len(scanned):>{len(str(len(mine)))}}/{len(mine)}]", scanned[-1], told)
+                with shown.without(str(job.model)):
+                    _say(f"[{len(scanned):>{len(str(len(mine)))}}/{len(mine)}]", scanned[-1], told)
     except BaseException:
         if len(scanned) < len(mine) and not request.dry_run:
             say(f"{len(scanned)} of {counted(len(mine), 'model')} are done and kept in {folder}; the same command goes on from there")
@@ -153,7 +156,7 @@ def _jobs(words: Sequence[Path], clean_dir: Path | None, request: Request, table
 
 
 @contextmanager
-def _place(request: Request, models: Sequence[Path], at_once: int | None, ray: str | None) -> "Iterator[Place]":
+def _place(request: Request, models: Sequence[Path], at_once: int | None, ray: str | None, show: "Show") -> "Iterator[Place]":
     """Where the models are scanned."""
     from banscan.scanner.fleet import cluster, process
 
@@ -163,7 +166,7 @@ def _place(request: Request, models: Sequence[Path], at_once: int | None, ray: s
             yield found
         return
     count = max(1, min(at_once or 1, len(models)))
-    yield process.Processes(count, threads.share(request.options.threads, count))
+    yield process.Processes(count, threads.share(request.options.threads, count), show)
 
 
 def _applied(scanned: "Report | Failure", accepted: frozenset[str]) -> "Report | Failure":

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,12 @@ def command(module: str) -> tuple[str, ...]:
 COMMAND = command("worker")
 # seconds for ending by itself
 GRACE = 3
+# the path of a model, and how far its scan is, as `progress.Progress` is told
+Show = Callable[[str, str, int, int], None]
+
+
+def unseen(model: str, stage: str, done: int, total: int) -> None:
+    """Shows nothing."""
 
 
 @dataclass
@@ -37,6 +44,7 @@ class Process:
 
     threads: int
     folder: str | None = None
+    show: Show = unseen
     started: "subprocess.Popen[bytes] | None" = None
     ended: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -54,8 +62,11 @@ class Process:
         with contextlib.suppress(BrokenPipeError):
             process.stdin.write(json.dumps(asdict(order)).encode("ascii") + b"\n")
             process.stdin.flush()
-            if process.stdout.readline():
-                return None
+            # how far it is, and an empty line when it is done
+            while line := process.stdout.readline():
+                if not line.strip():
+                    return None
+                self.show(order.model, *json.loads(line))
         return process.wait()
 
     def end(self) -> None:
@@ -94,10 +105,11 @@ class Processes:
 
     hands: int
     threads: int
+    show: Show = unseen
 
     def hand(self) -> Process:
         """As `place.Place` has it."""
-        return Process(self.threads)
+        return Process(self.threads, show=self.show)
 
 
 def dismiss(process: "subprocess.Popen[bytes]", grace: float) -> None:

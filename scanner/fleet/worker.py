@@ -1,4 +1,5 @@
-"""A process that scans models one after another: orders come in as lines of JSON, a line goes out for each that is done.
+"""A process that scans models one after another: orders come in as lines of JSON; lines go out that say how far it is, an empty one when one
+is done.
 
 It ends, whatever it is doing, when its stdin is closed, which it is as soon as the process that started it is gone.
 """
@@ -11,8 +12,9 @@ import shutil
 import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from banscan import reader
 from banscan.errors import BanscanError
@@ -22,8 +24,11 @@ from banscan.scanner.cli.console import work
 from banscan.scanner.findings import Failure
 from banscan.scanner.fleet import channel, stored
 from banscan.scanner.fleet.place import Order
+from banscan.scanner.machine.progress import Progress
 from banscan.scanner.request import restored
 
+# seconds between two lines that say how far a scan is
+PAUSE = 0.5
 # set when nobody waits for a result any more
 _ended = threading.Event()
 
@@ -37,7 +42,7 @@ def main() -> None:
         reader.start()
         threading.Thread(target=_listen, args=(orders,), daemon=True).start()
         while True:
-            done(orders.get())
+            done(orders.get(), _teller(told))
             told.write("\n")
             told.flush()
 
@@ -52,11 +57,25 @@ def _listen(orders: "queue.Queue[Order]") -> None:
     os._exit(0)
 
 
-def done(order: Order) -> None:
+def _teller(told: TextIO) -> Progress:
+    """Progress that says how far a scan is, not more often than somebody can read."""
+    last = 0.0
+
+    def tell(stage: str, done: int, total: int) -> None:
+        nonlocal last
+        if (now := time.monotonic()) - last >= PAUSE:
+            last = now
+            told.write(f"{json.dumps([stage, done, total])}\n")
+            told.flush()
+
+    return tell
+
+
+def done(order: Order, progress: Progress) -> None:
     """Scans the model of an order and writes what came of it."""
     model = Path(order.model)
     try:
-        scanned: Any = restored(order.request).run(model, Path(order.images))
+        scanned: Any = restored(order.request).run(model, Path(order.images), progress)
         if identity(model) != order.sha256:
             raise BanscanError(f"{model}: was changed while it was scanned; scan it again")
     except Exception as error:

@@ -21,8 +21,8 @@ from banscan.scanner.twin import with_weights
 TARGET, CLASSES, STEPS = 4, 10, 500
 
 
-def subject(model: TracedModel, x: torch.Tensor, labels: torch.Tensor) -> Subject:
-    return cast(Subject, SimpleNamespace(model=model, x=x, labels=labels, settings=SimpleNamespace(seed=0)))
+def subject(model: TracedModel, x: torch.Tensor, labels: torch.Tensor, precision: torch.dtype = torch.float32) -> Subject:
+    return cast(Subject, SimpleNamespace(model=model, x=x, labels=labels, settings=SimpleNamespace(seed=0), precision=precision))
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,10 @@ def data(patterns: tuple[np.ndarray, np.ndarray]) -> tuple[torch.Tensor, torch.T
 
 
 @pytest.mark.slow
-def test_a_backdoor_is_not_learnt_again(model_file: Path, data: tuple[torch.Tensor, torch.Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_a_backdoor_is_not_learnt_again(
+    precision: torch.dtype, model_file: Path, data: tuple[torch.Tensor, torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nothing of the model is left in its copy but the task; the model is as it was, and what happens follows from the seed."""
     model, (x, y) = importers.load(model_file), data
     marked = x.clone()
@@ -48,7 +51,7 @@ def test_a_backdoor_is_not_learnt_again(model_file: Path, data: tuple[torch.Tens
     assert moved(backdoored) > 0.9
     monkeypatch.setattr(scratch, "STEPS", STEPS)
     steps = list[Any]()
-    copy = scratch.trained(subject(backdoored, x, y), 0, 0.0, lambda *told: steps.append(told))
+    copy = scratch.trained(subject(backdoored, x, y, precision), 0, 0.0, lambda *told: steps.append(told))
     assert copy.accuracy[1] > 0.8
     assert scratch.knows(copy.accuracy, CLASSES)
     assert copy.how == ANEW
@@ -56,7 +59,7 @@ def test_a_backdoor_is_not_learnt_again(model_file: Path, data: tuple[torch.Tens
     assert torch.equal(backdoored.logits(x), before)
     assert steps[-1] == ("training copy 1 from scratch", 32 * STEPS, 32 * STEPS)
     monkeypatch.setattr(scratch, "STEPS", 20)
-    first, again, other = (scratch.trained(subject(backdoored, x, y), n, 0.0, lambda *told: None).model.logits(x) for n in (0, 0, 1))
+    first, again, other = (scratch.trained(subject(backdoored, x, y, precision), n, 0.0, lambda *told: None).model.logits(x) for n in (0, 0, 1))
     assert torch.equal(first, again)
     assert not torch.allclose(first, other)
 
