@@ -150,7 +150,7 @@ def test_pipes_and_logs_hold_no_control_characters(more: tuple[str, ...], tmp_pa
 
 def bars(columns: int | None, **environment: str) -> tuple[str, Any]:
     """Progress through the real entry point, in a terminal or in a log."""
-    stages = "('planting a trigger', 'finding the strength of the noise', 'pixel map')"
+    stages = "('planting a trigger', 'finding the strength of the noise', 'a copy with a map: pixel map')"
     steps = f"with console.bars() as p: [(p(name, done, 4), time.sleep(0.05)) for name in {stages} for done in range(5)]"
     body = f"import time; from banscan.scanner.cli import console\n    {steps}\n    return 0"
     command = [sys.executable, "-c", COMMAND.format(body) + MAIN]
@@ -160,8 +160,27 @@ def bars(columns: int | None, **environment: str) -> tuple[str, Any]:
     return result.stdout + result.stderr, result.returncode
 
 
+def test_models_side_by_side_have_a_bar_each_that_leaves_lines_alone() -> None:
+    steps = "b.show('a.onnx', 'searching for universal perturbations', 1, 4); b.show('b.onnx', 'reading the model', 0, 1)"
+    told = f"{steps}; time.sleep(0.3); s = b.without('a.onnx'); s.__enter__(); print('[1/2] a.onnx: clean'); s.__exit__(None, None, None)"
+    body = f"import time; from banscan.scanner.cli.board import board\n    with board() as b: {told}; time.sleep(0.3)\n    return 0"
+    command = [sys.executable, "-c", COMMAND.format(body) + MAIN]
+    for columns in (40, 80):
+        text, code = shown(command, columns)
+        assert code == 0
+        rows = [COLOURS.sub("", row) for row in re.split(r"[\n\r]|\x1b\[[0-9]*[AK]", text)]
+        assert "[1/2] a.onnx: clean" in rows
+        before, after = text.split("[1/2]")
+        assert ("a.onnx" in before, "b.onnx" in before) == (True, True)
+        assert ("a.onnx" in after.replace(" a.onnx: clean", ""), "b.onnx" in after) == (False, True)
+        assert max(map(len, rows)) <= columns
+        assert text.endswith("\x1b[2K")
+    done = subprocess.run(command, env=known(**CI), capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("[1/2] a.onnx: clean\n", "")
+
+
 def test_progress_fits_and_goes_away() -> None:
-    for columns in (40, 50, 80):
+    for columns in (40, 64, 80):
         text, code = bars(columns)
         assert code == 0
         assert text.count("\x1b[1A") == 1  # one line is taken, and taken away
@@ -169,5 +188,7 @@ def test_progress_fits_and_goes_away() -> None:
         assert rows
         assert max(len(COLOURS.sub("", row)) for row in rows) <= columns
         assert text.endswith("\x1b[2K")  # the last of its lines is erased
+        # of parts of a name that is too long, what is done within others is left
+        assert ("… pixel map" in text, "copy with a map: pixel map" in text) == (columns == 64, columns == 80)
     assert bars(80, TERM="dumb") == ("", 0)
     assert bars(None, **CI) == ("", 0)

@@ -14,6 +14,7 @@ from banscan.scanner.cli import outputs
 from banscan.scanner.findings import Failure
 from banscan.scanner.fleet import models, shard, stored, worker
 from banscan.scanner.fleet.job import Job
+from banscan.scanner.machine.progress import silent
 from banscan.scanner.request import Request
 
 ROW = {"model": "a.onnx", "sha256": "0" * 64, "error": None}
@@ -83,7 +84,7 @@ def test_what_fails_since_it_is_stopped_is_no_result(stopped: bool, tmp_path: Pa
     monkeypatch.setattr(worker, "_ended", ended)
     monkeypatch.setattr(Request, "run", run)
     job = Job(tmp_path / "a.onnx", tmp_path, Request())
-    worker.done(job.order(tmp_path / "r.json", "0" * 64, job.asked()))
+    worker.done(job.order(tmp_path / "r.json", "0" * 64, job.asked()), silent)
     assert (tmp_path / "r.json").exists() != stopped
 
 
