@@ -178,11 +178,15 @@ def _absolute(finding: Finding) -> bool:
 def _by_scratch(compared: Callable[[Made], Control], sets: Sets) -> Control | None:
     """What copies trained from scratch show: the first that shows it, or that which shows most where none does.
 
-    Of the first set in which none that is asked for is missing; None where there is no such set.
+    Of the first set in which so many learn their task that no more fail; None where there is no such set.
     """
     for copy in sets:
-        shown = list[Control]()
-        while len(shown) < COPIES and (made := copy(len(shown))) is not None:
+        shown, failed = list[Control](), 0
+        while len(shown) < COPIES and failed <= len(shown):
+            made = copy(len(shown) + failed)
+            if made is None:
+                failed += 1
+                continue
             shown.append(compared(made))
             if not shown[-1].planted:
                 return shown[-1]
