@@ -441,9 +441,10 @@ class Report:
 
     @property
     def naturally(self) -> bool:
-        """Whether its score is that of a finding which a control does not tell from a natural weakness."""
+        """Whether its score is that of a finding which a control does not tell from a natural weakness, and another decides or none."""
         score = self.verdict.score
-        return score is not None and any(f.exceeds and f.natural and f.score >= score for f in self.findings)
+        natural = score is not None and any(f.exceeds and f.natural and f.score >= score for f in self.findings)
+        return natural and self.verdict.outcome != "backdoored"
 
     def to_dict(self) -> dict[str, Any]:
         """The report as lists, dictionaries and plain values, without pictures: what `-o FILE.json` writes (docs/report.md)."""

@@ -75,7 +75,7 @@ def trained(subject: Subject, number: int, depth: float, progress: Progress) -> 
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=STEPS, pct_start=RISE)
     flip = mirrors(model, images, labels)
     # the searches' number format, and the layout in which layers are fast: together less than half the time on a CPU with bfloat16
-    fast = torch.autocast(model.device.type, dtype=subject.precision, enabled=subject.precision != torch.float32)
+    fast = torch.autocast(model.device.type, dtype=subject.precision, enabled=_mixes(model, values, images[:2], subject.precision))
     dense = torch.channels_last if model.input.layout == "NCHW" else torch.contiguous_format
     count = counter(progress, work(len(images), number))
     with torch.enable_grad():
@@ -96,6 +96,19 @@ def trained(subject: Subject, number: int, depth: float, progress: Progress) -> 
     kept = len(layers(model, 0.0)) - len(layers(model, depth))
     first = f" but for the first {'layer' if kept == 1 else f'{kept} layers'}" if kept else ""
     return Trained(copy, ANEW + first, (own, anew))
+
+
+@torch.no_grad()
+def _mixes(model: TracedModel, values: dict[str, Tensor], images: Tensor, precision: torch.dtype) -> bool:
+    """Whether layers in this number format work beside what stays in float32; not all operators take both."""
+    if precision == torch.float32:
+        return False
+    try:
+        with torch.autocast(model.device.type, dtype=precision):
+            trainable.Pass(model, values).run(images.to(model.device))
+    except RuntimeError:
+        return False
+    return True
 
 
 def knows(accuracy: tuple[float, float], classes: int) -> bool:

@@ -143,7 +143,7 @@ def _scored(verdict: Verdict) -> float:
 
 def settled(verdict: Verdict, findings: Sequence[Finding]) -> bool:
     """Whether what calls it backdoored was compared with copies trained from scratch already, so that further copies say nothing of it."""
-    own = (f.control for f in findings if f.criterion == verdict.criterion and f.classes == verdict.targets)
+    own = (f.control for f in findings if f.exceeds and f.classes == verdict.targets)
     compared = any(c is not None and c.planted and (c.made or "").startswith(ANEW) for c in own)
     return verdict.outcome == "backdoored" and compared
 

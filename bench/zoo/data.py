@@ -38,8 +38,8 @@ class Split:
     test: Part
 
 
-# how many classes, and which draw of them
-SUBSET = r"\d+(?:-\d+)?"
+# how many classes, and which draw of them where it is not the first
+SUBSET = r"\d+[b-z]?"
 # of the training images of unpacked archives, the defender's, as in the paper (Appendix B.2)
 DEFENDER = 0.1
 
@@ -47,7 +47,7 @@ DEFENDER = 0.1
 def load(folder: Path, name: str, size: int = 32) -> Split:
     """Reads `gtsrb`, `cifar10`, N of their classes (`gtsrbN`, `cifarN`), `tinyimagenet`, `imagenetN`, or class folders.
 
-    Classes are drawn once for each N; `gtsrbN-K` and `cifarN-K` are other draws. The first two are npz files in the folder (arrays: jpeg, offset, label, classes and, for GTSRB,
+    Classes are drawn once for each N; with a letter from b on behind it, `cifar3b`, anew. The first two are npz files in the folder (arrays: jpeg, offset, label, classes and, for GTSRB,
     track): GTSRB is split by track, since the 30 frames of a track show one physical sign: 70 % of the tracks of every class train,
     15 % are the defender's and 15 % test. CIFAR-10 trains on its training file; its test file is halved.
 
@@ -90,8 +90,9 @@ def missing(folder: Path, name: str) -> str | None:
 
 
 def _numbers(subset: str) -> tuple[int, ...]:
-    """How many classes, and which draw of them where it is not the first."""
-    return tuple(map(int, subset.split("-")))
+    """How many classes, and what other draws of them are drawn by."""
+    count, draw = subset.rstrip("bcdefghijklmnopqrstuvwxyz"), subset.lstrip("0123456789")
+    return (int(count), ord(draw) - ord("a")) if draw else (int(count),)
 
 
 def _gtsrb(folder: Path, name: str, size: int, count: tuple[int, ...] | None) -> Split:

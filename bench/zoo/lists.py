@@ -314,15 +314,15 @@ def _large(first: int, turn: int) -> tuple[str, ...]:
 LARGE_TUNE, LARGE_HELD = _large(800, 0), _large(850, 2)
 # networks of few classes: others that may be looked at, and those that nothing was chosen on
 FEW_TUNE = (
-    *_clean(630, more="--set cifar2-1 --epochs 8 "),
-    *_attacked("badnets", (0, 631), more="--set cifar2-1 --epochs 8 "),
-    *_attacked("blend", (1, 632), more="--set cifar2-2 --epochs 8 "),
-    *_clean(633, more="--set cifar3-1 --epochs 8 --arch vgg16 "),
-    *_attacked("colour", (1, 634), more="--set cifar3-1 --epochs 8 --arch vgg16 "),
-    *_clean(635, more="--set cifar2-2 --epochs 8 --arch mobilenetv2 "),
-    *_attacked("badnets", (2, 636), more="--set cifar3-1 --epochs 8 --arch mobilenetv2 "),
-    *_clean(637, more="--set cifar4-1 --epochs 8 "),
-    *_attacked("patch", (3, 638), more="--set cifar4-1 --epochs 8 "),
+    *_clean(630, more="--set cifar2b --epochs 8 "),
+    *_attacked("badnets", (0, 631), more="--set cifar2b --epochs 8 "),
+    *_attacked("blend", (1, 632), more="--set cifar2c --epochs 8 "),
+    *_clean(633, more="--set cifar3b --epochs 8 --arch vgg16 "),
+    *_attacked("colour", (1, 634), more="--set cifar3b --epochs 8 --arch vgg16 "),
+    *_clean(635, more="--set cifar2c --epochs 8 --arch mobilenetv2 "),
+    *_attacked("badnets", (2, 636), more="--set cifar3b --epochs 8 --arch mobilenetv2 "),
+    *_clean(637, more="--set cifar4b --epochs 8 "),
+    *_attacked("patch", (3, 638), more="--set cifar4b --epochs 8 "),
 )
 FEW = (
     *_clean(600, 601, more="--set cifar2 --epochs 8 "),

@@ -1,63 +1,91 @@
 """Progress of models that are scanned side by side, on stderr: a bar for each of them, or a line a minute."""
 
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from banscan.scanner.cli.console import BAR, BARE, NAME, Lines
 from banscan.text import plain
 
-# of the numbers beside a name
-NUMBERS = 16
-
 
 @dataclass
 class Board:
-    """Where it is shown: on bars, or in lines."""
+    """Where it is shown: on bars, or in lines where `make` makes none.
 
-    bars: Progress | None
+    Attributes:
+        at: what is being done of each model, how much of it is done, and how much there is.
+    """
+
+    make: Callable[[], Progress] | None
     lines: Lines = field(default_factory=Lines)
-    tasks: dict[str, TaskID] = field(default_factory=dict)
+    bars: Progress | None = None
+    at: dict[str, tuple[str, int, int]] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def show(self, model: str, stage: str, done: int, total: int) -> None:
         """How far the scan of a model is; called from any thread."""
-        name = f"{Path(model).name}: {stage}"
-        if self.bars is None:
-            self.lines(plain(name), done, total)
-            return
-        width = self.bars.console.width
-        name = plain(name, max(NAME, width - NUMBERS - (BAR if width >= BARE else 0)))
-        if model not in self.tasks:
-            self.tasks[model] = self.bars.add_task(name)
-        self.bars.update(self.tasks[model], description=name, completed=done, total=total)
+        with self.lock:
+            self.at[model] = stage, done, total
+            if self.make is None:
+                self.lines(f"{Path(model).name}: {stage}", done, total)
+            elif self.bars is not None:
+                self._draw(self.bars)
 
     @contextmanager
     def without(self, model: str) -> Iterator[None]:
         """No bar of a model that is done, and none at all while its line is written."""
-        if self.bars is None:
-            yield
-            return
-        if model in self.tasks:
-            self.bars.remove_task(self.tasks.pop(model))
-        self.bars.stop()
-        try:
-            yield
-        finally:
+        with self.lock:
+            self.at.pop(model, None)
+            self.stop()
+            try:
+                yield
+            finally:
+                self.start()
+
+    def start(self) -> None:
+        """Shows the bars, below all that was written."""
+        if self.make is not None:
+            # new ones: those that were stopped would go up over what was written since
+            self.bars = self.make()
+            self._draw(self.bars)
             self.bars.start()
+
+    def stop(self) -> None:
+        """Takes them away."""
+        if self.bars is not None:
+            self.bars.stop()
+            self.bars = None
+
+    def _draw(self, bars: Progress) -> None:
+        width = bars.console.width
+        for i, (model, (stage, done, total)) in enumerate(self.at.items()):
+            beside = len(f" {total}/{total} ") + (BAR + 1 if width >= BARE else 0)
+            most = max(NAME, width - beside)
+            name = plain(f"{plain(Path(model).name, max(NAME, most - len(stage) - 2))}: {stage}", most)
+            if i == len(bars.tasks):
+                bars.add_task(name)
+            bars.update(bars.task_ids[i], description=name, completed=done, total=total)
 
 
 @contextmanager
 def board() -> Iterator[Board]:
     """The place for it; it goes away with the last model."""
     console = Console(stderr=True)
-    if not sys.stderr.isatty() or console.is_dumb_terminal:  # whatever FORCE_COLOR says
-        yield Board(None)
-        return
-    bar = (BarColumn(BAR),) if console.width >= BARE else ()
-    with Progress(TextColumn("{task.description}", markup=False), *bar, MofNCompleteColumn(), console=console, transient=True) as bars:
-        yield Board(bars)
+
+    def make() -> Progress:
+        bar = (BarColumn(BAR),) if console.width >= BARE else ()
+        return Progress(TextColumn("{task.description}", markup=False), *bar, MofNCompleteColumn(), console=console, transient=True)
+
+    # whatever FORCE_COLOR says
+    made = Board(make if sys.stderr.isatty() and not console.is_dumb_terminal else None)
+    made.start()
+    try:
+        yield made
+    finally:
+        made.stop()

@@ -39,14 +39,14 @@ def find(criterion: Criterion, measured: Patched, context: Context) -> Finding:
     lead, least = least_share(measured, context.looks, context.classes)
     moved = measured.shown
     target = int(context.searched[lead])
+    usual = "" if context.few else f", against {measured.middle:.0%} for the median class"
     return criterion.finding(
         context.levels,
         classes=(target,),
         value=least,
         limit=share_of(context.levels.score, LIMIT),
         score=score(least, LIMIT) if context.few or float(moved[lead]) > 2 * measured.middle else 0.0,
-        sentence=f"one patch of at most {LEFT} cells moves {moved[lead]:.0%} of the images that it was not made on to class {target}, "
-        f"against {measured.middle:.0%} for the median class",
+        sentence=f"one patch of at most {LEFT} cells moves {moved[lead]:.0%} of the images that it was not made on to class {target}{usual}",
         values=tuple(moved.tolist()),
     )
 

@@ -91,6 +91,7 @@ def find(criterion: Criterion, measured: tuple[Transformed, ...], context: Conte
         best = max(measured, key=lambda found: least_share(found, looks))
     least, alone = least_share(best, looks), context.few or apart(best) >= APART
     reached = score(least, LIMIT)
+    others = "" if context.few else f", and none that was tried moves more than {best.rival:.0%} to another class"
     return criterion.finding(
         context.levels,
         classes=(best.target,),
@@ -98,8 +99,7 @@ def find(criterion: Criterion, measured: tuple[Transformed, ...], context: Conte
         limit=limit,
         # what does not reach it is no part of what clean models score
         score=reached if reached >= 1 else 0.0,
-        sentence=f"{best.family} moves {best.hits / best.images:.0%} of the images that it was not made on to class {best.target}, and "
-        f"none that was tried moves more than {best.rival:.0%} to another class",
+        sentence=f"{best.family} moves {best.hits / best.images:.0%} of the images that it was not made on to class {best.target}{others}",
         control=None if alone or reached < 1 else _natural(best),
     )
 

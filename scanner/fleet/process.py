@@ -62,11 +62,15 @@ class Process:
         with contextlib.suppress(BrokenPipeError):
             process.stdin.write(json.dumps(asdict(order)).encode("ascii") + b"\n")
             process.stdin.flush()
-            # how far it is, and an empty line when it is done
-            while line := process.stdout.readline():
-                if not line.strip():
-                    return None
-                self.show(order.model, *json.loads(line))
+        # how far it is, and an empty line when it is done
+        while line := process.stdout.readline():
+            if not line.strip():
+                return None
+            try:
+                stage, done, total = json.loads(line)
+            except ValueError:  # half a line, of one that is killed
+                continue
+            self.show(order.model, stage, done, total)
         return process.wait()
 
     def end(self) -> None:

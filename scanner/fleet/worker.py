@@ -65,8 +65,9 @@ def _teller(told: TextIO) -> Progress:
         nonlocal last
         if (now := time.monotonic()) - last >= PAUSE:
             last = now
-            told.write(f"{json.dumps([stage, done, total])}\n")
-            told.flush()
+            with contextlib.suppress(OSError):  # nobody listens any more, and this process is about to end
+                told.write(f"{json.dumps([stage, done, total])}\n")
+                told.flush()
 
     return tell
 

@@ -10,7 +10,7 @@ COLUMNS = ("copy", "class", "ASR", "accuracy", "verdict", "")
 
 
 def idle(report: Report) -> bool:
-    """Whether the verdict would be the same without them."""
+    """Whether clean models like this one were measured, which its verdict rests on."""
     return report.standing is not None and report.standing.uncovered is None
 
 

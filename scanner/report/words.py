@@ -42,7 +42,7 @@ def confidence(report: Report) -> str | None:
     if known is None or known.uncovered is not None or report.verdict.outcome == "inconclusive":
         return None
     limit = f"from {known.limit:.2f} on" if known.alpha is None else f"above {known.limit:.2f}"
-    natural = " where no copy made without a backdoor shows the same, as one does here" if report.naturally else ""
+    natural = ", but not for what cannot be told from a natural weakness, as here" if report.naturally else ""
     return f"Score {known.score:.2f}; {limit} a model is called backdoored{natural}."
 
 

@@ -181,11 +181,17 @@ def first_rung(
         progress(len(patches) * len(drawn))
         return result
 
-    return Rung(patches, _ranked(seen, labels, targets, patches, generator, budget))
+    return Rung(patches, _ranked(seen, labels, targets, patches, cells(model, pixels), generator, budget))
 
 
 def _ranked(
-    seen: Callable[[Patches, Tensor], Tensor], labels: Tensor, targets: Tensor, patches: Patches, generator: torch.Generator, budget: Budget
+    seen: Callable[[Patches, Tensor], Tensor],
+    labels: Tensor,
+    targets: Tensor,
+    patches: Patches,
+    shape: tuple[int, int, int],
+    generator: torch.Generator,
+    budget: Budget,
 ) -> Tensor:
     """How clearly patches move images to each target [N, T]; -inf where a first look at fewer images was enough to leave one."""
     drawn = torch.randperm(len(labels), generator=generator)[: budget.images]
@@ -194,7 +200,8 @@ def _ranked(
     looked, others = drawn.split((min(budget.look, len(drawn)), max(0, len(drawn) - budget.look)))
     result = seen(patches, looked)
     if len(others):
-        again = result.topk(min(budget.kept, len(patches)), 0).indices.flatten().unique()
+        best = result.topk(min(budget.kept, len(patches)), 0).indices
+        again = torch.cat([best, _leading(result, patches, shape)]).flatten().unique() if len(targets) in GRID else best.flatten().unique()
         before, more = ((labels[part][:, None] != targets).sum(0) for part in (looked, others))
         both = (before * result[again] + more * seen(patches[again], others)) / (before + more).clamp(min=1)
         result = torch.full_like(result, -torch.inf).index_copy(0, again, both)
@@ -234,7 +241,7 @@ def search_patches(
         return seen(patches, torch.randperm(len(labels), generator=generator)[:count])
 
     def leading(patches: Patches) -> Tensor:
-        return _leading(_ranked(seen, labels, targets, patches, generator, budget), patches, shape)
+        return _leading(_ranked(seen, labels, targets, patches, shape, generator, budget), patches, shape)
 
     children = _children(len(targets))
     patches = draw(budget.first, shape, generator) if rung is None else rung.patches
@@ -262,7 +269,7 @@ def _leading(reached: Tensor, patches: Patches, shape: tuple[int, int, int]) -> 
     )
     at = rows * places + columns
     best = torch.stack([reached.masked_fill((at != place)[:, None], -torch.inf).argmax(0) for place in range(places**2)])
-    # where nothing was tried at a place, whatever is best
+    # where nothing is at a place, whatever is best
     tried = reached.gather(0, best).isfinite() & (at[best] == torch.arange(places**2)[:, None])
     return torch.where(tried, best, reached.argmax(0))
 
@@ -320,4 +327,5 @@ def rung_passes(targets: int, images: int, budget: Budget) -> int:
 def _tries(count: int, targets: int, images: int, budget: Budget) -> int:
     """So many patches, those that lead with more images."""
     look, all_of_them = (min(n, images) for n in (min(budget.look, budget.images), budget.images))
-    return count * look + min(count, budget.kept * targets) * (all_of_them - look)
+    kept = (budget.kept + (_parents(targets) if targets in GRID else 0)) * targets
+    return count * look + min(count, kept) * (all_of_them - look)

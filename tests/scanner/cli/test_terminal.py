@@ -160,23 +160,47 @@ def bars(columns: int | None, **environment: str) -> tuple[str, Any]:
     return result.stdout + result.stderr, result.returncode
 
 
+def screen(text: str) -> list[str]:
+    """The lines that are left on a terminal of any height."""
+    lines, row = [""], 0
+    for part in re.findall(r"\x1b\[[0-9;?]*[A-Za-z]|[\r\n]|[^\x1b\r\n]+", text):
+        if part == "\n":
+            row += 1
+            lines += [""] * (row + 1 - len(lines))
+        elif part.endswith("A") and part.startswith("\x1b["):
+            row -= int(part[2:-1] or 1)
+        elif part == "\x1b[2K":
+            lines[row] = ""
+        elif not part.startswith("\x1b") and part != "\r":
+            lines[row] += part  # whatever is written over is erased first
+    return [line for line in lines if line.strip()]
+
+
 def test_models_side_by_side_have_a_bar_each_that_leaves_lines_alone() -> None:
-    steps = "b.show('a.onnx', 'searching for universal perturbations', 1, 4); b.show('b.onnx', 'reading the model', 0, 1)"
-    told = f"{steps}; time.sleep(0.3); s = b.without('a.onnx'); s.__enter__(); print('[1/2] a.onnx: clean'); s.__exit__(None, None, None)"
-    body = f"import time; from banscan.scanner.cli.board import board\n    with board() as b: {told}; time.sleep(0.3)\n    return 0"
+    """Lines that were there before the command as well."""
+    body = """import time; from banscan.scanner.cli.board import board
+    print("before")
+    with board() as shown:
+        for name in "abcd":
+            shown.show(f"models/{name}.onnx", "searching for universal perturbations", 1, 4)
+        for name in "ab":
+            time.sleep(0.3)
+            with shown.without(f"models/{name}.onnx"):
+                print(f"[{name}] done")
+        time.sleep(0.3)
+    return 0"""
     command = [sys.executable, "-c", COMMAND.format(body) + MAIN]
     for columns in (40, 80):
         text, code = shown(command, columns)
         assert code == 0
-        rows = [COLOURS.sub("", row) for row in re.split(r"[\n\r]|\x1b\[[0-9]*[AK]", text)]
-        assert "[1/2] a.onnx: clean" in rows
-        before, after = text.split("[1/2]")
-        assert ("a.onnx" in before, "b.onnx" in before) == (True, True)
-        assert ("a.onnx" in after.replace(" a.onnx: clean", ""), "b.onnx" in after) == (False, True)
+        assert screen(text) == ["before", "[a] done", "[b] done"]
+        rows = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", row) for row in re.split(r"[\n\r]|\x1b\[[0-9]*[AK]", text)]
         assert max(map(len, rows)) <= columns
-        assert text.endswith("\x1b[2K")
+        assert all(any(row.startswith(f"{name}.onnx") for row in rows) for name in "abcd")
+        last = text[text.rindex("[b] done") :]
+        assert [f"{name}.onnx" in last for name in "abcd"] == [False, False, True, True]
     done = subprocess.run(command, env=known(**CI), capture_output=True, text=True, check=False)
-    assert (done.stdout, done.stderr) == ("[1/2] a.onnx: clean\n", "")
+    assert (done.stdout, done.stderr) == ("before\n[a] done\n[b] done\n", "")
 
 
 def test_progress_fits_and_goes_away() -> None:
