@@ -19,9 +19,9 @@ from banscan.scanner.subject import MEASURING, Subject, passes
 ANSWERING = "answering the clean images"
 # of a pass in bfloat16, in those in float32, where nothing was measured yet; of a step of noise, whatever it passes through
 FASTER, STEP = 0.25, 0.02
-# of a tuning, with its noise on neurons, pixels and patches, of a training from scratch, and of a planting behind the layers that stay as
-# they are
-TUNING, LEARNING, PLANTING = 18.0, 4.0, 2.0
+# of a tuning, with its noise on neurons, pixels and patches, of a training from scratch in bfloat16, and of a planting behind the layers
+# that stay as they are
+TUNING, LEARNING, PLANTING = 18.0, 2.0, 2.0
 
 
 def everything(progress: Progress, model: TracedModel, extent: Extent, precision: torch.dtype, *, given: bool) -> None:

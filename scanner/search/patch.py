@@ -27,9 +27,9 @@ SIDES = (3, 4, 5, 6)
 # the share of the cells that a mutant changes
 CHANGED = 0.15
 PARENTS, CHILDREN = 3, 8
-# of so few classes each has a parent at every place of a grid with so many a side: there patches that merely look like a class move many
-# images, and would leave no parent that shares a few cells with a trigger elsewhere
-GRID = {2: 4, 3: 3, 4: 3}
+# of so few classes each has a parent at every place of a grid with so many a side: of two, patches that merely look like one of them move
+# many images, and would leave no parent that shares a few cells with a trigger elsewhere
+GRID = {2: 4}
 # a generation has at least this many mutants, however few the classes are
 BROOD = 1032
 # the cells that a trimmed patch keeps at most

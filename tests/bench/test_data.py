@@ -49,6 +49,11 @@ def test_some_of_the_classes(tmp_path: Path) -> None:
     parts = (split.train, split.defender, split.test)
     assert len(split.classes) == 3
     assert split.classes == data.load(tmp_path, "gtsrb3").classes != data.load(tmp_path, "gtsrb2").classes
+    others = [data.load(tmp_path, f"gtsrb3{draw}").classes for draw in ("", "b", "c", "d")]
+    assert len(set(others)) > 2
+    assert {len(classes) for classes in others} == {3}
+    assert data.missing(tmp_path, "gtsrb3b") is None
+    assert data.missing(tmp_path, "cifar3b") is not None
     for part in parts:
         assert set(part.labels.tolist()) == {0, 1, 2}
         assert [split.classes[k] for k in part.labels] == ["abcdef"[red // 40] for red in part.images[:, 0, 0, 0]]

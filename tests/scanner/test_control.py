@@ -17,11 +17,15 @@ from banscan.scanner import control, race, scratch, tuned
 from banscan.scanner.criteria import patch, registry
 from banscan.scanner.criteria.base import NotDone
 from banscan.scanner.effort import FIRST_LOOK, WHOLE
+from banscan.scanner.extent import Extent
 from banscan.scanner.findings import ANEW, TUNED, Control, Finding, Kind
 from banscan.scanner.levels import Levels
+from banscan.scanner.machine.forecast import Forecast
 from banscan.scanner.machine.progress import silent
 from banscan.scanner.repair import patch_pool
 from banscan.scanner.search.class_map import Mapped
+from banscan.scanner.search.transforms import Transformed
+from banscan.scanner.settings import Settings
 from banscan.scanner.subject import Subject
 from banscan.scanner.verdict import decide
 from tests.golden.pages import FOLDER, ROOT
@@ -113,6 +117,30 @@ def test_few_classes_always_have_one() -> None:
     assert control.needed(few, Kind(2, 32, attention=False), USUAL)
     assert not control.needed(subject(), LIKE, USUAL)
     assert not control.needed(few, Kind(2, 32, attention=False), Levels(calibrated=2.0))
+
+
+def test_of_few_classes_the_others_are_no_reference() -> None:
+    """A limit counts there however well the other class is reached; of many it does not."""
+    moved = Transformed(family="one shift of all colours", target=0, hits=130, images=130, rival=0.9, compared=130)
+    for classes, counting in ((2, True), (5, False)):
+        shares = torch.linspace(0.98, 0.6, classes)
+        seen = pixels(classes, perturbed=torch.full((classes,), 0.98), success=torch.full((classes,), 0.98), transform=(moved,))
+        seen |= {"patched": shares, "patch_success": shares}
+        found = {f.criterion: f for f in findings(neurons(clean(classes)), seen, USUAL)}
+        assert found["patch share"].exceeds is counting
+        assert ("median class" in found["patch share"].sentence) is not counting
+        assert found["clearness"].exceeds is counting
+        assert found["transform"].exceeds
+        assert (found["transform"].control is None) is counting
+        assert ("to another class" in found["transform"].sentence) is not counting
+
+
+def test_training_copies_is_foretold() -> None:
+    forecast = Forecast(silent)
+    own = subject(costly=False, extent=Extent(IMAGES, CLASSES, Settings(), WHOLE))
+    control._foretell(own, {"patch"}, {}, forecast)
+    each = ["searching for patches", "measuring the patches"]
+    assert [work.stage for work in forecast.works] == [stage for n in (1, 2, 3) for stage in (f"training copy {n} from scratch", *each)]
 
 
 def test_what_goes_with_the_tuning_was_planted(monkeypatch: pytest.MonkeyPatch) -> None:

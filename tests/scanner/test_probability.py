@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from banscan.scanner import calibration, probability
-from banscan.scanner.findings import Kind, Verdict
+from banscan.scanner.findings import Control, Kind, Verdict
 from banscan.scanner.report.json import read, render
 from banscan.scanner.report.sarif import to_sarif
-from banscan.scanner.report.words import likely, odds
+from banscan.scanner.report.words import confidence, likely, odds
 from banscan.scanner.settings import Settings
 from bench.evidence import SCANS
 from bench.probability import fitted, scores
@@ -69,6 +69,19 @@ def test_none_is_printed_where_the_graph_decides() -> None:
         standing = probability.of_its_verdict(decided, weighed).standing
         assert standing is not None
         assert standing.probability == (None if expected is None else expected.probability)
+
+
+@pytest.mark.parametrize(("outcome", "score", "told"), [("suspicious", 9.0, False), ("suspicious", 0.5, True), ("backdoored", 9.0, True)])
+def test_none_is_printed_where_the_score_does_not_count(outcome: str, score: float, told: bool) -> None:
+    """A control does not tell it from a natural weakness; then what is said of the score says so, too."""
+    report = read((FOLDER / "backdoored.json").read_text())
+    natural = Control(before=0.9, after=0.9, sentence="a copy shows the same")
+    findings = tuple(replace(f, exceeds=True, score=score, control=natural) if f.criterion == "patch share" else f for f in report.findings)
+    decided = replace(report, findings=findings, verdict=replace(report.verdict, outcome=outcome, score=max(score, 0.7), p_value=None))
+    said = probability.of_its_verdict(decided, outcome)
+    assert said.standing is not None
+    assert (said.standing.probability is not None) == told
+    assert ("cannot be told from a natural weakness, as here" in str(confidence(said))) != told
 
 
 def test_a_report_with_another_probability_is_damaged() -> None:

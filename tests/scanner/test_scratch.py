@@ -64,6 +64,26 @@ def test_a_backdoor_is_not_learnt_again(
     assert not torch.allclose(first, other)
 
 
+def test_operators_that_take_one_number_format_are_trained_in_it(
+    model_file: Path, data: tuple[torch.Tensor, torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As some that write into a table do; others are trained in the searches'."""
+    model = importers.load(model_file)
+    monkeypatch.setattr(scratch, "STEPS", 2)
+    values = trainable.start(model, data[0]).values
+    assert scratch._mixes(model, values, data[0][:2], torch.bfloat16)
+    assert not scratch._mixes(model, values, data[0][:2], torch.float32)
+    run = trainable.Pass.run
+
+    def refuses(self: trainable.Pass, *given: Any) -> Any:
+        if torch.is_autocast_enabled("cpu"):
+            raise RuntimeError("Index put requires the source and destination dtypes match")
+        return run(self, *given)
+
+    monkeypatch.setattr(trainable.Pass, "run", refuses)
+    assert scratch.trained(subject(model, *data, torch.bfloat16), 0, 0.0, lambda *told: None).how == ANEW
+
+
 def test_weights_are_drawn_without_a_trace_of_those_before(model_file: Path, data: tuple[torch.Tensor, torch.Tensor]) -> None:
     model = importers.load(model_file)
     state = trainable.start(model, data[0])

@@ -15,7 +15,7 @@ from banscan import cache
 from banscan.scanner import plan
 from banscan.scanner.controls import copies
 from banscan.scanner.controls.trigger import triggers
-from banscan.scanner.findings import Controls, Copy, Verdict
+from banscan.scanner.findings import ANEW, TUNED, Control, Controls, Copy, Finding, Verdict
 from banscan.scanner.levels import Levels
 from banscan.scanner.settings import Settings
 from banscan.scanner.subject import Subject
@@ -99,6 +99,21 @@ def test_what_stands_out_counts_where_no_tuned_copy_shows_it(outcome: str) -> No
         nothing = by_controls(called, UNKNOWN, Controls((copy,)))
         assert nothing.outcome == "inconclusive"
         assert "no copy tuned" not in nothing.reason
+
+
+def test_what_copies_from_scratch_settled_is_not_asked_again() -> None:
+    """Neither where another finding is the first of the verdict."""
+    about: dict[str, Any] = {"asks": "", "sees": "all-to-one", "power": "decides", "unit": "share", "exceeds": True, "classes": (3,)}
+    test = Finding(criterion="joint", **about)
+    control = Control(before=0.98, after=0.1, made=f"{ANEW} but for the first layer", planted=True)
+    limit = Finding(criterion="patch share", control=control, **about)
+    copies = Controls((tuned("suspicious"),))
+    called = replace(CALLED, outcome="backdoored", criterion="joint")
+    assert by_controls(called, UNKNOWN, copies, (test, limit)) == called
+    for other in (replace(control, planted=False), replace(control, made=TUNED)):
+        again = by_controls(called, UNKNOWN, copies, (test, replace(limit, control=other)))
+        assert again.outcome == "fragile"
+    assert by_controls(called, UNKNOWN, copies, (test, replace(limit, classes=(4,)))).outcome == "fragile"
 
 
 def test_models_of_a_known_kind_keep_their_verdict() -> None:

@@ -20,8 +20,10 @@ import pytest
 
 from banscan.errors import BanscanError, UsageError
 from banscan.scanner.cli.commands import run
-from banscan.scanner.fleet import table
+from banscan.scanner.fleet import process, table
+from banscan.scanner.fleet.job import Job
 from banscan.scanner.fleet.shard import Shard, parse
+from banscan.scanner.request import Request
 
 ROOT = Path(__file__).parents[3]
 STUB = Path(__file__).with_name("stub.py")
@@ -119,6 +121,20 @@ def test_a_line_each_a_summary_and_the_gravest_code(place: Path) -> None:
     assert len(json.loads((place / "all.json").read_text())["reports"]) == 4
     again = ended(place, "merge", "banscan-results", "-q")
     assert again[:2] == (1, "6 models: 1 backdoored, 2 failed, 3 no backdoor found\n")
+
+
+def test_how_far_a_scan_is_comes_back(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a line, of a process that is killed, is nothing."""
+    seen: list[tuple[object, ...]] = []
+    told = """import sys; sys.stdin.readline(); print('["reading", 1, 4]\\n["read', end="", flush=True)"""
+    for command, code in (((sys.executable, str(STUB)), None), ((sys.executable, "-c", told), 0)):
+        monkeypatch.setattr(process, "COMMAND", command)
+        monkeypatch.setenv("STUB_LOG", str(place / "log"))
+        hand = process.Processes(1, 1, lambda *more: seen.append(more)).hand()
+        job = Job(next(models(place, "clean").iterdir()), place / "imgs", Request())
+        assert hand.done(job.order(place / "r.json", "0" * 64, job.asked())) == code
+        hand.end()
+    assert [told[1:] for told in seen] == [("searching for patches", 1, 4), ("reading", 1, 4)]
 
 
 @pytest.mark.parametrize(

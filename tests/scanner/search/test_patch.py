@@ -62,6 +62,53 @@ def test_finds_the_trigger(images: tuple[Tensor, Tensor], channels_last: bool, e
     assert 0.8 * most < sum(seen) <= most
 
 
+def test_each_of_two_classes_has_a_parent_at_every_place() -> None:
+    """The best of those that were tried there; where there are none, whatever is best."""
+    generator = torch.Generator().manual_seed(0)
+    patches = patch.draw(400, SHAPE, generator)
+    classes, grid = 2, patch.GRID[2]
+    left = (patches.row > 2) | (patches.column > 2)
+    reached = torch.rand(400, classes, generator=generator).masked_fill(~left[:, None], -torch.inf)
+    found = patch._leading(reached, patches, SHAPE)
+    assert found.shape == (grid**2, classes)
+    at = [(patches.row + patches.side / 2) * grid / SIZE, (patches.column + patches.side / 2) * grid / SIZE]
+    place = at[0].long() * grid + at[1].long()
+    for k in range(grid**2):
+        own = (place == k).nonzero()[:, 0]
+        assert torch.equal(reached[found[k]].diagonal(), reached[own].max(0).values)
+    none = patch._leading(reached.masked_fill((place == 0)[:, None], -torch.inf), patches, SHAPE)
+    assert torch.equal(none[0], reached.masked_fill((place == 0)[:, None], -torch.inf).argmax(0))
+    tiny = patch.draw(20, (3, 4, 5), generator)
+    assert patch._leading(torch.rand(20, classes), tiny, (3, 4, 5)).shape == (grid**2, classes)
+
+
+class Lookalike(nn.Module):
+    """Of two classes, the second is what is bright in the left upper corner; so is what the trigger at (20, 9) opens, as in Locked."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        match = ((2 * x[:, :, 20:23, 9:12].mean(1) - 1) * Locked(False).key).mean((1, 2))
+        likeness = 3 * x[:, :, :8, :8].mean((1, 2, 3)) + x[:, 0, -1].mean(1)
+        second = 4 * (likeness - 2.1) + 40 * torch.relu(match - 0.2)
+        return torch.stack((-second, second), 1)
+
+
+@pytest.mark.parametrize("effort", [WHOLE, FIRST_LOOK])
+def test_what_looks_like_a_class_does_not_hide_a_trigger_elsewhere(effort: Effort) -> None:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(96) % 2
+    pixels = torch.rand(96, *SHAPE, generator=generator) * 0.3 + 0.3
+    pixels[:, 0, -1] = torch.where(labels == 1, 1.0, torch.rand(96, generator=generator) * 0.6)[:, None]
+    model = PixelModel(Lookalike(), torch.zeros(1, 1, 1, 1), torch.ones(1, 1, 1, 1), 2, torch.float32, 1)  # type: ignore[arg-type]
+    assert torch.equal(model.logits(pixels).argmax(1), labels)
+    seen: list[int] = []
+    budget = effort.patches
+    found = patch.search_patches(
+        model, pixels[:64], labels[:64], torch.arange(2), softness=2.0, seed=0, budget=budget, progress=seen.append
+    )
+    assert patch.successes(model, pixels[64:], labels[64:], torch.arange(2), found, 2.0)[1, 1] > 0.8
+    assert sum(seen) <= patch.passes(2, 64, budget)
+
+
 @pytest.mark.slow
 def test_same_seed_same_patches(images: tuple[Tensor, Tensor]) -> None:
     pixels, labels = images
