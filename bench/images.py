@@ -31,7 +31,7 @@ def write(part: data.Part, out: Path, per_class: int, seed: int = 0) -> int:
     "--set",
     "name",
     required=True,
-    help="gtsrb, cifar10, N of their classes (gtsrbN, cifarN; gtsrbNb, cifarNb: others), tinyimagenet, imagenetN or a folder of class folders below DATA.",
+    help="gtsrb, cifar10, N of their classes (gtsrbN, cifarNb), tinyimagenet, imagenetN or a folder of class folders below DATA.",
 )
 @click.option("--size", default=32, show_default=True, help="Of the images, where they come as files.")
 @click.option("--per-class", default=10, show_default=True)

@@ -47,9 +47,10 @@ DEFENDER = 0.1
 def load(folder: Path, name: str, size: int = 32) -> Split:
     """Reads `gtsrb`, `cifar10`, N of their classes (`gtsrbN`, `cifarN`), `tinyimagenet`, `imagenetN`, or class folders.
 
-    Classes are drawn once for each N; with a letter from b on behind it, `cifar3b`, anew. The first two are npz files in the folder (arrays: jpeg, offset, label, classes and, for GTSRB,
-    track): GTSRB is split by track, since the 30 frames of a track show one physical sign: 70 % of the tracks of every class train,
-    15 % are the defender's and 15 % test. CIFAR-10 trains on its training file; its test file is halved.
+    Classes are drawn once for each N; with a letter from b on behind it, `cifar3b`, anew. The first two are npz files in the folder
+    (arrays: jpeg, offset, label, classes and, for GTSRB, track): GTSRB is split by track, since the 30 frames of a track show one
+    physical sign: 70 % of the tracks of every class train, 15 % are the defender's and 15 % test. CIFAR-10 trains on its training file;
+    its test file is halved.
 
     Where there is no such file, and for `tinyimagenet` and `imagenetN`, the data set's own archive is read as it unpacks (see `sets`).
     Then the split is the paper's: 10 % of the training images (of GTSRB, of the tracks) are the defender's, and the test images are the
@@ -62,7 +63,7 @@ def load(folder: Path, name: str, size: int = 32) -> Split:
         ValueError: no such data set, or one that is not whole.
     """
     if some := re.fullmatch(rf"gtsrb({SUBSET})?", name):
-        return _gtsrb(folder, name, size, some[1] and _numbers(some[1]))
+        return _gtsrb(folder, name, size, _numbers(some[1]) if some[1] else None)
     if some := re.fullmatch(rf"cifar({SUBSET})", name):
         return _cifar(folder, name, _numbers(some[1]))
     if name == "tinyimagenet":

@@ -273,7 +273,7 @@ def export_onnx(model: nn.Module, path: Path, example: torch.Tensor) -> None:
     "set_",
     default="gtsrb",
     show_default=True,
-    help="gtsrb, cifar10, N of their classes (gtsrbN, cifarN; gtsrbNb, cifarNb: others), tinyimagenet, imagenetN or a folder of class folders below DATA.",
+    help="gtsrb, cifar10, N of their classes (gtsrbN, cifarNb), tinyimagenet, imagenetN or a folder of class folders below DATA.",
 )
 @click.option("--size", default=32, show_default=True, help="Of the images, where they come as files.")
 @click.option("--arch", type=click.Choice(sorted(models.BUILDERS)), default="resnet18", show_default=True)

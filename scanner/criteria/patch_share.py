@@ -46,7 +46,8 @@ def find(criterion: Criterion, measured: Patched, context: Context) -> Finding:
         value=least,
         limit=share_of(context.levels.score, LIMIT),
         score=score(least, LIMIT) if context.few or float(moved[lead]) > 2 * measured.middle else 0.0,
-        sentence=f"one patch of at most {LEFT} cells moves {moved[lead]:.0%} of the images that it was not made on to class {target}{usual}",
+        sentence=f"one patch of at most {LEFT} cells moves {moved[lead]:.0%} of the images that it was not made on to class {target}"
+        f"{usual}",
         values=tuple(moved.tolist()),
     )
 

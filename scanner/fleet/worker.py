@@ -1,5 +1,5 @@
-"""A process that scans models one after another: orders come in as lines of JSON; lines go out that say how far it is, an empty one when one
-is done.
+"""A process that scans models one after another: orders come in as lines of JSON; lines go out that say how far it is, an empty
+one when one is done.
 
 It ends, whatever it is doing, when its stdin is closed, which it is as soon as the process that started it is gone.
 """

@@ -202,8 +202,16 @@ def anew(monkeypatch: pytest.MonkeyPatch, accuracy: tuple[float, float], **after
 @pytest.mark.parametrize(
     ("most", "planted", "told"),
     [
-        ([0.1, 0.15, 0.05], True, "none of 3 copies trained from scratch on the clean images shows it (at most 15% of the images, to class 6; "),
-        ([0.8, 0.1, 0.1], False, "a copy trained from scratch on the clean images still shows a part of it (80% of the images, to class 6; "),
+        (
+            [0.1, 0.15, 0.05],
+            True,
+            "none of 3 copies trained from scratch on the clean images shows it (at most 15% of the images, to class 6; ",
+        ),
+        (
+            [0.8, 0.1, 0.1],
+            False,
+            "a copy trained from scratch on the clean images still shows a part of it (80% of the images, to class 6; ",
+        ),
         ([0.1, 0.1, 0.95], False, "a copy trained from scratch on the clean images shows the same (95% of the images, to class 6; "),
     ],
 )

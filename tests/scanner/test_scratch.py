@@ -59,7 +59,9 @@ def test_a_backdoor_is_not_learnt_again(
     assert torch.equal(backdoored.logits(x), before)
     assert steps[-1] == ("training copy 1 from scratch", 32 * STEPS, 32 * STEPS)
     monkeypatch.setattr(scratch, "STEPS", 20)
-    first, again, other = (scratch.trained(subject(backdoored, x, y, precision), n, 0.0, lambda *told: None).model.logits(x) for n in (0, 0, 1))
+    first, again, other = (
+        scratch.trained(subject(backdoored, x, y, precision), n, 0.0, lambda *told: None).model.logits(x) for n in (0, 0, 1)
+    )
     assert torch.equal(first, again)
     assert not torch.allclose(first, other)
 

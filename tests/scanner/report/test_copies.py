@@ -32,7 +32,9 @@ def test_why_a_copy_counts_or_not(changed: dict[str, Any], said: str) -> None:
     assert row[-1] == said
 
 
-@pytest.mark.parametrize(("standing", "idle"), [(None, False), (SimpleNamespace(uncovered="two classes"), False), (SimpleNamespace(uncovered=None), True)])
+@pytest.mark.parametrize(
+    ("standing", "idle"), [(None, False), (SimpleNamespace(uncovered="two classes"), False), (SimpleNamespace(uncovered=None), True)]
+)
 def test_a_verdict_that_does_not_rest_on_copies_says_so(standing: object, idle: bool) -> None:
     report: Any = SimpleNamespace(standing=standing)
     assert copies.title(report) == (f"{copies.TITLE}; {copies.IDLE}" if idle else copies.TITLE)
