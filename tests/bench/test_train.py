@@ -10,7 +10,7 @@ from PIL import Image
 
 from bench.zoo import train
 from bench.zoo.__main__ import PARTS
-from bench.zoo.lists import FEW, KIND_HELD, KIND_TUNE
+from bench.zoo.lists import FEW, FEW_TUNE, KIND_HELD, KIND_TUNE
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_the_zoo_has_the_models_of_every_list() -> None:
     assert PARTS["kinds-tune"] == KIND_TUNE
     assert PARTS["kinds-held"] == KIND_HELD
     more = ["small-tune", "small-held", "large-tune", "large-held"]
-    assert list(PARTS) == ["tune", "held", "kinds-tune", "kinds-held", "plant", "few", *more]
+    assert list(PARTS) == ["tune", "held", "kinds-tune", "kinds-held", "plant", "few", "few-tune", *more]
     parts = [PARTS[part] for part in more]
     assert len({line.rpartition("--seed ")[2] for part in parts for line in part}) == sum(map(len, parts))
-    assert PARTS["few"] == FEW
+    assert (PARTS["few"], PARTS["few-tune"]) == (FEW, FEW_TUNE)
