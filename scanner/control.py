@@ -30,7 +30,6 @@ from banscan.scanner.inputs.preprocess import answered
 from banscan.scanner.levels import Levels
 from banscan.scanner.machine.forecast import Forecast
 from banscan.scanner.machine.progress import Progress, of_part
-from banscan.scanner.repair.fold import every_fifth
 from banscan.scanner.search.class_map import Mapped, two_thirds
 from banscan.scanner.settings import Settings
 from banscan.scanner.subject import Subject
@@ -166,8 +165,7 @@ def _foretell(subject: Subject, asked: Collection[str], efforts: Mapping[str, Ef
         if criterion.name in asked
         for work in criterion.work(subject.searched_by(efforts.get(criterion.name, subject.effort)).extent)
     ]
-    images = int((~every_fifth(subject.labels)).sum())
-    ahead.rest(progress, [work for n in range(COPIES) for work in (scratch.work(images, n), *searching)], STAGE)
+    ahead.rest(progress, [work for n in range(COPIES) for work in (scratch.work(subject, n), *searching)], STAGE)
 
 
 def _absolute(finding: Finding) -> bool:

@@ -30,6 +30,11 @@ TUNED, ANEW = "tuned on the clean images", "trained from scratch on the clean im
 DEVIATIONS, SHARE = "standard deviations", "share"
 
 
+def from_scratch(made: str | None) -> bool:
+    """Whether a copy that was made so was trained from scratch, all of it or but for its first layers."""
+    return made is not None and made.startswith(ANEW)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Control:
     """What the same search shows of a copy of the model, trained from scratch on the clean images or tuned on them against the noise.
@@ -179,7 +184,7 @@ class Copy:
     @property
     def knows(self) -> bool:
         """Whether it still knows the model's task; one that was trained from scratch is not there unless it learnt it."""
-        if self.made is not None and self.made.startswith(ANEW):
+        if from_scratch(self.made):
             return True
         return self.accuracy is not None and self.accuracy[0] - self.accuracy[1] <= LOST
 

@@ -74,10 +74,10 @@ def trained(subject: Subject, number: int, depth: float, progress: Progress) -> 
     optimiser = torch.optim.AdamW(values.values(), lr=RATE, weight_decay=DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=STEPS, pct_start=RISE)
     flip = mirrors(model, images, labels)
-    # the searches' number format, and the layout in which layers are fast: together less than half the time on a CPU with bfloat16
+    # the searches' number format, and the layout in which layers are fast
     fast = torch.autocast(model.device.type, dtype=subject.precision, enabled=_mixes(model, values, images[:2], subject.precision))
     dense = torch.channels_last if model.input.layout == "NCHW" else torch.contiguous_format
-    count = counter(progress, work(len(images), number))
+    count = counter(progress, work(subject, number))
     with torch.enable_grad():
         for part in _batches(len(images), generator):
             shown = augment(images[part], flip, generator, model.input.layout).to(model.device, memory_format=dense)
@@ -117,8 +117,9 @@ def knows(accuracy: tuple[float, float], classes: int) -> bool:
     return anew - 1 / classes >= KNOWS * (own - 1 / classes)
 
 
-def work(images: int, number: int) -> Work:
-    """The training of a copy on so many images."""
+def work(subject: Subject, number: int) -> Work:
+    """The training of a copy."""
+    images = int((~every_fifth(subject.labels)).sum())
     return Work(f"training copy {number + 1} from scratch", LEARNT, STEPS * min(BATCH, images))
 
 

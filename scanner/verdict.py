@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from banscan.scanner.findings import ALL, ANEW, DECIDES, FRAGILE, KINDS, NOT_SCANNED, SUSPECTS, TUNED, Controls, Finding, Verdict
+from banscan.scanner.findings import ALL, DECIDES, FRAGILE, KINDS, NOT_SCANNED, SUSPECTS, TUNED, Controls, Finding, Verdict, from_scratch
 from banscan.scanner.levels import Levels
 from banscan.text import counted
 
@@ -144,8 +144,7 @@ def _scored(verdict: Verdict) -> float:
 def settled(verdict: Verdict, findings: Sequence[Finding]) -> bool:
     """Whether what calls it backdoored was compared with copies trained from scratch already, so that further copies say nothing of it."""
     own = (f.control for f in findings if f.exceeds and f.classes == verdict.targets)
-    compared = any(c is not None and c.planted and (c.made or "").startswith(ANEW) for c in own)
-    return verdict.outcome == "backdoored" and compared
+    return verdict.outcome == "backdoored" and any(c is not None and c.planted and from_scratch(c.made) for c in own)
 
 
 def by_controls(verdict: Verdict, levels: Levels, controls: Controls, findings: Sequence[Finding] = ()) -> Verdict:

@@ -92,8 +92,8 @@ def missing(folder: Path, name: str) -> str | None:
 
 def _numbers(subset: str) -> tuple[int, ...]:
     """How many classes, and what other draws of them are drawn by."""
-    count, draw = subset.rstrip("bcdefghijklmnopqrstuvwxyz"), subset.lstrip("0123456789")
-    return (int(count), ord(draw) - ord("a")) if draw else (int(count),)
+    draw = subset.lstrip("0123456789")
+    return int(subset.removesuffix(draw)), *(ord(letter) - ord("a") for letter in draw)
 
 
 def _gtsrb(folder: Path, name: str, size: int, count: tuple[int, ...] | None) -> Split:

@@ -1,16 +1,16 @@
 """Progress of models that are scanned side by side, on stderr: a bar for each of them, or a line a minute."""
 
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from banscan.scanner.cli.console import BAR, BARE, NAME, Lines
+from banscan.scanner.cli.console import BAR, BARE, NAME, Lines, watched
 from banscan.text import plain
 
 
@@ -73,17 +73,16 @@ class Board:
             bars.update(bars.task_ids[i], description=name, completed=done, total=total)
 
 
+def _bars(console: Console) -> Progress:
+    bar = (BarColumn(BAR),) if console.width >= BARE else ()
+    return Progress(TextColumn("{task.description}", markup=False), *bar, MofNCompleteColumn(), console=console, transient=True)
+
+
 @contextmanager
 def board() -> Iterator[Board]:
     """The place for it; it goes away with the last model."""
-    console = Console(stderr=True)
-
-    def make() -> Progress:
-        bar = (BarColumn(BAR),) if console.width >= BARE else ()
-        return Progress(TextColumn("{task.description}", markup=False), *bar, MofNCompleteColumn(), console=console, transient=True)
-
-    # whatever FORCE_COLOR says
-    made = Board(make if sys.stderr.isatty() and not console.is_dumb_terminal else None)
+    console = watched()
+    made = Board(None if console is None else partial(_bars, console))
     made.start()
     try:
         yield made

@@ -65,11 +65,17 @@ class Lines:
             say(f"{(now - self.begin) / 60:.0f} min: {stage}, {done / max(1, total):.0%}")
 
 
+def watched() -> Console | None:
+    """The terminal behind stderr, where there is one that can show bars, whatever FORCE_COLOR says."""
+    console = Console(stderr=True)
+    return console if sys.stderr.isatty() and not console.is_dumb_terminal else None
+
+
 @contextmanager
 def bars() -> Iterator[Any]:
     """Progress on stderr: a bar where someone watches it; elsewhere, as in the log of a CI system, a line a minute."""
-    console = Console(stderr=True)
-    if not sys.stderr.isatty() or console.is_dumb_terminal:  # whatever FORCE_COLOR says
+    console = watched()
+    if console is None:
         yield Lines()
         return
     # the name of what is being done gives way to how far it is and how long it takes

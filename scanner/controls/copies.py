@@ -148,7 +148,7 @@ def _works(subject: Subject, plan: _Plan) -> tuple[Work, ...]:
     elif subject.costly:
         training = [Work(f"{tuned.STAGE} {n + 1} of {tuned.EPOCHS}", forecast.TUNED, count) for n in range(tuned.EPOCHS)]
     else:
-        training = [scratch.work(count, plan.number)]
+        training = [scratch.work(subject, plan.number)]
     return *training, *ahead.asked(_first(subject))
 
 

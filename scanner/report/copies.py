@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from banscan.scanner.findings import ANEW, LOST, WORKS, Copy, Report
+from banscan.scanner.findings import LOST, WORKS, Copy, Report, from_scratch
 
 TITLE = "Copies of the model, by a first look"
 IDLE = "clean models like it were measured, so the verdict does not rest on them"
@@ -34,7 +34,7 @@ def rows(report: Report) -> Iterator[tuple[str, ...]]:
 
 def _without(copy: Copy) -> str:
     """How one without a backdoor was made."""
-    if copy.made is not None and copy.made.startswith(ANEW):
+    if from_scratch(copy.made):
         return "from scratch"
     return "tuned" if copy.target is None else "tuned against"
 
