@@ -26,9 +26,9 @@ from banscan.scanner.settings import Settings, declared
 from banscan.text import counted
 from banscan.version import __version__
 
-SCHEMA = "banscan-calibration/2"
+SCHEMA = "banscan-calibration/3"
 # scores that another version made say something else
-EARLIER = ("banscan-calibration/1",)
+EARLIER = ("banscan-calibration/1", "banscan-calibration/2")
 SHIPPED = "clean_models.json"
 ALPHA = 0.05
 # bytes; thousands of models take less

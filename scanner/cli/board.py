@@ -1,7 +1,7 @@
 """Progress of models that are scanned side by side, on stderr: a bar for each of them, or a line a minute."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -33,7 +33,7 @@ class Board:
         with self.lock:
             self.at[model] = stage, done, total
             if self.make is None:
-                self.lines(f"{Path(model).name}: {stage}", done, total)
+                self.lines(f"{_called(model, self.at)}: {stage}", done, total)
             elif self.bars is not None:
                 self._draw(self.bars)
 
@@ -67,10 +67,19 @@ class Board:
         for i, (model, (stage, done, total)) in enumerate(self.at.items()):
             beside = len(f" {total}/{total} ") + (BAR + 1 if width >= BARE else 0)
             most = max(NAME, width - beside)
-            name = plain(f"{plain(Path(model).name, max(NAME, most - len(stage) - 2))}: {stage}", most)
+            name = plain(f"{plain(_called(model, self.at), max(NAME, most - len(stage) - 2))}: {stage}", most)
             if i == len(bars.tasks):
                 bars.add_task(name)
             bars.update(bars.task_ids[i], description=name, completed=done, total=total)
+
+
+def _called(model: str, among: Iterable[str]) -> str:
+    """The file's name, with as many of its folders as tell it from the other models."""
+    parts, others = Path(model).parts, [Path(other).parts for other in among if other != model]
+    for take in range(1, len(parts)):
+        if all(other[-take:] != parts[-take:] for other in others):
+            return str(Path(*parts[-take:]))
+    return model
 
 
 def _bars(console: Console) -> Progress:

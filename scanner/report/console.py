@@ -1,5 +1,6 @@
 """Where rich prints to: texts are printed as they are, whatever of rich's own marks or names of emoji stands in them."""
 
+import os
 import re
 from typing import Any, TextIO, cast
 
@@ -35,9 +36,9 @@ class _Stripped:
 
 
 def console(stream: TextIO) -> Console:
-    """A console on a stream, as wide as the terminal where there is one; elsewhere no line ends in blanks."""
+    """A console on a stream, as wide as the terminal or as COLUMNS says; where there is no terminal, no line ends in blanks."""
     terminal = stream.isatty()
     file = stream if terminal else cast(TextIO, _Stripped(stream))
-    made = _Plain(file=file, width=None if terminal else PLAIN_WIDTH, markup=False, emoji=False)
+    made = _Plain(file=file, width=None if terminal or os.environ.get("COLUMNS", "").isdigit() else PLAIN_WIDTH, markup=False, emoji=False)
     made.width = max(made.width, NARROWEST)
     return made

@@ -182,10 +182,10 @@ def test_models_side_by_side_have_a_bar_each_that_leaves_lines_alone() -> None:
     print("before")
     with board() as shown:
         for name in "abcd":
-            shown.show(f"models/{name}.onnx", "searching for universal perturbations", 1, 4)
+            shown.show(f"models/{name}/model.onnx", "searching for universal perturbations", 1, 4)
         for name in "ab":
             time.sleep(0.3)
-            with shown.without(f"models/{name}.onnx"):
+            with shown.without(f"models/{name}/model.onnx"):
                 print(f"[{name}] done")
         time.sleep(0.3)
     return 0"""
@@ -196,9 +196,9 @@ def test_models_side_by_side_have_a_bar_each_that_leaves_lines_alone() -> None:
         assert screen(text) == ["before", "[a] done", "[b] done"]
         rows = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", row) for row in re.split(r"[\n\r]|\x1b\[[0-9]*[AK]", text)]
         assert max(map(len, rows)) <= columns
-        assert all(any(row.startswith(f"{name}.onnx") for row in rows) for name in "abcd")
+        assert all(any(row.startswith(f"{name}/m") for row in rows) for name in "abcd")
         last = text[text.rindex("[b] done") :]
-        assert [f"{name}.onnx" in last for name in "abcd"] == [False, False, True, True]
+        assert [f"{name}/m" in last for name in "abcd"] == [False, False, True, True]
     done = subprocess.run(command, env=known(**CI), capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("before\n[a] done\n[b] done\n", "")
 
