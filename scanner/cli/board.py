@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from banscan.scanner.cli.console import BAR, BARE, NAME, Lines, watched
+from banscan.scanner.machine.forecast import told
 from banscan.text import plain
 
 
@@ -19,21 +20,21 @@ class Board:
     """Where it is shown: on bars, or in lines where `make` makes none.
 
     Attributes:
-        at: what is being done of each model, how much of it is done, and how much there is.
+        at: what is being done of each model, how much of it is done, how much there is, and the seconds that its scan still takes.
     """
 
     make: Callable[[], Progress] | None
     lines: Lines = field(default_factory=Lines)
     bars: Progress | None = None
-    at: dict[str, tuple[str, int, int]] = field(default_factory=dict)
+    at: dict[str, tuple[str, int, int, float | None]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def show(self, model: str, stage: str, done: int, total: int) -> None:
+    def show(self, model: str, stage: str, done: int, total: int, left: float | None) -> None:
         """How far the scan of a model is; called from any thread."""
         with self.lock:
-            self.at[model] = stage, done, total
+            self.at[model] = stage, done, total, left
             if self.make is None:
-                self.lines(f"{_called(model, self.at)}: {stage}", done, total)
+                self.lines(f"{_called(model, self.at)}: {stage}", done, total, lambda: left)
             elif self.bars is not None:
                 self._draw(self.bars)
 
@@ -64,13 +65,13 @@ class Board:
 
     def _draw(self, bars: Progress) -> None:
         width = bars.console.width
-        for i, (model, (stage, done, total)) in enumerate(self.at.items()):
-            beside = len(f" {total}/{total} ") + (BAR + 1 if width >= BARE else 0)
+        for i, (model, (stage, done, total, left)) in enumerate(self.at.items()):
+            beside = len(f" {total}/{total} {told(0)}") + (BAR + 1 if width >= BARE else 0)
             most = max(NAME, width - beside)
             name = plain(f"{plain(_called(model, self.at), max(NAME, most - len(stage) - 2))}: {stage}", most)
             if i == len(bars.tasks):
-                bars.add_task(name)
-            bars.update(bars.task_ids[i], description=name, completed=done, total=total)
+                bars.add_task(name, left="")
+            bars.update(bars.task_ids[i], description=name, completed=done, total=total, left="" if left is None else told(left))
 
 
 def _called(model: str, among: Iterable[str]) -> str:
@@ -84,7 +85,7 @@ def _called(model: str, among: Iterable[str]) -> str:
 
 def _bars(console: Console) -> Progress:
     bar = (BarColumn(BAR),) if console.width >= BARE else ()
-    return Progress(TextColumn("{task.description}", markup=False), *bar, MofNCompleteColumn(), console=console, transient=True)
+    return Progress(TextColumn("{task.description}", markup=False), *bar, MofNCompleteColumn(), TextColumn("{task.fields[left]}"), console=console, transient=True)
 
 
 @contextmanager

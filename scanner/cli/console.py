@@ -4,7 +4,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -51,6 +51,10 @@ BAR, NAME, BARE = 12, 8, 64
 LONGEST = "a few seconds left of this"
 
 
+def unknown() -> None:
+    """The time left, where nothing tells."""
+
+
 class Lines:
     """Progress as lines, the first after a minute."""
 
@@ -58,11 +62,13 @@ class Lines:
         self.seconds = seconds
         self.begin = self.last = time.monotonic()
 
-    def __call__(self, stage: str, done: int, total: int) -> None:
+    def __call__(self, stage: str, done: int, total: int, left: Callable[[], float | None] = unknown) -> None:
         now = time.monotonic()
         if now - self.last >= self.seconds:
             self.last = now
-            say(f"{(now - self.begin) / 60:.0f} min: {stage}, {done / max(1, total):.0%}")
+            seconds = left()
+            end = "" if seconds is None else f"; {told(seconds)}"
+            say(f"{(now - self.begin) / 60:.0f} min: {stage}, {done / max(1, total):.0%}{end}")
 
 
 def watched() -> Console | None:
@@ -76,7 +82,9 @@ def bars() -> Iterator[Any]:
     """Progress on stderr: a bar where someone watches it; elsewhere, as in the log of a CI system, a line a minute."""
     console = watched()
     if console is None:
-        yield Lines()
+        lines = Lines()
+        written = Forecast(lambda stage, done, total: lines(written.named(stage), done, total, written.left))
+        yield written
         return
     # the name of what is being done gives way to how far it is and how long it takes
     name_of = TextColumn("{task.description}", markup=False)
@@ -86,9 +94,8 @@ def bars() -> Iterator[Any]:
         task = progress.add_task("starting", total=None)
 
         def show(stage: str, done: int, total: int) -> None:
-            name = f"{forecast.note}: {stage}" if forecast.note else stage
             beside = len(f" {total}/{total} {LONGEST}") + (BAR + 1 if bar else 0)
-            name = _fitted(name, max(NAME, console.width - beside))
+            name = _fitted(forecast.named(stage), max(NAME, console.width - beside))
             if progress.tasks[0].description != name:
                 progress.reset(task, description=name)
             progress.update(task, completed=done, total=total)

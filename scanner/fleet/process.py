@@ -30,11 +30,11 @@ def command(module: str) -> tuple[str, ...]:
 COMMAND = command("worker")
 # seconds for ending by itself
 GRACE = 3
-# the path of a model, and how far its scan is, as `progress.Progress` is told
-Show = Callable[[str, str, int, int], None]
+# the path of a model, how far its scan is, as `progress.Progress` is told, and the seconds that it still takes where that is known
+Show = Callable[[str, str, int, int, float | None], None]
 
 
-def unseen(model: str, stage: str, done: int, total: int) -> None:
+def unseen(model: str, stage: str, done: int, total: int, left: float | None) -> None:
     """Shows nothing."""
 
 
@@ -67,10 +67,10 @@ class Process:
             if not line.strip():
                 return None
             try:
-                stage, done, total = json.loads(line)
+                stage, done, total, left = json.loads(line)
             except ValueError:  # half a line, of one that is killed
                 continue
-            self.show(order.model, stage, done, total)
+            self.show(order.model, stage, done, total, left)
         return process.wait()
 
     def end(self) -> None:

@@ -24,6 +24,7 @@ from banscan.scanner.cli.console import work
 from banscan.scanner.findings import Failure
 from banscan.scanner.fleet import channel, stored
 from banscan.scanner.fleet.place import Order
+from banscan.scanner.machine.forecast import Forecast
 from banscan.scanner.machine.progress import Progress
 from banscan.scanner.request import restored
 
@@ -42,7 +43,7 @@ def main() -> None:
         reader.start()
         threading.Thread(target=_listen, args=(orders,), daemon=True).start()
         while True:
-            done(orders.get(), _teller(told))
+            done(orders.get(), _forecast(told))
             told.write("\n")
             told.flush()
 
@@ -57,8 +58,8 @@ def _listen(orders: "queue.Queue[Order]") -> None:
     os._exit(0)
 
 
-def _teller(told: TextIO) -> Progress:
-    """Progress that says how far a scan is, not more often than somebody can read."""
+def _forecast(told: TextIO) -> Forecast:
+    """Progress that says how far a scan is, and how long it still takes, not more often than somebody can read."""
     last = 0.0
 
     def tell(stage: str, done: int, total: int) -> None:
@@ -66,10 +67,11 @@ def _teller(told: TextIO) -> Progress:
         if (now := time.monotonic()) - last >= PAUSE:
             last = now
             with contextlib.suppress(OSError):  # nobody listens any more, and this process is about to end
-                told.write(f"{json.dumps([stage, done, total])}\n")
+                told.write(f"{json.dumps([forecast.named(stage), done, total, forecast.left()])}\n")
                 told.flush()
 
-    return tell
+    forecast = Forecast(tell)
+    return forecast
 
 
 def done(order: Order, progress: Progress) -> None:

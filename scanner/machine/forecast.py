@@ -75,6 +75,10 @@ class Forecast:
         self.at, self.when = (stage, done, total), now
         self.show(stage, done, total)
 
+    def named(self, stage: str) -> str:
+        """A stage, and why there is more to do than was thought where that is so."""
+        return f"{self.note}: {stage}" if self.note else stage
+
     def left(self) -> float | None:
         """Seconds to the end of the scan; None while nothing tells."""
         known = sum(self.costs.get(kind, 0.0) * passed for kind, passed in self.passed.items())

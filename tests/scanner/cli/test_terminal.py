@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from banscan.scanner.cli.console import Lines
 from banscan.scanner.findings import FRAGILE, ONE, Control, Report
 from banscan.scanner.report.json import read, render
 from banscan.scanner.report.pieces import headline
@@ -182,7 +183,7 @@ def test_models_side_by_side_have_a_bar_each_that_leaves_lines_alone() -> None:
     print("before")
     with board() as shown:
         for name in "abcd":
-            shown.show(f"models/{name}/model.onnx", "searching for universal perturbations", 1, 4)
+            shown.show(f"models/{name}/model.onnx", "searching for universal perturbations", 1, 4, 100.0)
         for name in "ab":
             time.sleep(0.3)
             with shown.without(f"models/{name}/model.onnx"):
@@ -198,9 +199,20 @@ def test_models_side_by_side_have_a_bar_each_that_leaves_lines_alone() -> None:
         assert max(map(len, rows)) <= columns
         assert all(any(row.startswith(f"{name}/m") for row in rows) for name in "abcd")
         last = text[text.rindex("[b] done") :]
+        assert "about 2 min left" in last
         assert [f"{name}/m" in last for name in "abcd"] == [False, False, True, True]
     done = subprocess.run(command, env=known(**CI), capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("before\n[a] done\n[b] done\n", "")
+
+
+def test_lines_say_how_long_it_still_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = Lines(seconds=0)
+    lines("searching for patches", 1, 4, lambda: 100.0)
+    lines("searching for patches", 2, 4)
+    assert [line.split(": ", 1)[1] for line in capsys.readouterr().err.splitlines()] == [
+        "searching for patches, 25%; about 2 min left",
+        "searching for patches, 50%",
+    ]
 
 
 def test_progress_fits_and_goes_away() -> None:
