@@ -158,7 +158,7 @@ def controlled(
 
 
 def _foretell(subject: Subject, asked: Collection[str], efforts: Mapping[str, Effort], progress: Progress) -> None:
-    """Tells what training copies from scratch and searching them by these criteria takes at most."""
+    """Tells what training copies from scratch and searching them by these criteria takes, where none fails."""
     searching = [
         work
         for criterion in registry.CRITERIA

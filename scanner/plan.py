@@ -9,6 +9,13 @@ from banscan.scanner.findings import ALL, NOT_SCANNED, PLANNED, Finding, Verdict
 from banscan.scanner.levels import Levels
 from banscan.scanner.subject import Subject
 
+READY = "the model and the images were read and checked, nothing was searched for (--dry-run); a scan can go on"
+# what is said beside it where copies may stand for clean models that nobody measured
+COPIES = (
+    ", and trains and scans copies of the model, which takes minutes, where nothing else decides: nobody measured clean models like it "
+    "(--no-controls leaves them out)"
+)
+
 
 def findings(subject: Subject, levels: Levels) -> tuple[Finding, ...]:
     """A finding of each criterion with the reason why it would not be asked; of those that would be, that this is a dry run."""
@@ -37,7 +44,7 @@ def verdict_of(planned: tuple[Finding, ...], levels: Levels, *, copies: bool = F
         return verdict.unmeasured(levels.uncovered)
     return Verdict(
         outcome=NOT_SCANNED,
-        reason="the model and the images were read and checked, nothing was searched for (--dry-run); a scan can go on",
+        reason=READY + (COPIES if copies else ""),
         next_step=verdict.STEPS[NOT_SCANNED],
         gaps=gaps,
     )

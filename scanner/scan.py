@@ -390,7 +390,9 @@ def _subject(
         other = order.other(predictions, labels, model.classes, floor) if accuracy < floor else None
     checks.check_accuracy(accuracy, confidence, settings.min_accuracy, model.classes, other)
     with stages("statistics"):
-        return prepare(model, chosen, x, labels, logits, settings, precision, progress)
+        subject = prepare(model, chosen, x, labels, logits, settings, precision, progress)
+    draft.add(environment=facts.environment(subject.precision, model.device))
+    return subject
 
 
 def _plan(subject: Subject, known: Calibration, clean: CleanSet, draft: _Draft, stages: _Stages, progress: Progress) -> None:

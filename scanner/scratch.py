@@ -77,7 +77,7 @@ def trained(subject: Subject, number: int, depth: float, progress: Progress) -> 
     # the searches' number format, and the layout in which layers are fast
     fast = torch.autocast(model.device.type, dtype=subject.precision, enabled=_mixes(model, values, images[:2], subject.precision))
     dense = torch.channels_last if model.input.layout == "NCHW" else torch.contiguous_format
-    count = counter(progress, work(subject, number))
+    count = counter(progress, work(subject, number, depth))
     with torch.enable_grad():
         for part in _batches(len(images), generator):
             shown = augment(images[part], flip, generator, model.input.layout).to(model.device, memory_format=dense)
@@ -117,10 +117,11 @@ def knows(accuracy: tuple[float, float], classes: int) -> bool:
     return anew - 1 / classes >= KNOWS * (own - 1 / classes)
 
 
-def work(subject: Subject, number: int) -> Work:
-    """The training of a copy."""
+def work(subject: Subject, number: int, depth: float = 0.0) -> Work:
+    """The training of a copy that keeps this share of the layers."""
     images = int((~every_fifth(subject.labels)).sum())
-    return Work(f"training copy {number + 1} from scratch", LEARNT, STEPS * min(BATCH, images))
+    how = f"behind {depth:.0%} of the layers" if depth else "from scratch"
+    return Work(f"training copy {number + 1} {how}", LEARNT, STEPS * min(BATCH, images))
 
 
 def _batches(images: int, generator: torch.Generator) -> Iterator[Tensor]:

@@ -18,12 +18,14 @@ from banscan.scanner.search.changes import Changes, of_pixels, softened
 from banscan.scanner.search.doubles import double
 from banscan.scanner.search.gradient import DEAR, EACH, astray, turned
 from banscan.scanner.search.neurons import Neurons
-from banscan.scanner.search.noisy_model import attach, disagreement, layers, measure
+from banscan.scanner.search.noisy_model import attach, disagreement, layers, measure, rounded
 from banscan.scanner.search.patch import Rung
 from banscan.scanner.search.pixel_model import PixelModel, pixel_model
 from banscan.scanner.search.taps import costly
 from banscan.scanner.settings import Settings
 
+# deviations of the logits between images that a number format of the searches may move them by without any noise
+ROUND = 0.25
 # what progress calls it
 MEASURING = "measuring the neurons"
 # classes that are drawn at least; see `criteria.base.MIN_CLASSES`
@@ -159,6 +161,10 @@ def prepare(
     exact = attach(model, below, stats)
     fast = exact if precision == torch.float32 else attach(model, below, stats, precision)
     prepared = fast.prepare(x, progress=count)
+    if fast is not exact and not rounded(fast, prepared, logits) <= ROUND:
+        # a network, as made to hide in them, whose answers such numbers lose would look calm to every search
+        precision, fast = torch.float32, exact
+        prepared = exact.prepare(x, progress=count)
     # in front of the noise the search's own numbers do where they are dear: in float32 they take much of the time and most of the memory
     read = prepared if fast is exact or costly(model.module.graph) else exact.prepare(x, progress=count)
     checks.check_copy(disagreement(exact, read, logits))

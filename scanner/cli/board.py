@@ -85,7 +85,14 @@ def _called(model: str, among: Iterable[str]) -> str:
 
 def _bars(console: Console) -> Progress:
     bar = (BarColumn(BAR),) if console.width >= BARE else ()
-    return Progress(TextColumn("{task.description}", markup=False), *bar, MofNCompleteColumn(), TextColumn("{task.fields[left]}"), console=console, transient=True)
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        *bar,
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[left]}"),
+        console=console,
+        transient=True,
+    )
 
 
 @contextmanager

@@ -132,6 +132,6 @@ def ending(code: int) -> str:
     """What became of a process that ended over a model, and what to do."""
     if code >= 0:
         return f"the process that scanned it ended with {code}; scan it alone, with --debug"
-    name = signal.Signals(-code).name
+    name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
     more = ", perhaps for want of memory; give fewer --jobs or fewer --max-images" if name == "SIGKILL" else "; scan it again"
     return f"the process that scanned it was ended by {name}{more}"

@@ -24,6 +24,8 @@ from banscan.text import counted
 PARITY = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 1e-1, "8 bits": 0.1}
 # deviations of the logits: what rounding explains; another image's answer is about one away
 COPY = 0.1
+# of a logit: their squares have room in float32, and no softmax tells such numbers apart
+LARGEST = 1e15
 
 
 def check_weights(model: TracedModel) -> None:
@@ -59,6 +61,10 @@ def check_parity(parity: Parity, precision: str) -> None:
 def check_logits(logits: Tensor) -> None:
     if not torch.isfinite(logits).all():
         raise EvidenceError("the model answers NaN or infinite logits on the clean images; check the preprocessing or export it again")
+    if (largest := float(logits.abs().max())) > LARGEST:
+        raise EvidenceError(
+            f"the model's logits reach {largest:.0e}, too much for sums of their squares; ask for an export without the factor behind them"
+        )
     if bool((logits.std(0) < 1e-6 * logits.abs().max().clamp(min=1e-12)).all()):
         raise EvidenceError("the model gives the same logits for every image; check the preprocessing or export it again")
 

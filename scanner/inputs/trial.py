@@ -198,7 +198,7 @@ def _undecided(standing: _Standing, table: tuple[Support, ...], told: str) -> "U
         most = max(seen.accuracy or 0.0 for seen in (best, *rivals))
         if most < guessed(best.logits.shape[1]):
             return UndecidedError(
-                f"under none of the {counted(len(table), 'preprocessing')} that were tried do more than {most:.0%} of the images get their "
+                f"under none of the {counted(len(table), 'preprocessing')} that were tried do more than {most:.1%} of the images get their "
                 "label: the images or their labels are not the model's, or its classes are in another order; check both, or say with "
                 "--classes what its classes are",
                 table,

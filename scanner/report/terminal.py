@@ -113,7 +113,7 @@ def _findings(report: Report, *, narrow: bool) -> Group:
     for finding in report.findings:
         if finding.not_done is None:
             table.add_row(*_row(finding, narrow=narrow), style=calls if finding.exceeds else "yellow" if finding.suspects else "")
-    lines: list[RenderableType] = [table, Text(_explained(report), style="dim")] if table.row_count else []
+    lines: list[RenderableType] = [table, Text(_explained(report, narrow=narrow), style="dim")] if table.row_count else []
     lines += [Text(line, style="yellow") for line in without_effect(report)]
     planned = [f for f in report.findings if f.not_done == PLANNED]
     if planned:
@@ -141,12 +141,13 @@ def _row(finding: Finding, *, narrow: bool) -> tuple[str, ...]:
     return finding.criterion, asked(finding), classes, f"{value}{spread}", limit, p
 
 
-def _explained(report: Report) -> str:
+def _explained(report: Report, *, narrow: bool) -> str:
     """What the columns of the findings say."""
-    over = " (in brackets: of each restart alone; the value is of their mean)" if any(f.restarts for f in report.findings) else ""
+    brackets = not narrow and any(f.restarts for f in report.findings)
+    over = " (in brackets: of each restart alone; the value is of their mean)" if brackets else ""
     return (
         f"Value: standard deviations of the class from the others{over}, or a share of images; it counts {counting(report)}. "
-        "p: probability of such a value if classes differ only by chance, paid for the number of classes and tests."
+        "p: probability of such a value if classes differ only by chance, paid for the number of classes, tests and looks."
     )
 
 

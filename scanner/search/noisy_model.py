@@ -24,6 +24,8 @@ from banscan.scanner.search.spread import evenly
 
 # images that are tried before a search, and the strength of noise then
 TRIED, TRIAL = 8, 0.1
+# images whose answers in another number format are compared with the model's own
+ROUNDED = 32
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,20 @@ def disagreement(noisy: NoisyModel, prepared: tuple[Tensor, ...], logits: Tensor
     alone = torch.cat([noisy.run(part, noise[i : i + 1])[0] for i in range(2)])
     spread = float((logits - logits.mean(0)).square().mean().sqrt())
     return max(float((together - again).square().mean().sqrt()) for again in (other, alone)) / max(spread, 1e-12)
+
+
+@torch.no_grad()
+def rounded(noisy: NoisyModel, prepared: tuple[Tensor, ...], logits: Tensor) -> float:
+    """How far its number format moves the logits of a few images without any noise, in deviations of the logits between images.
+
+    Args:
+        prepared, logits: as in `disagreement`.
+    """
+    few = evenly(torch.arange(len(logits)), ROUNDED)
+    part = tuple(border[few.to(border.device)] for border in prepared)
+    found = noisy.run(part, torch.zeros(1, noisy.size, device=noisy.device))[0].float().cpu()
+    spread = float((logits - logits.mean(0)).square().mean().sqrt())
+    return float((found - logits[few]).square().mean().sqrt()) / max(spread, 1e-12)
 
 
 @torch.no_grad()

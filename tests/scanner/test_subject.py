@@ -1,13 +1,19 @@
 """Which classes are searched for, and what is read off the logits, by hand on small tables."""
 
+import copy
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
 import pytest
 import torch
+from torch import nn
 
+from banscan.errors import EvidenceError
 from banscan.scanner.aside import shares
-from banscan.scanner.scan import scan
+from banscan.scanner.findings import NOT_SCANNED
+from banscan.scanner.inputs.checks import check_logits
+from banscan.scanner.scan import dry_run, scan
 from banscan.scanner.search import taps
 from banscan.scanner.search.class_map import margin_table
 from banscan.scanner.search.strength import REACH, moved_share
@@ -86,3 +92,29 @@ def test_criteria_measure_and_repeat(model_file: Path, image_dir: Path) -> None:
     assert all(f.not_done is None for f in reports[0].findings)
     assert {f.criterion for f in reports[0].findings} <= reports[0].seconds.keys()
     assert len({stage for stage in stages if stage.startswith("searching for")}) == 7
+
+
+def lost(channels: int, far: float) -> nn.Sequential:
+    """Nothing to float32, and to bfloat16 next to no signal: what is added and taken off again has no room for it."""
+    there, back = (nn.Conv2d(channels, channels, 1, groups=channels) for _ in range(2))
+    for layer, by in ((there, far), (back, -far)):
+        nn.init.ones_(layer.weight)
+        nn.init.constant_(layer.bias, by)
+    return nn.Sequential(there, nn.ReLU(), back)
+
+
+@pytest.mark.slow
+def test_a_network_that_hides_in_the_rounding_is_searched_in_float32(
+    trained: nn.Module, export: Callable[..., Path], image_dir: Path
+) -> None:
+    hidden = copy.deepcopy(trained)
+    hidden.stem = nn.Sequential(hidden.stem, lost(8, 4096.0))
+    for name, net, dtype in (("open", trained, "bfloat16"), ("hidden", hidden, "float32")):
+        report = dry_run(export(name, net), image_dir, options=Options(precision="bfloat16", preprocess="unit"))
+        assert report.verdict.outcome == NOT_SCANNED
+        assert report.environment["search precision"] == dtype
+
+
+def test_logits_without_room_for_their_squares_are_told() -> None:
+    with pytest.raises(EvidenceError, match="logits reach 3e\\+30, too much"):
+        check_logits(torch.tensor([[1e30, 0.0], [0.0, 3e30]]))
