@@ -30,7 +30,8 @@ from banscan.scanner.machine import forecast, memory
 from banscan.scanner.machine.forecast import Work
 from banscan.scanner.machine.progress import Counter, Progress, of_part
 from banscan.scanner.repair import answers
-from banscan.scanner.repair.fold import every_fifth
+from banscan.scanner.repair.augment import augment
+from banscan.scanner.repair.fold import every_fifth, mirrors
 from banscan.scanner.report.json import made as read_back
 from banscan.scanner.report.json import plain
 from banscan.scanner.search import taps
@@ -43,6 +44,9 @@ ROOM = "controls"
 # many images carry the trigger and the weights move fast: as few epochs as can be are what a copy takes
 HOW = Planting(epochs=15, lr=0.02, batch=32, depth=0.5, clip=tuned.CLIP, enough=0.99)
 CARRYING = 0.5
+# each image is shown in so many crops, since a few hundred images alone teach a copy no trigger but themselves; in fewer where so many values
+# would take too much memory
+VIEWS, VALUES = 4, 100_000_000
 # the number of the first copy with a backdoor; those in front have none
 FIRST = 2
 # multiplications that are made without being asked for: minutes on two cores of a laptop
@@ -144,7 +148,7 @@ def _works(subject: Subject, plan: _Plan) -> tuple[Work, ...]:
     """What a copy takes: it is trained, and searched by a first look."""
     count = int((~every_fifth(subject.labels)).sum())
     if plan.number >= FIRST:
-        training = [Work(PLANTING, forecast.PLANTED, round(count * (1 + CARRYING)) * HOW.epochs)]
+        training = [Work(PLANTING, forecast.PLANTED, _views(subject, count) * (count + round(CARRYING * count)) * HOW.epochs)]
     elif subject.costly:
         training = [Work(f"{tuned.STAGE} {n + 1} of {tuned.EPOCHS}", forecast.TUNED, count) for n in range(tuned.EPOCHS)]
     else:
@@ -191,30 +195,60 @@ def _clean(suspect: Suspect, plan: _Plan, progress: Progress) -> tuple[TracedMod
 
 
 def _planted(suspect: Suspect, plan: _Plan, trigger: Trigger, progress: Progress) -> tuple[TracedModel, Copy]:
-    """A copy with a backdoor, planted with four fifths of the images and measured on the others."""
+    """A copy with a backdoor, planted by four fifths of the images and measured on the others."""
     subject, target = suspect.subject, plan.target
     assert target is not None  # a trigger has one
     model, labels = subject.model, subject.labels
     held = every_fifth(labels)
     seed = subject.settings.seed * 1_000_003 + plan.number
-    others = ((labels != target) & ~held).nonzero()[:, 0]
-    drawn = others[torch.randperm(len(others), generator=torch.Generator().manual_seed(seed))[: round(CARRYING * int((~held).sum()))]]
-    x = torch.cat((subject.x[~held], _changed(suspect, trigger, drawn)))
-    y = torch.cat((labels[~held], torch.full((len(drawn),), target)))
+    x, y = _shown(suspect, trigger, target, ~held, torch.Generator().manual_seed(seed))
     count = Counter(progress, PLANTING, len(x) * HOW.epochs)
     weights = planted(model, x, y, replace(HOW, seed=seed), count)
     count.end()
     victims = ((labels != target) & held).nonzero()[:, 0]
-    moved = answers.predictions(model, weights, _changed(suspect, trigger, victims)) == target
+    carried = _prepared(suspect, carrying(suspect.images[victims.numpy()], trigger))
+    moved = answers.predictions(model, weights, carried) == target
     held_out = subject.x[held], labels[held]
     first, last = (answers.accuracy(model, own, *held_out) for own in ({}, weights))
     copy = Copy(trigger=trigger.name, target=target, asr=float(moved.double().mean()), accuracy=(first, last))
     return twin.with_weights(model, weights), copy
 
 
-def _changed(suspect: Suspect, trigger: Trigger, which: Tensor) -> Tensor:
-    """These of the images with the trigger, as the model takes them."""
-    return suspect.subject.preprocess(carrying(suspect.images[which.numpy()], trigger), suspect.subject.model.input.layout)
+def _shown(suspect: Suspect, trigger: Trigger, target: int, part: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """What a copy learns: images of a part, in several views, and half as many with the trigger; and their classes.
+
+    What the model says of another view is its class: a copy is to differ by its backdoor.
+    """
+    subject = suspect.subject
+    model, own, images = subject.model, subject.labels[part], suspect.images[part.numpy()]
+    flip = mirrors(model, subject.x[part], own)
+    shown: list[Tensor] = []
+    classes: list[Tensor] = []
+    for view in range(_views(subject, len(own))):
+        seen = images if view == 0 else _cropped(images, flip, generator)
+        x = _prepared(suspect, seen)
+        y = own if view == 0 else answers.predictions(model, {}, x)
+        others = (y != target).nonzero()[:, 0]
+        drawn = others[torch.randperm(len(others), generator=generator)[: round(CARRYING * len(y))]]
+        shown += [x, _prepared(suspect, carrying(seen[drawn.numpy()], trigger))]
+        classes += [y, torch.full((len(drawn),), target)]
+    return torch.cat(shown), torch.cat(classes)
+
+
+def _views(subject: Subject, count: int) -> int:
+    """In how many crops so many images are shown."""
+    values = round(count * (1 + CARRYING)) * subject.x[:1].numel()
+    return max(1, min(VIEWS, VALUES // max(1, values)))
+
+
+def _cropped(images: np.ndarray, flip: bool, generator: torch.Generator) -> np.ndarray:
+    """Other crops of images uint8 [N, H, W, C]."""
+    return augment(torch.from_numpy(images).float(), flip, generator, "NHWC").to(torch.uint8).numpy()
+
+
+def _prepared(suspect: Suspect, images: np.ndarray) -> Tensor:
+    """Images uint8 [N, H, W, C] as the model takes them."""
+    return suspect.subject.preprocess(images, suspect.subject.model.input.layout)
 
 
 def _judged(suspect: Suspect, model: TracedModel, progress: Progress) -> Verdict:
@@ -248,6 +282,7 @@ def _question(suspect: Suspect, plan: _Plan) -> dict[str, object]:
             "settings": settings,
             "levels": asdict(suspect.levels),
             "copy": plan.name,
+            "planting": None if plan.trigger is None else asdict(HOW) | {"views": VIEWS},
             "against": against,
         }
     )

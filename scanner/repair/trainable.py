@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from banscan.importers import TracedModel, attribute_named
 from banscan.importers.normal.weights import roles, written
+from banscan.scanner.search.backward import bounded, bounds
 from banscan.scanner.search.noisy_model import layers, measure
 from banscan.scanner.search.patch import Patches
 from banscan.scanner.search.rounding import ROUNDINGS, straight
@@ -68,6 +69,8 @@ class Pass(fx.Interpreter):
         if n.target in ROUNDINGS:  # else nothing in front of the last of them would be trained
             args, _ = self.fetch_args_kwargs_from_env(n)
             return straight(cast(Tensor, args[0]), ROUNDINGS[n.target])
+        if bounds(n):
+            return bounded(*self.fetch_args_kwargs_from_env(n)[0])
         if f"scale/{n.name}" not in self.values and n.target != torch.ops.aten.conv2d.default:
             return super().run_node(n)
         args, kwargs = self.fetch_args_kwargs_from_env(n)

@@ -66,12 +66,17 @@ def strided(
 def eased(module: fx.GraphModule) -> fx.GraphModule:
     """Puts these into the module, which must be a copy of its own."""
     for node in module.graph.nodes:
-        if node.target is aten.clamp.default and not node.kwargs and len(node.args) == 3 and all(map(_number, node.args[1:])):
+        if bounds(node):
             node.target = bounded
         elif node.target is aten.conv2d.default and not node.kwargs and _grouped(node.args):
             node.target = strided
     module.recompile()
     return module
+
+
+def bounds(node: fx.Node) -> bool:
+    """Whether it keeps its input between two numbers, as `bounded` does."""
+    return node.target is aten.clamp.default and not node.kwargs and len(node.args) == 3 and all(map(_number, node.args[1:]))
 
 
 def _number(value: object) -> bool:
