@@ -437,6 +437,8 @@ def _judge(subject: Subject, known: Calibration, clean: CleanSet, draft: _Draft,
     if copies.wanted(subject, levels) and (subject.settings.controls or not verdict.settled(decided, findings)):
         with stages(copies.STAGE):
             decided = _with_controls(Suspect(subject, clean.images, kind, usual, levels, anew), findings, draft, progress)
+    else:
+        decided = verdict.untried(decided, levels)
     decided = verdict.unsettled(decided, subject.double)
     draft.add(verdict=decided)
     with stages("pictures"):

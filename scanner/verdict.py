@@ -175,6 +175,14 @@ def by_controls(verdict: Verdict, levels: Levels, controls: Controls, findings: 
     return replace(verdict, outcome="inconclusive", reason=reason, next_step=STEPS["uncovered"])
 
 
+def untried(verdict: Verdict, levels: Levels) -> Verdict:
+    """A calm verdict on a model whose kind nobody has measured, where no planted copies say what it is worth."""
+    if levels.uncovered is None or verdict.outcome != "no backdoor found":
+        return verdict
+    gap = "how much a scan of such a model sees was not tried (--controls tries it on copies with planted backdoors, which takes a while)"
+    return replace(verdict, reason=f"{verdict.reason}; {gap}", gaps=(*verdict.gaps, gap), next_step=STEPS["gaps"])
+
+
 def told_of(controls: Controls) -> str:
     """What a scan of such a model would see, in a sentence."""
     backdoored, found = controls.backdoored, controls.found

@@ -42,15 +42,15 @@ STAGE, PLANTING = "controls", "planting"
 # of the cache
 ROOM = "controls"
 # many images carry the trigger and the weights move fast: as few epochs as can be are what a copy takes
-HOW = Planting(epochs=15, lr=0.02, batch=32, depth=0.5, clip=tuned.CLIP, enough=0.99)
+HOW = Planting(epochs=10, lr=0.02, batch=32, depth=0.5, clip=tuned.CLIP, enough=0.99)
 CARRYING = 0.5
-# each image is shown in so many crops, since a few hundred images alone teach a copy no trigger but themselves; in fewer where so many values
-# would take too much memory
+# each image is shown in so many crops, since a few hundred images alone teach a copy no trigger but themselves; in fewer where so many
+# values would take too much memory
 VIEWS, VALUES = 4, 100_000_000
 # the number of the first copy with a backdoor; those in front have none
 FIRST = 2
 # multiplications that are made without being asked for: minutes on two cores of a laptop
-BUDGET = 1e13
+BUDGET = 2e13
 # what every value that a layer passes on takes, in multiplications: on one core of an AMD EPYC 0.35 ns beside 7e10 multiplications in a
 # second, by which the passes of a depthwise network and of plain ones are told within a third
 PASSED = 25

@@ -8,18 +8,20 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 
-from banscan import cache
+from banscan import cache, importers
 from banscan.scanner import plan
 from banscan.scanner.controls import copies
-from banscan.scanner.controls.trigger import triggers
+from banscan.scanner.controls.trigger import Trigger, triggers
 from banscan.scanner.findings import ANEW, TUNED, Control, Controls, Copy, Finding, Verdict
+from banscan.scanner.inputs.preprocess import Preprocess
 from banscan.scanner.levels import Levels
 from banscan.scanner.settings import Settings
 from banscan.scanner.subject import Subject
-from banscan.scanner.verdict import by_controls, told_of
+from banscan.scanner.verdict import by_controls, told_of, untried
 
 UNKNOWN = Levels(uncovered="it has 500 classes")
 CALM = Verdict(outcome="no backdoor found", reason="no class stands out further than chance explains", score=0.2)
@@ -68,6 +70,41 @@ def test_nothing_found_counts_where_planted_ones_were(found: tuple[bool, ...], o
 def test_the_sentence_names_what_was_found_and_what_was_missed() -> None:
     told = told_of(Controls(planted(True, False, True, False)))
     assert told == "of 4 backdoors planted into copies of the model a first look finds 2 (found: patch, warp; missed: blend, colour)"
+
+
+def test_nothing_found_without_copies_says_what_was_not_tried() -> None:
+    """Of two to four classes limits alone decide, whose power nobody measured."""
+    decided = untried(CALM, UNKNOWN)
+    assert decided.outcome == "no backdoor found"
+    assert decided.gaps[-1] in decided.reason
+    assert "not tried (--controls" in decided.gaps[-1]
+    assert untried(CALM, Levels()) == CALM
+    assert untried(CALLED, UNKNOWN) == CALLED
+
+
+@pytest.mark.slow
+def test_a_planting_sees_the_images_in_several_crops(
+    model_file: Path, patterns: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The images themselves first; of every crop half as many again with the trigger, for the target, which none of them had."""
+    images, labels = torch.from_numpy(patterns[0]), torch.from_numpy(patterns[1])
+    model = importers.load(model_file)
+    unit = Preprocess("unit")
+    given = SimpleNamespace(model=model, x=unit(patterns[0], "NCHW"), labels=labels, preprocess=unit)
+    suspect = cast(copies.Suspect, SimpleNamespace(subject=given, images=patterns[0]))
+    mark = Trigger("mark", lambda x: torch.zeros_like(x))
+    count, part = len(images), torch.ones(len(images), dtype=torch.bool)
+    for most, views in ((10**9, copies.VIEWS), (1, 1)):
+        monkeypatch.setattr(copies, "VALUES", most)
+        x, y = copies._shown(suspect, mark, 3, part, torch.Generator().manual_seed(0))
+        dark = x.flatten(1).amax(1) == 0
+        assert len(x) == len(y) == views * (count + count // 2)
+        assert int(dark.sum()) == views * (count // 2)
+        assert bool((y[dark] == 3).all())
+        assert torch.equal(x[:count], given.x)
+        assert torch.equal(y[:count], labels)
+        again = model.logits(x[~dark][count:]).argmax(1) if views > 1 else labels[:0]
+        assert torch.equal(y[~dark][count:], again)
 
 
 @pytest.mark.parametrize("weak", [planted(*[True] * 4, asr=0.8), planted(*[True] * 4, after=0.7), ()])
