@@ -2,7 +2,7 @@
 
 Nobody has measured what clean models show that are unlike all that banscan knows. Copies of the model itself tell: two have nothing of what
 may have been planted and all that the classes explain, for they are trained from scratch on the clean images or, where that takes too long,
-tuned on them against noise (Eq. 8); into four a known backdoor is planted, each with another trigger and target. There the first half of
+tuned on them against noise (Eq. 8); into four a known backdoor is planted, each with another trigger and target. There the first quarter of
 the layers is left as it is, which makes a copy cheap at any size.
 """
 
@@ -42,7 +42,7 @@ STAGE, PLANTING = "controls", "planting"
 # of the cache
 ROOM = "controls"
 # many images carry the trigger and the weights move fast: as few epochs as can be are what a copy takes
-HOW = Planting(epochs=10, lr=0.02, batch=32, depth=0.5, clip=tuned.CLIP, enough=0.99)
+HOW = Planting(epochs=10, lr=0.02, batch=32, depth=0.25, clip=tuned.CLIP, enough=0.99)
 CARRYING = 0.5
 # each image is shown in so many crops, since a few hundred images alone teach a copy no trigger but themselves; in fewer where so many
 # values would take too much memory
