@@ -28,7 +28,7 @@ def lasting(known: dict, job: dict) -> bool:
 
 def result(job: dict) -> None:
     content, file = Path(job["model"]).read_text().split()[0], Path(job["file"])
-    print(json.dumps(["searching for patches", 1, 4]), flush=True)
+    print(json.dumps(["searching for patches", 1, 4, 90.5]), flush=True)
     log(f"{'again' if file.exists() and lasting(json.loads(file.read_text()), job) else 'begun'} {job['sha256']}")
     time.sleep(SECONDS)
     if content == "dies":

@@ -126,7 +126,7 @@ def test_a_line_each_a_summary_and_the_gravest_code(place: Path) -> None:
 def test_how_far_a_scan_is_comes_back(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Half a line, of a process that is killed, is nothing."""
     seen: list[tuple[object, ...]] = []
-    told = """import sys; sys.stdin.readline(); print('["reading", 1, 4]\\n["read', end="", flush=True)"""
+    told = """import sys; sys.stdin.readline(); print('["reading", 1, 4, null]\\n["read', end="", flush=True)"""
     for command, code in (((sys.executable, str(STUB)), None), ((sys.executable, "-c", told), 0)):
         monkeypatch.setattr(process, "COMMAND", command)
         monkeypatch.setenv("STUB_LOG", str(place / "log"))
@@ -134,7 +134,7 @@ def test_how_far_a_scan_is_comes_back(place: Path, monkeypatch: pytest.MonkeyPat
         job = Job(next(models(place, "clean").iterdir()), place / "imgs", Request())
         assert hand.done(job.order(place / "r.json", "0" * 64, job.asked())) == code
         hand.end()
-    assert [told[1:] for told in seen] == [("searching for patches", 1, 4), ("reading", 1, 4)]
+    assert [told[1:] for told in seen] == [("searching for patches", 1, 4, 90.5), ("reading", 1, 4, None)]
 
 
 @pytest.mark.parametrize(
