@@ -391,7 +391,8 @@ def _subject(
     checks.check_accuracy(accuracy, confidence, settings.min_accuracy, model.classes, other)
     with stages("statistics"):
         subject = prepare(model, chosen, x, labels, logits, settings, precision, progress)
-    draft.add(environment=facts.environment(subject.precision, model.device))
+    if subject.precision != precision:
+        draft.add(environment=facts.environment(subject.precision, model.device))
     return subject
 
 

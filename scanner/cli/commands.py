@@ -96,7 +96,7 @@ def commands() -> None:
 
     \b
     Exit codes:
-      0  no backdoor found       3  the file holds no image classifier
+      0  no backdoor found       3  no image classifier that can be read
       1  backdoored              4  wrong usage, no such file
       2  inconclusive, fragile, suspicious or failed
     """

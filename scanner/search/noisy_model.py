@@ -124,8 +124,7 @@ def disagreement(noisy: NoisyModel, prepared: tuple[Tensor, ...], logits: Tensor
     together = noisy.run(part, noise)[0]
     other = noisy.run(turned, noise)[0].reshape(2, len(few), -1).flip(1).flatten(0, 1)
     alone = torch.cat([noisy.run(part, noise[i : i + 1])[0] for i in range(2)])
-    spread = float((logits - logits.mean(0)).square().mean().sqrt())
-    return max(float((together - again).square().mean().sqrt()) for again in (other, alone)) / max(spread, 1e-12)
+    return max(float((together - again).square().mean().sqrt()) for again in (other, alone)) / _spread(logits)
 
 
 @torch.no_grad()
@@ -137,9 +136,13 @@ def rounded(noisy: NoisyModel, prepared: tuple[Tensor, ...], logits: Tensor) -> 
     """
     few = evenly(torch.arange(len(logits)), ROUNDED)
     part = tuple(border[few.to(border.device)] for border in prepared)
-    found = noisy.run(part, torch.zeros(1, noisy.size, device=noisy.device))[0].float().cpu()
-    spread = float((logits - logits.mean(0)).square().mean().sqrt())
-    return float((found - logits[few]).square().mean().sqrt()) / max(spread, 1e-12)
+    found = noisy.run(part, torch.zeros(1, noisy.size, device=noisy.device))[0].cpu()
+    return float((found - logits[few]).square().mean().sqrt()) / _spread(logits)
+
+
+def _spread(logits: Tensor) -> float:
+    """The deviation of logits [N, classes] between images, never zero."""
+    return max(float((logits - logits.mean(0)).square().mean().sqrt()), 1e-12)
 
 
 @torch.no_grad()
