@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 from typing import Any, TextIO, cast
 
 from rich.console import Console
@@ -36,9 +37,10 @@ class _Stripped:
 
 
 def console(stream: TextIO) -> Console:
-    """A console on a stream, as wide as the terminal or as COLUMNS says; where there is no terminal, no line ends in blanks."""
+    """A console on a stream, as wide as the terminal; where there is none no line ends in blanks, and COLUMNS holds for pipes alone."""
     terminal = stream.isatty()
+    asked = stream is sys.stdout and os.environ.get("COLUMNS", "").isdigit()
     file = stream if terminal else cast(TextIO, _Stripped(stream))
-    made = _Plain(file=file, width=None if terminal or os.environ.get("COLUMNS", "").isdigit() else PLAIN_WIDTH, markup=False, emoji=False)
+    made = _Plain(file=file, width=None if terminal or asked else PLAIN_WIDTH, markup=False, emoji=False)
     made.width = max(made.width, NARROWEST)
     return made

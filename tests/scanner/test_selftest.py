@@ -82,7 +82,7 @@ def test_what_counts_as_the_reference_numbers() -> None:
 
 @pytest.mark.slow
 def test_this_installation() -> None:
-    result = banscan("selftest", "--threads", "1", "--device", "cpu")
+    result = banscan("selftest", "--threads", "1", "--device", "cpu", width=100)
     assert result.returncode == 0, result.stdout + result.stderr
     assert re.search("verdict, backdoored +backdoored, class 7 +backdoored, class 7\n", result.stdout)
     assert "This installation gives the reference numbers (cpu, kernels cpu, search in " in result.stdout.splitlines()[-1]
