@@ -4,9 +4,10 @@ Rows since the schema banscan/2 hold findings as reports have them. Earlier ones
 printed, the values that they compared (means over restarts, four digits), and what patches and maps moved.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import torch
 
@@ -32,8 +33,25 @@ USUAL = Levels()
 # tests whose values are the log-odds of shares
 SHARES = ("noise", "perturbation", "patch")
 ABSENT = NotDone("this row holds nothing of it")
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
+def _once(function: Callable[Concatenate[Row, P], T]) -> Callable[Concatenate[Row, P], T]:
+    """The same, computed once for a row, of which pages ask the same many times."""
+    known: dict[Any, tuple[Row, T]] = {}
+
+    @wraps(function)
+    def remembered(row: Row, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        key = id(row), args, *kwargs.items()
+        if key not in known:
+            known[key] = row, function(row, *args, **kwargs)  # the row as well: no other one is to get its number
+        return known[key][1]
+
+    return remembered
+
+
+@_once
 def verdict(row: Row, levels: Levels = USUAL) -> Verdict:
     """What the findings of a row lead to at these levels; what the row says where its scan stopped before any."""
     stored = row["verdict"]
@@ -42,6 +60,7 @@ def verdict(row: Row, levels: Levels = USUAL) -> Verdict:
     return decide(findings(row, levels), levels)
 
 
+@_once
 def findings(row: Row, levels: Levels = USUAL) -> tuple[Finding, ...]:
     """What every criterion found, tests computed anew by what is known of spreads now; none where the scan stopped before them."""
     found = as_stored(row, levels)
@@ -53,6 +72,7 @@ def findings(row: Row, levels: Levels = USUAL) -> tuple[Finding, ...]:
     return tuple(anew.get(f.criterion, f) for f in found)
 
 
+@_once
 def as_stored(row: Row, levels: Levels = USUAL) -> tuple[Finding, ...]:
     """The same with the tests of the version that scanned."""
     if "findings" in row:
@@ -60,6 +80,7 @@ def as_stored(row: Row, levels: Levels = USUAL) -> tuple[Finding, ...]:
     return () if row["verdict"]["score"] is None else _earlier(row, levels)
 
 
+@_once
 def alone(row: Row, test: str) -> tuple[torch.Tensor, tuple[tuple[int, ...], float, float]]:
     """The values [T] of one outlier test and what `outlier.together` says of them by themselves."""
     tests = {f.criterion: f for f in as_stored(row) if f.p_value is not None}

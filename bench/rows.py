@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,17 @@ WORKING = 0.9
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The rows of a file; none where it does not exist yet."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    """The rows of a file, which are not to be changed; none where it does not exist yet."""
+    if not path.exists():
+        return []
+    state = path.stat()
+    return list(_rows(path, state.st_mtime_ns, state.st_size))
+
+
+@lru_cache(maxsize=64)
+def _rows(path: Path, _changed: int, _size: int) -> tuple[dict[str, Any], ...]:
+    """Those of a file in this state: all pages are of the same few files."""
+    return tuple(json.loads(line) for line in path.read_text().splitlines())
 
 
 def append(path: Path, row: dict[str, Any]) -> None:
