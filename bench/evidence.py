@@ -60,9 +60,12 @@ SCANS = (*HELD, *LOOKED)
 ACROSS: dict[str, Callable[[Mapping[str, list[dict[str, Any]]]], list[str]]] = {
     "effort": effort.page,
     "joint": joint.page,
+    "kinds-default": lambda parts: kinds.page(_by_default(parts[effort.PART])),
     "mmbd": mmbd.page,
     "probability": probability.page,
 }
+# those that ask for the rows of several efforts as well
+OF_EFFORTS = ("effort", "kinds-default")
 
 
 def body(part: str, results: Path) -> str:
@@ -83,7 +86,8 @@ def body(part: str, results: Path) -> str:
         default = [row for row in by_default(results) if row["name"] not in known]
         lines = tables.missed(tables.learnt([*thorough, *default, *others])[0])
     elif part in ACROSS:
-        lines = ACROSS[part]({name: read(results / f"{name}.jsonl") for name in (*SCANS, *([part] if part == effort.PART else []))})
+        more = (effort.PART,) if part in OF_EFFORTS else ()
+        lines = ACROSS[part]({name: read(results / f"{name}.jsonl") for name in (*SCANS, *more)})
     else:
         lines = BODIES[part](read(results / f"{part}.jsonl"))
     return "\n".join(lines)
@@ -91,7 +95,11 @@ def body(part: str, results: Path) -> str:
 
 def by_default(results: Path) -> list[dict[str, Any]]:
     """The scans of held kinds with the default effort."""
-    return [row for row in read(results / "effort.jsonl") if row["part"] == "kinds-held" and row["settings"]["effort"] == "standard"]
+    return _by_default(read(results / f"{effort.PART}.jsonl"))
+
+
+def _by_default(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [row for row in rows if row["part"] == "kinds-held" and row["settings"]["effort"] == "standard"]
 
 
 def pages(results: Path, out: Path) -> dict[Path, str]:

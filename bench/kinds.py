@@ -1,6 +1,6 @@
 """What scans find by kind of attack and by architecture, on models of the second part of the zoo (`bench.zoo.lists.KINDS`)."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from statistics import median
 from typing import Any
 
@@ -18,7 +18,7 @@ def page(rows: list[Row]) -> list[str]:
     rows, poor = learnt(rows)
     if not rows:
         return ["No model was scanned yet."]
-    left_out = [f"- left out, the training failed: {', '.join(r['name'] for r in poor)}"] if poor else []
+    left_out = [f"- left out, they know their task too little (accuracy): {', '.join(_knowing(r) for r in poor)}"] if poor else []
     weak = [f"{r['name']} (ASR {r['asr']:.2f}: {outcome(r)})" for r in rows if r["attack"] != "none" and not works(r)]
     left_out += [f"- left out, the attack works on less than 90 %: {', '.join(weak)}"] if weak else []
     each, statistics = models(rows)
@@ -56,6 +56,11 @@ def headline(rows: list[Row], how: str, what: str = "attacks of kinds that nothi
         f"- {what}, {how}, called backdoored with the right target: {attacked}",
         f"- clean models beside them, {how}, called backdoored: {clean}",
     ]
+
+
+def _knowing(row: Row) -> str:
+    """A model that other models of its data are far ahead of, and what a scan says of it all the same."""
+    return f"{row['name']} ({row['model_accuracy']:.2f}: {outcome(row)})"
 
 
 def _architecture(row: Row) -> str:
@@ -116,4 +121,6 @@ def _says(row: Row, name: str) -> tuple[bool, bool]:
 def _cost(rows: list[Row]) -> str:
     """How many were scanned, and how long it took."""
     seconds = median(r["seconds"] for r in rows)
-    return f"{len(rows)} scans, median {seconds:.0f} s on {rows[0]['environment']['processor']}, with other work beside"
+    processors = Counter(r["environment"]["processor"] for r in rows)
+    where = " and ".join(f"{processor} ({count})" for processor, count in processors.most_common())
+    return f"{len(rows)} scans, median {seconds:.0f} s on {where}, with other work beside"

@@ -14,7 +14,7 @@ from banscan.scanner.settings import Options, Settings
 from tests.importers.equivalent.surgery import front, node, put, tail
 
 pytestmark = pytest.mark.slow
-QUICK = Settings(restarts=1, steps=2)
+QUICK = Settings(restarts=1, steps=2, controls=False)
 
 
 def probabilities(model: onnx.ModelProto) -> None:

@@ -16,7 +16,7 @@ from banscan.scanner.inputs.preprocess import Preprocess
 from banscan.scanner.pictures import FEWER, ROWS, SAMPLES, SIDE, png, table, upright
 from banscan.scanner.search.changes import KEPT
 
-QUICK = banscan.Settings(restarts=1, steps=2, images=16, effort="thorough")
+QUICK = banscan.Settings(restarts=1, steps=2, images=16, effort="thorough", controls=False)
 HERE = banscan.Options(device="cpu", preprocess="unit", precision="float32")
 
 

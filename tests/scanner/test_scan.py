@@ -14,7 +14,7 @@ from banscan.scanner.scan import scan
 from banscan.scanner.settings import Options, Settings
 
 pytestmark = pytest.mark.slow
-QUICK = Settings(restarts=1, steps=2)
+QUICK = Settings(restarts=1, steps=2, controls=False)
 
 
 def fails(*_: object, **__: object) -> None:

@@ -23,7 +23,7 @@ from banscan.scanner.settings import Options, Settings
 from tests.importers import matrix
 
 pytestmark = pytest.mark.slow
-QUICK = Settings(restarts=1, steps=2, pixels=False)
+QUICK = Settings(restarts=1, steps=2, pixels=False, controls=False)
 HOW = Tuning(epochs=3, steps=1)
 FORCED = RepairSettings(epochs=2, force=True, max_accuracy_drop=1.0)
 

@@ -56,7 +56,7 @@ def test_a_network_with_attention_is_not_called_repaired_without_a_caveat(
     torch.manual_seed(0)
     path = export("attending", learn(Tokens(), patterns, lr=0.01, steps=80))
     tuning = RepairSettings(epochs=1, max_accuracy_drop=1.0, force=True)
-    result = repair(path, image_dir, tmp_path / "fixed.onnx", tuning=tuning, settings=Settings(restarts=1, steps=2, pixels=False))
+    result = repair(path, image_dir, tmp_path / "fixed.onnx", tuning=tuning, settings=Settings(restarts=1, steps=2, pixels=False, controls=False))
     console = Console(record=True, width=200, file=StringIO())
     repaired.show(result, console)
     assert "networks with attention do not hold" in console.export_text()
