@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 ROWS = ROOT / "bench" / "results"
 
 
+@pytest.mark.slow
 def test_the_page_is_what_the_rows_say(tmp_path: Path) -> None:
     """The summary and the page of every part."""
     done = CliRunner().invoke(evidence.main, ["--results", str(ROWS), "--out", str(tmp_path / "evidence.md")])
