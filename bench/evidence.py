@@ -60,12 +60,12 @@ SCANS = (*HELD, *LOOKED)
 ACROSS: dict[str, Callable[[Mapping[str, list[dict[str, Any]]]], list[str]]] = {
     "effort": effort.page,
     "joint": joint.page,
-    "kinds-default": lambda parts: kinds.page(_by_default(parts[effort.PART])),
+    "kinds-default": lambda parts: kinds.page(kinds.by_default(parts[effort.PART])),
     "mmbd": mmbd.page,
     "probability": probability.page,
 }
 # those that ask for the rows of several efforts as well
-OF_EFFORTS = ("effort", "kinds-default")
+OF_EFFORTS = ("effort", "kinds-default", "probability")
 
 
 def body(part: str, results: Path) -> str:
@@ -95,11 +95,7 @@ def body(part: str, results: Path) -> str:
 
 def by_default(results: Path) -> list[dict[str, Any]]:
     """The scans of held kinds with the default effort."""
-    return _by_default(read(results / f"{effort.PART}.jsonl"))
-
-
-def _by_default(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [row for row in rows if row["part"] == "kinds-held" and row["settings"]["effort"] == "standard"]
+    return kinds.by_default(read(results / f"{effort.PART}.jsonl"))
 
 
 def pages(results: Path, out: Path) -> dict[Path, str]:

@@ -47,6 +47,11 @@ def page(rows: list[Row]) -> list[str]:
     ]
 
 
+def by_default(rows: list[Row]) -> list[Row]:
+    """Of the rows of several efforts, those of held kinds with the default one."""
+    return [row for row in rows if row["part"] == "kinds-held" and row["settings"]["effort"] == "standard"]
+
+
 def headline(rows: list[Row], how: str, what: str = "attacks of kinds that nothing was tried on") -> list[str]:
     """The totals of scans: `what` was attacked, `how` they were asked for."""
     known = learnt(rows)[0]

@@ -9,7 +9,7 @@ from scipy.optimize import minimize
 
 from banscan.scanner import probability
 from banscan.scanner.findings import FRAGILE
-from bench import replay
+from bench import kinds, replay
 from bench.rows import HELD, LOOKED
 from bench.tables import header, learnt, works
 
@@ -51,23 +51,37 @@ def fitted(found: Numbers, truth: Numbers) -> tuple[float, float]:
 
 
 def page(parts: Mapping[str, list[Row]]) -> list[str]:
-    """The fit, Brier scores on held models, and how often each range of probabilities is right."""
+    """The fit, Brier scores on held models and on unknown kinds of attack, and how often each range of probabilities is right."""
     looked, held = (scores([row for part in group for row in parts[part]]) for group in (LOOKED, HELD))
+    others = scores(kinds.by_default(parts["effort"]))
     intercept, slope = fitted(*looked)
-    said = np.array([probability.of_backdoor(score) for score in held[0]])
-    error = (said - held[1]) ** 2
-    with_one, without = (error[held[1] == truth] for truth in (1, 0))
     used = f"{probability.INTERCEPT:.2f}, {probability.SLOPE:.2f}"
     lines = [
         f"- fitted to {_models(looked[1])}: intercept {intercept:.2f}, slope {slope:.2f} (in use: {used})",
-        f"- held: {_models(held[1])}; Brier score {error.mean():.3f}, {with_one.mean():.3f} with a backdoor, {without.mean():.3f} without",
+        _brier("held", *held),
+        _brier("attacks of kinds that nothing was tried on, and clean models beside them, as a scan is by default", *others),
         "",
-        *header(["probability", "held models", "with a backdoor"]),
+        *header(["probability", "held models", "with a backdoor", "of unknown kinds", "with a backdoor"]),
     ]
     for low, high in pairwise(BINS):
-        inside = (said >= low) & ((said < high) | (high == BINS[-1]))
-        lines.append(f"| {low:.0%} to {high:.0%} | {int(inside.sum())} | {int(held[1][inside].sum())} |")
+        cells = []
+        for found, truth in (held, others):
+            said = _said(found)
+            inside = (said >= low) & ((said < high) | (high == BINS[-1]))
+            cells += [str(int(inside.sum())), str(int(truth[inside].sum()))]
+        lines.append(f"| {low:.0%} to {high:.0%} | {' | '.join(cells)} |")
     return lines
+
+
+def _said(found: Numbers) -> Numbers:
+    """What reports print of these scores."""
+    return np.array([probability.of_backdoor(score) for score in found])
+
+
+def _brier(what: str, found: Numbers, truth: Numbers) -> str:
+    error = (_said(found) - truth) ** 2
+    each = ", ".join(f"{error[truth == one].mean():.3f} {words}" for one, words in ((1, "with a backdoor"), (0, "without")))
+    return f"- {what}: {_models(truth)}; Brier score {error.mean():.3f}, {each}"
 
 
 def _models(truth: Numbers) -> str:

@@ -22,7 +22,7 @@ def odds(report: Report) -> str | None:
     verdict, standing = report.verdict, report.standing
     told = []
     if standing is not None and standing.probability is not None:
-        told.append(f"Probability of a backdoor: {likely(standing.probability)}, if every second file had one.")
+        told.append(f"Probability of a backdoor like those measured: {likely(standing.probability)}, if every second file had one.")
     decided = any(f.criterion == verdict.criterion and f.p_value is not None for f in report.findings)
     if decided and verdict.p_value is not None and verdict.outcome in ("backdoored", "suspicious"):
         told.append(f"A model whose classes differ only by chance looks like this with probability {chance(verdict.p_value)}.")

@@ -96,8 +96,8 @@ def test_reports_print_it() -> None:
     assert report.standing is not None
     for value, words in ((0.07, "7%"), (0.999, "over 99%"), (0.0, "1%")):
         said = replace(report, standing=replace(report.standing, probability=value))
-        assert f"Probability of a backdoor: {words}, if every second file had one." in (odds(said) or "")
+        assert f"Probability of a backdoor like those measured: {words}, if every second file had one." in (odds(said) or "")
         assert read(render(said)).standing == said.standing
         assert to_sarif([said])["runs"][0]["artifacts"][0]["properties"]["probability"] == value
-    assert "backdoor:" not in (odds(replace(report, standing=replace(report.standing, probability=None))) or "")
+    assert "measured:" not in (odds(replace(report, standing=replace(report.standing, probability=None))) or "")
     assert likely(0.5) == "50%"

@@ -117,7 +117,7 @@ def _key(report: Report) -> Iterator[tuple[str, str]]:
     if verdict.criterion is not None:
         yield "leading test", verdict.criterion
     if report.standing is not None and report.standing.probability is not None:
-        yield "probability of a backdoor", words.likely(report.standing.probability)
+        yield "probability of a backdoor like those measured", words.likely(report.standing.probability)
     if verdict.p_value is not None:
         yield "probability by chance", chance(verdict.p_value)
     if report.accuracy is not None:

@@ -105,7 +105,7 @@ def test_the_first_screen_holds_what_a_reader_needs(outcome: str, tmp_path: Path
     sure = {
         "backdoored": "with probability 2.9e-08",
         "suspicious": "with probability 2.9e-08",
-        "no backdoor found": "Probability of a backdoor: 7%",
+        "no backdoor found": "Probability of a backdoor like those measured: 7%",
     }
     assert sure.get(outcome, "") in first
     assert words(text).endswith(headline(report))
