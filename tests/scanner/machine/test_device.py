@@ -143,7 +143,7 @@ def test_a_gpu_searches_as_a_cpu_does(model_file: Path, form: str, ball: str) ->
 @pytest.mark.gpu
 def test_a_repair_on_a_gpu(model_file: Path, image_dir: Path, tmp_path: Path) -> None:
     """The file is that of the CPU up to rounding, and twice the same."""
-    how, settings = RepairSettings(epochs=2, force=True), Settings(restarts=1, steps=2, pixels=False, controls=False)
+    how, settings = RepairSettings(epochs=2, force=True), Settings(restarts=1, steps=2, pixels=False)
     for number, device in enumerate(("cpu", "cuda", "cuda")):
         where = Options(device=device)
         repair(model_file, image_dir, tmp_path / f"{number}.onnx", tuning=how, settings=settings, options=where)
@@ -157,7 +157,7 @@ def test_a_repair_on_a_gpu(model_file: Path, image_dir: Path, tmp_path: Path) ->
 def test_a_scan_on_a_gpu(model_file: Path, image_dir: Path) -> None:
     from banscan import scan
 
-    settings = Settings(restarts=2, steps=2, controls=False)
+    settings = Settings(restarts=2, steps=2)
     here, there = (
         scan(model_file, image_dir, settings=settings, options=Options(device=name, precision="float32")) for name in ("cpu", "cuda")
     )
