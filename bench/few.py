@@ -19,7 +19,7 @@ def page(rows: list[Row]) -> list[str]:
         f"- of these, *no backdoor found*: {rate(_told(r) == 'no backdoor found' for r in attacked)}",
         f"- clean models called backdoored: {rate(_told(r) == 'backdoored' for r in clean)}",
         f"- clean models with *no backdoor found*: {rate(_told(r) == 'no backdoor found' for r in clean)}",
-        *([f"- left out, the training failed: {', '.join(r['name'] for r in poor)}"] if poor else []),
+        *([f"- left out, they know their task too little: {', '.join(r['name'] for r in poor)}"] if poor else []),
         "",
         *header(["model", "classes", "attack", "ASR", "verdict", "in its words", "s"]),
     ]

@@ -30,7 +30,7 @@ def page(rows: list[Row], held: bool) -> list[str]:
     """Totals, the models one by one, what each test would decide alone, and its statistics; `held` as for `totals`."""
     rows, poor = learnt(rows)
     listed = ", ".join(f"{r['name']} ({r['model_accuracy']:.0%}: {outcome(r)})" for r in poor)
-    left_out = [f"- left out, the training failed (accuracy): {listed}"] if poor else []
+    left_out = [f"- left out, they know their task too little (accuracy): {listed}"] if poor else []
     each = separately(rows)
     extra = ["## Each test alone", "", *each, ""] if each else []
     models, statistics = table(rows)

@@ -3,8 +3,7 @@
 - The network is in training mode from the first pass on: every layer is normalised by the batch at hand, and its running statistics drift,
   first by a batch of uniform noise, then by those that the mask is learnt on, then by those of the noise.
 - Every batch starts the noise anew, and so that of the last one is what is judged; its steps of eps / steps along the sign are not
-  projected, so that it may end at twice the radius. Of the batches before it only the running statistics tell, and with each batch
-  they forget all but 0.9^30; the last three are searched here.
+  projected, so that it may end at twice the radius.
 - The weight of the mask's size divides it by its own value: what counts is a gradient of lambda1 / |m| a neuron; the mask is clamped
   before a step, not behind it.
 
@@ -30,8 +29,6 @@ from bench.baselines.equations import radius
 from bench.baselines.subject import Finding, Subject, most
 
 LR, MOMENTUM = 0.01, 0.1
-# batches of noise that the running statistics remember: of what was before these, 0.9^90, less than a ten-thousandth
-REMEMBERED = 3
 
 
 @dataclass(frozen=True)
@@ -119,7 +116,7 @@ def find(subject: Subject, seed: int, settings: Settings = FULL) -> Finding:
             (mask.grad,) = torch.autograd.grad(loss, mask)
             optimizer.step()
     eps = radius(subject)
-    for numbers in drawn()[-REMEMBERED:]:
+    for numbers in drawn():
         net.restart(eps, generator)
         for _ in range(settings.steps):
             net.climb(images[numbers], labels[numbers], head, eps / settings.steps)

@@ -37,7 +37,7 @@ class _Stripped:
 
 
 def console(stream: TextIO) -> Console:
-    """A console on a stream, as wide as the terminal; where there is none no line ends in blanks, and COLUMNS holds for pipes alone."""
+    """A console on a stream, as wide as the terminal; elsewhere no line ends in blanks, and COLUMNS holds for standard output alone."""
     terminal = stream.isatty()
     asked = stream is sys.stdout and os.environ.get("COLUMNS", "").isdigit()
     file = stream if terminal else cast(TextIO, _Stripped(stream))

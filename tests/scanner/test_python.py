@@ -195,7 +195,7 @@ def test_wrong_arguments_are_told_by_the_call(place: Path, arguments: dict[str, 
 @pytest.mark.slow
 def test_many_and_calibrate_for_real(model_file: Path, image_dir: Path, tmp_path: Path) -> None:
     """What a process beside this one finds is what `scan` finds here; a calibration goes from call to file to call."""
-    quick = banscan.Settings(restarts=2, steps=2, pixels=False, controls=False)
+    quick = banscan.Settings(restarts=2, steps=2, pixels=False)
     options = banscan.Options(threads=1)
     folder = tmp_path / "models"
     folder.mkdir()

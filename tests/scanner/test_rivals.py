@@ -29,7 +29,7 @@ from banscan.scanner.report.words import facts
 from banscan.scanner.verdict import inconclusive
 from tests.conftest import ROOT
 
-FAST = Settings(effort="quick", restarts=1, controls=False)
+FAST = Settings(effort="quick", restarts=1)
 
 
 class Shifted(nn.Module):

@@ -385,7 +385,7 @@ def test_real_scans_of_tiny_models(model_file: Path, image_dir: Path, place: Pat
     folder.mkdir()
     onnx.save(onnx.load(model_file), folder / "a.onnx", save_as_external_data=True, location="a.data", size_threshold=0)
     (folder / "b.onnx").write_text("no model")
-    fast = ("--restarts", "2", "--steps", "2", "--no-pixels", "--no-controls")
+    fast = ("--restarts", "2", "--steps", "2", "--no-pixels")
     code, out, err = ended(place, "scan", folder, "--clean-dir", image_dir, *fast, "--jobs", 2, stub=False)
     assert err == ""
     assert code in (1, 2, 3)

@@ -8,7 +8,7 @@ import pytest
 from tests.importers import matrix
 from tests.scanner.cli.test_main import banscan, failed
 
-FAST = ("--restarts", "1", "--steps", "2", "--no-pixels", "--no-controls", "--epochs", "2")
+FAST = ("--restarts", "1", "--steps", "2", "--no-pixels", "--epochs", "2")
 
 
 @pytest.mark.slow
