@@ -28,7 +28,7 @@ def test_a_command_has_a_limit_and_its_memory_is_measured(tmp_path: Path) -> Non
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="the system does not say what processes share")
 def test_what_several_processes_share_counts_once(tmp_path: Path) -> None:
     """200 MB that parent and child share after a fork, and 100 MB of the child's own."""
-    forks = "import os, time; x = bytearray(b'1' * (200 << 20)); pid = os.fork(); y = 0 if pid else bytearray(b'1' * (100 << 20))"
+    forks = "import os, time; x = b'1' * (200 << 20); pid = os.fork(); y = 0 if pid else b'1' * (100 << 20)"
     waits = f"time.sleep({2.5 * LOOK}); pid and os.waitpid(pid, 0)"
     ended = child.run([sys.executable, "-c", f"{forks}; {waits}"], 60, tmp_path)
     assert ended.code == 0
