@@ -63,10 +63,10 @@ def page(parts: Mapping[str, list[Row]]) -> list[str]:
         "",
         *header(["probability", "held models", "with a backdoor", "of unknown kinds", "with a backdoor"]),
     ]
+    groups = [(_said(found), truth) for found, truth in (held, others)]
     for low, high in pairwise(BINS):
         cells = []
-        for found, truth in (held, others):
-            said = _said(found)
+        for said, truth in groups:
             inside = (said >= low) & ((said < high) | (high == BINS[-1]))
             cells += [str(int(inside.sum())), str(int(truth[inside].sum()))]
         lines.append(f"| {low:.0%} to {high:.0%} | {' | '.join(cells)} |")

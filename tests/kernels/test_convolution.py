@@ -111,7 +111,8 @@ def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def cases() -> Iterator[Any]:
     """Every geometry and shape in float32; in the narrow types, which have other tiles, those of the layers of a ResNet."""
-    few, resnet = (Geometry(3, 1, 1), Geometry(1, 2, 0)), (Geometry(3, 1, 1), Geometry(1, 2, 0), Geometry(3, 2, 1))
+    few = (Geometry(3, 1, 1), Geometry(1, 2, 0))
+    resnet = (*few, Geometry(3, 2, 1))
     for narrow, shape, geometry in itertools.product((torch.float32, torch.float16, torch.bfloat16), SHAPES, geometries()):
         if narrow == torch.float32 or geometry in resnet:
             quick = narrow == torch.float32 and shape == SHAPES[0] and geometry in few
